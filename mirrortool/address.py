@@ -1,0 +1,47 @@
+"""The address space: 2^62 bytes in pages and segments (FIG. 7 of the patent).
+
+An address is a byte in this space, an offset a byte in a file. Everything that the journal, the sums and the
+replay count is a page: `address // page_size`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+ADDRESS_BITS = 62
+ADDRESS_LIMIT = 1 << ADDRESS_BITS
+"""One past the last address, 3FFFFFFFFFFFFFFFh."""
+
+SEGMENT_BYTES = 1 << 24
+"""The low three bytes of an address are its offset in a segment."""
+
+VOLUME_ALIGNMENT = 1 << 48
+"""Volumes are based at multiples of this."""
+
+PAGE_SIZE_MIN = 512
+PAGE_SIZE_MAX = 65536
+PAGE_SIZE_DEFAULT = 4096
+
+
+def is_page_size(size: int) -> bool:
+    """Whether a journal can have pages of so many bytes."""
+    return PAGE_SIZE_MIN <= size <= PAGE_SIZE_MAX and size & (size - 1) == 0
+
+
+def pages_in(size: int, page_size: int) -> int:
+    """Pages that `size` bytes take; the last one may be partial."""
+    return -(-size // page_size)
+
+
+def pages_per_segment(page_size: int) -> int:
+    """Whole pages in a segment."""
+    return SEGMENT_BYTES // page_size
+
+
+def split_at(first: int, count: int, step: int) -> Iterator[tuple[int, int]]:
+    """Cut the pages `first … first+count-1` at multiples of `step`: pairs of first page and count."""
+    end = first + count
+    while first < end:
+        cut = min(end, first - first % step + step)
+        yield first, cut - first
+        first = cut
