@@ -22,9 +22,9 @@ from collections.abc import Iterable, Sequence
 import xxhash
 
 from mirrortool.address import PAGE_SIZE_MAX
+from mirrortool.files import Buffer as Buffer
 
 SUM_BYTES = 8
-Buffer = bytes | bytearray | memoryview
 
 _ZEROS = memoryview(bytes(PAGE_SIZE_MAX))
 
@@ -73,7 +73,7 @@ def state_term(pages: Sequence[int], sums: Sequence[int]) -> int:
     A term is the xxh3-64 of the page sum as stored, seeded with the page number. Pages with the sum 0 have none.
     """
     packed = pack_sums(sums)
-    digests = map(xxhash.xxh3_64_intdigest, _eights(packed), pages)
+    digests: Iterable[int] = map(xxhash.xxh3_64_intdigest, _eights(packed), pages)
     if 0 in sums:
         digests = (digest for digest, page_sum in zip(digests, sums, strict=True) if page_sum)
     return functools.reduce(operator.xor, digests, 0)

@@ -110,6 +110,9 @@ class BatchBuilder:
 
     def __init__(self, page_size: int) -> None:
         self.page_size = page_size
+        self._clear()
+
+    def _clear(self) -> None:
         self.payload_bytes = 0
         self._kinds = bytearray()
         self._pages = array("Q")
@@ -153,7 +156,7 @@ class BatchBuilder:
         batch = Batch(
             bytes(self._kinds), self._pages, self._counts, b"".join(self._sums), b"".join(self._payload), self._name
         )
-        self.__init__(self.page_size)  # type: ignore[misc]
+        self._clear()
         return batch
 
     def _add(self, kind: Kind, page: int, count: int) -> None:

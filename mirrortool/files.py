@@ -1,0 +1,435 @@
+"""The one place that calls the operating system's file functions.
+
+Every fault test goes through here: replace a method of `File` or a function of this module, and the whole tool sees
+the fault. All errors leave as HostError with the path in them (errors.host_error). Paths are str, decoded with
+surrogateescape, so that a path which is no UTF-8 survives the way through JSON and back.
+
+Rule: a small file is replaced atomically: write beside it, fdatasync, rename, fsync the directory.
+Not here: what any byte means.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import stat
+import struct
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from mirrortool.errors import HostError, LockedError, host_error
+
+Buffer = bytes | bytearray | memoryview
+SMALL_FILE_BYTES_MAX = 16 << 20
+IOV_MAX = 1024
+_FALLOC_FL_KEEP_SIZE = 1
+_FALLOC_FL_PUNCH_HOLE = 2
+_BLKGETSIZE64 = 0x80081272
+_BLKZEROOUT = 0x127F
+_BLKFLSBUF = 0x1261
+_ZERO_CHUNK = bytes(1 << 20)
+_NOT_SUPPORTED = (errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL, errno.ENOTTY)
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """What tells a volume from every other: a file by device and inode, a block device by its number."""
+
+    device: int
+    inode: int
+    is_device: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What stat says of a file or block device. Times in nanoseconds; sizes in bytes."""
+
+    identity: Identity
+    size: int
+    allocated: int
+    modified_ns: int
+    changed_ns: int
+    kind: str
+
+
+class File:
+    """An open file or block device. Safe to use from several threads, as its calls carry their offsets."""
+
+    def __init__(self, path: str, descriptor: int) -> None:
+        self.path = path
+        self._fd = descriptor
+
+    def __enter__(self) -> File:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Give the descriptor, and with it every lock, back."""
+        descriptor, self._fd = self._fd, -1
+        if descriptor >= 0:
+            os.close(descriptor)
+
+    def fileno(self) -> int:
+        return self._fd
+
+    def pread(self, length: int, offset: int) -> bytes:
+        """Up to `length` bytes; fewer only at the end of the file."""
+        data = self._call("read", os.pread, length, offset)
+        while len(data) < length:
+            more = self._call("read", os.pread, length - len(data), offset + len(data))
+            if not more:
+                break
+            data += more
+        return data
+
+    def pread_into(self, buffers: Sequence[memoryview], offset: int) -> int:
+        """Fill the buffers in order; returns the bytes read, fewer only at the end of the file."""
+        wanted = sum(len(buffer) for buffer in buffers)
+        got = self._call("read", os.preadv, buffers, offset)
+        while 0 < got < wanted:
+            more = self._call("read", os.preadv, _rest_of(buffers, got), offset + got)
+            if not more:
+                break
+            got += more
+        return got
+
+    def pwrite(self, data: Buffer, offset: int) -> None:
+        """Write all of it."""
+        written = self._call("write", os.pwrite, data, offset)
+        while written < len(data):
+            written += self._call("write", os.pwrite, memoryview(data)[written:], offset + written)
+
+    def pwritev(self, buffers: Sequence[Buffer], offset: int) -> None:
+        """Write all buffers, one after another; any number of them."""
+        if len(buffers) > IOV_MAX:
+            for start in range(0, len(buffers), IOV_MAX):
+                part = buffers[start : start + IOV_MAX]
+                self.pwritev(part, offset)
+                offset += sum(len(buffer) for buffer in part)
+            return
+        wanted = sum(map(len, buffers))
+        written = self._call("write", os.pwritev, buffers, offset)
+        while written < wanted:
+            rest = _rest_of([memoryview(buffer) for buffer in buffers], written)
+            written += self._call("write", os.pwritev, rest, offset + written)
+
+    def truncate(self, size: int) -> None:
+        self._call("resize", os.ftruncate, size)
+
+    def fdatasync(self) -> None:
+        """Make everything written to this file durable, whoever wrote it."""
+        try:
+            os.fdatasync(self._fd)
+        except OSError as error:
+            # Nothing can be waiting on a read-only file system, and a pipe or /dev/null has nothing to keep.
+            if error.errno not in (errno.EROFS, errno.EINVAL):
+                raise host_error(error, self.path, "make durable") from error
+
+    def facts(self) -> Facts:
+        return self._call("look at", _facts_of_descriptor)
+
+    def size(self) -> int:
+        """Bytes; also of a block device."""
+        return self.facts().size
+
+    def data_extents(self, start: int, end: int) -> Iterator[tuple[int, int]]:
+        """Offsets (first, one past the last) of what is not a hole between `start` and `end`.
+
+        Where holes cannot be asked for, as on a block device, everything is data.
+        """
+        while start < end:
+            try:
+                first = os.lseek(self._fd, start, os.SEEK_DATA)
+                last = os.lseek(self._fd, first, os.SEEK_HOLE)
+            except OSError as error:
+                if error.errno == errno.ENXIO:
+                    return
+                if error.errno not in _NOT_SUPPORTED:
+                    raise host_error(error, self.path, "find the holes") from error
+                first, last = start, end
+            if first >= end:
+                return
+            yield first, min(last, end)
+            start = last
+
+    def punch(self, offset: int, length: int) -> None:
+        """Make a run of bytes read as zeros and give its space back where that can be done.
+
+        A hole in a file (fallocate(2)), BLKZEROOUT on a device; BLKDISCARD does not promise zeros. Zeros are written
+        where neither is supported.
+        """
+        if length <= 0:
+            return
+        if self.facts().identity.is_device:
+            done = self._ioctl_zero(offset, length)
+        else:
+            done = self._fallocate(_FALLOC_FL_PUNCH_HOLE | _FALLOC_FL_KEEP_SIZE, offset, length)
+        if not done:
+            for start in range(offset, offset + length, len(_ZERO_CHUNK)):
+                self.pwrite(_ZERO_CHUNK[: min(len(_ZERO_CHUNK), offset + length - start)], start)
+
+    def reserve(self, offset: int, length: int) -> None:
+        """Allocate the blocks of a run inside the file, content unchanged, so that a write to it finds space."""
+        self._fallocate(_FALLOC_FL_KEEP_SIZE, offset, length)
+
+    def drop_cache(self, offset: int = 0, length: int = 0) -> None:
+        """Forget cached pages that are on the device already, so that the next read asks the device."""
+        if hasattr(os, "posix_fadvise"):
+            self._call("drop the cache of", os.posix_fadvise, offset, length, os.POSIX_FADV_DONTNEED)
+
+    def expect_sequential(self) -> None:
+        """Let the kernel read ahead further."""
+        if hasattr(os, "posix_fadvise"):
+            with contextlib.suppress(OSError):
+                os.posix_fadvise(self._fd, 0, 0, os.POSIX_FADV_SEQUENTIAL)
+
+    def lock(self, *, exclusive: bool, what: str) -> None:
+        """Lock the whole file against other open file descriptions, QEMU's among them (F_OFD_SETLK, fcntl(2)).
+
+        Raises:
+            LockedError: somebody holds it, exclusively or while `exclusive` is asked for.
+        """
+        kind = fcntl.F_WRLCK if exclusive else fcntl.F_RDLCK
+        request = struct.pack("hhqqi4x", kind, os.SEEK_SET, 0, 0, 0)
+        try:
+            if hasattr(fcntl, "F_OFD_SETLK"):
+                fcntl.fcntl(self._fd, fcntl.F_OFD_SETLK, request)
+            else:
+                fcntl.flock(self._fd, (fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH) | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno in (errno.EAGAIN, errno.EACCES):
+                raise LockedError(
+                    f"{what} is in use by another process", where=self.path, remedy="wait for it or stop it"
+                ) from error
+            raise host_error(error, self.path, "lock") from error
+
+    def _ioctl_zero(self, offset: int, length: int) -> bool:
+        if offset % 512 or length % 512:
+            return False
+        try:
+            fcntl.ioctl(self._fd, _BLKZEROOUT, struct.pack("QQ", offset, length))
+        except OSError as error:
+            if error.errno in _NOT_SUPPORTED:
+                return False
+            raise host_error(error, self.path, "zero") from error
+        return True
+
+    def _fallocate(self, mode: int, offset: int, length: int) -> bool:
+        code = _libc_fallocate(self._fd, mode, offset, length)
+        if code in _NOT_SUPPORTED:
+            return False
+        if code:
+            doing = "give space back in" if mode & _FALLOC_FL_PUNCH_HOLE else "reserve space in"
+            raise host_error(OSError(code, os.strerror(code)), self.path, doing)
+        return True
+
+    def _call(self, doing: str, function: Callable[..., Result], *args: Any) -> Result:
+        try:
+            return function(self._fd, *args)
+        except OSError as error:
+            raise host_error(error, self.path, doing) from error
+
+
+def open_file(path: str, *, write: bool = False, create: bool = False, exclusive: bool = False) -> File:
+    """Open a file or block device.
+
+    Args:
+        create: make it, empty and private to its owner's umask, if it does not exist.
+        exclusive: with `create`, it must not exist; on a block device, nobody may have it mounted or held.
+    """
+    flags = os.O_CLOEXEC | (os.O_RDWR if write else os.O_RDONLY)
+    flags |= (os.O_CREAT if create else 0) | (os.O_EXCL if exclusive else 0)
+    # A FIFO must not make us wait for a peer.
+    flags |= os.O_NONBLOCK
+    return File(path, _on_path(path, "open", os.open, flags, 0o666))
+
+
+def find_facts(path: str) -> Facts | None:
+    """What stat says of the path, its symbolic links followed; None where nothing is."""
+    try:
+        return _facts_of_stat(os.stat(path), None)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (OSError, ValueError) as error:
+        raise _as_host_error(error, path, "look at") from error
+
+
+def exists(path: str) -> bool:
+    """Whether something is there."""
+    return find_facts(path) is not None
+
+
+def is_directory(path: str) -> bool:
+    """Whether a directory is there."""
+    facts = find_facts(path)
+    return facts is not None and facts.kind == "directory"
+
+
+def read_small(path: str) -> bytes | None:
+    """A small file whole; None if it does not exist. A larger one is cut at 16 MiB, and so will not parse."""
+    try:
+        with open_file(path) as file:
+            return file.pread(SMALL_FILE_BYTES_MAX, 0)
+    except HostError as error:
+        if isinstance(error.__cause__, FileNotFoundError):
+            return None
+        raise
+
+
+def replace_small(path: str, data: bytes) -> None:
+    """Replace a small file atomically and durably."""
+    temporary = f"{path}.new"
+    with open_file(temporary, write=True, create=True) as file:
+        file.truncate(0)
+        file.pwrite(data, 0)
+        file.fdatasync()
+    rename(temporary, path)
+
+
+def rename(source: str, target: str) -> None:
+    """Rename durably, within one file system."""
+    _on_path(source, "rename", os.rename, target)
+    sync_directory(os.path.dirname(target) or ".")
+
+
+def sync_directory(path: str) -> None:
+    """Make the names in a directory durable."""
+    with open_file(path) as directory:
+        directory._call("make durable", os.fsync)
+
+
+def make_directory(path: str, *, exist_ok: bool = False) -> None:
+    """Make a directory, durably."""
+    try:
+        _on_path(path, "make the directory", os.mkdir, 0o777)
+    except HostError as error:
+        if not (exist_ok and isinstance(error.__cause__, FileExistsError) and is_directory(path)):
+            raise
+    sync_directory(os.path.dirname(os.path.abspath(path)))
+
+
+def list_directory(path: str) -> list[str]:
+    """Names in a directory, sorted; none if there is no such directory."""
+    try:
+        return sorted(os.listdir(path))
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise host_error(error, path, "list") from error
+
+
+def remove(path: str) -> None:
+    """Remove a file, if it is there."""
+    with contextlib.suppress(FileNotFoundError):
+        try:
+            os.unlink(path)
+        except FileNotFoundError:
+            raise
+        except OSError as error:
+            raise host_error(error, path, "remove") from error
+
+
+def free_bytes(path: str) -> int:
+    """Bytes that this process may still allocate in the file system that holds `path`."""
+    usage = _on_path(path, "look at", os.statvfs)
+    return usage.f_bavail * usage.f_frsize
+
+
+def absolute(path: str) -> str:
+    """The path from the root, symbolic links kept."""
+    return os.path.abspath(path)
+
+
+def real(path: str) -> str:
+    """The path from the root, symbolic links followed."""
+    return os.path.realpath(path)
+
+
+def join(*parts: str) -> str:
+    """Parts of a path as one."""
+    return os.path.join(*parts)
+
+
+def boot_id() -> str:
+    """A random id that the kernel makes at each boot; empty where there is none to ask."""
+    with contextlib.suppress(OSError), open("/proc/sys/kernel/random/boot_id", "rb") as file:
+        return file.read(64).decode("ascii", "replace").strip()
+    return ""
+
+
+def sectors_written(identity: Identity) -> int | None:
+    """Sectors of 512 bytes ever written to a block device (sysfs `stat`, seventh field); None where not known."""
+    path = f"/sys/dev/block/{os.major(identity.inode)}:{os.minor(identity.inode)}/stat"
+    with contextlib.suppress(OSError, ValueError, IndexError), open(path, "rb") as file:
+        return int(file.read(4096).split()[6])
+    return None
+
+
+def flush_device_cache(file: File) -> None:
+    """Forget what the kernel caches of a block device (BLKFLSBUF), so that the next read asks the device."""
+    with contextlib.suppress(OSError):
+        fcntl.ioctl(file.fileno(), _BLKFLSBUF, 0)
+
+
+def _facts_of_descriptor(descriptor: int) -> Facts:
+    return _facts_of_stat(os.fstat(descriptor), descriptor)
+
+
+def _facts_of_stat(found: os.stat_result, descriptor: int | None) -> Facts:
+    mode = found.st_mode
+    is_device = stat.S_ISBLK(mode)
+    size = found.st_size
+    if is_device and descriptor is not None:
+        size = struct.unpack("Q", fcntl.ioctl(descriptor, _BLKGETSIZE64, bytes(8)))[0]
+    # A device is what its number says, whichever node in /dev names it.
+    identity = Identity(0, found.st_rdev, True) if is_device else Identity(found.st_dev, found.st_ino, False)
+    return Facts(identity, size, found.st_blocks * 512, found.st_mtime_ns, found.st_ctime_ns, _kind_of(mode))
+
+
+def _kind_of(mode: int) -> str:
+    tests = {
+        "file": stat.S_ISREG, "directory": stat.S_ISDIR, "block device": stat.S_ISBLK, "FIFO": stat.S_ISFIFO,
+        "socket": stat.S_ISSOCK, "character device": stat.S_ISCHR,
+    }  # fmt: skip
+    return next((name for name, test in tests.items() if test(mode)), "special file")
+
+
+def _rest_of(buffers: Sequence[memoryview], done: int) -> list[memoryview]:
+    rest = []
+    for buffer in buffers:
+        if done < len(buffer):
+            rest.append(buffer[done:])
+        done = max(0, done - len(buffer))
+    return rest
+
+
+def _on_path(path: str, doing: str, function: Callable[..., Result], *args: Any) -> Result:
+    try:
+        return function(path, *args)
+    except (OSError, ValueError) as error:
+        raise _as_host_error(error, path, doing) from error
+
+
+def _as_host_error(error: OSError | ValueError, path: str, doing: str) -> HostError:
+    if isinstance(error, OSError):
+        return host_error(error, path, doing)
+    return host_error(OSError(errno.EINVAL, "not a path"), path, doing)  # such as an embedded null byte
+
+
+def _libc_fallocate(descriptor: int, mode: int, offset: int, length: int) -> int:
+    """fallocate(2), which Python does not offer with a mode. Returns 0 or an errno."""
+    import ctypes  # loaded late: only stores need it, and it costs 10 ms
+
+    library: Any = ctypes.CDLL(None, use_errno=True)
+    try:
+        function = library.fallocate
+    except AttributeError:
+        return errno.ENOSYS
+    function.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_longlong, ctypes.c_longlong]
+    return 0 if function(descriptor, mode, offset, length) == 0 else ctypes.get_errno()

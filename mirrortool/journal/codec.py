@@ -1,0 +1,292 @@
+"""Frames to bytes and back; no I/O.
+
+Decoding trusts nothing: lengths are checked against their limits and against each other before anything is allocated,
+then the checksum, then every operation. What cannot be decoded raises FrameError; whether that is a torn tail or damage
+only the reader can tell, who knows what was durable.
+"""
+
+from __future__ import annotations
+
+import itertools
+import operator
+import sys
+from array import array
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import lz4.block
+import xxhash
+
+from mirrortool.address import ADDRESS_LIMIT, is_page_size
+from mirrortool.checksum import SUM_BYTES, Buffer
+from mirrortool.journal import format as layout
+from mirrortool.journal.position import Position
+from mirrortool.operation import MARK_NAME, Batch, CommitKind, Kind
+
+_COMMIT_KINDS = frozenset(CommitKind)
+_KIND_BYTES = bytes(Kind)
+
+
+class FrameError(Exception):
+    """These bytes are no frame; the text says why."""
+
+
+class ShortFrameError(FrameError):
+    """The bytes end inside the frame."""
+
+
+@dataclass(frozen=True, slots=True)
+class FileHeader:
+    """The header of a journal file; fields as in format.py."""
+
+    page_size: int
+    uuid: bytes
+    lineage: bytes
+    epoch: int
+    first_lsn: int
+    chain: int
+    time_ns: int
+    state_sum: int
+
+    @property
+    def start(self) -> Position:
+        """The position before the first frame."""
+        return Position(self.first_lsn - 1, self.chain)
+
+
+@dataclass(frozen=True, slots=True)
+class FrameHeader:
+    """The header of a frame; fields as in format.py, and the position that the frame leads to."""
+
+    operations: int
+    first_lsn: int
+    pages: int
+    payload_bytes: int
+    codec: int
+    flags: int
+    name_bytes: int
+    time_ns: int
+    chain: int
+    state_sum: int
+    body_checksum: int
+    position: Position
+
+    @property
+    def body_bytes(self) -> int:
+        """Bytes that follow the header."""
+        columns = self.operations * layout.COLUMN_BYTES
+        return columns + self.name_bytes + self.pages * SUM_BYTES + self.payload_bytes
+
+    @property
+    def is_commit(self) -> bool:
+        return bool(self.flags & layout.FLAG_COMMIT)
+
+    @property
+    def is_captured(self) -> bool:
+        return bool(self.flags & layout.FLAG_CAPTURED)
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """A payload as it is stored; made apart from the frame so that several threads can compress at once."""
+
+    codec: int
+    data: Buffer
+
+
+def compress(payload: Buffer) -> Stored:
+    """The payload as an LZ4 block, or as it is where that is no larger. Releases the GIL while it works."""
+    if not payload:
+        return Stored(layout.CODEC_RAW, b"")
+    packed = lz4.block.compress(payload, store_size=False)
+    return Stored(layout.CODEC_LZ4, packed) if len(packed) < len(payload) else Stored(layout.CODEC_RAW, payload)
+
+
+def encode_file_header(header: FileHeader) -> bytes:
+    """128 bytes, as in format.py."""
+    data = layout.FILE_HEADER.pack(
+        layout.FILE_MAGIC, layout.VERSION, header.page_size, header.uuid, header.lineage, header.epoch, 0,
+        header.first_lsn, header.chain, header.time_ns, header.state_sum, 0,
+    )[: -layout.CHECKSUM_BYTES]  # fmt: skip
+    return data + xxhash.xxh3_64_intdigest(data).to_bytes(8, "little")
+
+
+def decode_file_header(data: bytes) -> FileHeader:
+    """The header at the start of a journal file.
+
+    Raises:
+        ShortFrameError: fewer than 128 bytes.
+        FrameError: no journal file, a newer one, or a checksum that does not match.
+    """
+    if len(data) < layout.FILE_HEADER.size:
+        raise ShortFrameError("the file ends inside its header")
+    magic, version, page_size, uuid, lineage, epoch, _, first_lsn, chain, time_ns, state_sum, checksum = (
+        layout.FILE_HEADER.unpack_from(data)
+    )
+    if magic != layout.FILE_MAGIC:
+        raise FrameError("no journal file's header")
+    if xxhash.xxh3_64_intdigest(data[: layout.FILE_HEADER.size - layout.CHECKSUM_BYTES]) != checksum:
+        raise FrameError("the file header fails its checksum")
+    if version != layout.VERSION or not is_page_size(page_size) or not first_lsn:
+        raise FrameError(f"a journal file of format {version}, which this version does not know")
+    return FileHeader(page_size, uuid, lineage, epoch, first_lsn, chain, time_ns, state_sum)
+
+
+def encode_frame(
+    batch: Batch, stored: Stored, *, after: Position, time_ns: int, state_sum: int, captured: bool, seed: int
+) -> tuple[list[Buffer], Position]:
+    """A frame as buffers to be written one after another, and the position that it leads to.
+
+    Args:
+        after: the position of the frame before.
+        state_sum: of the journal after this frame.
+        seed: format.frame_seed of the place where it will be written.
+    """
+    name = (batch.name or "").encode()
+    body: list[Buffer] = [batch.kinds, _little_endian(batch.pages), _little_endian(batch.counts), name]
+    body += [batch.sums, stored.data]
+    digest = xxhash.xxh3_64()
+    for part in body:
+        digest.update(part)
+    flags = (layout.FLAG_CAPTURED if captured else 0) | (layout.FLAG_COMMIT if batch.is_commit else 0)
+    header = layout.FRAME_HEADER.pack(
+        layout.FRAME_MAGIC, len(batch), after.lsn + 1, batch.page_count, len(stored.data), stored.codec, flags,
+        len(name), 0, time_ns, after.chain, state_sum, digest.intdigest(), 0,
+    )[: -layout.CHECKSUM_BYTES]  # fmt: skip
+    checksum = xxhash.xxh3_64_intdigest(header, seed).to_bytes(8, "little")
+    position = Position(after.lsn + len(batch), xxhash.xxh3_64_intdigest(header))
+    return [header + checksum, *body], position
+
+
+def decode_frame_header(data: Buffer, seed: int, page_size: int) -> FrameHeader:
+    """The frame header at the start of `data`.
+
+    Raises:
+        ShortFrameError: fewer than 72 bytes.
+        FrameError: anything else is wrong with it.
+    """
+    size = layout.FRAME_HEADER.size
+    if len(data) < size:
+        raise ShortFrameError("the file ends inside a frame header")
+    covered = bytes(data[: size - layout.CHECKSUM_BYTES])
+    (
+        magic, operations, first_lsn, pages, payload_bytes, codec, flags, name_bytes, reserved, time_ns, chain,
+        state_sum, body_checksum, checksum,
+    ) = layout.FRAME_HEADER.unpack_from(data)  # fmt: skip
+    if magic != layout.FRAME_MAGIC:
+        raise FrameError("no frame here")
+    if xxhash.xxh3_64_intdigest(covered, seed) != checksum:
+        raise FrameError("the frame header fails its checksum")
+    header = FrameHeader(
+        operations, first_lsn, pages, payload_bytes, codec, flags, name_bytes, time_ns, chain, state_sum,
+        body_checksum, Position(first_lsn + operations - 1, xxhash.xxh3_64_intdigest(covered)),
+    )  # fmt: skip
+    if reserved or not _is_plausible(header, page_size):
+        raise FrameError("the frame header contradicts itself")
+    return header
+
+
+def _is_plausible(header: FrameHeader, page_size: int) -> bool:
+    raw_bytes = header.pages * page_size
+    most = header.payload_bytes * (layout.LZ4_RATIO_MAX if header.codec == layout.CODEC_LZ4 else 1)
+    return (
+        0 < header.operations <= layout.OPERATIONS_MAX
+        and header.first_lsn > 0
+        and header.position.lsn < 1 << 63
+        and header.codec in (layout.CODEC_RAW, layout.CODEC_LZ4)
+        and header.flags < 4
+        and raw_bytes <= layout.PAYLOAD_BYTES_MAX
+        and header.payload_bytes <= raw_bytes <= most
+    )
+
+
+def decode_body(header: FrameHeader, body: Buffer, page_size: int) -> Batch:
+    """The operations of a frame; `body` holds exactly `header.body_bytes`.
+
+    Raises:
+        FrameError: a checksum fails, the payload does not decompress, or an operation makes no sense.
+    """
+    view = memoryview(body)
+    assert len(view) == header.body_bytes
+    if xxhash.xxh3_64_intdigest(view) != header.body_checksum:
+        raise FrameError("the frame fails its checksum")
+    count = header.operations
+    pages_at, counts_at, name_at = count, 9 * count, 17 * count
+    sums_at = name_at + header.name_bytes
+    payload_at = sums_at + header.pages * SUM_BYTES
+    name = bytes(view[name_at:sums_at]).decode("ascii", "replace") or None
+    batch = Batch(
+        bytes(view[:pages_at]),
+        _from_little_endian(view[pages_at:counts_at]),
+        _from_little_endian(view[counts_at:name_at]),
+        view[sums_at:payload_at],
+        _decompress(header, view[payload_at:], page_size),
+        name,
+    )
+    _check_operations(header, batch, page_size)
+    return batch
+
+
+def _decompress(header: FrameHeader, stored: memoryview, page_size: int) -> Buffer:
+    if header.codec == layout.CODEC_RAW:
+        return stored
+    size = header.pages * page_size
+    try:
+        data: bytes = lz4.block.decompress(stored, uncompressed_size=size)
+    except lz4.block.LZ4BlockError:
+        raise FrameError("the payload does not decompress") from None
+    if len(data) != size:
+        raise FrameError("the payload decompresses to another length")
+    return data
+
+
+def _check_operations(header: FrameHeader, batch: Batch, page_size: int) -> None:
+    """Every operation is one that a recorder may write. Counts in C where it can: frames hold thousands."""
+    kinds, pages, counts = batch.kinds, batch.pages, batch.counts
+    if kinds.translate(None, _KIND_BYTES):
+        raise FrameError("an operation of a kind that this version does not know")
+    if header.is_commit != batch.is_commit or (batch.name is not None) != (kinds[-1] == Kind.MARK):
+        raise FrameError("a commit that is not flagged, or a mark without a name")
+    if batch.is_commit:
+        if pages[-1] not in _COMMIT_KINDS or not MARK_NAME.fullmatch(batch.name or "mark"):
+            raise FrameError("a commit of a kind that this version does not know, or a mark without a proper name")
+        kinds, pages, counts = kinds[:-1], pages[:-1], counts[:-1]
+    if Kind.COMMIT in kinds or Kind.MARK in kinds:
+        raise FrameError("a commit that is not the frame's last operation")
+    if Kind.RESIZE in kinds:
+        kinds, pages, counts = _without_resizes(kinds, pages, counts)
+    if kinds and (max(map(operator.add, pages, counts)) > ADDRESS_LIMIT // page_size or not min(counts)):
+        raise FrameError("an operation outside the address space, or on no page")
+    written = sum(counts) if Kind.ZERO not in kinds else sum(itertools.compress(counts, map(_is_write, kinds)))
+    if written != header.pages:
+        raise FrameError("the pages written do not add up")
+
+
+def _without_resizes(kinds: bytes, pages: Sequence[int], counts: Sequence[int]) -> tuple[bytes, list[int], list[int]]:
+    kept = [(kind, page, count) for kind, page, count in zip(kinds, pages, counts, strict=True) if kind != Kind.RESIZE]
+    return bytes(k for k, _, _ in kept), [page for _, page, _ in kept], [count for _, _, count in kept]
+
+
+def _is_write(kind: int) -> bool:
+    return kind == Kind.WRITE
+
+
+def with_position(header: FileHeader, position: Position, time_ns: int, state_sum: int) -> FileHeader:
+    """The header of the next file, which begins after `position`."""
+    return replace(header, first_lsn=position.lsn + 1, chain=position.chain, time_ns=time_ns, state_sum=state_sum)
+
+
+def _little_endian(column: Sequence[int]) -> bytes:
+    values = column if isinstance(column, array) and column.typecode == "Q" else array("Q", column)
+    if sys.byteorder == "big":
+        values = array("Q", values)
+        values.byteswap()
+    return values.tobytes()
+
+
+def _from_little_endian(data: memoryview) -> array[int]:
+    values = array("Q")
+    values.frombytes(data)
+    if sys.byteorder == "big":
+        values.byteswap()
+    return values

@@ -1,0 +1,163 @@
+"""The commits of a journal: listed, and found by LSN, time or mark.
+
+Headers alone are read, and files are bisected by the time in their headers, so that finding one costs a file, not the
+journal. Not here: times as people write them (cli/options.py).
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from mirrortool.errors import JournalError
+from mirrortool.journal.codec import FrameHeader
+from mirrortool.journal.directory import Journal
+from mirrortool.journal.position import Position
+from mirrortool.journal.reader import JournalReader
+from mirrortool.operation import CommitKind
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """A commit, or a mark if it has a name."""
+
+    position: Position
+    time_ns: int
+    kind: CommitKind
+    state_sum: int
+    name: str | None = None
+    durable_lsn: int = 0
+
+    @property
+    def lsn(self) -> int:
+        return self.position.lsn
+
+
+@dataclass(frozen=True, slots=True)
+class Until:
+    """A point to stop at; exactly one of these is given."""
+
+    lsn: int | None = None
+    time_ns: int | None = None
+    mark: str | None = None
+
+
+def commits(journal: Journal, start: Position | None = None) -> Iterator[Commit]:
+    """The commits after `start`, by default all that are left, oldest first.
+
+    Raises:
+        JournalError: after the commits before the torn tail or the damage.
+    """
+    with JournalReader(journal, start) as reader:
+        yield from _commits_of(reader)
+
+
+def newest_commits(journal: Journal, count: int) -> list[Commit]:
+    """The newest commits, oldest of them first; reads no older file than it must.
+
+    Damage hides the commits behind it in its file, no others: whoever reads on finds it (JournalReader).
+    """
+    found: list[Commit] = []
+    for first_lsn in reversed(journal.file_starts()):
+        found = _commits_in_file(journal, first_lsn) + found
+        if len(found) >= count:
+            break
+    return found[-count:]
+
+
+def commits_since(journal: Journal, time_ns: int) -> Iterator[Commit]:
+    """The commits at or after a time, oldest first."""
+    start = _start_by_time(journal, time_ns)
+    return (commit for commit in commits(journal, start) if commit.time_ns >= time_ns)
+
+
+def find_commit(journal: Journal, until: Until | None) -> Commit | None:
+    """The last commit at or before a point, by default the newest; None if there is none.
+
+    Of a mark that was given twice, the newest.
+    """
+    if until is None:
+        return next(iter(newest_commits(journal, 1)), None)
+    if until.mark is not None:
+        return _find_mark(journal, until.mark)
+    for first_lsn in reversed(_files_to_search(journal, until)):
+        found = [commit for commit in _commits_in_file(journal, first_lsn) if not _is_past(commit, until)]
+        if found:
+            return found[-1]
+    return None
+
+
+def _find_mark(journal: Journal, name: str) -> Commit | None:
+    for first_lsn in reversed(journal.file_starts()):
+        found = [commit for commit in _commits_in_file(journal, first_lsn) if commit.name == name]
+        if found:
+            return found[-1]
+    return None
+
+
+def _is_past(commit: Commit, until: Until) -> bool:
+    if until.lsn is not None:
+        return commit.lsn > until.lsn
+    return until.time_ns is not None and commit.time_ns > until.time_ns
+
+
+def _files_to_search(journal: Journal, until: Until) -> list[int]:
+    starts = journal.file_starts()
+    if until.lsn is not None:
+        return [start for start in starts if start <= until.lsn]
+    assert until.time_ns is not None
+    return starts[: _files_begun_by(journal, starts, until.time_ns)]
+
+
+def _files_begun_by(journal: Journal, starts: list[int], time_ns: int) -> int:
+    """How many files begin after frames no later than a time: bisects their headers' running maxima."""
+    low, high = 0, len(starts)
+    while low < high:
+        middle = (low + high) // 2
+        if _time_before_file(journal, starts[middle]) <= time_ns:
+            low = middle + 1
+        else:
+            high = middle
+    return low
+
+
+def _time_before_file(journal: Journal, first_lsn: int) -> int:
+    with JournalReader(journal, None, first_lsn=first_lsn) as reader:
+        return reader.time_ns
+
+
+def _start_by_time(journal: Journal, time_ns: int) -> Position | None:
+    starts = journal.file_starts()
+    begun = _files_begun_by(journal, starts, time_ns - 1)
+    if not begun:
+        return None
+    with JournalReader(journal, None, first_lsn=starts[begun - 1]) as reader:
+        return reader.position
+
+
+def _commits_in_file(journal: Journal, first_lsn: int) -> list[Commit]:
+    found: list[Commit] = []
+    with contextlib.suppress(JournalError), JournalReader(journal, None, first_lsn=first_lsn) as reader:
+        found.extend(_commits_of(reader, only_file=first_lsn))
+    return found
+
+
+def _commits_of(reader: JournalReader, only_file: int | None = None) -> Iterator[Commit]:
+    while header := reader.next_header():
+        if only_file is not None and reader.file_first_lsn != only_file:
+            return
+        if header.is_commit:
+            yield _commit_of(reader, header)
+
+
+def _commit_of(reader: JournalReader, header: FrameHeader) -> Commit:
+    batch = reader.batch()
+    return Commit(
+        header.position,
+        header.time_ns,
+        CommitKind(batch.pages[-1]),
+        header.state_sum,
+        batch.name,
+        batch.counts[-1],
+    )

@@ -1,0 +1,277 @@
+"""The directory of a journal: what lies where, and the small files beside the frames.
+
+journal.json    what the journal is; `end` after a clean stop
+local.json      where this host has the volumes; never shipped
+recorder.json   the recorder's checkpoint
+files/          journal files, named by their first LSN
+sums/           the recorder's page sums, a sparse file a volume
+torn/           torn tails, moved there by the recorder; never read
+lock            held by whoever appends
+"""
+
+from __future__ import annotations
+
+import bisect
+import secrets
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from mirrortool import clock, files, jsonfile
+from mirrortool.address import PAGE_SIZE_MAX, is_page_size
+from mirrortool.errors import AccessError, NotAJournalError, UsageError
+from mirrortool.files import Facts, File, Identity
+from mirrortool.journal import format as layout
+from mirrortool.journal.position import Position
+from mirrortool.jsonfile import Fields
+from mirrortool.volume import Volume, VolumeSet
+
+_EPOCH_MAX = (1 << 32) - 1
+
+
+@dataclass(frozen=True, slots=True)
+class VolumeRecord:
+    """A volume's file as the recorder last left it."""
+
+    size: int
+    identity: Identity
+    modified_ns: int
+    changed_ns: int
+
+    @classmethod
+    def of(cls, facts: Facts) -> VolumeRecord:
+        return cls(facts.size, facts.identity, facts.modified_ns, facts.changed_ns)
+
+
+@dataclass(frozen=True, slots=True)
+class RecorderCheckpoint:
+    """What is durable everywhere: the journal up to a position, and sums and volumes as of it.
+
+    Attributes:
+        boot_id: of the kernel that ran then; another one now means that the page cache was lost.
+        volumes: by name, with sizes as of the position.
+    """
+
+    position: Position
+    state_sum: int
+    time_ns: int
+    boot_id: str
+    volumes: Mapping[str, VolumeRecord]
+
+    def to_json(self) -> dict[str, object]:
+        volumes = {
+            name: {
+                "size": record.size,
+                "device": record.identity.device,
+                "inode": record.identity.inode,
+                "is_device": record.identity.is_device,
+                "modified_ns": record.modified_ns,
+                "changed_ns": record.changed_ns,
+            }
+            for name, record in self.volumes.items()
+        }
+        return {
+            "position": self.position.to_json(),
+            "state_sum": f"{self.state_sum:016x}",
+            "time_ns": self.time_ns,
+            "boot_id": self.boot_id,
+            "volumes": volumes,
+        }
+
+    @classmethod
+    def from_json(cls, fields: Fields) -> RecorderCheckpoint:
+        volumes = {
+            name: VolumeRecord(
+                each.integer("size"),
+                Identity(each.integer("device"), each.integer("inode"), each.flag("is_device")),
+                each.integer("modified_ns"),
+                each.integer("changed_ns"),
+            )
+            for name, each in fields.object("volumes").named_objects()
+        }
+        return cls(
+            Position.from_json(fields.object("position")),
+            int.from_bytes(fields.hexadecimal("state_sum", 8), "big"),
+            fields.integer("time_ns"),
+            fields.text("boot_id"),
+            volumes,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class CleanEnd:
+    """Where the frames end after a clean stop: what is missing before it, or undecodable, is damage."""
+
+    position: Position
+    file_first_lsn: int
+    offset: int
+
+
+class Journal:
+    """A journal's directory. Holds no open file; whoever appends holds `lock`."""
+
+    def __init__(self, path: str) -> None:
+        """Open what is there.
+
+        Raises:
+            NotAJournalError: no journal.json, or one of a newer format, or one that makes no sense.
+        """
+        self.path = path
+        fields = jsonfile.load(files.join(path, "journal.json"), NotAJournalError)
+        if fields is None:
+            raise NotAJournalError("no journal here", where=path, remedy="mirrortool init makes one")
+        if fields.integer("format") != layout.VERSION:
+            raise NotAJournalError(
+                f"journal format {fields.integer('format')} is not known here", where=path, remedy="upgrade mirrortool"
+            )
+        self._load(fields)
+
+    def _load(self, fields: Fields) -> None:
+        self.uuid = fields.hexadecimal("uuid", 16)
+        self.lineage = fields.hexadecimal("lineage", 16)
+        self.epoch = fields.integer("epoch", _EPOCH_MAX)
+        self.page_size = fields.integer("page_size", PAGE_SIZE_MAX)
+        if not is_page_size(self.page_size):
+            raise fields.wrong("page_size")
+        placed = [
+            Volume(each.text("name"), each.integer("base"), each.integer("size")) for each in fields.objects("volumes")
+        ]
+        try:
+            self.volumes = VolumeSet(placed, self.page_size)
+        except UsageError as error:
+            raise NotAJournalError(error.what, where=self.path) from None
+        self.clean_end = _clean_end(fields.object("end")) if "end" in fields else None
+
+    @property
+    def start(self) -> Position:
+        """The position before LSN 1."""
+        return Position(0, layout.first_chain(self.uuid))
+
+    @property
+    def first_state_sum(self) -> int:
+        """The state sum before LSN 1: empty volumes of their first sizes."""
+        return empty_state_sum(self.volumes)
+
+    @property
+    def sums_path(self) -> str:
+        return files.join(self.path, "sums")
+
+    @property
+    def torn_path(self) -> str:
+        return files.join(self.path, "torn")
+
+    @property
+    def files_path(self) -> str:
+        return files.join(self.path, "files")
+
+    def file_path(self, first_lsn: int) -> str:
+        """The journal file that begins with this LSN."""
+        return files.join(self.files_path, layout.file_name(first_lsn))
+
+    def file_starts(self) -> list[int]:
+        """First LSNs of the journal files that are there, ascending; files with other names are ignored."""
+        parsed = map(layout.parse_file_name, files.list_directory(self.files_path))
+        return sorted(lsn for lsn in parsed if lsn is not None)
+
+    def file_holding(self, lsn: int) -> int | None:
+        """The first LSN of the file in which the frame with this LSN would be."""
+        starts = self.file_starts()
+        index = bisect.bisect_right(starts, lsn) - 1
+        return starts[index] if index >= 0 else None
+
+    def volume_paths(self) -> dict[str, str]:
+        """Where this host has the volumes; empty on a host that has only the journal."""
+        fields = jsonfile.load(files.join(self.path, "local.json"), NotAJournalError)
+        if fields is None:
+            return {}
+        return {name: each.text("path") for name, each in fields.object("volumes").named_objects()}
+
+    def recorder_checkpoint(self) -> RecorderCheckpoint | None:
+        """The recorder's checkpoint; None on a host that has only the journal."""
+        fields = jsonfile.load(files.join(self.path, "recorder.json"), NotAJournalError)
+        return None if fields is None else RecorderCheckpoint.from_json(fields)
+
+    def save_recorder_checkpoint(self, checkpoint: RecorderCheckpoint) -> None:
+        """Replace it. The caller has made durable what it says."""
+        jsonfile.save(files.join(self.path, "recorder.json"), checkpoint.to_json())
+
+    def save_clean_end(self, end: CleanEnd | None) -> None:
+        """Note a clean stop, or that one is over because frames will be appended."""
+        if self.clean_end != end:
+            self.clean_end = end
+            self._save()
+
+    def lock(self) -> File:
+        """Lock the journal for appending, until the returned file is closed.
+
+        Raises:
+            LockedError: another recorder has it.
+        """
+        file = files.open_file(files.join(self.path, "lock"), write=True, create=True)
+        try:
+            file.lock(exclusive=True, what="the journal")
+        except BaseException:
+            file.close()
+            raise
+        return file
+
+    def _save(self) -> None:
+        end = self.clean_end
+        values = {
+            "format": layout.VERSION,
+            "uuid": self.uuid.hex(),
+            "lineage": self.lineage.hex(),
+            "epoch": self.epoch,
+            "page_size": self.page_size,
+            "volumes": [{"name": each.name, "base": each.base, "size": each.size} for each in self.volumes],
+            "end": None
+            if end is None
+            else {"position": end.position.to_json(), "file": end.file_first_lsn, "offset": end.offset},
+        }
+        jsonfile.save(files.join(self.path, "journal.json"), values)
+
+
+def create(path: str, volumes: VolumeSet, paths: Mapping[str, str], records: Mapping[str, VolumeRecord]) -> Journal:
+    """Make a journal of these volumes, which count as all zeros until they are recorded.
+
+    An interrupted call leaves no journal.json and can be repeated.
+
+    Raises:
+        AccessError: something else is at `path`.
+    """
+    _claim_directory(path)
+    for name in ("files", "sums", "torn"):
+        files.make_directory(files.join(path, name), exist_ok=True)
+    local = {"volumes": {name: {"path": where} for name, where in paths.items()}}
+    jsonfile.save(files.join(path, "local.json"), local)
+    journal = Journal.__new__(Journal)
+    journal.path = path
+    journal.uuid, journal.lineage = secrets.token_bytes(16), secrets.token_bytes(16)
+    journal.epoch, journal.page_size, journal.volumes, journal.clean_end = 0, volumes.page_size, volumes, None
+    journal.save_recorder_checkpoint(
+        RecorderCheckpoint(journal.start, empty_state_sum(volumes), clock.now_ns(), files.boot_id(), records)
+    )
+    journal._save()
+    return journal
+
+
+def empty_state_sum(volumes: Sequence[Volume] | VolumeSet) -> int:
+    """The state sum of volumes that read as zeros."""
+    state_sum = 0
+    for volume in volumes:
+        state_sum ^= volume.term
+    return state_sum
+
+
+def _claim_directory(path: str) -> None:
+    if not files.exists(path):
+        files.make_directory(path)
+        return
+    names = set(files.list_directory(path))
+    if names - {"files", "sums", "torn", "local.json", "recorder.json", "local.json.new", "recorder.json.new"}:
+        what = "a journal is here already" if "journal.json" in names else "the directory is not empty"
+        raise AccessError(what, where=path, remedy="choose another path")
+
+
+def _clean_end(fields: Fields) -> CleanEnd:
+    position = Position.from_json(fields.object("position"))
+    return CleanEnd(position, fields.integer("file"), fields.integer("offset"))

@@ -1,0 +1,30 @@
+"""A position: an LSN and the chain value there.
+
+The chain value is a hash over everything before, so two journals that share a position share their whole history up to
+it. Checkpoints, slots and acknowledgements hold nothing else.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from mirrortool.jsonfile import INTEGER_MAX, Fields
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Position:
+    """After the operation `lsn`, whose frame left the chain at `chain`."""
+
+    lsn: int
+    chain: int
+
+    def __str__(self) -> str:
+        return f"{self.lsn}:{self.chain:016x}"
+
+    def to_json(self) -> dict[str, object]:
+        return {"lsn": self.lsn, "chain": f"{self.chain:016x}"}
+
+    @classmethod
+    def from_json(cls, fields: Fields) -> Position:
+        lsn = fields.integer("lsn", INTEGER_MAX)
+        return cls(lsn, int.from_bytes(fields.hexadecimal("chain", 8), "big"))

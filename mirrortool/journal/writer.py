@@ -1,0 +1,164 @@
+"""Appends frames to a journal.
+
+Rule: a file is made durable before its successor is created, and the directory after, so only the last file can have a
+torn tail. Rule: a failed append is cut off before the next. Rule: a failed fdatasync is never tried again, because the
+kernel may have dropped the pages that it could not write; the writer is dead then.
+
+Used by one thread at a time, under the journal's lock. Not here: which operations, and when to sync.
+"""
+
+from __future__ import annotations
+
+from mirrortool import clock, files
+from mirrortool.errors import HostError, InputOutputError
+from mirrortool.files import File
+from mirrortool.journal import format as layout
+from mirrortool.journal.codec import FileHeader, Stored, compress, encode_file_header, encode_frame
+from mirrortool.journal.directory import CleanEnd, Journal
+from mirrortool.journal.position import Position
+from mirrortool.journal.reader import JournalReader
+from mirrortool.operation import Batch
+
+
+class JournalWriter:
+    """The end of a journal.
+
+    Attributes:
+        position: after the newest frame appended.
+        durable: after the newest frame that survives a power cut.
+        state_sum: of the journal at `position`.
+        time_ns: of the newest frame.
+    """
+
+    def __init__(self, journal: Journal, end: JournalReader, *, file_bytes: int = layout.FILE_BYTES_TARGET) -> None:
+        """Continue where `end`, a reader that has read everything, stands; the torn tail is gone by then.
+
+        Args:
+            file_bytes: begin a new file before this is exceeded.
+        """
+        self.journal = journal
+        self.position = self.durable = end.position
+        self.state_sum, self.time_ns = end.state_sum, end.time_ns
+        self._file_bytes = file_bytes
+        self._file: File | None = None
+        self._file_first_lsn, self._offset = end.file_first_lsn, end.offset
+        self._file_time_ns: int | None = None
+        self._dead = False
+        if self._file_first_lsn:
+            self._file = files.open_file(journal.file_path(self._file_first_lsn), write=True)
+        journal.save_clean_end(None)
+
+    def append(
+        self, batch: Batch, *, captured: bool, state_sum: int, stored: Stored | None = None, time_ns: int | None = None
+    ) -> Position:
+        """Append one frame; it is not durable until `sync`.
+
+        Args:
+            state_sum: of the journal after the batch.
+            stored: the batch's payload, already compressed.
+            time_ns: by default now; never less than in the frame before.
+        Raises:
+            NoSpaceError, InputOutputError: nothing was appended, and a later call may succeed.
+        """
+        stored = stored or compress(batch.payload)
+        self.time_ns = max(self.time_ns, clock.now_ns() if time_ns is None else time_ns)
+        length = layout.FRAME_HEADER.size + len(batch) * layout.COLUMN_BYTES + len(batch.sums) + len(stored.data)
+        file = self._file_for(length)
+        seed = layout.frame_seed(self.journal.uuid, self._file_first_lsn, self._offset)
+        buffers, position = encode_frame(
+            batch,
+            stored,
+            after=self.position,
+            time_ns=self.time_ns,
+            state_sum=state_sum,
+            captured=captured,
+            seed=seed,
+        )
+        try:
+            file.pwritev(buffers, self._offset)
+        except HostError:
+            self._cut_failed_append(file)
+            raise
+        self._offset += sum(map(len, buffers))
+        self.position, self.state_sum = position, state_sum
+        return position
+
+    def sync(self) -> Position:
+        """Make everything appended durable; returns the position that is."""
+        self._require_alive()
+        if self._file and self.durable != self.position:
+            self._dead = True
+            self._file.fdatasync()
+            self._dead = False
+        self.durable = self.position
+        return self.durable
+
+    def close(self) -> None:
+        """Stop cleanly: what was appended is durable, and journal.json says where it ends."""
+        if self._file is None:
+            return
+        try:
+            self.sync()
+            self.journal.save_clean_end(CleanEnd(self.position, self._file_first_lsn, self._offset))
+        finally:
+            self.abandon()
+
+    def abandon(self) -> None:
+        """Let go without a clean end, as a crash would."""
+        file, self._file = self._file, None
+        if file:
+            file.close()
+
+    def _file_for(self, length: int) -> File:
+        """The file that takes a frame of `length` bytes: the current one, or its successor."""
+        self._require_alive()
+        if self._file_time_ns is None:
+            self._file_time_ns = self.time_ns
+        is_old = self.time_ns - self._file_time_ns > layout.FILE_AGE_NS_MAX
+        is_full = self._offset + length > self._file_bytes
+        has_frames = self._offset > layout.FILE_HEADER.size
+        if self._file is None or (has_frames and (is_full or is_old)):
+            return self._begin_file()
+        return self._file
+
+    def _begin_file(self) -> File:
+        self.sync()
+        header = FileHeader(
+            self.journal.page_size,
+            self.journal.uuid,
+            self.journal.lineage,
+            self.journal.epoch,
+            self.position.lsn + 1,
+            self.position.chain,
+            self.time_ns,
+            self.state_sum,
+        )
+        path = self.journal.file_path(header.first_lsn)
+        # An earlier attempt may have left the successor empty: it held no frame, so it is begun anew.
+        file = files.open_file(path, write=True, create=True)
+        try:
+            file.truncate(0)
+            file.pwrite(encode_file_header(header), 0)
+            files.sync_directory(self.journal.files_path)
+        except HostError:
+            file.close()
+            files.remove(path)
+            raise
+        self.abandon()
+        self._file, self._file_first_lsn, self._offset = file, header.first_lsn, layout.FILE_HEADER.size
+        self._file_time_ns = self.time_ns
+        return file
+
+    def _cut_failed_append(self, file: File) -> None:
+        try:
+            file.truncate(self._offset)
+        except HostError:
+            self._dead = True
+
+    def _require_alive(self) -> None:
+        if self._dead:
+            raise InputOutputError(
+                "an earlier failure to make the journal durable cannot be undone",
+                where=self.journal.path,
+                remedy="check the device, then start again: recovery finds what is durable",
+            )

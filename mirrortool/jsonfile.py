@@ -1,0 +1,98 @@
+"""Small JSON files whose every field is checked, because they may come from another host.
+
+A file that does not parse, or a field of another type or outside its limits, raises the error class that the caller
+names. Integers that must survive other JSON readers (sums, chain values) are written as hexadecimal text.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from mirrortool import files
+from mirrortool.errors import MirrortoolError
+
+INTEGER_MAX = (1 << 64) - 1
+
+
+class Fields:
+    """A JSON object, read field by field."""
+
+    def __init__(self, values: Mapping[str, Any], path: str, error: type[MirrortoolError]) -> None:
+        self._values = values
+        self._path = path
+        self._error = error
+
+    def __contains__(self, name: str) -> bool:
+        return self._values.get(name) is not None
+
+    def integer(self, name: str, most: int = INTEGER_MAX) -> int:
+        """A number from 0 to `most`."""
+        value = self._values.get(name)
+        if type(value) is not int or not 0 <= value <= most:
+            raise self.wrong(name)
+        return value
+
+    def text(self, name: str) -> str:
+        value = self._values.get(name)
+        if not isinstance(value, str):
+            raise self.wrong(name)
+        return value
+
+    def flag(self, name: str) -> bool:
+        value = self._values.get(name)
+        if not isinstance(value, bool):
+            raise self.wrong(name)
+        return value
+
+    def hexadecimal(self, name: str, length: int) -> bytes:
+        """Exactly `length` bytes, written as hexadecimal digits."""
+        try:
+            value = bytes.fromhex(self.text(name))
+        except ValueError:
+            raise self.wrong(name) from None
+        if len(value) != length:
+            raise self.wrong(name)
+        return value
+
+    def object(self, name: str) -> Fields:
+        value = self._values.get(name)
+        if not isinstance(value, dict):
+            raise self.wrong(name)
+        return Fields(value, self._path, self._error)
+
+    def objects(self, name: str) -> list[Fields]:
+        """A list of objects."""
+        value = self._values.get(name)
+        if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
+            raise self.wrong(name)
+        return [Fields(item, self._path, self._error) for item in value]
+
+    def named_objects(self) -> Iterator[tuple[str, Fields]]:
+        """The fields of this object, each itself an object."""
+        for name in self._values:
+            yield name, self.object(name)
+
+    def wrong(self, name: str) -> MirrortoolError:
+        """The error for a field that is missing or makes no sense."""
+        return self._error(f"field {name!r} is missing or makes no sense", where=self._path)
+
+
+def load(path: str, error: type[MirrortoolError]) -> Fields | None:
+    """The object in a file; None if there is no such file."""
+    data = files.read_small(path)
+    if data is None:
+        return None
+    try:
+        values = json.loads(data)
+    except (ValueError, RecursionError):
+        raise error("is no JSON, or was cut short", where=path) from None
+    if not isinstance(values, dict):
+        raise error("is no JSON object", where=path)
+    return Fields(values, path, error)
+
+
+def save(path: str, values: Mapping[str, Any]) -> None:
+    """Replace a file atomically and durably with an object."""
+    files.replace_small(path, json.dumps(values, indent=1).encode() + b"\n")

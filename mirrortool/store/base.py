@@ -1,0 +1,49 @@
+"""What replay, verify and repair need of a store."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Protocol
+
+from mirrortool.files import Buffer
+from mirrortool.volume import VolumeSet
+
+
+class Store(Protocol):
+    """Pages by address.
+
+    Every method may be called from several threads at once for different pages; `resize` and `zero` of more than a
+    unit only while nothing else runs. Errors are HostErrors with the path. A write past a volume's last byte is cut
+    there: only the last page of a volume can be partial.
+    """
+
+    @property
+    def volumes(self) -> VolumeSet:
+        """The volumes with their sizes as of now."""
+
+    def write(self, page: int, buffers: Sequence[Buffer]) -> None:
+        """Write whole pages from `page` on, inside one volume."""
+
+    def zero(self, page: int, count: int) -> None:
+        """Make pages read as zeros and give their space back."""
+
+    def resize(self, name: str, size: int) -> None:
+        """Give a volume a new size in bytes; what is behind a smaller one is gone, a larger one reads as zeros there."""
+
+    def read_into(self, page: int, buffers: Sequence[memoryview]) -> None:
+        """Fill buffers of whole pages; what is behind the end of the volume reads as zeros."""
+
+    def data_runs(self, page: int, count: int) -> Iterable[tuple[int, int]]:
+        """Runs (first page, count) among these pages that may hold something else than zeros."""
+
+    def reserve(self, runs: Iterable[tuple[int, int]]) -> None:
+        """Make sure that writes to these runs find space, or raise NoSpaceError with every byte unchanged."""
+
+    def sync(self) -> None:
+        """Make every write durable."""
+
+    def drop_caches(self) -> None:
+        """Let the next reads come from the device."""
+
+    def close(self) -> None:
+        """Give files and locks back."""

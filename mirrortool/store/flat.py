@@ -1,0 +1,130 @@
+"""A store with one file or block device for each volume.
+
+A file is as long as its volume and sparse. A device may be longer than the volume; what is behind the volume's end is
+never touched.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+from mirrortool import files
+from mirrortool.files import Buffer, File
+from mirrortool.volume import Volume, VolumeSet
+
+_RESERVE_MARGIN = 64 << 20
+"""With this much space left beyond what is needed, reserving block by block would only cost time."""
+
+
+class FlatStore:
+    """The store of DESIGN's `MIRROR/volumes`, and of volumes given by path."""
+
+    def __init__(self, volumes: VolumeSet, opened: Mapping[str, File]) -> None:
+        """Take over the open files, one for each volume by name."""
+        self.page_size = volumes.page_size
+        self._opened = dict(opened)
+        self._is_device = {name: file.facts().identity.is_device for name, file in self._opened.items()}
+        self._set_volumes(volumes)
+
+    @property
+    def volumes(self) -> VolumeSet:
+        return self._volumes
+
+    def write(self, page: int, buffers: Sequence[Buffer]) -> None:
+        volume, file, offset = self._locate(page)
+        over = offset + sum(map(len, buffers)) - volume.size
+        if over > 0:
+            assert over < self.page_size, "a write may only cut the last page"
+            buffers = [*buffers[:-1], memoryview(buffers[-1])[:-over]]
+        file.pwritev(buffers, offset)
+
+    def zero(self, page: int, count: int) -> None:
+        volume, file, offset = self._locate(page)
+        file.punch(offset, min(count * self.page_size, volume.size - offset))
+
+    def resize(self, name: str, size: int) -> None:
+        volume = self._volumes[name]
+        file = self._opened[name]
+        whole = size - size % self.page_size
+        if size < volume.size:
+            # Everything from the page that holds the new end on becomes zeros; the journal brings that page again.
+            if self._is_device[name]:
+                file.punch(whole, volume.size - whole)
+            else:
+                file.truncate(whole)
+        if not self._is_device[name]:
+            file.truncate(size)
+        self._set_volumes(self._volumes.resized(volume, size))
+
+    def read_into(self, page: int, buffers: Sequence[memoryview]) -> None:
+        volume, file, offset = self._locate(page)
+        wanted = sum(map(len, buffers))
+        got = file.pread_into(buffers, offset)
+        if got < wanted or offset + wanted > volume.size:
+            _clear_from(buffers, max(0, min(got, volume.size - offset)))
+
+    def data_runs(self, page: int, count: int) -> Iterator[tuple[int, int]]:
+        volume, file, offset = self._locate(page)
+        end = min(volume.size, offset + count * self.page_size)
+        first_page = volume.base // self.page_size
+        for first, last in page_runs(file.data_extents(offset, end), self.page_size):
+            yield first_page + first, last - first
+
+    def reserve(self, runs: Iterable[tuple[int, int]]) -> None:
+        wanted = list(runs)
+        needed = sum(count for _, count in wanted) * self.page_size
+        for name in self._opened:
+            if not self._is_device[name] and files.free_bytes(self._opened[name].path) < needed + _RESERVE_MARGIN:
+                self._reserve_each(wanted)
+                return
+
+    def sync(self) -> None:
+        for file in self._opened.values():
+            file.fdatasync()
+
+    def drop_caches(self) -> None:
+        for name, file in self._opened.items():
+            if self._is_device[name]:
+                files.flush_device_cache(file)
+            file.drop_cache()
+
+    def close(self) -> None:
+        for file in self._opened.values():
+            file.close()
+
+    def _reserve_each(self, runs: list[tuple[int, int]]) -> None:
+        for page, count in runs:
+            volume, file, offset = self._locate(page)
+            if not self._is_device[volume.name]:
+                file.reserve(offset, min(count * self.page_size, volume.size - offset))
+
+    def _locate(self, page: int) -> tuple[Volume, File, int]:
+        volume = self._volumes.find(page)
+        assert volume is not None, "checked where the operation was decoded"
+        return volume, self._opened[volume.name], page * self.page_size - volume.base
+
+    def _set_volumes(self, volumes: VolumeSet) -> None:
+        self._volumes = volumes
+
+
+def page_runs(extents: Iterable[tuple[int, int]], page_size: int) -> Iterator[tuple[int, int]]:
+    """Extents of bytes as runs of the pages that they touch (first, one past the last), merged where they meet."""
+    begun: tuple[int, int] | None = None
+    for start, end in extents:
+        first, last = start // page_size, -(-end // page_size)
+        if begun and first <= begun[1]:
+            begun = (begun[0], max(begun[1], last))
+            continue
+        if begun:
+            yield begun
+        begun = (first, last)
+    if begun:
+        yield begun
+
+
+def _clear_from(buffers: Sequence[memoryview], start: int) -> None:
+    """Zero everything from the byte `start` of the buffers on."""
+    for buffer in buffers:
+        if start < len(buffer):
+            buffer[max(0, start) :] = bytes(len(buffer) - max(0, start))
+        start -= len(buffer)

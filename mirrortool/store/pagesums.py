@@ -1,0 +1,184 @@
+"""Page sums on disk, and the state sum that they give.
+
+Two sparse files a volume: NAME.sums holds 8 bytes a page at 8 × the page's number in the volume, NAME.segments 8 bytes a
+segment: the XOR of the terms of its pages, so that zeroing 100 GiB costs segments, not pages. A hole in either is zeros:
+zero pages, and segments without terms.
+
+Rule: written with pwrite, never mapped; only with sums of pages whose frames are durable; and only by one thread.
+Rule: after a crash the two files may disagree. `rebuild` computes the segments, and the state sum, from the page sums.
+"""
+
+from __future__ import annotations
+
+import itertools
+from array import array
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+from mirrortool import files
+from mirrortool.address import pages_per_segment, split_at
+from mirrortool.checksum import SUM_BYTES, pack_sums, state_term, unpack_sums
+from mirrortool.files import File
+from mirrortool.store.flat import page_runs
+from mirrortool.volume import Volume, VolumeSet
+
+_REBUILD_PAGES = 1 << 16
+
+
+class PageSums:
+    """The sums of a set of volumes as of one position, and their state sum.
+
+    Attributes:
+        volumes: with their sizes as of that position.
+        state_sum: of all volumes; as the caller gave it, plus what was applied since.
+    """
+
+    def __init__(self, directory: str, volumes: VolumeSet, state_sum: int, *, write: bool) -> None:
+        self.volumes = volumes
+        self.page_size = volumes.page_size
+        self.state_sum = state_sum
+        self._segment_pages = pages_per_segment(self.page_size)
+        self._sums: dict[str, File] = {}
+        self._segments: dict[str, File] = {}
+        try:
+            for volume in volumes:
+                self._sums[volume.name] = _open(directory, f"{volume.name}.sums", write)
+                self._segments[volume.name] = _open(directory, f"{volume.name}.segments", write)
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        for file in (*self._sums.values(), *self._segments.values()):
+            file.close()
+
+    def read(self, page: int, count: int) -> bytes:
+        """Packed sums of pages inside one volume."""
+        volume, first = self._locate(page)
+        return self._read(volume, first, count)
+
+    def nonzero_runs(self, page: int, count: int) -> Iterator[tuple[int, int]]:
+        """Runs (first page, count) among these pages that may have sums; sparse regions cost nothing."""
+        volume, first = self._locate(page)
+        offset = page - first
+        extents = self._sums[volume.name].data_extents(first * SUM_BYTES, (first + count) * SUM_BYTES)
+        for start, end in page_runs(extents, SUM_BYTES):
+            yield offset + start, end - start
+
+    def apply(self, changes: Mapping[int, int]) -> None:
+        """Take in new sums, by page; 0 for pages that became zero."""
+        pages = sorted(changes)
+        for _, group in itertools.groupby(pages, self._segment_pages.__rfloordiv__):
+            self._apply_in_segment(list(group), changes)
+
+    def preview(self, pages: Sequence[int], sums: Sequence[int], pending: Mapping[int, int]) -> int:
+        """The state sum if these pages got these sums; nothing is written.
+
+        Args:
+            pages: ascending, inside one segment.
+            pending: sums that were previewed before and are not applied yet.
+        """
+        volume, first = self._locate(pages[0])
+        table = unpack_sums(self._read(volume, first, pages[-1] - pages[0] + 1))
+        old = [pending[page] if page in pending else table[page - pages[0]] for page in pages]
+        return self.state_sum ^ state_term(pages, old) ^ state_term(pages, sums)
+
+    def zero(self, page: int, count: int) -> None:
+        """Pages became zero; costs what is allocated of them, by the segment where a whole one goes."""
+        for run, length in list(self.nonzero_runs(page, count)):
+            for first, number in split_at(run, length, self._segment_pages):
+                self._zero_in_segment(first, number)
+
+    def resize(self, name: str, size: int) -> None:
+        """A volume got a new size; pages from the one that holds a smaller end on became zeros."""
+        volume = self.volumes[name]
+        first, end = size // self.page_size, self.volumes.page_count(volume)
+        if first < end:
+            self.zero(self.volumes.first_page(volume) + first, end - first)
+        self.volumes = self.volumes.resized(volume, size)
+        self.state_sum ^= volume.term ^ self.volumes[name].term
+
+    def rebuild(self) -> None:
+        """Compute segments and state sum from the page sums; costs what is allocated."""
+        self.state_sum = 0
+        for volume in self.volumes:
+            self._segments[volume.name].truncate(0)
+            self.state_sum ^= volume.term
+            for page, sums in self._all(volume):
+                self._add_terms(volume, page, sums)
+
+    def compute_state_sum(self) -> int:
+        """The state sum from the page sums alone; nothing is written."""
+        state_sum = 0
+        for volume in self.volumes:
+            state_sum ^= volume.term
+            for page, sums in self._all(volume):
+                state_sum ^= state_term(range(page, page + len(sums)), sums)
+        return state_sum
+
+    def sync(self) -> None:
+        for file in (*self._sums.values(), *self._segments.values()):
+            file.fdatasync()
+
+    def _apply_in_segment(self, pages: list[int], changes: Mapping[int, int]) -> None:
+        volume, first = self._locate(pages[0])
+        table = unpack_sums(self._read(volume, first, pages[-1] - pages[0] + 1))
+        new = [changes[page] for page in pages]
+        if len(pages) == len(table):
+            old: Sequence[int] = table
+            table = array("Q", new)
+        else:
+            places = [page - pages[0] for page in pages]
+            old = [table[place] for place in places]
+            for place, page_sum in zip(places, new, strict=True):
+                table[place] = page_sum
+        self._write(volume, first, table)
+        self._add_term(volume, first // self._segment_pages, state_term(pages, old) ^ state_term(pages, new))
+
+    def _zero_in_segment(self, page: int, count: int) -> None:
+        volume, first = self._locate(page)
+        segment = first // self._segment_pages
+        if count == self._segment_pages:
+            term = self._segment_term(volume, segment)
+        else:
+            term = state_term(range(page, page + count), unpack_sums(self._read(volume, first, count)))
+        self._sums[volume.name].punch(first * SUM_BYTES, count * SUM_BYTES)
+        self._add_term(volume, segment, term)
+
+    def _segment_term(self, volume: Volume, segment: int) -> int:
+        return int.from_bytes(self._segments[volume.name].pread(SUM_BYTES, segment * SUM_BYTES), "big")
+
+    def _add_term(self, volume: Volume, segment: int, term: int) -> None:
+        if term:
+            self.state_sum ^= term
+            both = term ^ self._segment_term(volume, segment)
+            self._segments[volume.name].pwrite(both.to_bytes(SUM_BYTES, "big"), segment * SUM_BYTES)
+
+    def _add_terms(self, volume: Volume, page: int, sums: array[int]) -> None:
+        first = page - self.volumes.first_page(volume)
+        for start, number in split_at(first, len(sums), self._segment_pages):
+            part = sums[start - first : start - first + number]
+            pages = range(page + start - first, page + start - first + number)
+            self._add_term(volume, start // self._segment_pages, state_term(pages, part))
+
+    def _all(self, volume: Volume) -> Iterator[tuple[int, array[int]]]:
+        """All sums that may not be zero, in pieces of bounded size."""
+        first_page = self.volumes.first_page(volume)
+        for run, length in self.nonzero_runs(first_page, self.volumes.page_count(volume)):
+            for page, number in split_at(run, length, _REBUILD_PAGES):
+                yield page, unpack_sums(self._read(volume, page - first_page, number))
+
+    def _read(self, volume: Volume, first: int, count: int) -> bytes:
+        length = count * SUM_BYTES
+        return self._sums[volume.name].pread(length, first * SUM_BYTES).ljust(length, b"\0")
+
+    def _write(self, volume: Volume, first: int, sums: Iterable[int]) -> None:
+        self._sums[volume.name].pwrite(pack_sums(sums), first * SUM_BYTES)
+
+    def _locate(self, page: int) -> tuple[Volume, int]:
+        volume = self.volumes.find(page)
+        assert volume is not None, "checked where the operation was decoded"
+        return volume, page - self.volumes.first_page(volume)
+
+
+def _open(directory: str, name: str, write: bool) -> File:
+    return files.open_file(files.join(directory, name), write=write, create=write)
