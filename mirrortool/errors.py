@@ -73,13 +73,14 @@ class TornJournalError(JournalError):
     """Undecodable bytes where a write was cut short: nothing that was durable is lost.
 
     Attributes:
-        offset: where in the file `where` the tail begins, in bytes.
+        path, offset: the file, and where in it the tail begins, in bytes.
     """
 
     exit_code = 10
 
     def __init__(self, what: str, *, where: str, remedy: str, offset: int) -> None:
         super().__init__(what, where=where, remedy=remedy)
+        self.path = where
         self.offset = offset
 
 

@@ -16,6 +16,7 @@ import fcntl
 import os
 import stat
 import struct
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -247,7 +248,14 @@ def open_file(path: str, *, write: bool = False, create: bool = False, exclusive
     flags |= (os.O_CREAT if create else 0) | (os.O_EXCL if exclusive else 0)
     # A FIFO must not make us wait for a peer.
     flags |= os.O_NONBLOCK
-    return File(path, _on_path(path, "open", os.open, flags, 0o666))
+    try:
+        return File(path, os.open(path, flags, 0o666))
+    except (OSError, ValueError) as error:
+        if isinstance(error, OSError) and error.errno == errno.EBUSY:
+            raise LockedError(
+                "the device is mounted or held by another process", where=path, remedy="unmount it first"
+            ) from error
+        raise _as_host_error(error, path, "open") from error
 
 
 def find_facts(path: str) -> Facts | None:
@@ -335,6 +343,17 @@ def remove(path: str) -> None:
             raise host_error(error, path, "remove") from error
 
 
+@contextlib.contextmanager
+def temporary_directory() -> Iterator[str]:
+    """A directory for what is needed only meanwhile; gone afterwards."""
+    try:
+        directory = tempfile.TemporaryDirectory(prefix="mirrortool-", ignore_cleanup_errors=True)
+    except OSError as error:
+        raise host_error(error, tempfile.gettempdir(), "make a temporary directory") from error
+    with directory as path:
+        yield path
+
+
 def free_bytes(path: str) -> int:
     """Bytes that this process may still allocate in the file system that holds `path`."""
     usage = _on_path(path, "look at", os.statvfs)
@@ -356,11 +375,40 @@ def join(*parts: str) -> str:
     return os.path.join(*parts)
 
 
+def base_name(path: str) -> str:
+    """The last part of a path."""
+    return os.path.basename(path)
+
+
 def boot_id() -> str:
     """A random id that the kernel makes at each boot; empty where there is none to ask."""
     with contextlib.suppress(OSError), open("/proc/sys/kernel/random/boot_id", "rb") as file:
         return file.read(64).decode("ascii", "replace").strip()
     return ""
+
+
+def devices_below(path: str) -> set[Identity]:
+    """The block devices, and the files behind loop devices, that a path is stored on, at any depth (sysfs)."""
+    found: set[Identity] = set()
+    waiting = [_on_path(path, "look at", os.stat).st_dev]
+    while waiting:
+        number = waiting.pop()
+        device = Identity(0, number, True)
+        if device in found:
+            continue
+        found.add(device)
+        base = f"/sys/dev/block/{os.major(number)}:{os.minor(number)}"
+        numbers = [f"{base}/slaves/{name}/dev" for name in list_directory(f"{base}/slaves")]
+        numbers += [f"{os.path.realpath(base)}/../dev"] if os.path.exists(f"{base}/partition") else []
+        for place in numbers:
+            with contextlib.suppress(OSError, ValueError), open(place, encoding="ascii") as file:
+                major, minor = file.read().strip().split(":")
+                waiting.append(os.makedev(int(major), int(minor)))
+        with contextlib.suppress(OSError), open(f"{base}/loop/backing_file", "rb") as file:
+            behind = os.stat(file.read().rstrip(b"\n"))
+            found.add(_facts_of_stat(behind, None).identity)
+            waiting.append(behind.st_dev)
+    return found
 
 
 def sectors_written(identity: Identity) -> int | None:

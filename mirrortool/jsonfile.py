@@ -69,6 +69,10 @@ class Fields:
             raise self.wrong(name)
         return [Fields(item, self._path, self._error) for item in value]
 
+    def names(self) -> list[str]:
+        """The names of the fields."""
+        return list(self._values)
+
     def named_objects(self) -> Iterator[tuple[str, Fields]]:
         """The fields of this object, each itself an object."""
         for name in self._values:

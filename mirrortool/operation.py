@@ -106,7 +106,7 @@ class Batch:
 
 
 class BatchBuilder:
-    """Collects operations into one batch; buffers are copied once, in `build`."""
+    """Collects operations into one batch; buffers are copied once, in `build`, and a single one not at all."""
 
     def __init__(self, page_size: int) -> None:
         self.page_size = page_size
@@ -153,9 +153,9 @@ class BatchBuilder:
 
     def build(self) -> Batch:
         """The batch; the builder is empty afterwards."""
-        batch = Batch(
-            bytes(self._kinds), self._pages, self._counts, b"".join(self._sums), b"".join(self._payload), self._name
-        )
+        payload = self._payload[0] if len(self._payload) == 1 else b"".join(self._payload)
+        sums = b"".join(self._sums)
+        batch = Batch(bytes(self._kinds), self._pages, self._counts, sums, payload, self._name)
         self._clear()
         return batch
 

@@ -200,9 +200,11 @@ def _is_plausible(header: FrameHeader, page_size: int) -> bool:
     )
 
 
-def decode_body(header: FrameHeader, body: Buffer, page_size: int) -> Batch:
+def decode_body(header: FrameHeader, body: Buffer, page_size: int, *, payload: bool = True) -> Batch:
     """The operations of a frame; `body` holds exactly `header.body_bytes`.
 
+    Args:
+        payload: whether the pages are wanted; without them the batch's payload is empty.
     Raises:
         FrameError: a checksum fails, the payload does not decompress, or an operation makes no sense.
     """
@@ -220,7 +222,7 @@ def decode_body(header: FrameHeader, body: Buffer, page_size: int) -> Batch:
         _from_little_endian(view[pages_at:counts_at]),
         _from_little_endian(view[counts_at:name_at]),
         view[sums_at:payload_at],
-        _decompress(header, view[payload_at:], page_size),
+        _decompress(header, view[payload_at:], page_size) if payload else b"",
         name,
     )
     _check_operations(header, batch, page_size)

@@ -103,12 +103,12 @@ class JournalFile:
             raise ShortFrameError("the file ends inside a frame")
         return header
 
-    def batch(self, offset: int, header: FrameHeader) -> Batch:
-        """The operations of the frame at `offset`."""
+    def batch(self, offset: int, header: FrameHeader, *, payload: bool = True) -> Batch:
+        """The operations of the frame at `offset`; see codec.decode_body."""
         body = self._bytes(offset + layout.FRAME_HEADER.size, header.body_bytes)
         if len(body) < header.body_bytes:
             raise ShortFrameError("the file was cut while it was read")
-        return decode_body(header, body, self._page_size)
+        return decode_body(header, body, self._page_size, payload=payload)
 
     def find_magic(self, offset: int) -> Iterator[int]:
         """Offsets from `offset` on at which a frame might begin."""
@@ -211,8 +211,8 @@ class JournalReader:
         self._stand_at(header.position, header.time_ns, header.state_sum)
         return header
 
-    def batch(self) -> Batch:
-        """The operations of the frame that `next_header` moved to.
+    def batch(self, *, payload: bool = True) -> Batch:
+        """The operations of the frame that `next_header` moved to, with the pages written unless `payload` is false.
 
         Raises:
             TornJournalError, CorruptJournalError: as `next_header`; the reader stands before the frame again.
@@ -220,7 +220,7 @@ class JournalReader:
         file, header = self._file, self._header
         assert file is not None and header is not None
         try:
-            batch = file.batch(self._frame_offset, header)
+            batch = file.batch(self._frame_offset, header, payload=payload)
         except FrameError as error:
             self._offset = self._frame_offset
             self._stand_at(*self._before)

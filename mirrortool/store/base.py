@@ -28,7 +28,10 @@ class Store(Protocol):
         """Make pages read as zeros and give their space back."""
 
     def resize(self, name: str, size: int) -> None:
-        """Give a volume a new size in bytes; what is behind a smaller one is gone, a larger one reads as zeros there."""
+        """Give a volume a new size in bytes.
+
+        From the page that holds a smaller end on, and behind the old end of a larger one, it reads as zeros.
+        """
 
     def read_into(self, page: int, buffers: Sequence[memoryview]) -> None:
         """Fill buffers of whole pages; what is behind the end of the volume reads as zeros."""

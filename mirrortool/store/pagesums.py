@@ -1,8 +1,8 @@
 """Page sums on disk, and the state sum that they give.
 
-Two sparse files a volume: NAME.sums holds 8 bytes a page at 8 × the page's number in the volume, NAME.segments 8 bytes a
-segment: the XOR of the terms of its pages, so that zeroing 100 GiB costs segments, not pages. A hole in either is zeros:
-zero pages, and segments without terms.
+Two sparse files a volume: NAME.sums holds 8 bytes a page at 8 × the page's number in the volume, NAME.segments 8 bytes
+a segment: the XOR of the terms of its pages, so that zeroing 100 GiB costs segments, not pages. A hole in either is
+zeros: zero pages, and segments without terms.
 
 Rule: written with pwrite, never mapped; only with sums of pages whose frames are durable; and only by one thread.
 Rule: after a crash the two files may disagree. `rebuild` computes the segments, and the state sum, from the page sums.
@@ -18,6 +18,7 @@ from mirrortool import files
 from mirrortool.address import pages_per_segment, split_at
 from mirrortool.checksum import SUM_BYTES, pack_sums, state_term, unpack_sums
 from mirrortool.files import File
+from mirrortool.operation import Batch, Kind
 from mirrortool.store.flat import page_runs
 from mirrortool.volume import Volume, VolumeSet
 
@@ -66,27 +67,37 @@ class PageSums:
 
     def apply(self, changes: Mapping[int, int]) -> None:
         """Take in new sums, by page; 0 for pages that became zero."""
-        pages = sorted(changes)
-        for _, group in itertools.groupby(pages, self._segment_pages.__rfloordiv__):
+        segment_pages = self._segment_pages
+        for _, group in itertools.groupby(sorted(changes), lambda page: page // segment_pages):
             self._apply_in_segment(list(group), changes)
 
-    def preview(self, pages: Sequence[int], sums: Sequence[int], pending: Mapping[int, int]) -> int:
-        """The state sum if these pages got these sums; nothing is written.
+    def apply_batch(self, batch: Batch) -> None:
+        """Take in a batch's operations, in order; its payload is not needed."""
+        written, changes, done = unpack_sums(batch.sums), dict[int, int](), 0
+        for kind, page, count in zip(batch.kinds, batch.pages, batch.counts, strict=True):
+            if kind == Kind.WRITE:
+                changes.update(zip(range(page, page + count), written[done : done + count], strict=True))
+                done += count
+            elif kind in (Kind.ZERO, Kind.RESIZE):
+                self.apply(changes)
+                changes = {}
+                self._apply_inline(Kind(kind), page, count)
+        self.apply(changes)
 
-        Args:
-            pages: ascending, inside one segment.
-            pending: sums that were previewed before and are not applied yet.
-        """
-        volume, first = self._locate(pages[0])
-        table = unpack_sums(self._read(volume, first, pages[-1] - pages[0] + 1))
-        old = [pending[page] if page in pending else table[page - pages[0]] for page in pages]
-        return self.state_sum ^ state_term(pages, old) ^ state_term(pages, sums)
+    def term_of(self, page: int, count: int) -> int:
+        """What these pages, inside one volume, add to the state sum."""
+        term = 0
+        for first, number in self._allocated_pieces(page, count):
+            term ^= self._term_in_segment(first, number)
+        return term
 
     def zero(self, page: int, count: int) -> None:
         """Pages became zero; costs what is allocated of them, by the segment where a whole one goes."""
-        for run, length in list(self.nonzero_runs(page, count)):
-            for first, number in split_at(run, length, self._segment_pages):
-                self._zero_in_segment(first, number)
+        for first, number in list(self._allocated_pieces(page, count)):
+            volume, place = self._locate(first)
+            term = self._term_in_segment(first, number)
+            self._sums[volume.name].punch(place * SUM_BYTES, number * SUM_BYTES)
+            self._add_term(volume, place // self._segment_pages, term)
 
     def resize(self, name: str, size: int) -> None:
         """A volume got a new size; pages from the one that holds a smaller end on became zeros."""
@@ -119,6 +130,14 @@ class PageSums:
         for file in (*self._sums.values(), *self._segments.values()):
             file.fdatasync()
 
+    def _apply_inline(self, kind: Kind, page: int, count: int) -> None:
+        if kind == Kind.ZERO:
+            self.zero(page, count)
+            return
+        volume = self.volumes.at_base(page)
+        assert volume is not None, "checked where the operation was decoded"
+        self.resize(volume.name, count)
+
     def _apply_in_segment(self, pages: list[int], changes: Mapping[int, int]) -> None:
         volume, first = self._locate(pages[0])
         table = unpack_sums(self._read(volume, first, pages[-1] - pages[0] + 1))
@@ -134,15 +153,19 @@ class PageSums:
         self._write(volume, first, table)
         self._add_term(volume, first // self._segment_pages, state_term(pages, old) ^ state_term(pages, new))
 
-    def _zero_in_segment(self, page: int, count: int) -> None:
+    def _allocated_pieces(self, page: int, count: int) -> Iterator[tuple[int, int]]:
+        """What may not be zero among these pages, cut at segments; a segment that lies inside them comes whole."""
+        done, end, step = page, page + count, self._segment_pages
+        for run, length in self.nonzero_runs(page, count):
+            start = max(done, run - run % step)
+            done = min(end, run + length + -(run + length) % step)
+            yield from split_at(start, done - start, step)
+
+    def _term_in_segment(self, page: int, count: int) -> int:
         volume, first = self._locate(page)
-        segment = first // self._segment_pages
         if count == self._segment_pages:
-            term = self._segment_term(volume, segment)
-        else:
-            term = state_term(range(page, page + count), unpack_sums(self._read(volume, first, count)))
-        self._sums[volume.name].punch(first * SUM_BYTES, count * SUM_BYTES)
-        self._add_term(volume, segment, term)
+            return self._segment_term(volume, first // self._segment_pages)
+        return state_term(range(page, page + count), unpack_sums(self._read(volume, first, count)))
 
     def _segment_term(self, volume: Volume, segment: int) -> int:
         return int.from_bytes(self._segments[volume.name].pread(SUM_BYTES, segment * SUM_BYTES), "big")

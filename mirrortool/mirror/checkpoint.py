@@ -1,0 +1,75 @@
+"""What a mirror durably knows.
+
+Order of durability, which every writer keeps: the LSN that the store may reach is raised first; then the store is
+written and made durable; then the sums; then the checkpoint. So after a crash every page that differs from its sum was
+touched by an operation in `position.lsn + 1 … reached_lsn`, and redo from `position` mends it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from mirrortool.journal.position import Position
+from mirrortool.jsonfile import Fields
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A mirror's checkpoint.
+
+    Attributes:
+        position: store and sums hold everything up to it.
+        state_sum: of the primary there.
+        time_ns: of the frame that ends there.
+        is_commit: whether the position is a commit; if not, the mirror is rolling forward.
+        commit_lsn: the newest commit at or before the position; 0 if there is none.
+        reached_lsn: the newest LSN whose pages may be in the store already.
+        sizes: of the volumes by name, in bytes, as of the position.
+    """
+
+    position: Position
+    state_sum: int
+    time_ns: int
+    is_commit: bool
+    commit_lsn: int
+    reached_lsn: int
+    sizes: Mapping[str, int]
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether nothing past the position can be in the store."""
+        return self.reached_lsn <= self.position.lsn
+
+    @property
+    def is_consistent(self) -> bool:
+        """Whether the mirror is a committed state of the primary (LSN 0, the empty state, is one)."""
+        return self.is_settled and self.is_commit
+
+    def reaching(self, lsn: int) -> Checkpoint:
+        """The same, with the store allowed to go as far as `lsn`."""
+        return replace(self, reached_lsn=max(lsn, self.reached_lsn))
+
+    def to_json(self) -> dict[str, object]:
+        return {
+            "position": self.position.to_json(),
+            "state_sum": f"{self.state_sum:016x}",
+            "time_ns": self.time_ns,
+            "is_commit": self.is_commit,
+            "commit_lsn": self.commit_lsn,
+            "reached_lsn": self.reached_lsn,
+            "sizes": dict(self.sizes),
+        }
+
+    @classmethod
+    def from_json(cls, fields: Fields) -> Checkpoint:
+        sizes = fields.object("sizes")
+        return cls(
+            Position.from_json(fields.object("position")),
+            int.from_bytes(fields.hexadecimal("state_sum", 8), "big"),
+            fields.integer("time_ns"),
+            fields.flag("is_commit"),
+            fields.integer("commit_lsn"),
+            fields.integer("reached_lsn"),
+            {name: sizes.integer(name) for name in sizes.names()},
+        )

@@ -1,0 +1,306 @@
+"""The directory of a mirror: what lies where, its locks and its guards.
+
+mirror.json       what it mirrors, and where its volumes are
+checkpoint.json   what it durably knows
+sums/             page sums as of the checkpoint
+volumes/          images of the volumes that no --volume names
+receipts/         one for each verification
+lock              exclusive for who writes, shared for who needs it at rest
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from mirrortool import files, jsonfile
+from mirrortool.address import PAGE_SIZE_MAX, is_page_size
+from mirrortool.errors import (
+    AccessError,
+    ChangedOutsideError,
+    ForkedJournalError,
+    NotAMirrorError,
+    OtherJournalError,
+    UnusableVolumeError,
+    UsageError,
+)
+from mirrortool.files import Facts, File, Identity
+from mirrortool.journal.directory import Journal
+from mirrortool.jsonfile import Fields
+from mirrortool.mirror.checkpoint import Checkpoint
+from mirrortool.mirror.target import open_target, prepare_target, too_small
+from mirrortool.store.flat import FlatStore
+from mirrortool.store.pagesums import PageSums
+from mirrortool.volume import Volume, VolumeSet
+
+FORMAT = 1
+_EPOCH_MAX = (1 << 32) - 1
+
+
+@dataclass(frozen=True, slots=True)
+class MirrorVolume:
+    """Where a volume is kept.
+
+    Attributes:
+        path: absolute, or relative to the mirror's directory.
+        identity: of what the owner named by --volume; None for an image of our own.
+    """
+
+    name: str
+    base: int
+    path: str
+    identity: Identity | None
+
+
+class Mirror:
+    """A mirror's directory. Holds no open file."""
+
+    def __init__(self, path: str) -> None:
+        """Open what is there.
+
+        Raises:
+            NotAMirrorError: no mirror.json, or one of a newer format, or one that makes no sense.
+        """
+        self.path = path
+        fields = jsonfile.load(files.join(path, "mirror.json"), NotAMirrorError)
+        if fields is None:
+            raise NotAMirrorError("no mirror here", where=path, remedy="mirrortool replay makes one")
+        if fields.integer("format") != FORMAT:
+            what = f"mirror format {fields.integer('format')} is not known here"
+            raise NotAMirrorError(what, where=path, remedy="upgrade mirrortool")
+        self._load(fields)
+        self.checkpoint = self._load_checkpoint()
+
+    def _load(self, fields: Fields) -> None:
+        self.uuid = fields.hexadecimal("uuid", 16)
+        self.journal_uuid = fields.hexadecimal("journal_uuid", 16)
+        self.lineage = fields.hexadecimal("lineage", 16)
+        self.epoch = fields.integer("epoch", _EPOCH_MAX)
+        self.journal_path = fields.text("journal_path")
+        self.page_size = fields.integer("page_size", PAGE_SIZE_MAX)
+        if not is_page_size(self.page_size):
+            raise fields.wrong("page_size")
+        self.kept = [_mirror_volume(each) for each in fields.objects("volumes")]
+
+    def _load_checkpoint(self) -> Checkpoint:
+        path = files.join(self.path, "checkpoint.json")
+        fields = jsonfile.load(path, NotAMirrorError)
+        if fields is None:
+            raise NotAMirrorError("the checkpoint is missing", where=path, remedy="make the mirror anew")
+        checkpoint = Checkpoint.from_json(fields)
+        if set(checkpoint.sizes) != {volume.name for volume in self.kept}:
+            raise NotAMirrorError("the checkpoint is of other volumes", where=path, remedy="make the mirror anew")
+        return checkpoint
+
+    @property
+    def volumes(self) -> VolumeSet:
+        """The volumes with their sizes as of the checkpoint."""
+        sizes = self.checkpoint.sizes
+        try:
+            return VolumeSet([Volume(kept.name, kept.base, sizes[kept.name]) for kept in self.kept], self.page_size)
+        except UsageError as error:
+            raise NotAMirrorError(error.what, where=self.path) from None
+
+    @property
+    def sums_path(self) -> str:
+        return files.join(self.path, "sums")
+
+    @property
+    def receipts_path(self) -> str:
+        return files.join(self.path, "receipts")
+
+    def volume_path(self, kept: MirrorVolume) -> str:
+        """Where a volume is kept, from the root or from where the mirror was named."""
+        return files.join(self.path, kept.path)
+
+    def save_checkpoint(self, checkpoint: Checkpoint) -> None:
+        """Replace it durably. The caller has kept the order in checkpoint.py."""
+        jsonfile.save(files.join(self.path, "checkpoint.json"), checkpoint.to_json())
+        self.checkpoint = checkpoint
+
+    def lock(self, *, exclusive: bool) -> File:
+        """Lock the mirror until the returned file is closed, and read the checkpoint again.
+
+        Raises:
+            LockedError: a replay, repair or promote is at work, or, for those, anything is.
+        """
+        # A read-only file system can still be verified: nobody can write there.
+        file = files.open_file(files.join(self.path, "lock"), write=exclusive)
+        try:
+            file.lock(exclusive=exclusive, what="the mirror")
+            self.checkpoint = self._load_checkpoint()
+        except BaseException:
+            file.close()
+            raise
+        return file
+
+    def check_mirrors(self, journal: Journal) -> None:
+        """The mirror is one of this journal.
+
+        Raises:
+            OtherJournalError, ForkedJournalError: it is not, and what to do.
+        """
+        if journal.uuid != self.journal_uuid:
+            raise OtherJournalError(
+                "the mirror belongs to another journal", where=self.path, remedy=f"its journal is {self.journal_path}"
+            )
+        if journal.epoch < self.epoch or (journal.epoch == self.epoch and journal.lineage != self.lineage):
+            raise ForkedJournalError(
+                f"the journal is of epoch {journal.epoch}, the mirror of epoch {self.epoch}",
+                where=journal.path,
+                remedy="the journal was promoted elsewhere; use the one that goes on",
+            )
+
+    def open_store(self, *, write: bool) -> FlatStore:
+        """The volumes, locked and as the owner named them.
+
+        Raises:
+            LockedError, UnusableVolumeError, ChangedOutsideError: a guard refuses, and why.
+        """
+        opened: dict[str, File] = {}
+        volumes = self.volumes
+        try:
+            for kept in self.kept:
+                opened[kept.name] = self._open_volume(kept, volumes[kept.name], write)
+            return FlatStore(volumes, opened)
+        except BaseException:
+            for file in opened.values():
+                file.close()
+            raise
+
+    def open_sums(self, *, write: bool) -> PageSums:
+        """The page sums as of the checkpoint."""
+        return PageSums(self.sums_path, self.volumes, self.checkpoint.state_sum, write=write)
+
+    def _open_volume(self, kept: MirrorVolume, volume: Volume, write: bool) -> File:
+        path = self.volume_path(kept)
+        file = open_target(path, write=write)
+        try:
+            self._check_volume(kept, volume, file.facts(), path)
+        except BaseException:
+            file.close()
+            raise
+        return file
+
+    def _check_volume(self, kept: MirrorVolume, volume: Volume, facts: Facts, path: str) -> None:
+        if kept.identity and not is_same(kept.identity, facts.identity):
+            raise ChangedOutsideError(
+                "another file or device than the mirror was made on", where=path, remedy="put the right one back"
+            )
+        if facts.identity.is_device:
+            if facts.size < volume.size:
+                raise too_small(path, facts.size, volume)
+        elif facts.size != volume.size and self.checkpoint.is_settled:
+            raise ChangedOutsideError(
+                f"has {facts.size} bytes, the mirror left it with {volume.size}",
+                where=path,
+                remedy="make the mirror anew",
+            )
+
+
+def create(path: str, journal: Journal, targets: Mapping[str, str] | None = None, *, overwrite: bool = False) -> Mirror:
+    """Make an empty mirror of a journal, all zeros at LSN 0.
+
+    An interrupted call leaves no mirror.json and can be repeated.
+
+    Args:
+        targets: paths of volumes that are not to be images in the mirror's directory.
+        overwrite: whether data in them that is not ours may be lost.
+    Raises:
+        AccessError: something else is at `path`.
+        UsageError: `targets` names a volume that the journal does not have.
+        UnusableVolumeError: a target cannot be one.
+    """
+    targets = dict(targets or {})
+    for name in targets:
+        if name not in journal.volumes:
+            raise UsageError(f"the journal has no volume {name}", where=journal.path)
+    _claim_directory(path)
+    for name in ("sums", "volumes", "receipts"):
+        files.make_directory(files.join(path, name), exist_ok=True)
+    files.open_file(files.join(path, "lock"), write=True, create=True).close()
+    kept = [_prepare(path, journal, volume, targets.get(volume.name), overwrite) for volume in journal.volumes]
+    _refuse_duplicates(path, kept)
+    _save_new(path, journal, kept)
+    return Mirror(path)
+
+
+def is_same(recorded: Identity, found: Identity) -> bool:
+    """Whether this is what was recorded. A file system's own number may be another after each boot."""
+    return recorded.is_device == found.is_device and recorded.inode == found.inode
+
+
+def _prepare(path: str, journal: Journal, volume: Volume, target: str | None, overwrite: bool) -> MirrorVolume:
+    primaries = _identities(journal.volume_paths())
+    if target is None:
+        name = files.join("volumes", f"{volume.name}.img")
+        # What an interrupted call left behind is empty, and ours.
+        prepare_target(files.join(path, name), volume, primaries=primaries, overwrite=False)
+        return MirrorVolume(volume.name, volume.base, name, None)
+    where = files.absolute(target)
+    prepare_target(where, volume, primaries=primaries, overwrite=overwrite)
+    facts = files.find_facts(where)
+    assert facts is not None
+    return MirrorVolume(volume.name, volume.base, where, facts.identity)
+
+
+def _refuse_duplicates(path: str, kept: list[MirrorVolume]) -> None:
+    seen: dict[Identity, str] = {}
+    for volume in kept:
+        if volume.identity and seen.setdefault(volume.identity, volume.name) != volume.name:
+            raise UnusableVolumeError(
+                f"volumes {seen[volume.identity]} and {volume.name} would share one target", where=path
+            )
+
+
+def _save_new(path: str, journal: Journal, kept: list[MirrorVolume]) -> None:
+    state_sum = journal.first_state_sum
+    checkpoint = Checkpoint(
+        journal.start, state_sum, 0, True, 0, 0, {volume.name: volume.size for volume in journal.volumes}
+    )
+    jsonfile.save(files.join(path, "checkpoint.json"), checkpoint.to_json())
+    values = {
+        "format": FORMAT,
+        "uuid": secrets.token_hex(16),
+        "journal_uuid": journal.uuid.hex(),
+        "lineage": journal.lineage.hex(),
+        "epoch": journal.epoch,
+        "journal_path": files.absolute(journal.path),
+        "page_size": journal.page_size,
+        "volumes": [_volume_to_json(volume) for volume in kept],
+    }
+    jsonfile.save(files.join(path, "mirror.json"), values)
+
+
+def _identities(paths: Mapping[str, str]) -> set[Identity]:
+    found = (files.find_facts(where) for where in paths.values())
+    return {facts.identity for facts in found if facts}
+
+
+def _volume_to_json(volume: MirrorVolume) -> dict[str, object]:
+    values: dict[str, object] = {"name": volume.name, "base": volume.base, "path": volume.path}
+    if volume.identity:
+        values |= {
+            "device": volume.identity.device,
+            "inode": volume.identity.inode,
+            "is_device": volume.identity.is_device,
+        }
+    return values
+
+
+def _mirror_volume(fields: Fields) -> MirrorVolume:
+    identity = None
+    if "inode" in fields:
+        identity = Identity(fields.integer("device"), fields.integer("inode"), fields.flag("is_device"))
+    return MirrorVolume(fields.text("name"), fields.integer("base"), fields.text("path"), identity)
+
+
+def _claim_directory(path: str) -> None:
+    if not files.exists(path):
+        files.make_directory(path)
+        return
+    ours = {"sums", "volumes", "receipts", "lock", "checkpoint.json", "checkpoint.json.new", "mirror.json.new"}
+    names = set(files.list_directory(path))
+    if names - ours:
+        raise AccessError("the directory is not empty and no mirror", where=path, remedy="choose another path")

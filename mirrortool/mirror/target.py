@@ -1,0 +1,88 @@
+"""Opens what a mirror's volume is to be kept in, and refuses what must not be overwritten.
+
+A target must read as zeros before its first use, because that is what the sums of a new mirror say.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from mirrortool import files
+from mirrortool.errors import UnusableVolumeError
+from mirrortool.files import File, Identity
+from mirrortool.volume import Volume
+
+_PIECE = 1 << 20
+_ZEROS = bytes(_PIECE)
+
+
+def prepare_target(path: str, volume: Volume, *, primaries: Collection[Identity], overwrite: bool) -> None:
+    """Make `path` a sparse file of the volume's size that reads as zeros, or a device that does.
+
+    Args:
+        primaries: the volumes that the journal records on this host; none of them may be a target.
+        overwrite: whether data that is not ours may be lost.
+    Raises:
+        UnusableVolumeError: it cannot be a target, and why; nothing was changed.
+    """
+    with open_target(path, create=True) as file:
+        facts = file.facts()
+        if facts.identity in primaries:
+            raise UnusableVolumeError("this is the primary's own volume", where=path, remedy="choose another target")
+        if facts.identity.is_device and facts.size < volume.size:
+            raise too_small(path, facts.size, volume)
+        if overwrite:
+            _clear(file, volume)
+        elif not _reads_as_zeros(file, facts.size):
+            raise UnusableVolumeError(
+                "the target holds data", where=path, remedy="give --overwrite if that data may be lost"
+            )
+        if not facts.identity.is_device:
+            file.truncate(volume.size)
+        file.fdatasync()
+
+
+def open_target(path: str, *, create: bool = False, write: bool = True) -> File:
+    """Open a target and lock it, a file as QEMU would (OFD lock), a device against mounts (O_EXCL).
+
+    Raises:
+        LockedError: a file that another process has locked, or a device that is mounted or held.
+        UnusableVolumeError: neither a file nor a block device.
+    """
+    facts = files.find_facts(path)
+    if facts is None and not create:
+        raise UnusableVolumeError("the volume's file or device is missing", where=path, remedy="put it back")
+    is_device = facts is not None and facts.kind == "block device"
+    if facts is not None and facts.kind not in ("file", "block device"):
+        raise UnusableVolumeError(f"is a {facts.kind}", where=path, remedy="name a file or a block device")
+    file = files.open_file(path, write=write, create=create and facts is None, exclusive=is_device and write)
+    try:
+        if not is_device:
+            file.lock(exclusive=write, what="the volume")
+    except BaseException:
+        file.close()
+        raise
+    return file
+
+
+def too_small(path: str, size: int, volume: Volume) -> UnusableVolumeError:
+    """The error for a device that is shorter than its volume."""
+    return UnusableVolumeError(
+        f"the device has {size} bytes, volume {volume.name} needs {volume.size}", where=path, remedy="use a larger one"
+    )
+
+
+def _clear(file: File, volume: Volume) -> None:
+    if file.facts().identity.is_device:
+        file.punch(0, volume.size)
+    else:
+        file.truncate(0)
+
+
+def _reads_as_zeros(file: File, size: int) -> bool:
+    for start, end in file.data_extents(0, size):
+        for offset in range(start, end, _PIECE):
+            data = file.pread(min(_PIECE, end - offset), offset)
+            if data != _ZEROS[: len(data)]:
+                return False
+    return True

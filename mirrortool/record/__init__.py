@@ -1,0 +1,1 @@
+"""Record: everything that puts operations into a journal."""

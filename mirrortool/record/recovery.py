@@ -1,0 +1,129 @@
+"""Opens a journal for appending: after a crash, cuts the torn tail and brings the sums up to what is durable.
+
+Rule: a torn tail is moved to `torn/`, never deleted. It was acknowledged by nobody, but it may be all that is left of a
+write that somebody wants to see.
+"""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from dataclasses import replace
+
+from mirrortool import clock, files
+from mirrortool.errors import NotAJournalError, TornJournalError
+from mirrortool.files import File
+from mirrortool.journal.directory import Journal, RecorderCheckpoint, VolumeRecord
+from mirrortool.journal.reader import JournalReader
+from mirrortool.journal.writer import JournalWriter
+from mirrortool.store.pagesums import PageSums
+from mirrortool.volume import Volume, VolumeSet
+
+_COPY_BYTES = 1 << 20
+
+
+class OpenJournal:
+    """A journal with its lock, writer and sums; `with` closes them, cleanly if the checkpoint covers everything.
+
+    Attributes:
+        checkpoint: the recorder's, as it was found.
+        torn: where a torn tail was moved, None if there was none.
+    """
+
+    def __init__(self, path: str) -> None:
+        """Lock, recover and open.
+
+        Raises:
+            LockedError: another recorder has it.
+            NotAJournalError: this host has only a copy of the journal, not the primary's.
+            JournalError: the journal is damaged; nothing was changed.
+        """
+        self.journal = Journal(path)
+        self.torn: str | None = None
+        with ExitStack() as opening:
+            opening.enter_context(self.journal.lock())
+            self.journal = Journal(path)  # as it is under the lock
+            self.checkpoint = _require_checkpoint(self.journal)
+            self.sums = _open_sums(self.journal, self.checkpoint)
+            opening.callback(self.sums.close)
+            self.writer = self._recover()
+            opening.callback(self.writer.abandon)
+            self._opened = opening.pop_all()
+
+    def __enter__(self) -> OpenJournal:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        try:
+            if self.writer.position == self.checkpoint.position:
+                self.writer.close()
+        finally:
+            self._opened.close()
+
+    def save_checkpoint(self, records: dict[str, VolumeRecord]) -> None:
+        """Note that sums and volumes are as of the journal's durable end; makes the sums durable first."""
+        self.sums.sync()
+        position = self.writer.durable
+        self.checkpoint = RecorderCheckpoint(
+            position, self.sums.state_sum, clock.now_ns(), files.boot_id(), {**self.checkpoint.volumes, **records}
+        )
+        self.journal.save_recorder_checkpoint(self.checkpoint)
+
+    def _recover(self) -> JournalWriter:
+        with JournalReader(self.journal, self.checkpoint.position) as reader:
+            was_clean = self.journal.clean_end is not None
+            try:
+                self._redo(reader)
+            except TornJournalError as tail:
+                self.torn = _move_tail(self.journal, tail.path, tail.offset)
+            if not was_clean:
+                self.sums.rebuild()
+            return JournalWriter(self.journal, reader)
+
+    def _redo(self, reader: JournalReader) -> None:
+        """Bring the sums up to the end. Captured frames only: the volume had these pages before the journal did."""
+        while reader.next_header():
+            self.sums.apply_batch(reader.batch(payload=False))
+
+
+def _require_checkpoint(journal: Journal) -> RecorderCheckpoint:
+    checkpoint = journal.recorder_checkpoint()
+    if checkpoint is None:
+        raise NotAJournalError(
+            "this is a copy: the primary's recorder.json is not here",
+            where=journal.path,
+            remedy="record where the journal was made",
+        )
+    return checkpoint
+
+
+def _open_sums(journal: Journal, checkpoint: RecorderCheckpoint) -> PageSums:
+    sized = [replace(volume, size=_recorded_size(checkpoint, volume)) for volume in journal.volumes]
+    return PageSums(journal.sums_path, VolumeSet(sized, journal.page_size), checkpoint.state_sum, write=True)
+
+
+def _recorded_size(checkpoint: RecorderCheckpoint, volume: Volume) -> int:
+    record = checkpoint.volumes.get(volume.name)
+    return record.size if record else volume.size
+
+
+def _move_tail(journal: Journal, path: str, offset: int) -> str:
+    """Copy a torn tail to `torn/` durably, then cut it off; a file without a whole header goes altogether."""
+    name = f"{files.base_name(path)}-{offset}-{clock.now_ns()}"
+    target = files.join(journal.torn_path, name)
+    with files.open_file(path, write=True) as source, files.open_file(target, write=True, create=True) as copy:
+        _copy(source, copy, offset)
+        copy.fdatasync()
+        files.sync_directory(journal.torn_path)
+        source.truncate(offset)
+        source.fdatasync()
+    if offset == 0:
+        files.remove(path)
+        files.sync_directory(journal.files_path)
+    return target
+
+
+def _copy(source: File, target: File, offset: int) -> None:
+    written = 0
+    while data := source.pread(_COPY_BYTES, offset + written):
+        target.pwrite(data, written)
+        written += len(data)

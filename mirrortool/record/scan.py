@@ -1,0 +1,244 @@
+"""Scan: compares volumes with the sums and journals what differs, as captured frames under one commit.
+
+The base sync (an empty table is all zeros), the resync, and the capture for those who cannot put NBD in between, are
+this one comparison. Holes with zero sums are skipped without being read.
+
+Rule: sums reach the disk only after the frames that they speak of are durable.
+Rule: the commit says what it is: `fuzzy` if a volume changed while it was read, so that pages are of different times.
+Bound: a piece for each thread, and PENDING_PAGES sums.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from itertools import groupby
+
+from mirrortool.checksum import SUM_BYTES, state_term, unpack_sums
+from mirrortool.errors import MirrortoolError, UnusableVolumeError
+from mirrortool.journal.codec import compress
+from mirrortool.journal.directory import VolumeRecord
+from mirrortool.journal.position import Position
+from mirrortool.operation import BatchBuilder, CommitKind
+from mirrortool.record.recovery import OpenJournal
+from mirrortool.record.sources import Source, check_apart, check_identity, open_source
+from mirrortool.store.flat import FlatStore
+from mirrortool.store.pieces import PieceReader, for_each_piece, pieces
+from mirrortool.volume import Volume
+
+PENDING_PAGES = 1 << 16
+
+
+class ScanCancelled(Exception):
+    """The scan was told to stop; what it found is in the journal, without a commit."""
+
+
+@dataclass(frozen=True, slots=True)
+class ScanStatistics:
+    """A scan at one moment; of pages, and of bytes in the journal."""
+
+    pages_total: int
+    pages_done: int
+    pages_written: int
+    pages_zeroed: int
+    bytes_journaled: int
+
+
+@dataclass(frozen=True, slots=True)
+class ScanResult:
+    """What a scan did.
+
+    Attributes:
+        commit: its position.
+        kind: SCAN or FUZZY.
+        changed: why the commit is fuzzy, by volume.
+        torn: where recovery moved a torn tail, None if there was none.
+    """
+
+    commit: Position
+    kind: CommitKind
+    state_sum: int
+    time_ns: int
+    changed: Mapping[str, str]
+    statistics: ScanStatistics
+    torn: str | None
+
+
+class Scan:
+    """One scan of all volumes of a journal; `with` releases the lock."""
+
+    def __init__(self, journal_path: str, *, sources: Mapping[str, str] | None = None, take_over: bool = False) -> None:
+        """Lock and recover the journal, and open the volumes.
+
+        Args:
+            sources: snapshots to read in place of volumes, by name.
+            take_over: accept a volume that is another file or device than the one recorded.
+        Raises:
+            MirrortoolError: a guard refuses; no operation was journaled.
+        """
+        with ExitStack() as opening:
+            self._open = opening.enter_context(OpenJournal(journal_path))
+            self._sources: list[Source] = []
+            for source in self._open_sources(dict(sources or {}), take_over):
+                opening.enter_context(source.file)
+                self._sources.append(source)
+            self._opened = opening.pop_all()
+        self._writer, self._sums = self._open.writer, self._open.sums
+        self._page_size = self._open.journal.page_size
+        # _lock protects everything below and the writer. Held by the scan's threads while they append a frame.
+        self._lock = threading.Lock()
+        self._state_sum = self._sums.state_sum
+        self._pending: dict[int, int] = {}
+        self._is_cancelled = False
+        total = sum(-(-source.facts.size // self._page_size) for source in self._sources)
+        self._statistics = ScanStatistics(total, 0, 0, 0, 0)
+
+    def __enter__(self) -> Scan:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._opened.close()
+
+    def run(self) -> ScanResult:
+        """Compare every volume and commit.
+
+        Raises:
+            ScanCancelled: after `cancel`.
+            NoSpaceError, InputOutputError: what was found so far is kept; the next scan goes on from there.
+        """
+        try:
+            for source in self._sources:
+                self._scan(source)
+        except (MirrortoolError, ScanCancelled):
+            self._keep()
+            raise
+        changed = {source.name: why for source in self._sources if (why := source.changed())}
+        kind = CommitKind.FUZZY if changed else CommitKind.SCAN
+        commit = self._commit(kind)
+        statistics, torn = self._statistics, self._open.torn
+        return ScanResult(commit, kind, self._state_sum, self._writer.time_ns, changed, statistics, torn)
+
+    def cancel(self) -> None:
+        """Stop soon; from any thread."""
+        self._is_cancelled = True
+
+    def statistics(self) -> ScanStatistics:
+        """How far it is; from any thread."""
+        return self._statistics
+
+    def _open_sources(self, snapshots: dict[str, str], take_over: bool) -> Iterator[Source]:
+        journal = self._open.journal
+        paths = journal.volume_paths()
+        for name in snapshots:
+            if name not in journal.volumes:
+                raise UnusableVolumeError(f"the journal has no volume {name}", where=journal.path)
+        missing = [volume.name for volume in journal.volumes if volume.name not in paths]
+        if missing:
+            raise UnusableVolumeError(f"no path is known for volume {missing[0]}", where=journal.path)
+        check_apart(journal.path, {**paths, **snapshots})
+        for volume in journal.volumes:
+            path = snapshots.get(volume.name, paths[volume.name])
+            source = open_source(volume.name, path, is_snapshot=volume.name in snapshots)
+            if not source.is_snapshot and not take_over:
+                check_identity(source, self._open.checkpoint.volumes.get(volume.name))
+            yield source
+
+    def _scan(self, source: Source) -> None:
+        volume = self._sums.volumes[source.name]
+        if source.facts.size != volume.size:
+            volume = self._resize(volume, source.facts.size)
+        store = FlatStore(self._sums.volumes, {source.name: source.file})
+        done = self._statistics.pages_done
+        for_each_piece(store, self._page_size, pieces(store, self._sums, volume), self._compare)
+        whole = done + self._sums.volumes.page_count(volume)
+        self._statistics = replace(self._statistics, pages_done=whole)
+
+    def _resize(self, volume: Volume, size: int) -> Volume:
+        """Journal a volume's new size before anything behind it."""
+        if size > self._sums.volumes.limit_of(volume):
+            raise UnusableVolumeError(
+                f"volume {volume.name} has grown into the place of the next one", where=self._open.journal.path
+            )
+        first_page = self._sums.volumes.first_page(volume)
+        kept, count = size // self._page_size, self._sums.volumes.page_count(volume)
+        gone = self._sums.term_of(first_page + kept, count - kept) if kept < count else 0
+        builder = BatchBuilder(self._page_size)
+        builder.resize(first_page, size)
+        self._state_sum ^= gone ^ volume.term ^ replace(volume, size=size).term
+        self._writer.append(builder.build(), captured=True, state_sum=self._state_sum)
+        self._settle()
+        self._sums.resize(volume.name, size)
+        return self._sums.volumes[volume.name]
+
+    def _compare(self, reader: PieceReader, page: int, count: int) -> None:
+        """Journal the pages of a piece that differ from their sums. Called in several threads."""
+        if self._is_cancelled:
+            raise ScanCancelled
+        found, known = reader.sums(count), self._sums.read(page, count)
+        if found == known:
+            with self._lock:
+                self._statistics = replace(self._statistics, pages_done=self._statistics.pages_done + count)
+            return
+        new, old = unpack_sums(found), unpack_sums(known)
+        places = [place for place in range(count) if new[place] != old[place]]
+        builder = BatchBuilder(self._page_size)
+        for first, number, is_zero in _runs(places, new):
+            if is_zero:
+                builder.zero(page + first, number)
+            else:
+                data = reader.buffer[first * self._page_size : (first + number) * self._page_size]
+                builder.write(page + first, data, found[first * SUM_BYTES : (first + number) * SUM_BYTES])
+        changes = {page + place: new[place] for place in places}
+        term = state_term(list(changes), [old[place] for place in places])
+        term ^= state_term(list(changes), list(changes.values()))
+        batch = builder.build()
+        stored = compress(batch.payload)
+        with self._lock:
+            self._writer.append(batch, captured=True, state_sum=self._state_sum ^ term, stored=stored)
+            self._state_sum ^= term
+            self._pending.update(changes)
+            now = self._statistics
+            self._statistics = ScanStatistics(
+                now.pages_total,
+                now.pages_done + count,
+                now.pages_written + batch.page_count,
+                now.pages_zeroed + len(places) - batch.page_count,
+                now.bytes_journaled + len(stored.data),
+            )
+            if len(self._pending) >= PENDING_PAGES:
+                self._settle()
+
+    def _settle(self) -> None:
+        """Make the frames durable, then take in the sums that they bring."""
+        self._writer.sync()
+        self._sums.apply(self._pending)
+        self._pending = {}
+
+    def _commit(self, kind: CommitKind) -> Position:
+        builder = BatchBuilder(self._page_size)
+        builder.commit(kind, self._writer.durable.lsn)
+        self._writer.append(builder.build(), captured=True, state_sum=self._state_sum)
+        self._keep()
+        return self._writer.durable
+
+    def _keep(self) -> None:
+        """Make everything found so far durable and remembered."""
+        self._settle()
+        assert self._sums.state_sum == self._state_sum, "the sums are not what the frames say"
+        self._open.save_checkpoint({source.name: self._record_of(source) for source in self._sources})
+
+    def _record_of(self, source: Source) -> VolumeRecord:
+        """What to remember of a volume; of one that a snapshot stood for, only its size is news."""
+        known = self._open.checkpoint.volumes.get(source.name)
+        record = known if source.is_snapshot and known else VolumeRecord.of(source.facts)
+        return replace(record, size=self._sums.volumes[source.name].size)
+
+
+def _runs(places: Sequence[int], sums: Sequence[int]) -> Iterator[tuple[int, int, bool]]:
+    """Runs of adjacent places of one kind: (first, length, whether they became zero)."""
+    numbered = ((place - number, not sums[place], place) for number, place in enumerate(places))
+    for (_, is_zero), group in groupby(numbered, lambda item: item[:2]):
+        members = [place for _, _, place in group]
+        yield members[0], len(members), is_zero

@@ -1,0 +1,121 @@
+"""Opens what a scan reads, refuses what is no volume, and tells whether it changed meanwhile."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from mirrortool import clock, files
+from mirrortool.errors import ChangedOutsideError, LockedError, UnusableVolumeError
+from mirrortool.files import Facts, File
+from mirrortool.journal.directory import VolumeRecord
+
+_TIMESTAMP_NS = 20_000_000
+"""File systems stamp times in steps of a kernel tick, at most 10 ms: a change within one leaves the same time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """An open volume, or the snapshot that stands for it.
+
+    Attributes:
+        facts: as they were when it was opened.
+        sectors: written to the device by then; None for a file.
+        is_snapshot: whether it stands for the volume.
+        is_held: whether somebody has the device mounted or open exclusively, so that changes may pass unseen.
+    """
+
+    name: str
+    file: File
+    facts: Facts
+    sectors: int | None
+    is_snapshot: bool
+    is_held: bool
+
+    def changed(self) -> str | None:
+        """What shows that it may have changed since it was opened; None if nothing does."""
+        now = self.file.facts()
+        if self.is_held:
+            return "the device is mounted or held by another process"
+        if now.size != self.facts.size:
+            return f"its size changed from {self.facts.size} to {now.size} bytes"
+        if self.facts.identity.is_device:
+            return "the device was written" if files.sectors_written(now.identity) != self.sectors else None
+        is_same = (now.modified_ns, now.changed_ns) == (self.facts.modified_ns, self.facts.changed_ns)
+        return None if is_same else "the file was written"
+
+
+def inspect_volume(path: str) -> Facts:
+    """What is at a volume's path: a file or a block device, with its size.
+
+    Raises:
+        UnusableVolumeError: anything else, or nothing.
+    """
+    found = files.find_facts(path)
+    if found is None:
+        raise UnusableVolumeError("does not exist", where=path, remedy="check the path, or give its size to make it")
+    if found.kind not in ("file", "block device"):
+        raise UnusableVolumeError(f"is a {found.kind}", where=path, remedy="name a file or a block device")
+    with files.open_file(path) as file:
+        return file.facts()
+
+
+def open_source(name: str, path: str, *, is_snapshot: bool = False) -> Source:
+    """Open a volume or snapshot for reading. It is not locked: a scan must not stand in a virtual machine's way."""
+    inspect_volume(path)
+    file = files.open_file(path)
+    try:
+        facts = file.facts()
+        if not facts.identity.is_device and clock.now_ns() - facts.modified_ns < _TIMESTAMP_NS:
+            clock.sleep(_TIMESTAMP_NS / 1e9)
+            facts = file.facts()
+        file.expect_sequential()
+        sectors = files.sectors_written(facts.identity) if facts.identity.is_device else None
+        return Source(name, file, facts, sectors, is_snapshot, facts.identity.is_device and _is_held(path))
+    except BaseException:
+        file.close()
+        raise
+
+
+def check_identity(source: Source, record: VolumeRecord | None) -> None:
+    """The volume is the file or device that was recorded before.
+
+    Raises:
+        ChangedOutsideError: it was replaced. That may be an atomic update, or a disk that is not mounted.
+    """
+    if record is None:
+        return
+    known, found = record.identity, source.facts.identity
+    if (known.inode, known.is_device) != (found.inode, found.is_device):
+        raise ChangedOutsideError(
+            f"volume {source.name} is another file or device than the one recorded",
+            where=source.file.path,
+            remedy="if it is the right one, record --scan takes it over",
+        )
+
+
+def check_apart(journal_path: str, paths: Mapping[str, str]) -> None:
+    """No two volumes are the same, and the journal is not kept on any of them.
+
+    Raises:
+        UnusableVolumeError: recording would feed on itself.
+    """
+    below = files.devices_below(journal_path)
+    seen: dict[object, str] = {}
+    for name, path in paths.items():
+        identity = inspect_volume(path).identity
+        if identity in seen:
+            raise UnusableVolumeError(f"volumes {seen[identity]} and {name} are one and the same", where=path)
+        seen[identity] = name
+        if identity in below:
+            raise UnusableVolumeError(
+                f"the journal {journal_path} lies on this volume", where=path, remedy="keep it somewhere else"
+            )
+
+
+def _is_held(path: str) -> bool:
+    try:
+        files.open_file(path, exclusive=True).close()
+    except LockedError:
+        return True
+    return False

@@ -1,0 +1,63 @@
+"""Reads back what was written, from the device and not from the cache, and compares it with the journal's sums.
+
+Called between the store's fdatasync and the checkpoint, so that a checkpoint never names a page that the device has not
+kept. Pages that are near each other are read with one call.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from mirrortool.address import VOLUME_ALIGNMENT
+from mirrortool.checksum import pack_sums, page_sums
+from mirrortool.errors import InputOutputError
+from mirrortool.store.base import Store
+from mirrortool.store.pieces import PIECE_BYTES, PieceReader, for_each_piece
+
+_GAP_PAGES = 8
+"""Reading over so many pages that nobody asked for is cheaper than another call."""
+
+
+def check_written(store: Store, page_size: int, sums: Mapping[int, int]) -> None:
+    """Compare pages of the store with their sums, by page.
+
+    Raises:
+        InputOutputError: a page does not read back as it was written.
+    """
+    store.drop_caches()
+    pages = sorted(sums)
+    spans = list(_spans(pages, PIECE_BYTES // page_size, VOLUME_ALIGNMENT // page_size))
+    begin_of = {pages[begin]: (begin, end) for begin, end in spans}
+
+    def check(reader: PieceReader, page: int, count: int) -> None:
+        begin, end = begin_of[page]
+        _check_span(reader, pages[begin:end], count, sums, page_size)
+
+    work = ((pages[begin], pages[end - 1] - pages[begin] + 1) for begin, end in spans)
+    for_each_piece(store, page_size, work, check)
+
+
+def _check_span(reader: PieceReader, pages: Sequence[int], count: int, sums: Mapping[int, int], page_size: int) -> None:
+    views = reader.views[:count]
+    if len(pages) < count:
+        views = [views[page - pages[0]] for page in pages]
+    found = page_sums(views, page_size)
+    if found == pack_sums([sums[page] for page in pages]):
+        return
+    bad = next(page for i, page in enumerate(pages) if found[8 * i : 8 * i + 8] != pack_sums([sums[page]]))
+    raise InputOutputError(
+        f"page {bad:#x} does not read back as it was written",
+        remedy="the device loses writes, or the journal's own sums are wrong: mirrortool verify tells which",
+    )
+
+
+def _spans(pages: Sequence[int], most: int, volume_step: int) -> Iterator[tuple[int, int]]:
+    """Index ranges of `pages` that are read together: near each other, in one volume, at most `most` pages long."""
+    begin = 0
+    for i in range(1, len(pages)):
+        page = pages[i]
+        if page - pages[i - 1] > _GAP_PAGES or page - pages[begin] >= most or not page % volume_step:
+            yield begin, i
+            begin = i
+    if pages:
+        yield begin, len(pages)

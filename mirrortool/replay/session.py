@@ -1,0 +1,171 @@
+"""A replay from opening to closing: a journal, a mirror, a target, and the guards around them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+
+from mirrortool import files
+from mirrortool.errors import HostError, NotComparableError, PastTargetError, UsageError
+from mirrortool.journal.commits import Commit, Until, find_commit
+from mirrortool.journal.directory import Journal
+from mirrortool.journal.reader import JournalReader
+from mirrortool.mirror import directory
+from mirrortool.mirror.checkpoint import Checkpoint
+from mirrortool.mirror.directory import Mirror
+from mirrortool.replay.barrier import InFlightStatistics
+from mirrortool.replay.delegator import WINDOW_BYTES, Delegator, Progress
+from mirrortool.replay.engine import Plan, ReplayEngine
+from mirrortool.replay.group import GroupStatistics, Observer
+
+
+@dataclass(frozen=True, slots=True)
+class ReplayStatistics:
+    """A replay at one moment."""
+
+    progress: Progress
+    groups: tuple[GroupStatistics, ...]
+    in_flight: InFlightStatistics
+
+
+class Replay:
+    """A replay of a journal into a mirror, which is made if it does not exist. `with` releases the locks.
+
+    Attributes:
+        target: the commit that it goes to.
+        is_new: whether the mirror was made by this call.
+    """
+
+    def __init__(
+        self,
+        journal_path: str,
+        mirror_path: str,
+        *,
+        until: Until | None = None,
+        plan: Plan | None = None,
+        targets: Mapping[str, str] | None = None,
+        overwrite: bool = False,
+        read_back: bool = True,
+        on_applied: Observer | None = None,
+        window_bytes: int = WINDOW_BYTES,
+    ) -> None:
+        """Open and check everything; nothing is replayed yet.
+
+        Args:
+            until: the last commit at or before it is the target; by default the newest.
+            targets: where a new mirror keeps volumes, by name; by default images in its directory.
+            overwrite: whether data in those targets may be lost.
+            read_back: whether pages are read back from the device before a checkpoint names them.
+        Raises:
+            MirrortoolError: a guard refuses; the mirror is unchanged.
+        """
+        plan = plan or Plan()
+        plan.check()
+        self.journal = Journal(journal_path)
+        self.target = _require_commit(self.journal, until)
+        self.is_new = not files.exists(files.join(mirror_path, "mirror.json"))
+        if self.is_new:
+            directory.create(mirror_path, self.journal, targets, overwrite=overwrite)
+        self.mirror = Mirror(mirror_path)
+        if not self.is_new and targets:
+            _check_targets(self.mirror, targets)
+        with ExitStack() as opening:
+            opening.enter_context(self.mirror.lock(exclusive=True))
+            self.mirror.check_mirrors(self.journal)
+            self._check_target(until)
+            self._reader = JournalReader(self.journal, self.mirror.checkpoint.position)
+            opening.enter_context(self._reader)
+            store = self.mirror.open_store(write=True)
+            opening.callback(store.close)
+            sums = self.mirror.open_sums(write=True)
+            opening.callback(sums.close)
+            self._engine = opening.enter_context(ReplayEngine(store, plan, on_applied=on_applied))
+            self._delegator = Delegator(
+                self.mirror,
+                self._reader,
+                store,
+                sums,
+                self._engine,
+                self.target,
+                read_back=read_back,
+                window_bytes=window_bytes,
+            )
+            self._check_rest = until is None
+            self._opened = opening.pop_all()
+
+    def __enter__(self) -> Replay:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._opened.close()
+
+    def run(self) -> Checkpoint:
+        """Replay up to the target; returns the mirror's checkpoint.
+
+        Raises:
+            JournalError: torn or damaged, before the target or behind it; the mirror is at a commit before.
+            HostError: the store or the journal failed; the error says how the mirror was left.
+        """
+        try:
+            self._delegator.run()
+        except HostError as error:
+            error.remedy = f"{error.remedy}; {describe(Mirror(self.mirror.path).checkpoint)}"
+            raise
+        is_done = self.mirror.checkpoint.position == self.target.position
+        if is_done and self._check_rest:
+            while self._reader.next_header():
+                pass
+        return self.mirror.checkpoint
+
+    def cancel(self) -> None:
+        """Stop soon, at a commit where there is one; from any thread."""
+        self._delegator.cancel()
+
+    def statistics(self) -> ReplayStatistics:
+        """How far it is; from any thread."""
+        groups, in_flight = self._engine.statistics()
+        return ReplayStatistics(self._delegator.statistics(), groups, in_flight)
+
+    def _check_target(self, until: Until | None) -> None:
+        checkpoint = self.mirror.checkpoint
+        reached = max(checkpoint.position.lsn, checkpoint.reached_lsn)
+        if until is None and checkpoint.is_settled:
+            return  # a journal that ends before the mirror does not contain its position, and the reader says so
+        if self.target.lsn < reached:
+            raise PastTargetError(
+                f"the mirror is at LSN {reached} already, past LSN {self.target.lsn}",
+                where=self.mirror.path,
+                remedy=f"mirrortool replay {self.journal.path} NEW-MIRROR --until {self.target.lsn} makes another",
+            )
+
+
+def describe(checkpoint: Checkpoint) -> str:
+    """How a mirror was left, as a phrase."""
+    if checkpoint.is_consistent:
+        return (
+            f"the mirror is at commit {checkpoint.position.lsn}" if checkpoint.position.lsn else "the mirror is empty"
+        )
+    return f"the mirror is rolling forward from LSN {checkpoint.position.lsn}: run replay again"
+
+
+def _require_commit(journal: Journal, until: Until | None) -> Commit:
+    commit = find_commit(journal, until)
+    if commit is None and until is not None:
+        raise UsageError("no commit at or before that point", where=journal.path, remedy="mirrortool log lists them")
+    if commit is None:
+        raise NotComparableError(
+            "no commit yet, so there is nothing to replay", where=journal.path, remedy="mirrortool record makes one"
+        )
+    return commit
+
+
+def _check_targets(mirror: Mirror, targets: Mapping[str, str]) -> None:
+    kept = {volume.name: mirror.volume_path(volume) for volume in mirror.kept}
+    for name, path in targets.items():
+        if name not in kept:
+            raise UsageError(f"the mirror has no volume {name}", where=mirror.path)
+        if files.absolute(path) != files.absolute(kept[name]):
+            raise UsageError(
+                f"volume {name} is kept in {kept[name]}", where=mirror.path, remedy="a mirror's volumes cannot be moved"
+            )

@@ -1,0 +1,67 @@
+"""One task of a group (960): its mini queue, its row, its counter, and what it has done so far."""
+
+from __future__ import annotations
+
+from collections import deque
+from enum import Enum
+
+from mirrortool.replay.counter import Counter
+from mirrortool.replay.sync import Gate
+from mirrortool.replay.table import Row
+from mirrortool.replay.unit import Unit
+
+
+class Verdict(Enum):
+    """What a task does next, as decided under the lock of its group."""
+
+    RUN = "apply its work"
+    WAIT = "wait for its counter to reach zero, then apply its work"
+    PARK = "wait until there is something on the main queue"
+    EXIT = "end"
+
+
+class Task:
+    """A thread of a group. All of it belongs to the lock of the group, with three exceptions.
+
+    The task itself reads `work` and `how` without the lock: only its own step writes them. It waits at `gate`, which
+    another task opens; it is either parked or waiting for its counter, so one gate serves both.
+
+    Attributes:
+        mini: the mini queue (970): units that overlap what the task already has, in arrival order. It has no bound
+            of its own: a leader that blocked here would hold the lock that the task needs to empty it. The bytes in
+            flight are bounded at the receiver (barrier.py). Empty when the task ends.
+        work: what the task is to apply now, in order.
+        how: why the work came to this task, for traces.
+        units, payload_bytes, direct, delegated, waited, given_back: statistics; see GroupStatistics.
+    """
+
+    __slots__ = (
+        "counter",
+        "delegated",
+        "direct",
+        "gate",
+        "given_back",
+        "how",
+        "mini",
+        "number",
+        "payload_bytes",
+        "row",
+        "units",
+        "waited",
+        "work",
+    )
+
+    def __init__(self, number: int, gate: Gate) -> None:
+        self.number = number
+        self.gate = gate
+        self.row = Row(number)
+        self.counter = Counter(number, gate)
+        self.mini: deque[Unit] = deque()
+        self.work: list[Unit] = []
+        self.how = ""
+        self.units = 0
+        self.payload_bytes = 0
+        self.direct = 0
+        self.delegated = 0
+        self.waited = 0
+        self.given_back = 0

@@ -1,0 +1,133 @@
+"""Status: what is to be known of a resting journal or mirror, from its small files and its newest frames."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from mirrortool import clock, files
+from mirrortool.errors import JournalError, MirrortoolError, NotAJournalError
+from mirrortool.journal.commits import Commit, newest_commits
+from mirrortool.journal.directory import Journal
+from mirrortool.journal.position import Position
+from mirrortool.journal.reader import JournalReader
+from mirrortool.mirror.checkpoint import Checkpoint
+from mirrortool.mirror.directory import Mirror
+from mirrortool.volume import Volume, VolumeSet
+
+
+@dataclass(frozen=True, slots=True)
+class JournalStatus:
+    """A journal at rest.
+
+    Attributes:
+        head: after the newest whole frame.
+        commit: the newest one.
+        damage: what stops a reader before the end of the newest file; None if nothing does.
+        size: of all journal files, in bytes.
+    """
+
+    journal: Journal
+    volumes: VolumeSet
+    head: Position
+    time_ns: int
+    commit: Commit | None
+    damage: JournalError | None
+    file_count: int
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class MirrorStatus:
+    """A mirror at rest, and how far behind its journal it is.
+
+    Attributes:
+        journal: None if the journal is not at hand.
+        lag_operations, lag_seconds: from the mirror's commit to the journal's newest; None without the journal.
+    """
+
+    mirror: Mirror
+    checkpoint: Checkpoint
+    journal: JournalStatus | None
+    lag_operations: int | None
+    lag_seconds: float | None
+
+
+def status_of(path: str) -> JournalStatus | MirrorStatus:
+    """The status of whatever is at a path.
+
+    Raises:
+        NotAJournalError: neither a journal nor a mirror.
+    """
+    if files.exists(files.join(path, "mirror.json")):
+        return mirror_status(path)
+    if files.exists(files.join(path, "journal.json")):
+        return journal_status(path)
+    raise NotAJournalError(
+        "neither a journal nor a mirror", where=path, remedy="mirrortool init makes a journal, replay a mirror"
+    )
+
+
+def journal_status(path: str) -> JournalStatus:
+    """The status of a journal; reads its newest file, and older ones only until a commit is found."""
+    journal = Journal(path)
+    starts = journal.file_starts()
+    head, time_ns, damage = _read_to_end(journal, starts)
+    commit = next(iter(newest_commits(journal, 1)), None)
+    facts = [files.find_facts(journal.file_path(start)) for start in starts]
+    size = sum(each.size for each in facts if each)
+    return JournalStatus(journal, _current_volumes(journal), head, time_ns, commit, damage, len(starts), size)
+
+
+def mirror_status(path: str) -> MirrorStatus:
+    """The status of a mirror, compared with its journal where that is at hand."""
+    mirror = Mirror(path)
+    checkpoint = mirror.checkpoint
+    try:
+        journal = journal_status(mirror.journal_path)
+        mirror.check_mirrors(journal.journal)
+    except MirrortoolError:
+        return MirrorStatus(mirror, checkpoint, None, None, None)
+    if journal.commit is None:
+        return MirrorStatus(mirror, checkpoint, journal, 0, 0.0)
+    return MirrorStatus(mirror, checkpoint, journal, *lag(checkpoint, journal.commit, clock.now_ns()))
+
+
+def lag(checkpoint: Checkpoint, newest: Commit, now_ns: int) -> tuple[int, float]:
+    """Operations and seconds that a mirror is behind the newest commit; never negative.
+
+    In sync it is 0 seconds behind, however old the commit is. Behind, it is as old as the state that it holds: if it
+    took over now, that much would be lost. A clock that was stepped back does not make it negative.
+    """
+    behind = max(0, newest.lsn - checkpoint.position.lsn)
+    if not behind:
+        return 0, 0.0
+    since_ns = checkpoint.time_ns or newest.time_ns
+    return behind, max(0, now_ns - since_ns) / 1e9
+
+
+def _read_to_end(journal: Journal, starts: Sequence[int]) -> tuple[Position, int, JournalError | None]:
+    position, time_ns = journal.start, 0
+    try:
+        with JournalReader(journal, first_lsn=starts[-1] if starts else None) as reader:
+            try:
+                while reader.next_header():
+                    pass
+            finally:
+                position, time_ns = reader.position, reader.time_ns
+    except JournalError as error:
+        return position, time_ns, error
+    return position, time_ns, None
+
+
+def _current_volumes(journal: Journal) -> VolumeSet:
+    """The volumes with the sizes that the recorder last saw, where it is this host's."""
+    checkpoint = journal.recorder_checkpoint()
+    if checkpoint is None:
+        return journal.volumes
+    sized = [
+        Volume(volume.name, volume.base, checkpoint.volumes[volume.name].size)
+        for volume in journal.volumes
+        if volume.name in checkpoint.volumes
+    ]
+    return VolumeSet(sized, journal.page_size) if len(sized) == len(journal.volumes) else journal.volumes

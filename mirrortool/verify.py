@@ -1,0 +1,377 @@
+"""Verify: proves, page by page, that a mirror holds what the primary had at the mirror's checkpoint.
+
+Two proofs together. Each page read from the store has the sum that the mirror's table gives it; and the table's state
+sum is the one that the primary's frame at that position carries. With a journal given, the sums come from it instead, so
+that the table itself is proved.
+
+A mirror whose replay was killed may hold pages of operations past its checkpoint. These pages are found in the journal
+and are not called bad; they are not called right either.
+"""
+
+from __future__ import annotations
+
+import bisect
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager, suppress
+from dataclasses import dataclass, replace
+
+from mirrortool import clock, files, jsonfile
+from mirrortool.checksum import SUM_BYTES
+from mirrortool.errors import AccessError, CorruptJournalError, JournalError, MirrortoolError
+from mirrortool.journal.check import check_inside
+from mirrortool.journal.directory import Journal
+from mirrortool.journal.reader import JournalReader
+from mirrortool.mirror.checkpoint import Checkpoint
+from mirrortool.mirror.directory import Mirror
+from mirrortool.operation import Kind
+from mirrortool.store.pagesums import PageSums
+from mirrortool.store.pieces import PieceReader, Run, Work, for_each_piece, pieces
+
+BAD_RUNS_MAX = 10_000
+"""So many runs of bad pages are listed; behind them they are only counted."""
+RECEIPTS_KEPT = 100
+
+
+@dataclass(frozen=True, slots=True)
+class LastWrite:
+    """Who last wrote a page, as far as the journal reaches back."""
+
+    lsn: int
+    time_ns: int
+    file: str
+
+
+@dataclass(frozen=True, slots=True)
+class BadRun:
+    """Adjacent pages of a volume that are not what they must be; `first_page` counts from the volume's start."""
+
+    volume: str
+    first_page: int
+    count: int
+    last_write: LastWrite | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class VerifyResult:
+    """What a verification found.
+
+    Attributes:
+        checkpoint: what the mirror was compared with.
+        pages_checked: all pages of all volumes but those in flight.
+        bad_pages: how many.
+        bad_runs: where, the first BAD_RUNS_MAX of them.
+        pages_in_flight: may hold operations past the checkpoint.
+        table_is_right: whether the table's state sum is the checkpoint's; None while replay is unfinished.
+        journal_agrees: whether the primary's frame carries that state sum; None if its journal was not at hand.
+    """
+
+    checkpoint: Checkpoint
+    pages_checked: int
+    bad_pages: int
+    bad_runs: Sequence[BadRun]
+    pages_in_flight: int
+    table_is_right: bool | None
+    journal_agrees: bool | None
+    started_ns: int
+    seconds: float
+
+    @property
+    def is_right(self) -> bool:
+        """Whether nothing that could be compared was wrong."""
+        return not self.bad_pages and self.table_is_right is not False and self.journal_agrees is not False
+
+
+@dataclass(frozen=True, slots=True)
+class VerifyStatistics:
+    """A verification at one moment, in pages."""
+
+    pages_total: int
+    pages_done: int
+    bad_pages: int
+
+
+class Verify:
+    """A verification of a resting mirror; `with` releases its lock."""
+
+    def __init__(self, path: str, *, journal_path: str | None = None, cached: bool = False) -> None:
+        """Lock and open the mirror.
+
+        Args:
+            journal_path: take the sums from this journal, not from the mirror's table.
+            cached: accept pages from the kernel's cache; otherwise they are read from the device.
+        Raises:
+            LockedError: a replay is at work.
+            MirrortoolError: a guard refuses.
+        """
+        with ExitStack() as opening:
+            self.mirror = Mirror(path)
+            opening.enter_context(self.mirror.lock(exclusive=False))
+            self._journal = _journal_of(self.mirror, journal_path)
+            self._store = self.mirror.open_store(write=False)
+            opening.callback(self._store.close)
+            self._sums = self.mirror.open_sums(write=False)
+            opening.callback(self._sums.close)
+            self._takes_journal_sums = journal_path is not None
+            self._opened = opening.pop_all()
+        self._cached = cached
+        # _lock protects what the comparing threads find.
+        self._lock = threading.Lock()
+        self._bad: list[tuple[int, int]] = []
+        self._statistics = VerifyStatistics(0, 0, 0)
+        self._is_cancelled = False
+
+    def __enter__(self) -> Verify:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._opened.close()
+
+    def run(self) -> VerifyResult:
+        """Compare every page, and keep a receipt.
+
+        Raises:
+            VerifyCancelled: after `cancel`.
+            MirrortoolError: the comparison itself failed.
+        """
+        started_ns, started = clock.now_ns(), clock.monotonic()
+        checkpoint = self.mirror.checkpoint
+        table_is_right = self._sums.compute_state_sum() == checkpoint.state_sum if checkpoint.is_settled else None
+        journal_agrees = self._ask_journal()
+        with ExitStack() as scratch:
+            sums = self._sums
+            if self._takes_journal_sums:
+                sums = scratch.enter_context(self._sums_from_journal())
+            self._compare(sums)
+        bad, excused = _without(_merged(sorted(self._bad)), self._runs_in_flight())
+        result = VerifyResult(
+            checkpoint,
+            self._statistics.pages_total - excused,
+            sum(count for _, count in bad),
+            self._attribute(bad[:BAD_RUNS_MAX]),
+            excused,
+            table_is_right,
+            journal_agrees,
+            started_ns,
+            clock.monotonic() - started,
+        )
+        _keep_receipt(self.mirror, result)
+        return result
+
+    def cancel(self) -> None:
+        """Stop soon; from any thread."""
+        self._is_cancelled = True
+
+    def statistics(self) -> VerifyStatistics:
+        """How far it is; from any thread."""
+        return self._statistics
+
+    def _ask_journal(self) -> bool | None:
+        """Whether the primary's frame at the checkpoint carries the checkpoint's state sum."""
+        if self._journal is None:
+            return None
+        checkpoint = self.mirror.checkpoint
+        with JournalReader(self._journal, checkpoint.position) as reader:
+            return reader.state_sum == checkpoint.state_sum
+
+    def _compare(self, sums: PageSums) -> None:
+        """Compare every page with its sum; what differs goes to `_bad`."""
+        volumes = sums.volumes
+        total = sum(volumes.page_count(volume) for volume in volumes)
+        self._statistics = VerifyStatistics(total, 0, 0)
+        if not self._cached:
+            self._store.sync()  # only clean pages can be dropped
+            self._store.drop_caches()
+        done = 0
+        for volume in volumes:
+            for_each_piece(self._store, volumes.page_size, pieces(self._store, sums, volume), self._comparer(sums))
+            done += volumes.page_count(volume)
+            self._statistics = replace(self._statistics, pages_done=done)
+
+    def _comparer(self, sums: PageSums) -> Work:
+        def compare(reader: PieceReader, page: int, count: int) -> None:
+            if self._is_cancelled:
+                raise VerifyCancelled
+            found, known = reader.sums(count), sums.read(page, count)
+            places = [] if found == known else [place for place in range(count) if _differ(found, known, place)]
+            with self._lock:
+                self._bad.extend((page + place, 1) for place in places)
+                now = self._statistics
+                self._statistics = VerifyStatistics(
+                    now.pages_total, now.pages_done + count, now.bad_pages + len(places)
+                )
+                if len(self._bad) > 4 * BAD_RUNS_MAX:
+                    self._bad = _merged(sorted(self._bad))
+
+        return compare
+
+    @contextmanager
+    def _sums_from_journal(self) -> Iterator[PageSums]:
+        """A table made of the journal's operations up to the checkpoint, which must reach back to LSN 1."""
+        journal, checkpoint = self._journal, self.mirror.checkpoint
+        assert journal is not None
+        with (
+            files.temporary_directory() as directory,
+            closing(PageSums(directory, journal.volumes, journal.first_state_sum, write=True)) as sums,
+            JournalReader(journal, journal.start) as reader,
+        ):
+            while reader.position.lsn < checkpoint.position.lsn and (header := reader.next_header()):
+                batch = reader.batch(payload=False)
+                check_inside(header, batch, sums.volumes, journal.path)
+                sums.apply_batch(batch)
+            if sums.state_sum != checkpoint.state_sum:
+                raise CorruptJournalError(
+                    f"its operations up to LSN {checkpoint.position.lsn} do not give its own state sum",
+                    where=journal.path,
+                    remedy="mirrortool verify of the journal names the frame",
+                )
+            yield sums
+
+    def _runs_in_flight(self) -> list[Run] | None:
+        """Pages of operations past the checkpoint that the store may hold; None if that cannot be known."""
+        checkpoint = self.mirror.checkpoint
+        if checkpoint.is_settled:
+            return []
+        if self._journal is None:
+            return None
+        runs: list[Run] = []
+        with JournalReader(self._journal, checkpoint.position) as reader:
+            for page, count, _ in _touched(reader, self._sums, checkpoint.reached_lsn):
+                runs.append((page, count))
+                if len(runs) > 4 * BAD_RUNS_MAX:
+                    runs = _merged(sorted(runs))
+        return _merged(sorted(runs))
+
+    def _attribute(self, bad: Sequence[Run]) -> list[BadRun]:
+        """Name volume and place of bad pages, and who last wrote their first page, if the journal tells."""
+        last: dict[int, LastWrite] = {}
+        if bad and self._journal is not None:
+            with suppress(JournalError), JournalReader(self._journal) as reader:
+                last = _last_writes(reader, self._sums, [page for page, _ in bad], self.mirror.checkpoint.position.lsn)
+        found = []
+        for page, count in bad:
+            volume = self._sums.volumes.find(page)
+            assert volume is not None
+            found.append(BadRun(volume.name, page - self._sums.volumes.first_page(volume), count, last.get(page)))
+        return found
+
+
+class VerifyCancelled(Exception):
+    """The verification was told to stop."""
+
+
+def _journal_of(mirror: Mirror, path: str | None) -> Journal | None:
+    """The journal given, or the mirror's own if it is at hand.
+
+    Raises:
+        JournalError: the one given is none, or another's.
+    """
+    if path is not None:
+        journal = Journal(path)
+        mirror.check_mirrors(journal)
+        return journal
+    with suppress(MirrortoolError):
+        journal = Journal(mirror.journal_path)
+        mirror.check_mirrors(journal)
+        with JournalReader(journal, mirror.checkpoint.position):
+            return journal
+    return None
+
+
+def _touched(reader: JournalReader, sums: PageSums, up_to_lsn: int) -> Iterator[tuple[int, int, LastWrite]]:
+    """Every run of pages that an operation up to an LSN touches; a RESIZE may touch everything behind its end."""
+    while reader.position.lsn < up_to_lsn and (header := reader.next_header()):
+        batch = reader.batch(payload=False)
+        file = files.base_name(reader.journal.file_path(reader.file_first_lsn))
+        columns = zip(batch.kinds, batch.pages, batch.counts, strict=True)
+        for lsn, (kind, page, count) in enumerate(columns, header.first_lsn):
+            if kind in (Kind.WRITE, Kind.ZERO):
+                yield page, count, LastWrite(lsn, header.time_ns, file)
+            elif kind == Kind.RESIZE:
+                first = page + count // sums.page_size
+                yield first, (1 << 62) // sums.page_size - first, LastWrite(lsn, header.time_ns, file)
+
+
+def _last_writes(reader: JournalReader, sums: PageSums, wanted: Sequence[int], up_to_lsn: int) -> dict[int, LastWrite]:
+    """For ascending pages, the last operation that touched each."""
+    last: dict[int, LastWrite] = {}
+    for page, count, write in _touched(reader, sums, up_to_lsn):
+        begin, end = bisect.bisect_left(wanted, page), bisect.bisect_left(wanted, page + count)
+        last.update(dict.fromkeys(wanted[begin:end], write))
+    return last
+
+
+def _differ(found: bytes, known: bytes, place: int) -> bool:
+    part = slice(place * SUM_BYTES, (place + 1) * SUM_BYTES)
+    return found[part] != known[part]
+
+
+def _merged(runs: Sequence[Run]) -> list[Run]:
+    """Ascending runs, which may overlap, as disjoint ones that do not meet."""
+    merged: list[Run] = []
+    for first, count in runs:
+        if merged and first <= merged[-1][0] + merged[-1][1]:
+            start, length = merged[-1]
+            merged[-1] = start, max(length, first + count - start)
+        else:
+            merged.append((first, count))
+    return merged
+
+
+def _without(runs: Sequence[Run], excused: Sequence[Run] | None) -> tuple[list[Run], int]:
+    """The pages of `runs` that are not in `excused` (None: all are), and how many were."""
+    if excused is None:
+        return [], sum(count for _, count in runs)
+    starts = [first for first, _ in excused]
+    kept: list[Run] = []
+    number = 0
+    for first, count in runs:
+        for page in range(first, first + count):
+            index = bisect.bisect_right(starts, page) - 1
+            if index >= 0 and page < excused[index][0] + excused[index][1]:
+                number += 1
+            else:
+                kept.append((page, 1))
+    return _merged(kept), number
+
+
+def _keep_receipt(mirror: Mirror, result: VerifyResult) -> None:
+    """Write down what was found; a mirror on a read-only file system keeps none."""
+    with suppress(AccessError):
+        jsonfile.save(files.join(mirror.receipts_path, f"{result.started_ns:020d}.json"), to_json(mirror, result))
+        for name in files.list_directory(mirror.receipts_path)[:-RECEIPTS_KEPT]:
+            files.remove(files.join(mirror.receipts_path, name))
+
+
+def to_json(mirror: Mirror, result: VerifyResult) -> dict[str, object]:
+    """A result as `verify --json` prints it and as a receipt keeps it."""
+    checkpoint = result.checkpoint
+    return {
+        "mirror": mirror.path,
+        "journal_uuid": mirror.journal_uuid.hex(),
+        "applied_lsn": checkpoint.position.lsn,
+        "chain": f"{checkpoint.position.chain:016x}",
+        "state_sum": f"{checkpoint.state_sum:016x}",
+        "is_commit": checkpoint.is_commit,
+        "replay_finished": checkpoint.is_settled,
+        "pages_checked": result.pages_checked,
+        "pages_in_flight": result.pages_in_flight,
+        "bad_page_count": result.bad_pages,
+        "bad_pages": [_run_to_json(run) for run in result.bad_runs],
+        "table_is_right": result.table_is_right,
+        "journal_agrees": result.journal_agrees,
+        "time_ns": result.started_ns,
+        "seconds": round(result.seconds, 3),
+    }
+
+
+def _run_to_json(run: BadRun) -> dict[str, object]:
+    last = run.last_write
+    return {
+        "volume": run.volume,
+        "first_page": run.first_page,
+        "count": run.count,
+        "lsn": last.lsn if last else None,
+        "time_ns": last.time_ns if last else None,
+        "file": last.file if last else None,
+    }
