@@ -375,6 +375,11 @@ def join(*parts: str) -> str:
     return os.path.join(*parts)
 
 
+def parent(path: str) -> str:
+    """The directory that a path lies in."""
+    return os.path.dirname(path)
+
+
 def base_name(path: str) -> str:
     """The last part of a path."""
     return os.path.basename(path)

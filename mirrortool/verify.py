@@ -1,8 +1,8 @@
 """Verify: proves, page by page, that a mirror holds what the primary had at the mirror's checkpoint.
 
 Two proofs together. Each page read from the store has the sum that the mirror's table gives it; and the table's state
-sum is the one that the primary's frame at that position carries. With a journal given, the sums come from it instead, so
-that the table itself is proved.
+sum is the one that the primary's frame at that position carries. With a journal given, the sums come from it instead,
+so that the table itself is proved.
 
 A mirror whose replay was killed may hold pages of operations past its checkpoint. These pages are found in the journal
 and are not called bad; they are not called right either.

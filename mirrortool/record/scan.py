@@ -67,7 +67,11 @@ class ScanResult:
 
 
 class Scan:
-    """One scan of all volumes of a journal; `with` releases the lock."""
+    """One scan of all volumes of a journal; `with` releases the lock.
+
+    Attributes:
+        torn: where recovery moved a torn tail, None if there was none.
+    """
 
     def __init__(self, journal_path: str, *, sources: Mapping[str, str] | None = None, take_over: bool = False) -> None:
         """Lock and recover the journal, and open the volumes.
@@ -86,13 +90,14 @@ class Scan:
                 self._sources.append(source)
             self._opened = opening.pop_all()
         self._writer, self._sums = self._open.writer, self._open.sums
-        self._page_size = self._open.journal.page_size
+        self.page_size = self._open.journal.page_size
+        self.torn = self._open.torn
         # _lock protects everything below and the writer. Held by the scan's threads while they append a frame.
         self._lock = threading.Lock()
         self._state_sum = self._sums.state_sum
         self._pending: dict[int, int] = {}
         self._is_cancelled = False
-        total = sum(-(-source.facts.size // self._page_size) for source in self._sources)
+        total = sum(-(-source.facts.size // self.page_size) for source in self._sources)
         self._statistics = ScanStatistics(total, 0, 0, 0, 0)
 
     def __enter__(self) -> Scan:
@@ -151,7 +156,7 @@ class Scan:
             volume = self._resize(volume, source.facts.size)
         store = FlatStore(self._sums.volumes, {source.name: source.file})
         done = self._statistics.pages_done
-        for_each_piece(store, self._page_size, pieces(store, self._sums, volume), self._compare)
+        for_each_piece(store, self.page_size, pieces(store, self._sums, volume), self._compare)
         whole = done + self._sums.volumes.page_count(volume)
         self._statistics = replace(self._statistics, pages_done=whole)
 
@@ -162,9 +167,9 @@ class Scan:
                 f"volume {volume.name} has grown into the place of the next one", where=self._open.journal.path
             )
         first_page = self._sums.volumes.first_page(volume)
-        kept, count = size // self._page_size, self._sums.volumes.page_count(volume)
+        kept, count = size // self.page_size, self._sums.volumes.page_count(volume)
         gone = self._sums.term_of(first_page + kept, count - kept) if kept < count else 0
-        builder = BatchBuilder(self._page_size)
+        builder = BatchBuilder(self.page_size)
         builder.resize(first_page, size)
         self._state_sum ^= gone ^ volume.term ^ replace(volume, size=size).term
         self._writer.append(builder.build(), captured=True, state_sum=self._state_sum)
@@ -183,12 +188,12 @@ class Scan:
             return
         new, old = unpack_sums(found), unpack_sums(known)
         places = [place for place in range(count) if new[place] != old[place]]
-        builder = BatchBuilder(self._page_size)
+        builder = BatchBuilder(self.page_size)
         for first, number, is_zero in _runs(places, new):
             if is_zero:
                 builder.zero(page + first, number)
             else:
-                data = reader.buffer[first * self._page_size : (first + number) * self._page_size]
+                data = reader.buffer[first * self.page_size : (first + number) * self.page_size]
                 builder.write(page + first, data, found[first * SUM_BYTES : (first + number) * SUM_BYTES])
         changes = {page + place: new[place] for place in places}
         term = state_term(list(changes), [old[place] for place in places])
@@ -217,7 +222,7 @@ class Scan:
         self._pending = {}
 
     def _commit(self, kind: CommitKind) -> Position:
-        builder = BatchBuilder(self._page_size)
+        builder = BatchBuilder(self.page_size)
         builder.commit(kind, self._writer.durable.lsn)
         self._writer.append(builder.build(), captured=True, state_sum=self._state_sum)
         self._keep()

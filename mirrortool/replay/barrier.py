@@ -2,7 +2,7 @@
 
 Rule: pending counts what was admitted and not yet finished. It is the only sound test for "quiet": queues and tables
 may all be empty while a task holds a unit in its hands.
-Bound: `bytes_max`, where a unit costs its payload and UNIT_COST_BYTES. A unit larger than that is admitted alone.
+Bound: `bytes_max`, where a unit costs its payload and a little. A unit larger than that is admitted alone.
 Fail-stop: after the first error no further unit is applied, but all are still finished, so that nobody waits for ever.
 What was applied by then is no prefix of the journal; redo from the checkpoint makes it one.
 
@@ -21,9 +21,6 @@ from itertools import islice
 
 from mirrortool.replay.sync import THREADS, Gate, Sync
 from mirrortool.replay.unit import Unit
-
-# What a unit without payload costs, so that zeros cannot fill the memory either.
-UNIT_COST_BYTES = 512
 
 
 class Cancelled(Exception):
@@ -100,7 +97,7 @@ class InFlight:
         gate = None
         with self._lock:
             self._units -= 1
-            self._bytes -= unit.payload_bytes + UNIT_COST_BYTES
+            self._bytes -= unit.cost
             if self._gate is not None and self._bytes <= self._wanted:
                 gate = self._take_gate()
         if gate is not None:
@@ -161,18 +158,16 @@ class InFlight:
         """Admit from `start` on while there is credit. Index of the first unit not admitted."""
         admitted = start
         for unit in islice(units, start, None):
-            cost = unit.payload_bytes + UNIT_COST_BYTES
-            if self._bytes and self._bytes + cost > self._bytes_max:
+            if self._bytes and self._bytes + unit.cost > self._bytes_max:
                 break
-            self._bytes += cost
+            self._bytes += unit.cost
             admitted += 1
         self._units += admitted - start
         return admitted
 
     def _credit_mark(self, unit: Unit) -> int:
         """How little must be pending before the receiver is woken: half, so that it is not woken for every unit."""
-        cost = unit.payload_bytes + UNIT_COST_BYTES
-        return max(0, min(self._bytes_max - cost, self._bytes_max // 2))
+        return max(0, min(self._bytes_max - unit.cost, self._bytes_max // 2))
 
     def _wait_for(self, wanted: int) -> Gate:
         self._waits += 1

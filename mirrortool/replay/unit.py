@@ -3,38 +3,42 @@
 Rule: the task groups see only the footprint; what a unit writes matters to nobody but the task that applies it.
 Rule: exact sets of pages, not hulls. Hulls of scattered writes would be correct, but they serialise units that share
 no page.
-Bound: a scattered footprint is a bit mask, so it spans at most SPAN_PAGES_MAX pages; a contiguous one has no bound.
+Bound: a contiguous footprint is two numbers, whatever its length; a scattered one holds each of its pages.
 
-Not here: how frames become units (delegator.py), and who applies them when (group.py).
+Not here: how frames become units (coalesce.py), and who applies them when (group.py).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 
 from mirrortool.checksum import Buffer
 
-# A mask of so many bits is 8 KiB, and one `&` of two takes a few microseconds. Stripes span far less.
-SPAN_PAGES_MAX = 65_536
+UNIT_COST_BYTES = 512
+"""What a unit costs beside its payload, so that zeros cannot fill the memory either."""
+
+RUN_COST_BYTES = 256
+"""What a run, or a stretch of zeros, costs beside its payload: its entry, its buffer and its pages in the footprint."""
 
 
 class Footprint:
-    """A set of pages that is not empty, immutable: one contiguous run, or a bit mask over the pages of a hull.
+    """A set of pages that is not empty, immutable: one contiguous run, or a frozen set of pages.
 
     Attributes:
         first: the lowest page.
         end: one above the highest page.
-        mask: bit i stands for page first + i; None where every page of the hull belongs to the set.
+        pages: None where every page from `first` to `end` belongs to the set.
     """
 
-    __slots__ = ("end", "first", "mask")
+    __slots__ = ("end", "first", "pages")
 
-    def __init__(self, first: int, end: int, mask: int | None = None) -> None:
-        """The pages `first … end-1`, or of these only the ones in `mask`, which has its first and last bit set."""
+    def __init__(self, first: int, end: int, pages: frozenset[int] | None = None) -> None:
+        """The pages `first … end-1`, or of these only `pages`, which has the first and the last of them."""
         self.first = first
         self.end = end
-        self.mask = mask
+        self.pages = pages
 
     @classmethod
     def of_runs(cls, runs: Sequence[tuple[int, int]]) -> Footprint:
@@ -42,70 +46,44 @@ class Footprint:
         first, end = runs[0][0], runs[-1][0] + runs[-1][1]
         if sum(count for _, count in runs) == end - first:
             return cls(first, end)
-        assert end - first <= SPAN_PAGES_MAX, "cut scattered writes at stripes before making units of them"
-        mask = 0
-        for start, count in runs:
-            mask |= (1 << count) - 1 << start - first
-        return cls(first, end, mask)
+        return cls(first, end, frozenset(chain.from_iterable(range(start, start + count) for start, count in runs)))
 
     def intersects(self, other: Footprint) -> bool:
         """Whether the two share a page. Hulls first, so that the common case costs two comparisons."""
         if self.end <= other.first or other.end <= self.first:
             return False
-        if self.mask is None and other.mask is None:
-            return True
-        first, end = max(self.first, other.first), min(self.end, other.end)
-        return self._bits(first, end) & other._bits(first, end) != 0
+        if self.pages is None:
+            return other.pages is None or _has_any(other.pages, self.first, self.end)
+        return self.meets(other.pages) if other.pages else _has_any(self.pages, other.first, other.end)
 
-    def union(self, other: Footprint) -> Footprint | None:
-        """Exactly the pages of both as one footprint, or None where that would take too wide a mask."""
-        if self._covers_hull(other):
-            return self
-        if other._covers_hull(self):
-            return other
-        first, end = min(self.first, other.first), max(self.end, other.end)
-        touching = self.first <= other.end and other.first <= self.end
-        if touching and self.mask is None and other.mask is None:
-            return Footprint(first, end)
-        if end - first > SPAN_PAGES_MAX:
-            return None
-        return Footprint(first, end, self._bits_above(first) | other._bits_above(first))
+    def meets(self, pages: set[int] | frozenset[int]) -> bool:
+        """Whether any of `pages` belongs to the footprint."""
+        return _has_any(pages, self.first, self.end) if self.pages is None else not self.pages.isdisjoint(pages)
 
-    def pages(self) -> Iterator[int]:
+    def each_page(self) -> Iterable[int]:
         """Every page, ascending; for displays and tests."""
-        bits = self._bits(self.first, self.end)
-        return (page for page in range(self.first, self.end) if bits >> page - self.first & 1)
+        return range(self.first, self.end) if self.pages is None else sorted(self.pages)
 
     def page_count(self) -> int:
         """How many pages there are."""
-        return self.end - self.first if self.mask is None else self.mask.bit_count()
-
-    def _covers_hull(self, other: Footprint) -> bool:
-        return self.mask is None and self.first <= other.first and other.end <= self.end
-
-    def _bits(self, first: int, end: int) -> int:
-        """From page `first` of the hull on, with bit 0 for `first`; at least as far as `end`."""
-        return (1 << end - first) - 1 if self.mask is None else self.mask >> first - self.first
-
-    def _bits_above(self, first: int) -> int:
-        """All pages, with bit 0 for `first`, a page at or below the hull's first."""
-        return self._bits(self.first, self.end) << self.first - first
+        return self.end - self.first if self.pages is None else len(self.pages)
 
     def __repr__(self) -> str:
-        kind = "run" if self.mask is None else f"{self.mask.bit_count()} pages"
+        kind = "run" if self.pages is None else f"{len(self.pages)} pages"
         return f"<Footprint {self.first:#x}-{self.end:#x} {kind}>"
 
 
 class PageSet:
-    """A set of pages that grows: a list of footprints that stands for their exact union. Empty at first.
+    """A set of pages that grows by whole footprints. Empty at first.
 
-    Owner: whoever holds the lock of the group whose row shows it. Bound: footprints merge where that stays exact, so
-    that the list is as long as the number of distant places, whatever the number of units.
+    Owner: whoever holds the lock of the group whose row shows it.
+    Bound: scattered pages share one set, and a run merges with the one before where they touch; so what is long is
+    at most the list of distant runs.
     """
 
-    __slots__ = ("end", "first", "footprints")
+    __slots__ = ("_pages", "_runs", "end", "first")
 
-    def __init__(self, footprints: Sequence[Footprint] = ()) -> None:
+    def __init__(self, footprints: Iterable[Footprint] = ()) -> None:
         self.clear()
         for footprint in footprints:
             self.add(footprint)
@@ -117,41 +95,63 @@ class PageSet:
         """No page at all. Its hull, 0 to 0, meets no other."""
         self.first = 0
         self.end = 0
-        self.footprints: list[Footprint] = []
+        self._runs: list[tuple[int, int]] = []  # (first page, one above the last)
+        self._pages: set[int] | None = None  # of scattered footprints
 
     def add(self, footprint: Footprint) -> None:
         """Take in the pages of a footprint."""
-        if not self.footprints or (
-            footprint.mask is None and footprint.first <= self.first and self.end <= footprint.end
-        ):
-            self.footprints = [footprint]
-            self.first, self.end = footprint.first, footprint.end
-            return
-        self._merge_or_append(footprint)
-        self.first = min(self.first, footprint.first)
-        self.end = max(self.end, footprint.end)
+        if footprint.pages is None:
+            self._add_run(footprint.first, footprint.end)
+        elif self._pages is None:
+            self._pages = set(footprint.pages)
+        else:
+            self._pages |= footprint.pages
+        self._grow_hull(footprint.first, footprint.end)
 
     def update(self, other: PageSet) -> None:
-        """Take in the pages of another set."""
-        for footprint in other.footprints:
-            self.add(footprint)
+        """Take in the pages of another set, which is not empty."""
+        for first, end in other._runs:
+            self._add_run(first, end)
+        if other._pages is not None:
+            self._pages = other._pages.union(self._pages or ())
+        self._grow_hull(other.first, other.end)
 
     def intersects(self, footprint: Footprint) -> bool:
         """Whether a footprint shares a page with any of these. Hull first."""
-        if self.end <= footprint.first or footprint.end <= self.first:
+        first, end = footprint.first, footprint.end
+        if self.end <= first or end <= self.first:
             return False
-        for each in self.footprints:  # noqa: SIM110 - a generator costs more than the comparison
-            if each.intersects(footprint):
+        for start, stop in self._runs:
+            if start < end and first < stop and (not footprint.pages or _has_any(footprint.pages, start, stop)):
                 return True
-        return False
+        return self._pages is not None and footprint.meets(self._pages)
 
-    def _merge_or_append(self, footprint: Footprint) -> None:
-        # Only the newest is tried: neighbours arrive one after another, and a search would make long lists quadratic.
-        merged = self.footprints[-1].union(footprint)
-        if merged is None:
-            self.footprints.append(footprint)
-        else:
-            self.footprints[-1] = merged
+    def each_page(self) -> Iterable[int]:
+        """Every page, ascending; for displays and tests."""
+        return sorted(set(self._pages or ()).union(*(range(*run) for run in self._runs)))
+
+    def _add_run(self, first: int, end: int) -> None:
+        if first <= self.first and self.end <= end:  # covers everything so far
+            self._runs, self._pages = [(first, end)], None
+            return
+        if self._runs:
+            # Only the newest is tried: neighbours arrive one after another, and a search would be quadratic.
+            start, stop = self._runs[-1]
+            if first <= stop and start <= end:
+                self._runs[-1] = min(start, first), max(stop, end)
+                return
+        self._runs.append((first, end))
+
+    def _grow_hull(self, first: int, end: int) -> None:
+        self.first = min(self.first, first) if self.end else first
+        self.end = max(self.end, end)
+
+
+def _has_any(pages: set[int] | frozenset[int], first: int, end: int) -> bool:
+    """Whether any of `pages` lies in `first … end-1`, in as many steps as the shorter of the two has pages."""
+    if end - first < len(pages):
+        return not pages.isdisjoint(range(first, end))
+    return any(first <= page < end for page in pages)
 
 
 @dataclass(slots=True, eq=False)
@@ -163,8 +163,9 @@ class Unit:
         footprint: exactly the pages that it touches; at least one.
         runs: (first page, buffers of whole pages), ascending and disjoint: one pwritev each.
         zeros: (first page, count) to make read as zeros, disjoint from `runs`.
-        payload_bytes: of all runs, for the credits; does not change once the unit is submitted.
+        payload_bytes: of all runs.
         lsn: the last LSN whose pages it carries, for traces.
+        cost: what it takes of the credits, in bytes.
         given_back: how often a task put it back on the main queue. Owner: the group's lock.
     """
 
@@ -174,4 +175,9 @@ class Unit:
     zeros: list[tuple[int, int]] = field(default_factory=list)
     payload_bytes: int = 0
     lsn: int = 0
-    given_back: int = 0
+    cost: int = field(init=False)
+    given_back: int = field(init=False, default=0)
+
+    def __post_init__(self) -> None:
+        lists = len(self.runs) + len(self.zeros)
+        self.cost = self.payload_bytes + UNIT_COST_BYTES + RUN_COST_BYTES * lists

@@ -1,0 +1,5 @@
+"""`python -m mirrortool`."""
+
+from mirrortool.cli.main import run
+
+run()

@@ -1,0 +1,45 @@
+"""`mirrortool init`."""
+
+from __future__ import annotations
+
+import click
+
+from mirrortool.address import PAGE_SIZE_DEFAULT
+from mirrortool.cli.options import SIZE, Value, parse_named_path, parse_size, quiet
+from mirrortool.cli.text import format_bytes, printable
+from mirrortool.record.create import NewVolume, init
+
+
+def parse_new_volume(text: str) -> NewVolume:
+    """NAME=PATH or NAME=PATH:SIZE; a colon in the path is no size unless a size follows the last one."""
+    name, rest = parse_named_path(text)
+    path, colon, size = rest.rpartition(":")
+    if colon and path:
+        try:
+            return NewVolume(name, path, parse_size(size))
+        except ValueError:
+            pass
+    return NewVolume(name, rest)
+
+
+@click.command("init")
+@click.argument("journal")
+@click.argument(
+    "volumes", nargs=-1, required=True, metavar="NAME=PATH[:SIZE]...", type=Value("volume", parse_new_volume)
+)
+@click.option(
+    "--page-size", type=SIZE, default=str(PAGE_SIZE_DEFAULT), show_default=True, metavar="SIZE",
+    help="Unit of journal, sums and repair: a power of two from 512 to 64K.",
+)  # fmt: skip
+@quiet
+def command(journal: str, volumes: tuple[NewVolume, ...], page_size: int, quiet: bool) -> None:
+    """Make a journal for volumes: image files or block devices.
+
+    Nothing is read yet: the first record journals everything. With a SIZE, a missing file is made, sparse; an existing
+    one must have that size.
+    """
+    made = init(journal, volumes, page_size)
+    for volume in made.volumes:
+        click.echo(f"{volume.name}  {format_bytes(volume.size)}  {printable(made.volume_paths()[volume.name])}")
+    if not quiet:
+        click.echo(f"next: mirrortool record {printable(journal)}", err=True)

@@ -1,0 +1,145 @@
+"""The program: finds a command, runs it, and turns whatever it ends with into one line and an exit code.
+
+Rule: `--help` and completion import neither rich nor watchdog, so that a TAB costs little; each command's module is
+imported when it is asked for.
+"""
+
+from __future__ import annotations
+
+import importlib
+import io
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Sequence
+from typing import NoReturn
+
+import click
+
+from mirrortool.cli.runner import Interrupted
+from mirrortool.cli.text import printable
+from mirrortool.errors import ExhaustedError, MirrortoolError
+
+EXIT_BUG = 70
+
+COMMANDS = {
+    "init": "Make a journal for volumes.",
+    "record": "Journal what changed in the volumes since the last record.",
+    "replay": "Bring a mirror up to a commit of its journal.",
+    "verify": "Prove, page by page, that a mirror or journal is right.",
+    "status": "Show how journals and mirrors stand.",
+    "log": "List the commits of a journal.",
+    "mark": "Give the newest commit a name.",
+    "demo": "Mirror a volume before your eyes, kill the replay, and prove the result.",
+    "bench": "Measure replay and verify against plain copies on this machine.",
+    "completion": "Print the shell's completion script.",
+}
+
+
+class Commands(click.Group):
+    """The commands by name, each imported from its own module when it is needed."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module = importlib.import_module(f"mirrortool.cli.{cmd_name}")
+        command: click.Command = module.command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+
+@click.group(
+    cls=Commands,
+    context_settings={"help_option_names": ["-h", "--help"], "auto_envvar_prefix": "MIRRORTOOL"},
+    invoke_without_command=True,
+)
+@click.version_option(package_name="mirrortool", prog_name="mirrortool", message="%(prog)s %(version)s")
+@click.pass_context
+def cli(ctx: click.Context) -> None:
+    """Mirror disks and disk images through a journal, and prove that the mirror is right.
+
+    \b
+    mirrortool init JOURNAL disk=PATH     name the volume
+    mirrortool record JOURNAL             journal its content, then each time what changed
+    mirrortool replay JOURNAL MIRROR      bring the mirror up to it
+    mirrortool verify MIRROR              prove it
+
+    mirrortool(1) has the whole story, mirrortool-COMMAND(1) each command's.
+    """
+    if ctx.invoked_subcommand is None:
+        click.echo(ctx.get_help())
+
+
+def run() -> NoReturn:
+    """The entry point: mirrortool's exit code is the process's."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a terminal without UTF-8 shows escapes
+    sys.exit(main(sys.argv[1:]))
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run the program; returns its exit code (mirrortool(1), EXIT STATUS)."""
+    try:
+        result = cli.main(list(arguments), prog_name="mirrortool", standalone_mode=False)
+        sys.stdout.flush()
+        return result if isinstance(result, int) else 0
+    except click.exceptions.Exit as end:
+        return end.exit_code
+    except click.ClickException as error:
+        return _fail(_usage_text(error), error.exit_code)
+    except MirrortoolError as error:
+        return _fail(str(error), error.exit_code)
+    except Interrupted as end:
+        return _fail(end.message, end.exit_code)
+    except (KeyboardInterrupt, click.Abort):
+        return _fail("interrupted", 128 + signal.SIGINT)
+    except BrokenPipeError:
+        return _end_by_sigpipe()
+    except MemoryError:
+        return _fail("no memory left; free some and run the command again", ExhaustedError.exit_code)
+    except OSError as error:
+        return _fail(f"cannot write the output: {error.strerror}", 31)
+    except Exception as error:
+        return _fail_with_bug(error)
+
+
+def _fail(message: str, code: int) -> int:
+    """One line on stderr, whatever is in the message."""
+    try:
+        if message:
+            sys.stderr.write(f"mirrortool: {printable(message)}\n")
+            sys.stderr.flush()
+    except OSError:
+        pass  # nobody listens; the exit code says it
+    return code
+
+
+def _usage_text(error: click.ClickException) -> str:
+    context = getattr(error, "ctx", None)
+    text = " ".join(error.format_message().split())
+    return f"{text.rstrip('.')}; see '{context.command_path} --help'" if context else text
+
+
+def _fail_with_bug(error: Exception) -> int:
+    if os.environ.get("MIRRORTOOL_DEBUG"):
+        traceback.print_exc()
+    name = type(error).__name__
+    return _fail(
+        f"a bug in mirrortool: {name}: {error}; please report it with the output under MIRRORTOOL_DEBUG=1", EXIT_BUG
+    )
+
+
+def _end_by_sigpipe() -> int:
+    """Whoever read our output has gone; end as any other program does then, silently."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    os.kill(os.getpid(), signal.SIGPIPE)
+    return 128 + signal.SIGPIPE

@@ -1,0 +1,32 @@
+"""`mirrortool mark`."""
+
+from __future__ import annotations
+
+import click
+
+from mirrortool.cli.options import Value, quiet
+from mirrortool.cli.text import printable
+from mirrortool.operation import MARK_NAME
+from mirrortool.record.mark import mark
+
+
+def parse_mark(text: str) -> str:
+    """A mark's name."""
+    if not MARK_NAME.fullmatch(text):
+        raise ValueError(f"{text!r} is no mark: a letter, then letters, digits, '.', '_', '-', at most 64")
+    return text
+
+
+@click.command("mark")
+@click.argument("journal")
+@click.argument("name", type=Value("mark", parse_mark))
+@quiet
+def command(journal: str, name: str, quiet: bool) -> None:
+    """Give the newest commit of a resting journal a name, for replay --until.
+
+    A name that was given before means the newest commit with it from now on.
+    """
+    position = mark(journal, name)
+    click.echo(f"mark {name} at LSN {position.lsn}")
+    if not quiet:
+        click.echo(f"next: mirrortool replay {printable(journal)} MIRROR --until {name}", err=True)

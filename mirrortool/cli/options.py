@@ -1,0 +1,137 @@
+"""Values as people write them: sizes, durations, points in time, volumes."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta, timezone
+from typing import Any
+
+import click
+
+from mirrortool import clock
+from mirrortool.errors import MirrortoolError
+from mirrortool.journal.commits import Until
+from mirrortool.operation import MARK_NAME
+
+_SIZE = re.compile(r"(\d+)(?:([KMGTPE])(?:iB|B)?|B)?", re.IGNORECASE)
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)(s|m|h|d|w)")
+_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
+_TIME = re.compile(r"(\d{4})-(\d\d)-(\d\d)(?:[T ](\d\d):(\d\d)(?::(\d\d)(?:\.(\d{1,9}))?)?)?\s*(Z|[+-]\d\d:?\d\d)?")
+
+
+def parse_size(text: str) -> int:
+    """Bytes; K, M, G, T, P, E are powers of 1024, with or without iB."""
+    match = _SIZE.fullmatch(text.strip())
+    if not match:
+        raise ValueError(f"{text!r} is no size, such as 512, 64M or 10GiB")
+    return int(match[1]) << (10 * " KMGTPE".index((match[2] or " ").upper()))
+
+
+def parse_duration(text: str) -> float:
+    """Seconds; a number with s, m, h, d or w."""
+    match = _DURATION.fullmatch(text.strip())
+    if not match:
+        raise ValueError(f"{text!r} is no duration, such as 30s, 10m, 1h or 7d")
+    return float(match[1]) * _SECONDS[match[2]]
+
+
+def parse_time(text: str) -> int:
+    """Nanoseconds since 1970 UTC: a date with or without a time and a zone (local by default), or -10m for ago."""
+    if text.startswith("-"):
+        return clock.now_ns() - int(parse_duration(text[1:]) * 1e9)
+    match = _TIME.fullmatch(text.strip())
+    if not match:
+        raise ValueError(f"{text!r} is no time, such as '2026-11-23 14:30', 2026-11-23T14:30:00Z or -10m")
+    year, month, day = (int(match[i]) for i in (1, 2, 3))
+    hour, minute, second = (int(match[i] or 0) for i in (4, 5, 6))
+    try:
+        moment = datetime(year, month, day, hour, minute, second, tzinfo=_zone(match[8]))
+        seconds = moment.timestamp() if match[8] else clock.local_seconds(year, month, day, hour, minute, second)
+    except (ValueError, OverflowError):
+        raise ValueError(f"there is no time {text!r}") from None
+    return int(seconds) * 10**9 + int((match[7] or "").ljust(9, "0"))
+
+
+def parse_until(text: str) -> Until:
+    """A point to stop at: an LSN, a time, or a mark."""
+    if text.isdecimal():
+        return Until(lsn=int(text))
+    if MARK_NAME.fullmatch(text):
+        return Until(mark=text)
+    try:
+        return Until(time_ns=parse_time(text))
+    except ValueError:
+        raise ValueError(f"{text!r} is neither an LSN, nor a time, nor a mark") from None
+
+
+def parse_named_path(text: str) -> tuple[str, str]:
+    """NAME=PATH."""
+    name, equals, path = text.partition("=")
+    if not (name and equals and path):
+        raise ValueError(f"{text!r} is not NAME=PATH")
+    return name, path
+
+
+class Value(click.ParamType[Any]):
+    """An option's type made of a function that raises ValueError for what makes no sense."""
+
+    def __init__(self, name: str, parse: Callable[[str], Any]) -> None:
+        self.name = name
+        self._parse = parse
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if not isinstance(value, str):
+            return value
+        try:
+            return self._parse(value)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
+SIZE = Value("size", parse_size)
+DURATION = Value("duration", parse_duration)
+TIME = Value("time", parse_time)
+UNTIL = Value("lsn|time|mark", parse_until)
+NAMED_PATH = Value("name=path", parse_named_path)
+
+quiet = click.option("-q", "--quiet", is_flag=True, help="Print nothing but errors and results.")
+as_json = click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object.")
+
+
+def complete_volume(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[str]:
+    """NAME= for each volume of the journal on the command line."""
+    return [f"{name}=" for name in _volume_names(ctx) if f"{name}=".startswith(incomplete)]
+
+
+def complete_mark(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[str]:
+    """The marks of the journal on the command line."""
+    from mirrortool.journal.commits import commits
+    from mirrortool.journal.directory import Journal
+
+    names: dict[str, None] = {}
+    try:
+        for commit in commits(Journal(ctx.params["journal"])):
+            if commit.name and commit.name.startswith(incomplete):
+                names[commit.name] = None
+    except (MirrortoolError, KeyError, TypeError):
+        pass  # whoever completes a damaged journal gets what can be read
+    return list(names)
+
+
+def _volume_names(ctx: click.Context) -> list[str]:
+    from mirrortool.journal.directory import Journal
+
+    try:
+        return [volume.name for volume in Journal(ctx.params["journal"]).volumes]
+    except (MirrortoolError, KeyError, TypeError):
+        return []
+
+
+def _zone(text: str | None) -> timezone:
+    if text in (None, "Z"):
+        return UTC
+    assert text is not None
+    digits = text.replace(":", "")
+    offset = timedelta(hours=int(digits[1:3]), minutes=int(digits[3:5]))
+    return timezone(-offset if text[0] == "-" else offset)

@@ -1,0 +1,190 @@
+"""`mirrortool record`."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import threading
+from types import FrameType
+
+import click
+
+from mirrortool.cli.options import DURATION, NAMED_PATH, as_json, complete_volume, quiet
+from mirrortool.cli.render import Display, View
+from mirrortool.cli.runner import Interrupted, Runner
+from mirrortool.cli.text import format_bytes, format_time, printable
+from mirrortool.errors import FuzzyCommitError, LinkError, MirrortoolError, UsageError
+from mirrortool.operation import CommitKind
+from mirrortool.record.scan import Scan, ScanCancelled, ScanResult
+
+
+@click.command("record")
+@click.argument("journal")
+@click.option(
+    "--scan", "take_over", is_flag=True, help="Scan also a volume that was replaced by another file or device."
+)
+@click.option(
+    "--every", type=DURATION, metavar="DURATION", help="Scan again and again, with so long between two starts."
+)
+@click.option(
+    "--source", "sources", multiple=True, type=NAMED_PATH, metavar="NAME=PATH", shell_complete=complete_volume,
+    help="Read this snapshot instead of the volume.",
+)  # fmt: skip
+@click.option("--before", metavar="COMMAND", help="Run by the shell before each scan, such as to make a snapshot.")
+@click.option("--after", metavar="COMMAND", help="Run by the shell after each scan, whatever became of it.")
+@click.option("--allow-fuzzy", is_flag=True, help="Exit 0 also if a volume changed while it was scanned.")
+@as_json
+@quiet
+def command(
+    journal: str,
+    take_over: bool,
+    every: float | None,
+    sources: tuple[tuple[str, str], ...],
+    before: str | None,
+    after: str | None,
+    allow_fuzzy: bool,
+    as_json: bool,
+    quiet: bool,
+) -> None:
+    """Journal what changed in the volumes since the last record, under one commit.
+
+    The first time that is everything that is not zero. Each volume is read and compared with the sums that the journal
+    keeps of it; holes cost nothing. A volume that is written meanwhile makes the commit fuzzy, which is no state that
+    it ever had: scan a snapshot then, with --source, --before and --after.
+    """
+    snapshots = dict(sources)
+    if len(snapshots) != len(sources):
+        raise UsageError("a volume is named twice by --source")
+    once = _Once(journal, snapshots, take_over, before, after, allow_fuzzy, as_json, quiet)
+    if every is None:
+        once.run()
+    else:
+        _repeat(once, every)
+
+
+class _Once:
+    """One scan with everything around it."""
+
+    def __init__(
+        self,
+        journal: str,
+        snapshots: dict[str, str],
+        take_over: bool,
+        before: str | None,
+        after: str | None,
+        allow_fuzzy: bool,
+        as_json: bool,
+        quiet: bool,
+    ) -> None:
+        self._journal = journal
+        self._snapshots = snapshots
+        self._take_over = take_over
+        self._before, self._after = before, after
+        self._allow_fuzzy = allow_fuzzy
+        self._as_json = as_json
+        self._quiet = quiet
+
+    def run(self, *, final: bool = True) -> None:
+        """Scan and print the result.
+
+        Raises:
+            FuzzyCommitError: a volume changed, and that is not allowed.
+            Interrupted: by a signal.
+        """
+        try:
+            if self._before:
+                _shell(self._before, "--before")
+            result = self._scan()
+        finally:
+            if self._after:
+                _shell(self._after, "--after")
+        self._print(result, final)
+        if result.kind == CommitKind.FUZZY and not self._allow_fuzzy:
+            name, why = next(iter(result.changed.items()))
+            raise FuzzyCommitError(
+                f"the commit is fuzzy, no state that volume {name} ever had: {why}",
+                where=self._journal,
+                remedy="scan a snapshot (--source, --before, --after), or give --allow-fuzzy",
+            )
+
+    def _scan(self) -> ScanResult:
+        with Scan(self._journal, sources=self._snapshots, take_over=self._take_over) as scan:
+            page_size = scan.page_size
+
+            def view() -> View:
+                now = scan.statistics()
+                detail = f"{format_bytes(now.bytes_journaled)} journaled"
+                return View(now.pages_done, now.pages_total, now.pages_done * page_size, detail)
+
+            with Display("scan", quiet=self._quiet) as display:
+                if scan.torn:
+                    display.warn(f"a torn tail was moved to {scan.torn}; nothing in it had been acknowledged")
+                runner = Runner(scan.run, scan.cancel)
+                try:
+                    return runner.run(lambda: display.show(view()))
+                except ScanCancelled:
+                    raise Interrupted(
+                        runner.signal_number, "stopped without a commit; record again goes on from here"
+                    ) from None
+
+    def _print(self, result: ScanResult, final: bool) -> None:
+        statistics = result.statistics
+        if self._as_json:
+            click.echo(json.dumps(_to_json(result)))
+            return
+        kind = "fuzzy commit" if result.kind == CommitKind.FUZZY else "commit"
+        click.echo(
+            f"{kind} {result.commit.lsn}  {format_time(result.time_ns)}  {statistics.pages_written} pages written, "
+            f"{statistics.pages_zeroed} zeroed, {format_bytes(statistics.bytes_journaled)} journaled"
+        )
+        for name, why in result.changed.items():
+            click.echo(f"mirrortool: WARNING: volume {name} changed while it was scanned: {why}", err=True)
+        if final and not self._quiet:
+            click.echo(f"next: mirrortool replay {printable(self._journal)} MIRROR", err=True)
+
+
+def _repeat(once: _Once, every: float) -> None:
+    """Scan until SIGINT or SIGTERM; what is wrong with one scan does not end the next."""
+    stop = threading.Event()
+
+    def on_signal(_number: int, _frame: FrameType | None) -> None:
+        stop.set()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, on_signal)
+    is_first = True
+    while not stop.is_set():
+        try:
+            once.run(final=False)
+        except Interrupted:
+            return
+        except MirrortoolError as error:
+            if is_first and not isinstance(error, FuzzyCommitError):
+                raise
+            click.echo(f"mirrortool: {printable(str(error))}", err=True)
+        is_first = False
+        stop.wait(every)
+
+
+def _shell(command: str, option: str) -> None:
+    done = subprocess.run(command, shell=True, stdin=subprocess.DEVNULL, stdout=2, check=False)
+    if done.returncode:
+        raise LinkError(f"{option} exited with {done.returncode}", where=command, remedy="see what it printed")
+
+
+def _to_json(result: ScanResult) -> dict[str, object]:
+    statistics = result.statistics
+    return {
+        "lsn": result.commit.lsn,
+        "chain": f"{result.commit.chain:016x}",
+        "kind": result.kind.name.lower(),
+        "time_ns": result.time_ns,
+        "state_sum": f"{result.state_sum:016x}",
+        "pages_scanned": statistics.pages_total,
+        "pages_written": statistics.pages_written,
+        "pages_zeroed": statistics.pages_zeroed,
+        "bytes_journaled": statistics.bytes_journaled,
+        "changed": dict(result.changed),
+        "torn": result.torn,
+    }

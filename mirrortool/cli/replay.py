@@ -1,0 +1,149 @@
+"""`mirrortool replay`."""
+
+from __future__ import annotations
+
+import json
+from contextlib import ExitStack
+
+import click
+
+from mirrortool.cli.options import NAMED_PATH, UNTIL, as_json, complete_mark, complete_volume, quiet
+from mirrortool.cli.render import Display, View
+from mirrortool.cli.runner import Interrupted, Runner
+from mirrortool.cli.text import format_bytes, format_time, printable
+from mirrortool.cli.trace import TraceFile
+from mirrortool.errors import UsageError
+from mirrortool.journal.commits import Until
+from mirrortool.mirror.checkpoint import Checkpoint
+from mirrortool.replay.engine import Plan
+from mirrortool.replay.ranges import RANGES
+from mirrortool.replay.session import Replay, describe
+
+
+@click.command("replay")
+@click.argument("journal")
+@click.argument("mirror")
+@click.option(
+    "--until", type=UNTIL, metavar="LSN|TIME|MARK", shell_complete=complete_mark,
+    help="Stop at the last commit at or before this.  [default: the newest]",
+)  # fmt: skip
+@click.option(
+    "--volume", "targets", multiple=True, type=NAMED_PATH, metavar="NAME=PATH", shell_complete=complete_volume,
+    help="Keep a new mirror's volume in this file or device, not in MIRROR/volumes.",
+)  # fmt: skip
+@click.option("--overwrite", is_flag=True, help="What these files and devices hold may be lost.")
+@click.option(
+    "--ranges", type=click.Choice(RANGES), default="auto", show_default=True, help="How groups share the space."
+)
+@click.option("--groups", type=int, default=Plan().groups, show_default=True, help="Task groups.")
+@click.option("--tasks", type=int, default=Plan().tasks, show_default=True, help="Tasks in each group.")
+@click.option(
+    "--unit", type=click.Choice(["auto", "batch", "op"]), default="auto", show_default=True,
+    help="What is delegated: hundreds of pages at once, or single operations.",
+)  # fmt: skip
+@click.option(
+    "--trace", metavar="FILE", help="Write a JSON line for each unit: LSN, range, group, task, and how it ran."
+)
+@click.option("--no-check", is_flag=True, help="Do not read the written pages back from the device.")
+@as_json
+@quiet
+def command(
+    journal: str,
+    mirror: str,
+    until: Until | None,
+    targets: tuple[tuple[str, str], ...],
+    overwrite: bool,
+    ranges: str,
+    groups: int,
+    tasks: int,
+    unit: str,
+    trace: str | None,
+    no_check: bool,
+    as_json: bool,
+    quiet: bool,
+) -> None:
+    """Bring a mirror up to a commit of its journal; a first replay makes the mirror.
+
+    Operations on different ranges of the address space go to different task groups; within a group, those that touch
+    the same pages keep their order and all others run in parallel. Whatever stops a replay, the next one goes on from
+    the last checkpoint.
+    """
+    named = dict(targets)
+    if len(named) != len(targets):
+        raise UsageError("a volume is named twice by --volume")
+    plan = Plan(ranges=ranges, groups=groups, tasks=tasks, unit="batch" if unit == "auto" else unit)
+    with ExitStack() as opened:
+        tracer = opened.enter_context(TraceFile(trace)) if trace else None
+        replay = opened.enter_context(
+            Replay(
+                journal,
+                mirror,
+                until=until,
+                plan=plan,
+                targets=named,
+                overwrite=overwrite,
+                read_back=not no_check,
+                on_applied=tracer.write if tracer else None,
+            )
+        )
+        start = replay.mirror.checkpoint.position.lsn
+        checkpoint, was_stopped = _run(replay, quiet)
+        _print(replay, start, checkpoint, as_json)
+        if was_stopped:
+            raise Interrupted(was_stopped, f"stopped; {describe(checkpoint)}")
+    if not quiet:
+        click.echo(f"next: mirrortool verify {printable(mirror)}", err=True)
+
+
+def _run(replay: Replay, quiet: bool) -> tuple[Checkpoint, int]:
+    """Replay with a display; returns the checkpoint, and the signal that ended it early, or 0."""
+    start, target = replay.mirror.checkpoint.position.lsn, replay.target
+
+    def view() -> View:
+        now = replay.statistics()
+        done = now.progress.lsn - start
+        return View(done, target.lsn - start, now.progress.payload_bytes, f"LSN {now.progress.lsn}", now.groups)
+
+    with Display("replay", quiet=quiet) as display:
+        display.note(f"replaying to commit {target.lsn} of {format_time(target.time_ns)}")
+        runner = Runner(replay.run, replay.cancel)
+        checkpoint = runner.run(lambda: display.show(view()))
+    is_early = checkpoint.position != target.position
+    return checkpoint, runner.signal_number if is_early else 0
+
+
+def _print(replay: Replay, start: int, checkpoint: Checkpoint, as_json: bool) -> None:
+    now = replay.statistics()
+    if as_json:
+        click.echo(json.dumps(_to_json(replay, start, checkpoint)))
+        return
+    click.echo(
+        f"{describe(checkpoint)}  {format_time(checkpoint.time_ns)}  "
+        f"{checkpoint.position.lsn - start} operations, {format_bytes(now.progress.payload_bytes)} replayed"
+    )
+
+
+def _to_json(replay: Replay, start: int, checkpoint: Checkpoint) -> dict[str, object]:
+    now = replay.statistics()
+    return {
+        "mirror": replay.mirror.path,
+        "start_lsn": start,
+        "applied_lsn": checkpoint.position.lsn,
+        "target_lsn": replay.target.lsn,
+        "state_sum": f"{checkpoint.state_sum:016x}",
+        "time_ns": checkpoint.time_ns,
+        "is_consistent": checkpoint.is_consistent,
+        "payload_bytes": now.progress.payload_bytes,
+        "groups": [
+            {
+                "group": group.number,
+                "units": group.units,
+                "payload_bytes": group.payload_bytes,
+                "direct": group.direct,
+                "mini_queue": group.delegated,
+                "counter_waits": group.waited,
+                "given_back": group.given_back,
+            }
+            for group in now.groups
+        ],
+    }

@@ -1,0 +1,77 @@
+"""Runs a long piece of work in a thread, while the main thread waits for signals and feeds the display.
+
+The first SIGINT or SIGTERM asks the work to stop, and the program ends with 130 or 143 when it has; the second ends the
+process at once. Nothing durable depends on a clean stop.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from types import FrameType
+from typing import Generic, TypeVar
+
+Result = TypeVar("Result")
+
+TICK_SECONDS = 0.25
+"""The display is fed this often, at most."""
+
+
+class Interrupted(Exception):
+    """A signal ended the command early; `message` says what was left."""
+
+    def __init__(self, signal_number: int, message: str) -> None:
+        super().__init__(message)
+        self.message = message
+        self.exit_code = 128 + signal_number
+
+
+class Runner(Generic[Result]):
+    """One piece of work in its own thread."""
+
+    def __init__(self, work: Callable[[], Result], cancel: Callable[[], None]) -> None:
+        self._work = work
+        self._cancel = cancel
+        self._done = threading.Event()
+        self._result: list[Result] = []
+        self._error: BaseException | None = None
+        self.signal_number = 0
+
+    def run(self, tick: Callable[[], None]) -> Result:
+        """Do the work; call `tick` four times a second, in this thread, and once at the end.
+
+        Raises:
+            BaseException: whatever the work raised.
+        """
+        previous = {number: signal.signal(number, self._on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
+        thread = threading.Thread(target=self._do, name="mirrortool-work", daemon=True)
+        try:
+            thread.start()
+            while not self._done.wait(TICK_SECONDS):
+                tick()
+            tick()
+        finally:
+            for number, handler in previous.items():
+                signal.signal(number, handler)
+        thread.join()
+        if self._error:
+            raise self._error
+        return self._result[0]
+
+    def _do(self) -> None:
+        try:
+            self._result.append(self._work())
+        except BaseException as error:  # raised again in the main thread
+            self._error = error
+        finally:
+            self._done.set()
+
+    def _on_signal(self, number: int, _frame: FrameType | None) -> None:
+        if self.signal_number:
+            os._exit(128 + number)
+        self.signal_number = number
+        sys.stderr.write("\nmirrortool: stopping; once more to stop at once\n")
+        self._cancel()

@@ -1,0 +1,108 @@
+"""`mirrortool status`."""
+
+from __future__ import annotations
+
+import json
+
+import click
+
+from mirrortool.cli.options import as_json
+from mirrortool.cli.text import format_bytes, format_seconds, format_time, printable
+from mirrortool.replay.session import describe
+from mirrortool.status import JournalStatus, MirrorStatus, status_of
+
+
+@click.command("status")
+@click.argument("paths", metavar="PATH...", nargs=-1, required=True)
+@as_json
+def command(paths: tuple[str, ...], as_json: bool) -> int:
+    """Show how resting journals and mirrors stand.
+
+    Exits with what is wrong with the first journal that is torn or damaged; everything is printed before.
+    """
+    found = [status_of(path) for path in paths]
+    if as_json:
+        values = [
+            _journal_to_json(each) if isinstance(each, JournalStatus) else _mirror_to_json(each) for each in found
+        ]
+        click.echo(json.dumps(values[0] if len(values) == 1 else {"paths": values}))
+    else:
+        for each in found:
+            _print_journal(each) if isinstance(each, JournalStatus) else _print_mirror(each)
+    damage = next((each.damage for each in found if isinstance(each, JournalStatus) and each.damage), None)
+    if damage:
+        raise damage
+    return 0
+
+
+def _print_journal(status: JournalStatus) -> None:
+    journal = status.journal
+    click.echo(f"journal {printable(journal.path)}")
+    for volume in status.volumes:
+        path = journal.volume_paths().get(volume.name)
+        click.echo(f"  volume {volume.name}: {format_bytes(volume.size)}{'  ' + printable(path) if path else ''}")
+    click.echo(f"  {status.file_count} files, {format_bytes(status.size)}, up to LSN {status.head.lsn}")
+    if status.commit:
+        fuzzy = " (fuzzy)" if status.commit.kind.name == "FUZZY" else ""
+        click.echo(f"  newest commit {status.commit.lsn}{fuzzy} of {format_time(status.commit.time_ns)}")
+        behind = status.head.lsn - status.commit.lsn
+        if behind:
+            click.echo(f"  {behind} operations of an unfinished scan follow it")
+    else:
+        click.echo("  no commit yet; next: mirrortool record")
+
+
+def _print_mirror(status: MirrorStatus) -> None:
+    mirror, checkpoint = status.mirror, status.checkpoint
+    click.echo(f"mirror {printable(mirror.path)} of {printable(mirror.journal_path)}")
+    for volume, kept in zip(mirror.volumes, mirror.kept, strict=True):
+        click.echo(f"  volume {volume.name}: {format_bytes(volume.size)}  {printable(mirror.volume_path(kept))}")
+    when = f", {format_time(checkpoint.time_ns)}" if checkpoint.time_ns else ""
+    click.echo(f"  {describe(checkpoint)}{when}")
+    if status.lag_operations is None or status.lag_seconds is None:
+        click.echo("  its journal is not at hand, so how far it is behind is not known")
+    elif status.lag_operations:
+        click.echo(f"  {status.lag_operations} operations and {format_seconds(status.lag_seconds)} behind its journal")
+    else:
+        click.echo("  applied everything that its journal has committed; mirrortool verify proves the content")
+
+
+def _journal_to_json(status: JournalStatus) -> dict[str, object]:
+    journal, commit = status.journal, status.commit
+    return {
+        "type": "journal",
+        "path": journal.path,
+        "uuid": journal.uuid.hex(),
+        "epoch": journal.epoch,
+        "page_size": journal.page_size,
+        "volumes": [{"name": volume.name, "size": volume.size} for volume in status.volumes],
+        "head_lsn": status.head.lsn,
+        "commit_lsn": commit.lsn if commit else None,
+        "commit_kind": commit.kind.name.lower() if commit else None,
+        "commit_time_ns": commit.time_ns if commit else None,
+        "files": status.file_count,
+        "bytes": status.size,
+        "damage": str(status.damage) if status.damage else None,
+    }
+
+
+def _mirror_to_json(status: MirrorStatus) -> dict[str, object]:
+    mirror, checkpoint = status.mirror, status.checkpoint
+    lag = None
+    if status.lag_operations is not None:
+        lag = {"operations": status.lag_operations, "seconds": status.lag_seconds}
+    return {
+        "type": "mirror",
+        "path": mirror.path,
+        "journal": mirror.journal_path,
+        "journal_uuid": mirror.journal_uuid.hex(),
+        "volumes": [{"name": volume.name, "size": volume.size} for volume in mirror.volumes],
+        "applied_lsn": checkpoint.position.lsn,
+        "commit_lsn": checkpoint.commit_lsn,
+        "reached_lsn": checkpoint.reached_lsn,
+        "is_consistent": checkpoint.is_consistent,
+        "state_sum": f"{checkpoint.state_sum:016x}",
+        "time_ns": checkpoint.time_ns,
+        "head_lsn": status.journal.head.lsn if status.journal else None,
+        "lag": lag,
+    }

@@ -1,0 +1,47 @@
+"""Text for people: safe to show, times and amounts as they read them, columns."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta, timezone
+
+from mirrortool import clock
+
+
+def printable(text: str) -> str:
+    """Text in one line that no terminal obeys: control characters and bytes that are no UTF-8 are escaped."""
+    text = text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
+
+
+def format_time(time_ns: int) -> str:
+    """A time in this host's zone, to the millisecond, with the zone's offset."""
+    seconds, rest = divmod(time_ns, 10**9)
+    zone = timezone(timedelta(seconds=clock.utc_offset_seconds(seconds)))
+    moment = datetime.fromtimestamp(seconds, UTC).astimezone(zone)
+    return f"{moment:%Y-%m-%d %H:%M:%S}.{rest // 10**6:03d}{moment:%z}"
+
+
+def format_bytes(count: float) -> str:
+    """Bytes in the largest unit that leaves a digit before the point."""
+    for unit in ("B", "KiB", "MiB", "GiB", "TiB"):
+        if count < 1024:
+            return f"{count:.0f} B" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1024
+    return f"{count:.1f} PiB"
+
+
+def format_seconds(seconds: float) -> str:
+    """A duration as people read it."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s"
+
+
+def columns(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """Lines of a table, as wide as they need to be, so that a pipe or a narrow terminal loses nothing."""
+    cells = [list(headings), *([printable(cell) for cell in row] for row in rows)]
+    widths = [max(len(row[i]) for row in cells) for i in range(len(headings))]
+    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in cells]

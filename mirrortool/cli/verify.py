@@ -1,0 +1,143 @@
+"""`mirrortool verify`."""
+
+from __future__ import annotations
+
+import json
+
+import click
+
+from mirrortool import files
+from mirrortool.cli.options import as_json, quiet
+from mirrortool.cli.render import Display, View
+from mirrortool.cli.runner import Interrupted, Runner
+from mirrortool.cli.text import format_seconds, format_time, printable
+from mirrortool.errors import CorruptJournalError, NotComparableError, UsageError
+from mirrortool.journal.audit import Audit, AuditCancelled, AuditResult
+from mirrortool.replay.session import describe
+from mirrortool.verify import BadRun, Verify, VerifyCancelled, VerifyResult, to_json
+
+EXIT_BAD_PAGES = 1
+RUNS_SHOWN = 20
+
+
+@click.command("verify")
+@click.argument("path", metavar="MIRROR|JOURNAL")
+@click.option("--journal", metavar="JOURNAL", help="Take the sums from this journal, not from the mirror's own table.")
+@click.option("--cached", is_flag=True, help="Accept pages from the kernel's cache instead of asking the device.")
+@as_json
+@quiet
+def command(path: str, journal: str | None, cached: bool, as_json: bool, quiet: bool) -> int:
+    """Prove, page by page, that a mirror holds what the primary had at the mirror's commit.
+
+    Of a journal: that every frame is whole, continues the one before, and holds pages of the sums that it gives them.
+    """
+    if files.exists(files.join(path, "journal.json")):
+        if journal or cached:
+            raise UsageError("--journal and --cached are for a mirror", where=path)
+        return _verify_journal(path, as_json, quiet)
+    return _verify_mirror(path, journal, cached, as_json, quiet)
+
+
+def _verify_mirror(path: str, journal: str | None, cached: bool, as_json: bool, quiet: bool) -> int:
+    with Verify(path, journal_path=journal, cached=cached) as verify:
+        page_size = verify.mirror.page_size
+
+        def view() -> View:
+            now = verify.statistics()
+            detail = f"{now.bad_pages} pages differ" if now.bad_pages else ""
+            return View(now.pages_done, now.pages_total, now.pages_done * page_size, detail)
+
+        with Display("verify", quiet=quiet) as display:
+            runner = Runner(verify.run, verify.cancel)
+            try:
+                result = runner.run(lambda: display.show(view()))
+            except VerifyCancelled:
+                raise Interrupted(runner.signal_number, "stopped; nothing was proved") from None
+        if as_json:
+            click.echo(json.dumps(to_json(verify.mirror, result)))
+        else:
+            _print(result)
+        return _conclude(verify, result, quiet)
+
+
+def _conclude(verify: Verify, result: VerifyResult, quiet: bool) -> int:
+    """The exit code, and the next step."""
+    checkpoint, path = result.checkpoint, verify.mirror.path
+    if result.bad_pages:
+        if not quiet:
+            click.echo("next: replay the journal into a new mirror, and find out what wrote to this one", err=True)
+        return EXIT_BAD_PAGES
+    if result.table_is_right is False or result.journal_agrees is False:
+        whose = "the table of sums does not give" if result.table_is_right is False else "the journal does not have"
+        raise CorruptJournalError(
+            f"the pages are as the sums say, but {whose} the state sum of the checkpoint",
+            where=path,
+            remedy="mirrortool verify with --journal proves the pages without the table",
+        )
+    if not checkpoint.is_consistent:
+        raise NotComparableError(
+            f"nothing wrong, but {describe(checkpoint)}",
+            where=path,
+            remedy=f"mirrortool replay {verify.mirror.journal_path} {path}, then verify",
+        )
+    return 0
+
+
+def _print(result: VerifyResult) -> None:
+    checkpoint = result.checkpoint
+    for run in result.bad_runs[:RUNS_SHOWN]:
+        click.echo(_describe_run(run))
+    if len(result.bad_runs) > RUNS_SHOWN:
+        click.echo(f"… and {len(result.bad_runs) - RUNS_SHOWN} more runs of bad pages; --json lists them")
+    verdict = f"{result.bad_pages} BAD PAGES" if result.bad_pages else "no bad page"
+    in_flight = f", {result.pages_in_flight} in flight" if result.pages_in_flight else ""
+    proof = {True: ", state sum as in the journal", False: ", STATE SUM NOT AS IN THE JOURNAL", None: ""}
+    click.echo(
+        f"{verdict} at LSN {checkpoint.position.lsn} ({format_time(checkpoint.time_ns)}): {result.pages_checked} pages "
+        f"checked{in_flight}{proof[result.journal_agrees]}, in {format_seconds(result.seconds)}"
+    )
+
+
+def _describe_run(run: BadRun) -> str:
+    pages = f"page {run.first_page}" if run.count == 1 else f"pages {run.first_page}-{run.first_page + run.count - 1}"
+    if run.last_write is None:
+        return f"bad: volume {run.volume} {pages}, never written as far as the journal tells"
+    last = run.last_write
+    when = format_time(last.time_ns)
+    return f"bad: volume {run.volume} {pages}, last written by LSN {last.lsn} of {when} in {last.file}"
+
+
+def _verify_journal(path: str, as_json: bool, quiet: bool) -> int:
+    audit = Audit(path)
+    page_size = audit.journal.page_size
+
+    def view() -> View:
+        now = audit.statistics()
+        return View(now.lsn, 0, now.pages * page_size, f"LSN {now.lsn}")
+
+    with Display("verify", quiet=quiet) as display:
+        runner = Runner(audit.run, audit.cancel)
+        try:
+            result = runner.run(lambda: display.show(view()))
+        except AuditCancelled:
+            raise Interrupted(runner.signal_number, "stopped; nothing was proved") from None
+    _print_audit(path, result, as_json)
+    return 0
+
+
+def _print_audit(path: str, result: AuditResult, as_json: bool) -> None:
+    if as_json:
+        values = {
+            "journal": path,
+            "lsn": result.lsn,
+            "frames": result.frames,
+            "operations": result.operations,
+            "commits": result.commits,
+            "pages_checked": result.pages,
+        }
+        click.echo(json.dumps(values))
+        return
+    click.echo(
+        f"{printable(path)} is whole up to LSN {result.lsn}: {result.frames} frames, {result.commits} commits, "
+        f"{result.pages} pages checked"
+    )
