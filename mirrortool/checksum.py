@@ -73,6 +73,8 @@ def state_term(pages: Sequence[int], sums: Sequence[int]) -> int:
     A term is the xxh3-64 of the page sum as stored, seeded with the page number. Pages with the sum 0 have none.
     """
     packed = pack_sums(sums)
+    if packed == bytes(len(packed)):
+        return 0
     digests: Iterable[int] = map(xxhash.xxh3_64_intdigest, _eights(packed), pages)
     if 0 in sums:
         digests = (digest for digest, page_sum in zip(digests, sums, strict=True) if page_sum)

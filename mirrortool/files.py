@@ -17,7 +17,7 @@ import os
 import stat
 import struct
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -119,6 +119,22 @@ class File:
         while written < wanted:
             rest = _rest_of([memoryview(buffer) for buffer in buffers], written)
             written += self._call("write", os.pwritev, rest, offset + written)
+
+    def pwrite_runs(self, runs: Iterable[tuple[int, Sequence[Buffer], int]], page_size: int, base: int) -> None:
+        """Write runs, each (page, buffers, bytes in all), to `base` + page × page_size: the store's hot path."""
+        descriptor, pwritev = self._fd, os.pwritev
+        try:
+            for page, buffers, length in runs:
+                offset = base + page * page_size
+                if len(buffers) > IOV_MAX:
+                    self.pwritev(buffers, offset)
+                    continue
+                written = pwritev(descriptor, buffers, offset)
+                if written < length:
+                    rest = _rest_of([memoryview(buffer) for buffer in buffers], written)
+                    self.pwritev(rest, offset + written)
+        except OSError as error:
+            raise host_error(error, self.path, "write") from error
 
     def truncate(self, size: int) -> None:
         self._call("resize", os.ftruncate, size)
@@ -303,13 +319,18 @@ def replace_small(path: str, data: bytes) -> None:
 def rename(source: str, target: str) -> None:
     """Rename durably, within one file system."""
     _on_path(source, "rename", os.rename, target)
-    sync_directory(os.path.dirname(target) or ".")
+    sync_name(target)
 
 
 def sync_directory(path: str) -> None:
     """Make the names in a directory durable."""
     with open_file(path) as directory:
         directory._call("make durable", os.fsync)
+
+
+def sync_name(path: str) -> None:
+    """Make the name of a file that was made durable."""
+    sync_directory(os.path.dirname(path) or ".")
 
 
 def make_directory(path: str, *, exist_ok: bool = False) -> None:
@@ -485,4 +506,7 @@ def _libc_fallocate(descriptor: int, mode: int, offset: int, length: int) -> int
     except AttributeError:
         return errno.ENOSYS
     function.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_longlong, ctypes.c_longlong]
-    return 0 if function(descriptor, mode, offset, length) == 0 else ctypes.get_errno()
+    while function(descriptor, mode, offset, length):
+        if (code := ctypes.get_errno()) != errno.EINTR:  # a signal; the interpreter would call again, too
+            return code
+    return 0

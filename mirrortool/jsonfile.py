@@ -34,6 +34,13 @@ class Fields:
             raise self.wrong(name)
         return value
 
+    def signed(self, name: str) -> int:
+        """A number that may be negative, such as a file's time before 1970."""
+        value = self._values.get(name)
+        if type(value) is not int or not -INTEGER_MAX <= value <= INTEGER_MAX:
+            raise self.wrong(name)
+        return value
+
     def text(self, name: str) -> str:
         value = self._values.get(name)
         if not isinstance(value, str):
@@ -48,11 +55,14 @@ class Fields:
 
     def hexadecimal(self, name: str, length: int) -> bytes:
         """Exactly `length` bytes, written as hexadecimal digits."""
+        text = self.text(name)
+        if len(text) != 2 * length:
+            raise self.wrong(name)
         try:
-            value = bytes.fromhex(self.text(name))
+            value = bytes.fromhex(text)
         except ValueError:
             raise self.wrong(name) from None
-        if len(value) != length:
+        if len(value) != length:  # there was white space
             raise self.wrong(name)
         return value
 

@@ -42,7 +42,7 @@ class MirrorStatus:
     """A mirror at rest, and how far behind its journal it is.
 
     Attributes:
-        journal: None if the journal is not at hand.
+        journal: None if the journal is not at hand, or does not contain the mirror's position.
         lag_operations, lag_seconds: from the mirror's commit to the journal's newest; None without the journal.
     """
 
@@ -86,6 +86,7 @@ def mirror_status(path: str) -> MirrorStatus:
     try:
         journal = journal_status(mirror.journal_path)
         mirror.check_mirrors(journal.journal)
+        JournalReader(journal.journal, checkpoint.position).close()
     except MirrortoolError:
         return MirrorStatus(mirror, checkpoint, None, None, None)
     if journal.commit is None:
@@ -107,17 +108,21 @@ def lag(checkpoint: Checkpoint, newest: Commit, now_ns: int) -> tuple[int, float
 
 
 def _read_to_end(journal: Journal, starts: Sequence[int]) -> tuple[Position, int, JournalError | None]:
-    position, time_ns = journal.start, 0
-    try:
-        with JournalReader(journal, first_lsn=starts[-1] if starts else None) as reader:
-            try:
-                while reader.next_header():
-                    pass
-            finally:
-                position, time_ns = reader.position, reader.time_ns
-    except JournalError as error:
-        return position, time_ns, error
-    return position, time_ns, None
+    """The end of the newest file, or of the one before if that one has not even a header."""
+    position, time_ns, damage = journal.start, 0, None
+    for start in reversed(starts):
+        try:
+            with JournalReader(journal, first_lsn=start) as reader:
+                try:
+                    while reader.next_header():
+                        pass
+                finally:
+                    position, time_ns = reader.position, reader.time_ns
+        except JournalError as error:
+            damage = damage or error
+        if position.lsn:
+            break
+    return position, time_ns, damage
 
 
 def _current_volumes(journal: Journal) -> VolumeSet:

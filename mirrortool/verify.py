@@ -12,13 +12,14 @@ from __future__ import annotations
 
 import bisect
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, replace
+from itertools import groupby, islice
 
 from mirrortool import clock, files, jsonfile
 from mirrortool.checksum import SUM_BYTES
-from mirrortool.errors import AccessError, CorruptJournalError, JournalError, MirrortoolError
+from mirrortool.errors import AccessError, CorruptJournalError, JournalError, MirrortoolError, NoSpaceError
 from mirrortool.journal.check import check_inside
 from mirrortool.journal.directory import Journal
 from mirrortool.journal.reader import JournalReader
@@ -30,6 +31,8 @@ from mirrortool.store.pieces import PieceReader, Run, Work, for_each_piece, piec
 
 BAD_RUNS_MAX = 10_000
 """So many runs of bad pages are listed; behind them they are only counted."""
+ATTRIBUTED_PAGES_MAX = 1 << 16
+"""Of so many bad pages the last write is looked for."""
 RECEIPTS_KEPT = 100
 
 
@@ -148,7 +151,7 @@ class Verify:
             checkpoint,
             self._statistics.pages_total - excused,
             sum(count for _, count in bad),
-            self._attribute(bad[:BAD_RUNS_MAX]),
+            self._attribute(bad[:BAD_RUNS_MAX])[:BAD_RUNS_MAX],
             excused,
             table_is_right,
             journal_agrees,
@@ -243,16 +246,19 @@ class Verify:
         return _merged(sorted(runs))
 
     def _attribute(self, bad: Sequence[Run]) -> list[BadRun]:
-        """Name volume and place of bad pages, and who last wrote their first page, if the journal tells."""
+        """Name volume and place of bad pages, and who last wrote them, if the journal tells; a run for each writer."""
         last: dict[int, LastWrite] = {}
         if bad and self._journal is not None:
+            wanted = list(
+                islice((page for first, count in bad for page in range(first, first + count)), ATTRIBUTED_PAGES_MAX)
+            )
             with suppress(JournalError), JournalReader(self._journal) as reader:
-                last = _last_writes(reader, self._sums, [page for page, _ in bad], self.mirror.checkpoint.position.lsn)
+                last = _last_writes(reader, self._sums, wanted, self.mirror.checkpoint.position.lsn)
         found = []
-        for page, count in bad:
+        for page, count, write in _by_writer(bad, last):
             volume = self._sums.volumes.find(page)
             assert volume is not None
-            found.append(BadRun(volume.name, page - self._sums.volumes.first_page(volume), count, last.get(page)))
+            found.append(BadRun(volume.name, page - self._sums.volumes.first_page(volume), count, write))
         return found
 
 
@@ -287,9 +293,10 @@ def _touched(reader: JournalReader, sums: PageSums, up_to_lsn: int) -> Iterator[
         for lsn, (kind, page, count) in enumerate(columns, header.first_lsn):
             if kind in (Kind.WRITE, Kind.ZERO):
                 yield page, count, LastWrite(lsn, header.time_ns, file)
-            elif kind == Kind.RESIZE:
-                first = page + count // sums.page_size
-                yield first, (1 << 62) // sums.page_size - first, LastWrite(lsn, header.time_ns, file)
+            elif kind == Kind.RESIZE and (volume := sums.volumes.at_base(page)):
+                kept = count // sums.page_size
+                limit = sums.volumes.limit_of(volume) // sums.page_size
+                yield page + kept, limit - kept, LastWrite(lsn, header.time_ns, file)
 
 
 def _last_writes(reader: JournalReader, sums: PageSums, wanted: Sequence[int], up_to_lsn: int) -> dict[int, LastWrite]:
@@ -299,6 +306,19 @@ def _last_writes(reader: JournalReader, sums: PageSums, wanted: Sequence[int], u
         begin, end = bisect.bisect_left(wanted, page), bisect.bisect_left(wanted, page + count)
         last.update(dict.fromkeys(wanted[begin:end], write))
     return last
+
+
+def _by_writer(runs: Sequence[Run], last: Mapping[int, LastWrite]) -> Iterator[tuple[int, int, LastWrite | None]]:
+    """The runs (first page, count), cut where the last writer changes."""
+    budget = ATTRIBUTED_PAGES_MAX
+    for first, count in runs:
+        asked = min(count, budget)
+        budget -= asked
+        for write, pages in groupby(range(first, first + asked), last.get):
+            members = list(pages)
+            yield members[0], len(members), write
+        if asked < count:
+            yield first + asked, count - asked, None
 
 
 def _differ(found: bytes, known: bytes, place: int) -> bool:
@@ -336,8 +356,8 @@ def _without(runs: Sequence[Run], excused: Sequence[Run] | None) -> tuple[list[R
 
 
 def _keep_receipt(mirror: Mirror, result: VerifyResult) -> None:
-    """Write down what was found; a mirror on a read-only file system keeps none."""
-    with suppress(AccessError):
+    """Write down what was found; a mirror on a read-only or full file system keeps none, and is verified still."""
+    with suppress(AccessError, NoSpaceError):
         jsonfile.save(files.join(mirror.receipts_path, f"{result.started_ns:020d}.json"), to_json(mirror, result))
         for name in files.list_directory(mirror.receipts_path)[:-RECEIPTS_KEPT]:
             files.remove(files.join(mirror.receipts_path, name))

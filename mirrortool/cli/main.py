@@ -32,7 +32,6 @@ COMMANDS = {
     "log": "List the commits of a journal.",
     "mark": "Give the newest commit a name.",
     "demo": "Mirror a volume before your eyes, kill the replay, and prove the result.",
-    "bench": "Measure replay and verify against plain copies on this machine.",
     "completion": "Print the shell's completion script.",
 }
 

@@ -142,6 +142,7 @@ def encode_frame(
         state_sum: of the journal after this frame.
         seed: format.frame_seed of the place where it will be written.
     """
+    assert 0 < len(batch) <= layout.OPERATIONS_MAX and len(batch.payload) <= layout.PAYLOAD_BYTES_MAX
     name = (batch.name or "").encode()
     body: list[Buffer] = [batch.kinds, _little_endian(batch.pages), _little_endian(batch.counts), name]
     body += [batch.sums, stored.data]
@@ -252,6 +253,8 @@ def _check_operations(header: FrameHeader, batch: Batch, page_size: int) -> None
     if batch.is_commit:
         if pages[-1] not in _COMMIT_KINDS or not MARK_NAME.fullmatch(batch.name or "mark"):
             raise FrameError("a commit of a kind that this version does not know, or a mark without a proper name")
+        if counts[-1] >= header.position.lsn:
+            raise FrameError("a commit that calls itself, or what follows it, durable")
         kinds, pages, counts = kinds[:-1], pages[:-1], counts[:-1]
     if Kind.COMMIT in kinds or Kind.MARK in kinds:
         raise FrameError("a commit that is not the frame's last operation")

@@ -15,6 +15,7 @@ from mirrortool.journal.codec import FrameHeader
 from mirrortool.journal.directory import Journal
 from mirrortool.journal.position import Position
 from mirrortool.journal.reader import JournalReader
+from mirrortool.jsonfile import INTEGER_MAX
 from mirrortool.operation import CommitKind
 
 
@@ -115,16 +116,19 @@ def _files_begun_by(journal: Journal, starts: list[int], time_ns: int) -> int:
     low, high = 0, len(starts)
     while low < high:
         middle = (low + high) // 2
-        if _time_before_file(journal, starts[middle]) <= time_ns:
+        if _time_before_file(journal, starts[middle:]) <= time_ns:
             low = middle + 1
         else:
             high = middle
     return low
 
 
-def _time_before_file(journal: Journal, first_lsn: int) -> int:
-    with JournalReader(journal, None, first_lsn=first_lsn) as reader:
-        return reader.time_ns
+def _time_before_file(journal: Journal, starts: list[int]) -> int:
+    """In the header of the first of these files; of the next, where damage hides it and with it the file's commits."""
+    for first_lsn in starts:
+        with contextlib.suppress(JournalError), JournalReader(journal, None, first_lsn=first_lsn) as reader:
+            return reader.time_ns
+    return INTEGER_MAX
 
 
 def _start_by_time(journal: Journal, time_ns: int) -> Position | None:

@@ -83,8 +83,8 @@ class RecorderCheckpoint:
             name: VolumeRecord(
                 each.integer("size"),
                 Identity(each.integer("device"), each.integer("inode"), each.flag("is_device")),
-                each.integer("modified_ns"),
-                each.integer("changed_ns"),
+                each.signed("modified_ns"),
+                each.signed("changed_ns"),
             )
             for name, each in fields.object("volumes").named_objects()
         }
@@ -267,7 +267,8 @@ def _claim_directory(path: str) -> None:
         files.make_directory(path)
         return
     names = set(files.list_directory(path))
-    if names - {"files", "sums", "torn", "local.json", "recorder.json", "local.json.new", "recorder.json.new"}:
+    begun = {f"{name}.json{suffix}" for name in ("local", "recorder", "journal") for suffix in ("", ".new")}
+    if names - {"files", "sums", "torn", *begun} or "journal.json" in names:
         what = "a journal is here already" if "journal.json" in names else "the directory is not empty"
         raise AccessError(what, where=path, remedy="choose another path")
 

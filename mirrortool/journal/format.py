@@ -50,6 +50,7 @@ The chain value after a frame is the xxh3-64 of bytes 0-63 of its header; before
 
 from __future__ import annotations
 
+import re
 import struct
 
 import xxhash
@@ -70,7 +71,7 @@ FLAG_CAPTURED = 1
 FLAG_COMMIT = 2
 COLUMN_BYTES = 1 + 8 + 8
 
-FILE_NAME_SUFFIX = ".mj"
+FILE_NAME = re.compile(r"([0-9a-f]{16})\.mj")
 FILE_BYTES_TARGET = 64 << 20
 """A new file is begun before this is exceeded, unless one frame alone exceeds it."""
 FILE_AGE_NS_MAX = 3600 * 10**9
@@ -99,14 +100,11 @@ def frame_seed(uuid: bytes, file_first_lsn: int, offset: int) -> int:
 
 def file_name(first_lsn: int) -> str:
     """The name of the journal file that begins with this LSN."""
-    return f"{first_lsn:016x}{FILE_NAME_SUFFIX}"
+    return f"{first_lsn:016x}.mj"
 
 
 def parse_file_name(name: str) -> int | None:
     """The first LSN of a journal file by its name; None for any other name."""
-    stem = name.removesuffix(FILE_NAME_SUFFIX)
-    try:
-        first_lsn = int(stem, 16)
-    except ValueError:
-        return None
-    return first_lsn if name == file_name(first_lsn) else None
+    match = FILE_NAME.fullmatch(name)
+    first_lsn = int(match[1], 16) if match else 0
+    return first_lsn or None

@@ -6,7 +6,9 @@ through our own descriptor, and only what lies below that size is read.
 Rule: undecodable bytes are a *torn tail* only where a crash can explain them; otherwise they are damage:
 
     another journal file follows                                    damage: a file is durable before its successor is
+    they are a sound header of another file                         damage: no crash renames a file
     they begin before the end that a clean stop noted               damage
+    somebody holds a position behind them                           damage: a position is durable before it is held
     they begin with an LSN that is known to have been durable       damage: by a COMMIT, wherever it stands, or by the
                                                                     recorder's checkpoint
     the kernel that wrote them still runs                           torn if the file ends inside the frame, else damage:
@@ -62,12 +64,7 @@ class JournalFile:
     """One journal file, open for reading."""
 
     def __init__(self, journal: Journal, first_lsn: int) -> None:
-        """Open it and check its header.
-
-        Raises:
-            ShortFrameError, FrameError: the header cannot be decoded.
-            OtherJournalError: it belongs to another journal.
-        """
+        """Open it; what is in it now is durable from now on."""
         self.first_lsn = first_lsn
         self.path = journal.file_path(first_lsn)
         self._uuid, self._page_size = journal.uuid, journal.page_size
@@ -76,7 +73,6 @@ class JournalFile:
         try:
             self._file.expect_sequential()
             self.refresh()
-            self.header = self._checked(decode_file_header(self._file.pread(layout.FILE_HEADER.size, 0)))
         except BaseException:
             self.close()
             raise
@@ -89,6 +85,21 @@ class JournalFile:
         self.size = self._file.size()
         self._file.fdatasync()
         self._buffer = memoryview(b"")
+
+    def file_header(self) -> FileHeader:
+        """The header of the file.
+
+        Raises:
+            ShortFrameError, FrameError: it cannot be decoded.
+            OtherJournalError: the file belongs to another journal.
+            CorruptJournalError: it is another file of this journal.
+        """
+        header = decode_file_header(self._file.pread(layout.FILE_HEADER.size, 0))
+        if header.uuid != self._uuid:
+            raise OtherJournalError("this file belongs to another journal", where=self.path, remedy="take it away")
+        if header.first_lsn != self.first_lsn or header.page_size != self._page_size:
+            raise _corrupt(self.path, 0, self.first_lsn, "the header does not fit the file's name or journal.json")
+        return header
 
     def frame_header(self, offset: int) -> FrameHeader:
         """The frame header at `offset`.
@@ -128,18 +139,16 @@ class JournalFile:
             self._buffer, self._buffer_at, start = memoryview(self._file.pread(wanted, offset)), offset, 0
         return self._buffer[start : start + length]
 
-    def _checked(self, header: FileHeader) -> FileHeader:
-        if header.uuid != self._uuid:
-            raise OtherJournalError("this file belongs to another journal", where=self.path, remedy="take it away")
-        if header.first_lsn != self.first_lsn or header.page_size != self._page_size:
-            raise FrameError("the file header does not fit the file's name or journal.json")
-        return header
-
 
 class JournalReader:
     """Frames in order, from a position on.
 
-    `next_header` moves to the next frame, `batch` decodes it. Used by one thread at a time.
+    `next_header` moves to the next frame, `batch` decodes it. After an error the same call tries again with what the
+    file holds by then. Used by one thread at a time.
+
+    Attributes:
+        position, time_ns, state_sum: after the frame that was read last.
+        file_time_ns: of the first frame in the file; None while none was read.
     """
 
     def __init__(self, journal: Journal, start: Position | None = None, *, first_lsn: int | None = None) -> None:
@@ -159,14 +168,18 @@ class JournalReader:
         self.state_sum = journal.first_state_sum
         self.position = journal.start
         self._before = self.position, self.time_ns, self.state_sum
-        if first_lsn is not None:
-            self._open(first_lsn)
-        elif start is None:
-            self._open_oldest()
-        elif start.lsn:
-            self._seek(start)
-        elif start != journal.start:
-            raise ForkedJournalError(f"does not contain position {start}", where=journal.path)
+        self.file_time_ns: int | None = None
+        self._held_lsn = 0
+        try:
+            if first_lsn is not None:
+                self._open(first_lsn)
+            elif start is None:
+                self._open_oldest()
+            else:
+                self._seek(start)
+        except BaseException:
+            self.close()
+            raise
 
     def __enter__(self) -> JournalReader:
         return self
@@ -204,9 +217,14 @@ class JournalReader:
             header = file.frame_header(self._offset)
             self._check_continues(header)
         except FrameError as error:
-            raise self._judge(self._offset, error) from None
+            failure = self._judge_frame(file, self._offset, error)
+            if failure is None:
+                return self.next_header()
+            raise failure from None
         self._header, self._frame_offset = header, self._offset
         self._before = self.position, self.time_ns, self.state_sum
+        if self.file_time_ns is None:
+            self.file_time_ns = header.time_ns
         self._offset += layout.FRAME_HEADER.size + header.body_bytes
         self._stand_at(header.position, header.time_ns, header.state_sum)
         return header
@@ -224,7 +242,8 @@ class JournalReader:
         except FrameError as error:
             self._offset = self._frame_offset
             self._stand_at(*self._before)
-            raise self._judge(self._frame_offset, error) from None
+            failure = self._judge_frame(file, self._frame_offset, error)
+            raise failure or _corrupt(file.path, self._frame_offset, header.first_lsn, str(error)) from None
         if batch.is_commit:
             self.durable_lsn = max(self.durable_lsn, batch.counts[-1])
         return batch
@@ -243,14 +262,10 @@ class JournalReader:
             self._open(starts[0])
 
     def _seek(self, start: Position) -> None:
-        first_lsn = self.journal.file_holding(start.lsn + 1)
-        if first_lsn is None:
-            raise MissingFileError(f"no journal file holds LSN {start.lsn + 1}", where=self.journal.path)
-        try:
-            self._open(first_lsn)
-            while self.position.lsn < start.lsn and self.next_header():
-                pass
-        except TornJournalError:
+        if start.lsn:
+            self._held_lsn = start.lsn
+            self._open_before(start)
+        while self.position.lsn < start.lsn and self.next_header():
             pass
         if self.position != start:
             raise ForkedJournalError(
@@ -259,50 +274,61 @@ class JournalReader:
                 remedy="this mirror or slot follows another history",
             )
 
+    def _open_before(self, start: Position) -> None:
+        """Open the file that holds the frame after `start`; while that one is only begun, the file before."""
+        first_lsn = self.journal.file_holding(start.lsn + 1)
+        if first_lsn is None:
+            raise MissingFileError(f"no journal file holds LSN {start.lsn + 1}", where=self.journal.path)
+        try:
+            self._open(first_lsn)
+        except TornJournalError:
+            before = self.journal.file_holding(first_lsn - 1)
+            if before is None:
+                raise
+            self._open(before)
+
     def _enter_file(self) -> bool:
         """Have a file open in which a frame may begin at the offset; False at the end of the journal."""
         if self._file and self._offset < self._file.size:
             return True
+        # Listed before the size is taken: a file whose successor is in the list was finished by then.
+        starts = self.journal.file_starts()
         if self._file:
             self._file.refresh()
             if self._offset < self._file.size:
                 return True
             if self._offset > self._file.size:
-                raise self._judge(self._offset, ShortFrameError("the file became shorter"))
+                what = f"the file ends here, but was read up to offset {self._offset}"
+                raise _corrupt(self._file.path, self._file.size, self.position.lsn, what)
         following = self.position.lsn + 1
-        if following == self.file_first_lsn:
-            return False
-        return self._enter_successor(following)
+        is_last = not any(start > following for start in starts)
+        if following in starts and following != self.file_first_lsn:
+            return self._enter_successor(following, is_last)
+        self._check_end(is_last)
+        return False
 
-    def _enter_successor(self, first_lsn: int) -> bool:
-        path = self.journal.file_path(first_lsn)
-        later = [start for start in self.journal.file_starts() if start > first_lsn]
-        facts = files.find_facts(path)
-        if facts is None:
-            if later or self._is_missing(first_lsn):
-                raise MissingFileError(
-                    f"the journal file with LSN {first_lsn} is missing", where=path, remedy=_COPY_AGAIN
-                )
-            self._check_end()
-            return False
-        if facts.size < layout.FILE_HEADER.size and not later and not self._is_known_durable(first_lsn):
+    def _enter_successor(self, first_lsn: int, is_last: bool) -> bool:
+        facts = files.find_facts(self.journal.file_path(first_lsn))
+        is_only_begun = facts is None or facts.size < layout.FILE_HEADER.size
+        if is_only_begun and is_last and not self._is_noted(first_lsn):
             return False
         self._open(first_lsn)
         return True
 
     def _open(self, first_lsn: int) -> None:
+        file = JournalFile(self.journal, first_lsn)
         try:
-            file = JournalFile(self.journal, first_lsn)
-        except FrameError as error:
-            raise self._judge_file(first_lsn, error) from None
-        header = file.header
-        if self.position.lsn + 1 == first_lsn and self.position != header.start:
+            header = file.file_header()
+            if self.position.lsn + 1 == first_lsn and self.position != header.start:
+                what = f"does not continue the file before it, which ends at {self.position}"
+                raise CorruptJournalError(what, where=file.path, remedy=_COPY_AGAIN)
+        except BaseException as error:
+            failure = self._judge_file(file, error) if isinstance(error, FrameError) else error
             file.close()
-            raise CorruptJournalError(
-                f"does not continue the file before it, which ends at {self.position}", where=file.path
-            )
+            raise failure from None
         self.close()
         self._file, self._offset, self._header = file, layout.FILE_HEADER.size, None
+        self.file_time_ns = None
         self._stand_at(header.start, header.time_ns, header.state_sum)
 
     def _stand_at(self, position: Position, time_ns: int, state_sum: int) -> None:
@@ -316,14 +342,18 @@ class JournalReader:
 
     def _is_missing(self, first_lsn: int) -> bool:
         """Whether frames from `first_lsn` on, in a file of their own, are known to have been durable."""
-        end = self.journal.clean_end
-        if end and end.file_first_lsn >= first_lsn:
-            return True
-        return self._file is None and self._is_known_durable(first_lsn)
+        return self._is_noted(first_lsn) if self._file is None else self._is_before_clean_end(first_lsn)
 
-    def _check_end(self) -> None:
-        """At the end of the last file: nothing that was durable may be missing."""
-        if self._is_known_durable(self.position.lsn + 1):
+    def _check_end(self, is_last: bool) -> None:
+        """At the end of a file without a successor: nothing that was durable may be missing."""
+        following = self.position.lsn + 1
+        if self._file and following == self.file_first_lsn:
+            if not is_last:
+                raise _corrupt(self._file.path, self._offset, following, "no frame, though another file follows")
+        elif not is_last or self._is_missing(following):
+            path = self.journal.file_path(following)
+            raise MissingFileError(f"the journal file with LSN {following} is missing", where=path, remedy=_COPY_AGAIN)
+        if following <= self.durable_lsn:
             raise CorruptJournalError(
                 f"ends at LSN {self.position.lsn}, but LSN {self.durable_lsn} was durable",
                 where=self._file.path if self._file else self.journal.files_path,
@@ -331,29 +361,42 @@ class JournalReader:
             )
 
     def _is_known_durable(self, lsn: int) -> bool:
-        return lsn <= self.durable_lsn
+        return lsn <= max(self.durable_lsn, self._held_lsn)
 
-    def _judge(self, offset: int, error: FrameError) -> JournalError:
-        """Torn tail or damage: the table above."""
-        file = self._file
-        assert file is not None
+    def _is_before_clean_end(self, first_lsn: int) -> bool:
+        end = self.journal.clean_end
+        return end is not None and end.file_first_lsn >= first_lsn
+
+    def _is_noted(self, first_lsn: int) -> bool:
+        """Whether the header of this file is known to have been durable."""
+        return self._is_known_durable(first_lsn) or self._is_before_clean_end(first_lsn)
+
+    def _is_last(self, first_lsn: int) -> bool:
+        return not any(start > first_lsn for start in self.journal.file_starts())
+
+    def _judge_frame(self, file: JournalFile, offset: int, error: FrameError) -> JournalError | None:
+        """What an undecodable frame means; None if the file has grown since and is finished, so that it may be whole.
+
+        Either way the file is read anew from now on: what is torn may be written again.
+        """
+        is_last, size = self._is_last(file.first_lsn), file.size
+        file.refresh()
+        if not is_last and file.size > size:
+            return None
         lsn = self._lsn_at(offset)
-        has_successor = any(start > file.first_lsn for start in self.journal.file_starts())
-        if not has_successor and not self._is_known_durable(lsn):
-            later_durable = _durable_after(file, offset)
-            if lsn > later_durable and (isinstance(error, ShortFrameError) or self._may_have_lost_power()):
-                return _torn(file.path, offset, lsn, str(error), file.size - offset)
-        return _corrupt(file.path, offset, lsn, str(error))
+        return self._judge(file, offset, lsn, error, is_suspect=is_last and not self._is_known_durable(lsn))
 
-    def _judge_file(self, first_lsn: int, error: FrameError) -> JournalError:
-        """The same for a file whose header cannot be decoded."""
-        path = self.journal.file_path(first_lsn)
-        is_last = self.journal.file_starts()[-1] == first_lsn
-        if is_last and not self._is_known_durable(first_lsn):
-            facts = files.find_facts(path)
-            if isinstance(error, ShortFrameError) or self._may_have_lost_power():
-                return _torn(path, 0, first_lsn, str(error), facts.size if facts else 0)
-        return _corrupt(path, 0, first_lsn, str(error))
+    def _judge_file(self, file: JournalFile, error: FrameError) -> JournalError:
+        """What it means that the header of a file cannot be decoded."""
+        lsn = file.first_lsn
+        return self._judge(file, 0, lsn, error, is_suspect=self._is_last(lsn) and not self._is_noted(lsn))
+
+    def _judge(self, file: JournalFile, offset: int, lsn: int, error: FrameError, *, is_suspect: bool) -> JournalError:
+        """Torn tail or damage: the table above; `is_suspect` if its rows up to the COMMITs do not say damage."""
+        is_crash = is_suspect and (isinstance(error, ShortFrameError) or self._may_have_lost_power())
+        if is_crash and lsn > _durable_after(file, offset):
+            return _torn(file.path, offset, lsn, str(error), file.size - offset)
+        return _corrupt(file.path, offset, lsn, str(error))
 
     def _lsn_at(self, offset: int) -> int:
         is_current = self._header is not None and offset == self._frame_offset
@@ -383,7 +426,7 @@ def _durable_after(file: JournalFile, offset: int) -> int:
         try:
             header = file.frame_header(candidate)
             if header.is_commit:
-                durable = max(durable, file.batch(candidate, header).counts[-1])
+                durable = max(durable, file.batch(candidate, header, payload=False).counts[-1])
         except FrameError:
             continue
     return durable

@@ -42,11 +42,11 @@ class JournalWriter:
         self._file_bytes = file_bytes
         self._file: File | None = None
         self._file_first_lsn, self._offset = end.file_first_lsn, end.offset
-        self._file_time_ns: int | None = None
+        self._file_time_ns = end.file_time_ns
         self._dead = False
+        journal.save_clean_end(None)
         if self._file_first_lsn:
             self._file = files.open_file(journal.file_path(self._file_first_lsn), write=True)
-        journal.save_clean_end(None)
 
     def append(
         self, batch: Batch, *, captured: bool, state_sum: int, stored: Stored | None = None, time_ns: int | None = None
@@ -61,15 +61,15 @@ class JournalWriter:
             NoSpaceError, InputOutputError: nothing was appended, and a later call may succeed.
         """
         stored = stored or compress(batch.payload)
-        self.time_ns = max(self.time_ns, clock.now_ns() if time_ns is None else time_ns)
+        time_ns = max(self.time_ns, clock.now_ns() if time_ns is None else time_ns)
         length = layout.FRAME_HEADER.size + len(batch) * layout.COLUMN_BYTES + len(batch.sums) + len(stored.data)
-        file = self._file_for(length)
+        file = self._file_for(length + len(batch.name or ""), time_ns)
         seed = layout.frame_seed(self.journal.uuid, self._file_first_lsn, self._offset)
         buffers, position = encode_frame(
             batch,
             stored,
             after=self.position,
-            time_ns=self.time_ns,
+            time_ns=time_ns,
             state_sum=state_sum,
             captured=captured,
             seed=seed,
@@ -79,8 +79,10 @@ class JournalWriter:
         except HostError:
             self._cut_failed_append(file)
             raise
+        if self._file_time_ns is None:
+            self._file_time_ns = time_ns
         self._offset += sum(map(len, buffers))
-        self.position, self.state_sum = position, state_sum
+        self.position, self.state_sum, self.time_ns = position, state_sum, time_ns
         return position
 
     def sync(self) -> Position:
@@ -109,14 +111,12 @@ class JournalWriter:
         if file:
             file.close()
 
-    def _file_for(self, length: int) -> File:
-        """The file that takes a frame of `length` bytes: the current one, or its successor."""
+    def _file_for(self, length: int, time_ns: int) -> File:
+        """The file that takes a frame of `length` bytes at this time: the current one, or its successor."""
         self._require_alive()
-        if self._file_time_ns is None:
-            self._file_time_ns = self.time_ns
-        is_old = self.time_ns - self._file_time_ns > layout.FILE_AGE_NS_MAX
+        has_frames = self._file_time_ns is not None
+        is_old = self._file_time_ns is not None and time_ns - self._file_time_ns > layout.FILE_AGE_NS_MAX
         is_full = self._offset + length > self._file_bytes
-        has_frames = self._offset > layout.FILE_HEADER.size
         if self._file is None or (has_frames and (is_full or is_old)):
             return self._begin_file()
         return self._file
@@ -146,7 +146,7 @@ class JournalWriter:
             raise
         self.abandon()
         self._file, self._file_first_lsn, self._offset = file, header.first_lsn, layout.FILE_HEADER.size
-        self._file_time_ns = self.time_ns
+        self._file_time_ns = None
         return file
 
     def _cut_failed_append(self, file: File) -> None:

@@ -216,13 +216,16 @@ def create(path: str, journal: Journal, targets: Mapping[str, str] | None = None
     for name in targets:
         if name not in journal.volumes:
             raise UsageError(f"the journal has no volume {name}", where=journal.path)
+    _refuse_duplicates(targets)
     _claim_directory(path)
     for name in ("sums", "volumes", "receipts"):
         files.make_directory(files.join(path, name), exist_ok=True)
-    files.open_file(files.join(path, "lock"), write=True, create=True).close()
-    kept = [_prepare(path, journal, volume, targets.get(volume.name), overwrite) for volume in journal.volumes]
-    _refuse_duplicates(path, kept)
-    _save_new(path, journal, kept)
+    with files.open_file(files.join(path, "lock"), write=True, create=True) as lock:
+        lock.lock(exclusive=True, what="the mirror")
+        _claim_directory(path)  # another call may have finished meanwhile
+        kept = [_prepare(path, journal, volume, targets.get(volume.name), overwrite) for volume in journal.volumes]
+        PageSums(files.join(path, "sums"), journal.volumes, 0, write=True).close()
+        _save_new(path, journal, kept)
     return Mirror(path)
 
 
@@ -245,13 +248,14 @@ def _prepare(path: str, journal: Journal, volume: Volume, target: str | None, ov
     return MirrorVolume(volume.name, volume.base, where, facts.identity)
 
 
-def _refuse_duplicates(path: str, kept: list[MirrorVolume]) -> None:
-    seen: dict[Identity, str] = {}
-    for volume in kept:
-        if volume.identity and seen.setdefault(volume.identity, volume.name) != volume.name:
-            raise UnusableVolumeError(
-                f"volumes {seen[volume.identity]} and {volume.name} would share one target", where=path
-            )
+def _refuse_duplicates(targets: Mapping[str, str]) -> None:
+    """Before anything is changed: no two names lead to one file or device, be it there yet or not."""
+    seen: dict[Identity | str, str] = {}
+    for name, target in targets.items():
+        facts = files.find_facts(target)
+        place = facts.identity if facts else files.real(target)
+        if seen.setdefault(place, name) != name:
+            raise UnusableVolumeError(f"volumes {seen[place]} and {name} would share one target", where=target)
 
 
 def _save_new(path: str, journal: Journal, kept: list[MirrorVolume]) -> None:
@@ -303,4 +307,5 @@ def _claim_directory(path: str) -> None:
     ours = {"sums", "volumes", "receipts", "lock", "checkpoint.json", "checkpoint.json.new", "mirror.json.new"}
     names = set(files.list_directory(path))
     if names - ours:
-        raise AccessError("the directory is not empty and no mirror", where=path, remedy="choose another path")
+        what = "a mirror is here already" if "mirror.json" in names else "the directory is not empty and no mirror"
+        raise AccessError(what, where=path, remedy="choose another path")

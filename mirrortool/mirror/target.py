@@ -40,6 +40,7 @@ def prepare_target(path: str, volume: Volume, *, primaries: Collection[Identity]
         if not facts.identity.is_device:
             file.truncate(volume.size)
         file.fdatasync()
+    files.sync_name(path)
 
 
 def open_target(path: str, *, create: bool = False, write: bool = True) -> File:

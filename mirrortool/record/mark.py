@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from mirrortool.errors import NotComparableError
+from mirrortool.errors import NotComparableError, UsageError
 from mirrortool.journal.commits import newest_commits
 from mirrortool.journal.position import Position
-from mirrortool.operation import BatchBuilder
+from mirrortool.operation import MARK_NAME, BatchBuilder
 from mirrortool.record.recovery import OpenJournal
 
 
@@ -15,9 +15,12 @@ def mark(journal_path: str, name: str) -> Position:
     A name may be given again; the newest counts.
 
     Raises:
+        UsageError: this can be no mark's name.
         NotComparableError: there is no commit, or operations of an unfinished scan follow the newest.
         LockedError: a recorder has the journal.
     """
+    if not MARK_NAME.fullmatch(name):
+        raise UsageError(f"{name!r} is no mark's name: a letter, then letters, digits, '.', '_', '-', at most 64")
     with OpenJournal(journal_path) as opened:
         newest = next(iter(newest_commits(opened.journal, 1)), None)
         if newest is None or newest.position != opened.writer.position:

@@ -12,6 +12,7 @@ from dataclasses import replace
 from mirrortool import clock, files
 from mirrortool.errors import NotAJournalError, TornJournalError
 from mirrortool.files import File
+from mirrortool.journal.check import check_inside
 from mirrortool.journal.directory import Journal, RecorderCheckpoint, VolumeRecord
 from mirrortool.journal.reader import JournalReader
 from mirrortool.journal.writer import JournalWriter
@@ -81,8 +82,10 @@ class OpenJournal:
 
     def _redo(self, reader: JournalReader) -> None:
         """Bring the sums up to the end. Captured frames only: the volume had these pages before the journal did."""
-        while reader.next_header():
-            self.sums.apply_batch(reader.batch(payload=False))
+        while header := reader.next_header():
+            batch = reader.batch(payload=False)
+            check_inside(header, batch, self.sums.volumes, self.journal.path)
+            self.sums.apply_batch(batch)
 
 
 def _require_checkpoint(journal: Journal) -> RecorderCheckpoint:

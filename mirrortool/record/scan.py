@@ -97,6 +97,7 @@ class Scan:
         self._state_sum = self._sums.state_sum
         self._pending: dict[int, int] = {}
         self._is_cancelled = False
+        self._is_settling = False  # whether the sums may have only some of what the frames say
         total = sum(-(-source.facts.size // self.page_size) for source in self._sources)
         self._statistics = ScanStatistics(total, 0, 0, 0, 0)
 
@@ -117,7 +118,8 @@ class Scan:
             for source in self._sources:
                 self._scan(source)
         except (MirrortoolError, ScanCancelled):
-            self._keep()
+            if not self._is_settling:  # else the next recorder recovers the sums from the frames, which are durable
+                self._keep()
             raise
         changed = {source.name: why for source in self._sources if (why := source.changed())}
         kind = CommitKind.FUZZY if changed else CommitKind.SCAN
@@ -146,9 +148,9 @@ class Scan:
         for volume in journal.volumes:
             path = snapshots.get(volume.name, paths[volume.name])
             source = open_source(volume.name, path, is_snapshot=volume.name in snapshots)
+            yield source  # first, so that whoever closes the sources closes one that is refused, too
             if not source.is_snapshot and not take_over:
                 check_identity(source, self._open.checkpoint.volumes.get(volume.name))
-            yield source
 
     def _scan(self, source: Source) -> None:
         volume = self._sums.volumes[source.name]
@@ -168,13 +170,17 @@ class Scan:
             )
         first_page = self._sums.volumes.first_page(volume)
         kept, count = size // self.page_size, self._sums.volumes.page_count(volume)
-        gone = self._sums.term_of(first_page + kept, count - kept) if kept < count else 0
+        shrinks = size < volume.size and kept < count
+        gone = self._sums.term_of(first_page + kept, count - kept) if shrinks else 0
         builder = BatchBuilder(self.page_size)
         builder.resize(first_page, size)
-        self._state_sum ^= gone ^ volume.term ^ replace(volume, size=size).term
-        self._writer.append(builder.build(), captured=True, state_sum=self._state_sum)
+        change = gone ^ volume.term ^ replace(volume, size=size).term
+        self._writer.append(builder.build(), captured=True, state_sum=self._state_sum ^ change)
+        self._state_sum ^= change
         self._settle()
+        self._is_settling = True
         self._sums.resize(volume.name, size)
+        self._is_settling = False
         return self._sums.volumes[volume.name]
 
     def _compare(self, reader: PieceReader, page: int, count: int) -> None:
@@ -201,6 +207,8 @@ class Scan:
         batch = builder.build()
         stored = compress(batch.payload)
         with self._lock:
+            if self._is_settling:
+                return  # the other thread failed at it, and its error is on the way
             self._writer.append(batch, captured=True, state_sum=self._state_sum ^ term, stored=stored)
             self._state_sum ^= term
             self._pending.update(changes)
@@ -218,8 +226,9 @@ class Scan:
     def _settle(self) -> None:
         """Make the frames durable, then take in the sums that they bring."""
         self._writer.sync()
+        self._is_settling = True
         self._sums.apply(self._pending)
-        self._pending = {}
+        self._pending, self._is_settling = {}, False
 
     def _commit(self, kind: CommitKind) -> Position:
         builder = BatchBuilder(self.page_size)

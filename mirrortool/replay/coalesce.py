@@ -13,13 +13,14 @@ A stretch whose writes are disjoint keeps its buffers whole; only one with overl
 
 from __future__ import annotations
 
+import bisect
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
+import operator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from operator import itemgetter
 
+from mirrortool.address import VOLUME_ALIGNMENT
 from mirrortool.checksum import unpack_sums
-from mirrortool.files import Buffer
 from mirrortool.operation import Batch, Kind
 from mirrortool.replay.ranges import Ranges
 from mirrortool.replay.unit import Footprint, Unit
@@ -27,8 +28,28 @@ from mirrortool.replay.unit import Footprint, Unit
 INLINE_ZERO_BYTES = 64 << 20
 """A ZERO above this runs alone: it visits what is allocated, and its footprint would hold up everything anyway."""
 
-# (first page, pages, their data or None for zeros)
-Piece = tuple[int, int, memoryview | None]
+
+@dataclass(slots=True)
+class Pieces:
+    """Writes as columns: first page, how many, and their data, or None for zeros."""
+
+    firsts: list[int] = field(default_factory=list)
+    counts: list[int] = field(default_factory=list)
+    data: list[memoryview | None] = field(default_factory=list)
+
+    def written(self) -> Iterator[tuple[int, int]]:
+        """The runs (first page, count) that are written, not zeroed."""
+        columns = zip(self.firsts, self.counts, self.data, strict=True)
+        return ((first, count) for first, count, data in columns if data is not None)
+
+    def are_ascending(self) -> bool:
+        """Whether they are in address order and do not overlap."""
+        ends = map(operator.add, self.firsts, self.counts)
+        return all(map(operator.ge, itertools.islice(self.firsts, 1, None), ends))
+
+
+_SCATTERED = 0.8
+"""Of so many runs to a page, neighbours are not merged."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,28 +70,30 @@ class Stretch:
         sums: the newest sum of each page that it touches.
     """
 
-    pieces: list[Piece] = field(default_factory=list)
+    pieces: Pieces = field(default_factory=Pieces)
     sums: dict[int, int] = field(default_factory=dict)
 
     def add(self, page: int, count: int, data: memoryview | None, sums: Iterable[int]) -> None:
         """Write pages, or with `data` None zero them."""
-        self.pieces.append((page, count, data))
+        self.pieces.firsts.append(page)
+        self.pieces.counts.append(count)
+        self.pieces.data.append(data)
         self.sums.update(zip(range(page, page + count), sums, strict=True))
 
-    def settled(self, page_size: int) -> list[Piece]:
+    def settled(self, page_size: int) -> Pieces:
         """The pieces in address order, without overlaps: later writes have replaced earlier ones."""
-        pieces = sorted(self.pieces, key=itemgetter(0))
-        if _are_disjoint(pieces):
+        pieces = self.pieces
+        if pieces.are_ascending():
             return pieces
         last: dict[int, memoryview | None] = {}
-        for first, count, data in self.pieces:
-            if count == 1:
-                last[first] = data
-            elif data is None:
-                last.update(dict.fromkeys(range(first, first + count)))
-            else:
-                last.update(zip(range(first, first + count), _split(data, page_size), strict=True))
-        return [(page, 1, last[page]) for page in sorted(last)]
+        if max(pieces.counts) == 1:
+            last.update(zip(pieces.firsts, pieces.data, strict=True))
+        else:
+            for first, count, data in zip(pieces.firsts, pieces.counts, pieces.data, strict=True):
+                split = itertools.repeat(None, count) if data is None else _split(data, page_size)
+                last.update(zip(range(first, first + count), split, strict=True))
+        pages = sorted(last)
+        return Pieces(pages, [1] * len(pages), list(map(last.__getitem__, pages)))
 
 
 def stretches(batches: Iterable[Batch], page_size: int) -> Iterator[Stretch | Inline]:
@@ -96,72 +119,101 @@ def stretches(batches: Iterable[Batch], page_size: int) -> Iterator[Stretch | In
     yield stretch
 
 
-def to_units(pieces: Sequence[Piece], ranges: Ranges, page_size: int, unit_pages: int) -> Iterator[tuple[int, Unit]]:
-    """Units of about `unit_pages` with the number of their group; `pieces` are in address order and disjoint.
+def to_units(pieces: Pieces, ranges: Ranges, page_size: int, unit_pages: int) -> Iterator[tuple[int, Unit]]:
+    """Units of about `unit_pages`, each of one group, volume and kind, with the number of the group.
 
-    With `unit_pages` 1 every piece is a unit, whatever its length: the patent's single operations.
+    Args:
+        pieces: in address order and disjoint.
     """
-    maker = _UnitMaker(unit_pages)
-    boundary = -1
-    group = 0
-    for first, count, data in pieces:
-        while count:
-            if first >= boundary:
-                yield from maker.take(group)
-                group, boundary = ranges.group_of(first), ranges.boundary_after(first)
-            taken = min(count, boundary - first)
-            if maker.is_full(taken):
-                yield from maker.take(group)
-            if taken == count:
-                maker.add(first, count, data)
-                break
-            maker.add(first, taken, None if data is None else data[: taken * page_size])
-            data = None if data is None else data[taken * page_size :]
-            first, count = first + taken, count - taken
-    yield from maker.take(group)
+    for part in _by_kind(_without_crossings(pieces, ranges)):
+        totals = list(itertools.accumulate(part.counts, initial=0))
+        for group, begin, end in _cut(part.firsts, totals, ranges, VOLUME_ALIGNMENT // page_size, unit_pages):
+            yield group, _unit(part, totals, begin, end, page_size)
 
 
-class _UnitMaker:
-    """Collects adjacent pieces into runs, and runs into a unit."""
-
-    def __init__(self, unit_pages: int) -> None:
-        self._unit_pages = unit_pages
-        self._covered: list[tuple[int, int]] = []
-        self._runs: list[tuple[int, list[Buffer]]] = []
-        self._zeros: list[tuple[int, int]] = []
-        self._run: list[Buffer] | None = None  # the last of _runs, while it can still grow
-        self._pages = self._bytes = 0
-        self._end = -1
-
-    def is_full(self, count: int) -> bool:
-        return bool(self._covered) and self._pages + count > self._unit_pages
-
-    def add(self, first: int, count: int, data: memoryview | None) -> None:
-        self._pages += count
-        if self._covered and first == self._end:
-            start, length = self._covered[-1]
-            self._covered[-1] = (start, length + count)
-        else:
-            self._covered.append((first, count))
-            self._run = None
-        self._end = first + count
+def to_single_units(pieces: Pieces, ranges: Ranges, page_size: int) -> Iterator[tuple[int, Unit]]:
+    """Each piece a unit of its own, in arrival order, with the number of its group: the patent to the letter."""
+    cut = _without_crossings(pieces, ranges)
+    for first, count, data in zip(cut.firsts, cut.counts, cut.data, strict=True):
+        footprint = Footprint(first, first + count)
         if data is None:
-            self._zeros.append((first, count))
-            self._run = None
-            return
-        if self._run is None:
-            self._run = []
-            self._runs.append((first, self._run))
-        self._run.append(data)
-        self._bytes += len(data)
+            yield ranges.group_of(first), Unit(0, footprint, [], [(first, count)])
+        else:
+            yield ranges.group_of(first), Unit(0, footprint, [(first, [data], len(data))], [], count * page_size)
 
-    def take(self, group: int) -> Iterator[tuple[int, Unit]]:
-        """The unit so far, if there is one."""
-        if self._covered:
-            yield group, Unit(0, Footprint.of_runs(self._covered), self._runs, self._zeros, self._bytes)
-            self._covered, self._runs, self._zeros, self._run = [], [], [], None
-            self._pages = self._bytes = 0
-            self._end = -1
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """Pieces of one kind: writes with their data, or zeros without."""
+
+    firsts: list[int]
+    counts: list[int]
+    data: list[memoryview]
+
+
+def _by_kind(pieces: Pieces) -> Iterator[_Part]:
+    """The writes, then the zeros: they are disjoint, so that their order does not matter."""
+    written = [data for data in pieces.data if data is not None]
+    if len(written) == len(pieces.data):
+        yield _Part(pieces.firsts, pieces.counts, written)
+        return
+    for is_zero in (False, True):
+        chosen = [(data is None) == is_zero for data in pieces.data]
+        firsts, counts = itertools.compress(pieces.firsts, chosen), itertools.compress(pieces.counts, chosen)
+        yield _Part(list(firsts), list(counts), [] if is_zero else written)
+
+
+def _cut(
+    firsts: list[int], totals: list[int], ranges: Ranges, volume_pages: int, unit_pages: int
+) -> Iterator[tuple[int, int, int]]:
+    """Index ranges of the pieces that make a unit, with their group; `totals` are the pages before each piece."""
+    begin = 0
+    while begin < len(firsts):
+        first = firsts[begin]
+        border = min(ranges.boundary_after(first), first - first % volume_pages + volume_pages)
+        end = bisect.bisect_left(firsts, border, begin)
+        full = bisect.bisect_right(totals, totals[begin] + unit_pages) - 1
+        end = min(end, max(full, begin + 1))
+        yield ranges.group_of(first), begin, end
+        begin = end
+
+
+def _unit(part: _Part, totals: list[int], begin: int, end: int, page_size: int) -> Unit:
+    """The pieces `begin … end-1` as a unit."""
+    firsts, data = part.firsts[begin:end], part.data[begin:end]
+    length = totals[end] - totals[begin]
+    expected = map(operator.add, firsts, itertools.islice(part.counts, begin, end))
+    ends = zip(firsts[1:], expected, strict=False)
+    breaks = [i for i, (first, end_before) in enumerate(ends, 1) if first != end_before]
+    if data and length == len(firsts) and len(breaks) > _SCATTERED * length:
+        # Single pages, few of them neighbours: to merge those would cost more than their system calls.
+        footprint = Footprint(firsts[0], firsts[-1] + 1, frozenset(firsts))
+        runs = list(zip(firsts, zip(data, strict=True), itertools.repeat(page_size), strict=False))
+        return Unit(0, footprint, runs, [], length * page_size)
+    edges = itertools.pairwise([0, *breaks, end - begin])
+    spans = [(firsts[i], totals[begin + j] - totals[begin + i], i, j) for i, j in edges]
+    footprint = Footprint.of_runs([(first, count) for first, count, _, _ in spans])
+    if not data:
+        return Unit(0, footprint, [], [(first, count) for first, count, _, _ in spans])
+    merged = [(first, data[i:j], count * page_size) for first, count, i, j in spans]
+    return Unit(0, footprint, merged, [], length * page_size)
+
+
+def _without_crossings(pieces: Pieces, ranges: Ranges) -> Pieces:
+    """The same, with every piece that crosses the border between two groups' ranges cut there."""
+    if max(pieces.counts, default=1) == 1:
+        return pieces
+    cut = Pieces()
+    for first, count, data in zip(pieces.firsts, pieces.counts, pieces.data, strict=True):
+        size = len(data) // count if data is not None else 0
+        at = first
+        while at < first + count:
+            taken = min(first + count, ranges.boundary_after(at)) - at
+            cut.firsts.append(at)
+            cut.counts.append(taken)
+            cut.data.append(None if data is None else data[(at - first) * size : (at - first + taken) * size])
+            at += taken
+    return cut
 
 
 def _add_writes(stretch: Stretch, batch: Batch, count: int, page_size: int) -> None:
@@ -169,7 +221,9 @@ def _add_writes(stretch: Stretch, batch: Batch, count: int, page_size: int) -> N
     pages, counts = batch.pages[:count], batch.counts[:count]
     sums = unpack_sums(batch.sums)
     if len(sums) == count:
-        stretch.pieces.extend(zip(pages, counts, _split(payload, page_size), strict=True))
+        stretch.pieces.firsts += pages
+        stretch.pieces.counts += counts
+        stretch.pieces.data += _split(payload, page_size)
         stretch.sums.update(zip(pages, sums, strict=True))
         return
     done = 0
@@ -177,15 +231,6 @@ def _add_writes(stretch: Stretch, batch: Batch, count: int, page_size: int) -> N
         data = payload[done * page_size : (done + number) * page_size]
         stretch.add(page, number, data, sums[done : done + number])
         done += number
-
-
-def _are_disjoint(pieces: Sequence[Piece]) -> bool:
-    end = -1
-    for first, count, _ in pieces:
-        if first < end:
-            return False
-        end = first + count
-    return True
 
 
 def _split(data: memoryview, page_size: int) -> list[memoryview]:

@@ -164,7 +164,7 @@ class Delegator:
         for part in stretches((batch for _, batch in frames), self._store.page_size):
             if isinstance(part, Inline):
                 self._run_inline(part, last)
-            elif part.pieces:
+            elif part.pieces.firsts:
                 self._delegate(part, last)
         self._note_handed_out(frames)
         is_due = clock.monotonic() - self._checkpointed_at > CHECKPOINT_SECONDS
@@ -172,11 +172,10 @@ class Delegator:
             self._checkpoint(settled=False)
 
     def _delegate(self, stretch: Stretch, last: FrameHeader) -> None:
-        pieces = stretch.settled(self._store.page_size)
-        self._store.reserve((first, count) for first, count, data in pieces if data is not None)
+        self._store.reserve(stretch.pieces.written(), len(stretch.sums) * self._store.page_size)
         self._raise_reached(last)
         self._changes.update(stretch.sums)
-        self._engine.delegate(pieces, last.position.lsn)
+        self._engine.delegate(stretch, last.position.lsn)
 
     def _run_inline(self, operation: Inline, last: FrameHeader) -> None:
         self._settle_sums()

@@ -9,14 +9,15 @@ Owned by one thread, the receiver, but for `statistics` and `tables`.
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 
 from mirrortool.errors import UsageError
+from mirrortool.memory import keep_freed_memory
 from mirrortool.operation import Kind
 from mirrortool.replay.barrier import InFlight, InFlightStatistics
-from mirrortool.replay.coalesce import Inline, Piece, to_units
+from mirrortool.replay.coalesce import Inline, Stretch, to_single_units, to_units
 from mirrortool.replay.group import GroupStatistics, Observer, TaskGroup
 from mirrortool.replay.ranges import RANGES, divide
 from mirrortool.replay.table import RowSnapshot
@@ -77,6 +78,7 @@ class ReplayEngine:
         self._running = ExitStack()
 
     def __enter__(self) -> ReplayEngine:
+        keep_freed_memory()
         self._switch_interval = sys.getswitchinterval()
         # A task that comes back from the kernel waits this long for the interpreter if the receiver computes.
         sys.setswitchinterval(_SWITCH_INTERVAL)
@@ -88,29 +90,33 @@ class ReplayEngine:
         self._running.close()
         sys.setswitchinterval(self._switch_interval)
 
-    def delegate(self, pieces: Sequence[Piece], lsn: int) -> None:
-        """Hand out pieces, in address order and disjoint, to the groups (step 830).
+    def delegate(self, stretch: Stretch, lsn: int) -> None:
+        """Hand out writes to the groups (step 830).
 
-        Many small writes are waited for: they would contend with the receiver for the interpreter at every system call,
+        Many small ones are waited for: they would contend with the receiver for the interpreter at every system call,
         and two threads that take turns at it are slower than one.
 
         Raises:
-            MirrortoolError: a task failed, on these or on earlier pieces.
+            MirrortoolError: a task failed, on these or on earlier writes.
         """
-        unit_pages = 1 if self._plan.unit == "op" else BATCH_UNIT_PAGES
         shares: list[list[Unit]] = [[] for _ in self._groups]
-        runs = payload = 0
-        for number, unit in to_units(pieces, self._ranges, self._page_size, unit_pages):
+        runs = payload_bytes = 0
+        for number, unit in self._units_of(stretch):
             unit.sequence, unit.lsn = self._sequence, lsn
             self._sequence += 1
             shares[number].append(unit)
             runs += len(unit.runs)
-            payload += unit.payload_bytes
+            payload_bytes += unit.payload_bytes
         for group, units in zip(self._groups, shares, strict=True):
             if units:
                 group.submit(units)
-        if payload < runs * _SMALL_RUN_BYTES:
+        if payload_bytes < runs * _SMALL_RUN_BYTES:
             self.wait_drained()
+
+    def _units_of(self, stretch: Stretch) -> Iterator[tuple[int, Unit]]:
+        if self._plan.unit == "op":
+            return to_single_units(stretch.pieces, self._ranges, self._page_size)
+        return to_units(stretch.settled(self._page_size), self._ranges, self._page_size, BATCH_UNIT_PAGES)
 
     def run_inline(self, operation: Inline) -> None:
         """Carry out a RESIZE or a large ZERO with nothing beside it; everything is drained and settled."""
@@ -138,5 +144,5 @@ class ReplayEngine:
     def _apply(self, unit: Unit) -> None:
         for page, count in unit.zeros:
             self._store.zero(page, count)
-        for page, buffers in unit.runs:
-            self._store.write(page, buffers)
+        if unit.runs:
+            self._store.write(unit.runs)

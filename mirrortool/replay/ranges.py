@@ -62,6 +62,8 @@ class Parts:
 
 def divide(kind: str, groups: int, volumes: VolumeSet) -> Ranges:
     """Ranges for so many groups (step 610)."""
+    if groups == 1:
+        return Parts([(0, 0)])
     if kind == "space":
         step = ADDRESS_LIMIT // volumes.page_size // groups
         return Parts((number * step, number) for number in range(groups))

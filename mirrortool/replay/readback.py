@@ -54,10 +54,11 @@ def _check_span(reader: PieceReader, pages: Sequence[int], count: int, sums: Map
 def _spans(pages: Sequence[int], most: int, volume_step: int) -> Iterator[tuple[int, int]]:
     """Index ranges of `pages` that are read together: near each other, in one volume, at most `most` pages long."""
     begin = 0
+    border = pages[0] - pages[0] % volume_step + volume_step if pages else 0  # a volume may begin there
     for i in range(1, len(pages)):
         page = pages[i]
-        if page - pages[i - 1] > _GAP_PAGES or page - pages[begin] >= most or not page % volume_step:
+        if page - pages[i - 1] > _GAP_PAGES or page - pages[begin] >= most or page >= border:
             yield begin, i
-            begin = i
+            begin, border = i, page - page % volume_step + volume_step
     if pages:
         yield begin, len(pages)

@@ -10,11 +10,11 @@ Not here: how frames become units (coalesce.py), and who applies them when (grou
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, Set
 from dataclasses import dataclass, field
 from itertools import chain
 
-from mirrortool.checksum import Buffer
+from mirrortool.store.base import WriteRun
 
 UNIT_COST_BYTES = 512
 """What a unit costs beside its payload, so that zeros cannot fill the memory either."""
@@ -56,7 +56,7 @@ class Footprint:
             return other.pages is None or _has_any(other.pages, self.first, self.end)
         return self.meets(other.pages) if other.pages else _has_any(self.pages, other.first, other.end)
 
-    def meets(self, pages: set[int] | frozenset[int]) -> bool:
+    def meets(self, pages: Set[int]) -> bool:
         """Whether any of `pages` belongs to the footprint."""
         return _has_any(pages, self.first, self.end) if self.pages is None else not self.pages.isdisjoint(pages)
 
@@ -100,21 +100,24 @@ class PageSet:
 
     def add(self, footprint: Footprint) -> None:
         """Take in the pages of a footprint."""
-        if footprint.pages is None:
-            self._add_run(footprint.first, footprint.end)
-        elif self._pages is None:
-            self._pages = set(footprint.pages)
+        first, end = footprint.first, footprint.end
+        if footprint.pages is not None:
+            self._add_scattered(footprint.pages)
+        elif first <= self.first and self.end <= end:  # covers everything so far
+            self._runs, self._pages = [(first, end)], None
         else:
-            self._pages |= footprint.pages
-        self._grow_hull(footprint.first, footprint.end)
+            self._add_run(first, end)
+        self.first = min(self.first, first) if self.end else first
+        self.end = max(self.end, end)
 
     def update(self, other: PageSet) -> None:
         """Take in the pages of another set, which is not empty."""
-        for first, end in other._runs:
-            self._add_run(first, end)
+        for run in other._runs:
+            self._add_run(*run)
         if other._pages is not None:
-            self._pages = other._pages.union(self._pages or ())
-        self._grow_hull(other.first, other.end)
+            self._add_scattered(other._pages)
+        self.first = min(self.first, other.first) if self.end else other.first
+        self.end = max(self.end, other.end)
 
     def intersects(self, footprint: Footprint) -> bool:
         """Whether a footprint shares a page with any of these. Hull first."""
@@ -131,9 +134,6 @@ class PageSet:
         return sorted(set(self._pages or ()).union(*(range(*run) for run in self._runs)))
 
     def _add_run(self, first: int, end: int) -> None:
-        if first <= self.first and self.end <= end:  # covers everything so far
-            self._runs, self._pages = [(first, end)], None
-            return
         if self._runs:
             # Only the newest is tried: neighbours arrive one after another, and a search would be quadratic.
             start, stop = self._runs[-1]
@@ -142,12 +142,13 @@ class PageSet:
                 return
         self._runs.append((first, end))
 
-    def _grow_hull(self, first: int, end: int) -> None:
-        self.first = min(self.first, first) if self.end else first
-        self.end = max(self.end, end)
+    def _add_scattered(self, pages: Set[int]) -> None:
+        if self._pages is None:
+            self._pages = set()
+        self._pages |= pages
 
 
-def _has_any(pages: set[int] | frozenset[int], first: int, end: int) -> bool:
+def _has_any(pages: Set[int], first: int, end: int) -> bool:
     """Whether any of `pages` lies in `first … end-1`, in as many steps as the shorter of the two has pages."""
     if end - first < len(pages):
         return not pages.isdisjoint(range(first, end))
@@ -161,7 +162,7 @@ class Unit:
     Attributes:
         sequence: the number of the unit in arrival order, over all groups.
         footprint: exactly the pages that it touches; at least one.
-        runs: (first page, buffers of whole pages), ascending and disjoint: one pwritev each.
+        runs: (first page, buffers of whole pages, their bytes), ascending and disjoint: one pwritev each.
         zeros: (first page, count) to make read as zeros, disjoint from `runs`.
         payload_bytes: of all runs.
         lsn: the last LSN whose pages it carries, for traces.
@@ -171,8 +172,8 @@ class Unit:
 
     sequence: int
     footprint: Footprint
-    runs: list[tuple[int, list[Buffer]]] = field(default_factory=list)
-    zeros: list[tuple[int, int]] = field(default_factory=list)
+    runs: Sequence[WriteRun] = field(default_factory=list)
+    zeros: Sequence[tuple[int, int]] = field(default_factory=list)
     payload_bytes: int = 0
     lsn: int = 0
     cost: int = field(init=False)

@@ -8,6 +8,9 @@ from typing import Protocol
 from mirrortool.files import Buffer
 from mirrortool.volume import VolumeSet
 
+WriteRun = tuple[int, Sequence[Buffer], int]
+"""First page, buffers of whole pages, and their length in bytes together."""
+
 
 class Store(Protocol):
     """Pages by address.
@@ -21,8 +24,8 @@ class Store(Protocol):
     def volumes(self) -> VolumeSet:
         """The volumes with their sizes as of now."""
 
-    def write(self, page: int, buffers: Sequence[Buffer]) -> None:
-        """Write whole pages from `page` on, inside one volume."""
+    def write(self, runs: Sequence[WriteRun]) -> None:
+        """Write runs of whole pages, ascending, all of them inside one volume."""
 
     def zero(self, page: int, count: int) -> None:
         """Make pages read as zeros and give their space back."""
@@ -39,8 +42,12 @@ class Store(Protocol):
     def data_runs(self, page: int, count: int) -> Iterable[tuple[int, int]]:
         """Runs (first page, count) among these pages that may hold something else than zeros."""
 
-    def reserve(self, runs: Iterable[tuple[int, int]]) -> None:
-        """Make sure that writes to these runs find space, or raise NoSpaceError with every byte unchanged."""
+    def reserve(self, runs: Iterable[tuple[int, int]], bytes_most: int) -> None:
+        """Make sure that writes to these runs, `bytes_most` at most, find space.
+
+        Raises:
+            NoSpaceError: they do not; every byte is unchanged.
+        """
 
     def sync(self) -> None:
         """Make every write durable."""

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from mirrortool import files
-from mirrortool.files import Buffer, File
+from mirrortool.files import File
+from mirrortool.store.base import WriteRun
 from mirrortool.volume import Volume, VolumeSet
 
 _RESERVE_MARGIN = 64 << 20
@@ -24,19 +25,22 @@ class FlatStore:
         self.page_size = volumes.page_size
         self._opened = dict(opened)
         self._is_device = {name: file.facts().identity.is_device for name, file in self._opened.items()}
+        self._files = [file for name, file in self._opened.items() if not self._is_device[name]]
         self._set_volumes(volumes)
 
     @property
     def volumes(self) -> VolumeSet:
         return self._volumes
 
-    def write(self, page: int, buffers: Sequence[Buffer]) -> None:
-        volume, file, offset = self._locate(page)
-        over = offset + sum(map(len, buffers)) - volume.size
+    def write(self, runs: Sequence[WriteRun]) -> None:
+        volume, file, _ = self._locate(runs[0][0])
+        page, buffers, length = runs[-1]
+        over = page * self.page_size - volume.base + length - volume.size
         if over > 0:
             assert over < self.page_size, "a write may only cut the last page"
-            buffers = [*buffers[:-1], memoryview(buffers[-1])[:-over]]
-        file.pwritev(buffers, offset)
+            last = [*buffers[:-1], memoryview(buffers[-1])[:-over]]
+            runs = [*runs[:-1], (page, last, length - over)]
+        file.pwrite_runs(runs, self.page_size, -volume.base)
 
     def zero(self, page: int, count: int) -> None:
         volume, file, offset = self._locate(page)
@@ -45,14 +49,12 @@ class FlatStore:
     def resize(self, name: str, size: int) -> None:
         volume = self._volumes[name]
         file = self._opened[name]
-        whole = size - size % self.page_size
-        if size < volume.size:
-            # Everything from the page that holds the new end on becomes zeros; the journal brings that page again.
-            if self._is_device[name]:
-                file.punch(whole, volume.size - whole)
-            else:
-                file.truncate(whole)
-        if not self._is_device[name]:
+        # From the page that holds a smaller end on all becomes zeros; the journal brings that page again.
+        kept = size - size % self.page_size if size < volume.size else volume.size
+        if self._is_device[name]:
+            file.punch(kept, max(size, volume.size) - kept)  # behind the volume's end a device may hold anything
+        else:
+            file.truncate(kept)
             file.truncate(size)
         self._set_volumes(self._volumes.resized(volume, size))
 
@@ -70,12 +72,10 @@ class FlatStore:
         for first, last in page_runs(file.data_extents(offset, end), self.page_size):
             yield first_page + first, last - first
 
-    def reserve(self, runs: Iterable[tuple[int, int]]) -> None:
-        wanted = list(runs)
-        needed = sum(count for _, count in wanted) * self.page_size
-        for name in self._opened:
-            if not self._is_device[name] and files.free_bytes(self._opened[name].path) < needed + _RESERVE_MARGIN:
-                self._reserve_each(wanted)
+    def reserve(self, runs: Iterable[tuple[int, int]], bytes_most: int) -> None:
+        for file in self._files:
+            if files.free_bytes(file.path) < bytes_most + _RESERVE_MARGIN:
+                self._reserve_each(runs)
                 return
 
     def sync(self) -> None:
@@ -92,7 +92,7 @@ class FlatStore:
         for file in self._opened.values():
             file.close()
 
-    def _reserve_each(self, runs: list[tuple[int, int]]) -> None:
+    def _reserve_each(self, runs: Iterable[tuple[int, int]]) -> None:
         for page, count in runs:
             volume, file, offset = self._locate(page)
             if not self._is_device[volume.name]:

@@ -44,6 +44,8 @@ class PageSums:
             for volume in volumes:
                 self._sums[volume.name] = _open(directory, f"{volume.name}.sums", write)
                 self._segments[volume.name] = _open(directory, f"{volume.name}.segments", write)
+            if write:
+                files.sync_directory(directory)
         except BaseException:
             self.close()
             raise
@@ -59,6 +61,8 @@ class PageSums:
 
     def nonzero_runs(self, page: int, count: int) -> Iterator[tuple[int, int]]:
         """Runs (first page, count) among these pages that may have sums; sparse regions cost nothing."""
+        if not count:
+            return  # an empty volume has no page to begin at
         volume, first = self._locate(page)
         offset = page - first
         extents = self._sums[volume.name].data_extents(first * SUM_BYTES, (first + count) * SUM_BYTES)
@@ -103,7 +107,8 @@ class PageSums:
         """A volume got a new size; pages from the one that holds a smaller end on became zeros."""
         volume = self.volumes[name]
         first, end = size // self.page_size, self.volumes.page_count(volume)
-        if first < end:
+        # A larger end in the same page leaves that page as it is: behind the old end it reads as zeros already.
+        if size < volume.size and first < end:
             self.zero(self.volumes.first_page(volume) + first, end - first)
         self.volumes = self.volumes.resized(volume, size)
         self.state_sum ^= volume.term ^ self.volumes[name].term
