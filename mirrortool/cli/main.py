@@ -19,7 +19,7 @@ import click
 
 from mirrortool.cli.runner import Interrupted
 from mirrortool.cli.text import printable
-from mirrortool.errors import ExhaustedError, MirrortoolError
+from mirrortool.errors import ExhaustedError, MirrortoolError, host_error
 
 EXIT_BUG = 70
 
@@ -36,8 +36,18 @@ COMMANDS = {
 }
 
 
+def _without_environment(option: click.Option | None) -> click.Option | None:
+    """MIRRORTOOL_HELP must not turn every command into its help."""
+    if option:
+        option.allow_from_autoenv = False
+    return option
+
+
 class Commands(click.Group):
     """The commands by name, each imported from its own module when it is needed."""
+
+    def get_help_option(self, ctx: click.Context) -> click.Option | None:
+        return _without_environment(super().get_help_option(ctx))
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
@@ -47,6 +57,7 @@ class Commands(click.Group):
             return None
         module = importlib.import_module(f"mirrortool.cli.{cmd_name}")
         command: click.Command = module.command
+        _without_environment(command.get_help_option(ctx))
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -59,7 +70,9 @@ class Commands(click.Group):
     context_settings={"help_option_names": ["-h", "--help"], "auto_envvar_prefix": "MIRRORTOOL"},
     invoke_without_command=True,
 )
-@click.version_option(package_name="mirrortool", prog_name="mirrortool", message="%(prog)s %(version)s")
+@click.version_option(
+    package_name="mirrortool", prog_name="mirrortool", message="%(prog)s %(version)s", allow_from_autoenv=False
+)
 @click.pass_context
 def cli(ctx: click.Context) -> None:
     """Mirror disks and disk images through a journal, and prove that the mirror is right.
@@ -102,10 +115,15 @@ def main(arguments: Sequence[str]) -> int:
         return _fail("interrupted", 128 + signal.SIGINT)
     except BrokenPipeError:
         return _end_by_sigpipe()
+    except SystemExit as end:
+        if end.code == 1:  # nothing of ours raises it; click does, for a broken pipe
+            return _end_by_sigpipe()
+        raise
     except MemoryError:
         return _fail("no memory left; free some and run the command again", ExhaustedError.exit_code)
     except OSError as error:
-        return _fail(f"cannot write the output: {error.strerror}", 31)
+        known = host_error(error, "standard output", "write")
+        return _fail(str(known), known.exit_code)
     except Exception as error:
         return _fail_with_bug(error)
 

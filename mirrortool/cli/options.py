@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta, timezone
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -13,6 +14,9 @@ from mirrortool import clock
 from mirrortool.errors import MirrortoolError
 from mirrortool.journal.commits import Until
 from mirrortool.operation import MARK_NAME
+
+if TYPE_CHECKING:
+    from mirrortool.journal.directory import Journal
 
 _SIZE = re.compile(r"(\d+)(?:([KMGTPE])(?:iB|B)?|B)?", re.IGNORECASE)
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(s|m|h|d|w)")
@@ -107,25 +111,28 @@ def complete_volume(ctx: click.Context, _param: click.Parameter, incomplete: str
 def complete_mark(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[str]:
     """The marks of the journal on the command line."""
     from mirrortool.journal.commits import commits
-    from mirrortool.journal.directory import Journal
 
     names: dict[str, None] = {}
-    try:
-        for commit in commits(Journal(ctx.params["journal"])):
+    with contextlib.suppress(MirrortoolError):  # of a damaged journal, what can be read before the damage
+        for commit in commits(_journal_of(ctx)):
             if commit.name and commit.name.startswith(incomplete):
                 names[commit.name] = None
-    except (MirrortoolError, KeyError, TypeError):
-        pass  # whoever completes a damaged journal gets what can be read
     return list(names)
 
 
 def _volume_names(ctx: click.Context) -> list[str]:
+    try:
+        return [volume.name for volume in _journal_of(ctx).volumes]
+    except MirrortoolError:
+        return []
+
+
+def _journal_of(ctx: click.Context) -> Journal:
+    """The journal that stands before the option to be completed, which click has not assigned to its parameter yet."""
     from mirrortool.journal.directory import Journal
 
-    try:
-        return [volume.name for volume in Journal(ctx.params["journal"]).volumes]
-    except (MirrortoolError, KeyError, TypeError):
-        return []
+    path = ctx.params.get("journal") or next(iter(ctx.args), "")
+    return Journal(path)
 
 
 def _zone(text: str | None) -> timezone:

@@ -206,6 +206,8 @@ def decode_body(header: FrameHeader, body: Buffer, page_size: int, *, payload: b
 
     Args:
         payload: whether the pages are wanted; without them the batch's payload is empty.
+    Returns:
+        A batch that shares no memory with `body`.
     Raises:
         FrameError: a checksum fails, the payload does not decompress, or an operation makes no sense.
     """
@@ -222,7 +224,7 @@ def decode_body(header: FrameHeader, body: Buffer, page_size: int, *, payload: b
         bytes(view[:pages_at]),
         _from_little_endian(view[pages_at:counts_at]),
         _from_little_endian(view[counts_at:name_at]),
-        view[sums_at:payload_at],
+        bytes(view[sums_at:payload_at]),
         _decompress(header, view[payload_at:], page_size) if payload else b"",
         name,
     )
@@ -232,7 +234,7 @@ def decode_body(header: FrameHeader, body: Buffer, page_size: int, *, payload: b
 
 def _decompress(header: FrameHeader, stored: memoryview, page_size: int) -> Buffer:
     if header.codec == layout.CODEC_RAW:
-        return stored
+        return bytes(stored)
     size = header.pages * page_size
     try:
         data: bytes = lz4.block.decompress(stored, uncompressed_size=size)

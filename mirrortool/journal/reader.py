@@ -86,6 +86,11 @@ class JournalFile:
         self._file.fdatasync()
         self._buffer = memoryview(b"")
 
+    def forget(self) -> None:
+        """Drop what is known of its content: what is torn may be written again."""
+        self.size = 0
+        self._buffer = memoryview(b"")
+
     def file_header(self) -> FileHeader:
         """The header of the file.
 
@@ -313,7 +318,7 @@ class JournalReader:
         if is_only_begun and is_last and not self._is_noted(first_lsn):
             return False
         self._open(first_lsn)
-        return True
+        return self._enter_file()
 
     def _open(self, first_lsn: int) -> None:
         file = JournalFile(self.journal, first_lsn)
@@ -375,16 +380,15 @@ class JournalReader:
         return not any(start > first_lsn for start in self.journal.file_starts())
 
     def _judge_frame(self, file: JournalFile, offset: int, error: FrameError) -> JournalError | None:
-        """What an undecodable frame means; None if the file has grown since and is finished, so that it may be whole.
-
-        Either way the file is read anew from now on: what is torn may be written again.
-        """
+        """What an undecodable frame means; None if the file has grown since and is finished: it may be whole now."""
         is_last, size = self._is_last(file.first_lsn), file.size
         file.refresh()
         if not is_last and file.size > size:
             return None
         lsn = self._lsn_at(offset)
-        return self._judge(file, offset, lsn, error, is_suspect=is_last and not self._is_known_durable(lsn))
+        failure = self._judge(file, offset, lsn, error, is_suspect=is_last and not self._is_known_durable(lsn))
+        file.forget()
+        return failure
 
     def _judge_file(self, file: JournalFile, error: FrameError) -> JournalError:
         """What it means that the header of a file cannot be decoded."""

@@ -45,6 +45,7 @@ class JournalWriter:
         self._file_time_ns = end.file_time_ns
         self._dead = False
         journal.save_clean_end(None)
+        self._remove_begun_successor()
         if self._file_first_lsn:
             self._file = files.open_file(journal.file_path(self._file_first_lsn), write=True)
 
@@ -111,6 +112,14 @@ class JournalWriter:
         if file:
             file.close()
 
+    def _remove_begun_successor(self) -> None:
+        """What a crash left of a file that was only begun: the next frame may still fit into the file before it."""
+        path = self.journal.file_path(self.position.lsn + 1)
+        begun = files.find_facts(path)
+        if begun and begun.size < layout.FILE_HEADER.size:
+            files.remove(path)
+            files.sync_directory(self.journal.files_path)
+
     def _file_for(self, length: int, time_ns: int) -> File:
         """The file that takes a frame of `length` bytes at this time: the current one, or its successor."""
         self._require_alive()
@@ -134,7 +143,7 @@ class JournalWriter:
             self.state_sum,
         )
         path = self.journal.file_path(header.first_lsn)
-        # An earlier attempt may have left the successor empty: it held no frame, so it is begun anew.
+        # An earlier attempt may have left something here: it held no frame, so it is begun anew.
         file = files.open_file(path, write=True, create=True)
         try:
             file.truncate(0)

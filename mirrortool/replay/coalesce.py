@@ -25,8 +25,12 @@ from mirrortool.operation import Batch, Kind
 from mirrortool.replay.ranges import Ranges
 from mirrortool.replay.unit import Footprint, Unit
 
-INLINE_ZERO_BYTES = 64 << 20
-"""A ZERO above this runs alone: it visits what is allocated, and its footprint would hold up everything anyway."""
+_SCATTERED = 0.8
+"""With so many runs to a page, neighbours are not merged."""
+INLINE_ZERO_BYTES = 1 << 20
+"""A ZERO above this runs alone: it visits what is allocated, where a unit costs memory and time for each page."""
+STRETCH_PAGES = 1 << 16
+"""ZEROs make a stretch no longer than this: a few bytes in the journal name many pages."""
 
 
 @dataclass(slots=True)
@@ -42,14 +46,15 @@ class Pieces:
         columns = zip(self.firsts, self.counts, self.data, strict=True)
         return ((first, count) for first, count, data in columns if data is not None)
 
-    def are_ascending(self) -> bool:
-        """Whether they are in address order and do not overlap."""
+    def in_order(self) -> Pieces:
+        """The same in address order."""
+        order = sorted(range(len(self.firsts)), key=self.firsts.__getitem__)
+        return Pieces([self.firsts[i] for i in order], [self.counts[i] for i in order], [self.data[i] for i in order])
+
+    def are_disjoint(self) -> bool:
+        """Whether no two, in address order, overlap."""
         ends = map(operator.add, self.firsts, self.counts)
         return all(map(operator.ge, itertools.islice(self.firsts, 1, None), ends))
-
-
-_SCATTERED = 0.8
-"""Of so many runs to a page, neighbours are not merged."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,14 +87,15 @@ class Stretch:
 
     def settled(self, page_size: int) -> Pieces:
         """The pieces in address order, without overlaps: later writes have replaced earlier ones."""
-        pieces = self.pieces
-        if pieces.are_ascending():
-            return pieces
+        if max(self.pieces.counts) > 1:
+            pieces = self.pieces.in_order()
+            if pieces.are_disjoint():
+                return pieces
         last: dict[int, memoryview | None] = {}
-        if max(pieces.counts) == 1:
-            last.update(zip(pieces.firsts, pieces.data, strict=True))
+        if len(self.pieces.firsts) == sum(self.pieces.counts):
+            last.update(zip(self.pieces.firsts, self.pieces.data, strict=True))
         else:
-            for first, count, data in zip(pieces.firsts, pieces.counts, pieces.data, strict=True):
+            for first, count, data in zip(self.pieces.firsts, self.pieces.counts, self.pieces.data, strict=True):
                 split = itertools.repeat(None, count) if data is None else _split(data, page_size)
                 last.update(zip(range(first, first + count), split, strict=True))
         pages = sorted(last)
@@ -111,6 +117,9 @@ def stretches(batches: Iterable[Batch], page_size: int) -> Iterator[Stretch | In
                 stretch.add(page, count, data, sums[done : done + count])
                 done += count
             elif kind == Kind.ZERO and count * page_size <= INLINE_ZERO_BYTES:
+                if len(stretch.sums) >= STRETCH_PAGES:
+                    yield stretch
+                    stretch = Stretch()
                 stretch.add(page, count, None, itertools.repeat(0, count))
             else:
                 yield stretch

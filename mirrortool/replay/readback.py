@@ -6,10 +6,11 @@ kept. Pages that are near each other are read with one call.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import filterfalse
 
 from mirrortool.address import VOLUME_ALIGNMENT
-from mirrortool.checksum import pack_sums, page_sums
+from mirrortool.checksum import pack_sums, page_sums, unpack_sums
 from mirrortool.errors import InputOutputError
 from mirrortool.store.base import Store
 from mirrortool.store.pieces import PIECE_BYTES, PieceReader, for_each_piece
@@ -18,9 +19,11 @@ _GAP_PAGES = 8
 """Reading over so many pages that nobody asked for is cheaper than another call."""
 
 
-def check_written(store: Store, page_size: int, sums: Mapping[int, int]) -> None:
+def check_written(store: Store, page_size: int, sums: Mapping[int, int], is_overtaken: Callable[[int], bool]) -> None:
     """Compare pages of the store with their sums, by page.
 
+    Args:
+        is_overtaken: whether a page is being written again meanwhile, so that it may hold something newer.
     Raises:
         InputOutputError: a page does not read back as it was written.
     """
@@ -31,24 +34,26 @@ def check_written(store: Store, page_size: int, sums: Mapping[int, int]) -> None
 
     def check(reader: PieceReader, page: int, count: int) -> None:
         begin, end = begin_of[page]
-        _check_span(reader, pages[begin:end], count, sums, page_size)
+        bad = next(filterfalse(is_overtaken, _differing(reader, pages[begin:end], count, sums)), None)
+        if bad is not None:
+            raise InputOutputError(
+                f"page {bad:#x} does not read back as it was written",
+                remedy="the device loses writes, or the journal's own sums are wrong: mirrortool verify tells which",
+            )
 
     work = ((pages[begin], pages[end - 1] - pages[begin] + 1) for begin, end in spans)
     for_each_piece(store, page_size, work, check)
 
 
-def _check_span(reader: PieceReader, pages: Sequence[int], count: int, sums: Mapping[int, int], page_size: int) -> None:
+def _differing(reader: PieceReader, pages: Sequence[int], count: int, sums: Mapping[int, int]) -> list[int]:
+    """Which of `pages`, all among the `count` in the buffer, do not have their sums."""
     views = reader.views[:count]
     if len(pages) < count:
         views = [views[page - pages[0]] for page in pages]
-    found = page_sums(views, page_size)
-    if found == pack_sums([sums[page] for page in pages]):
-        return
-    bad = next(page for i, page in enumerate(pages) if found[8 * i : 8 * i + 8] != pack_sums([sums[page]]))
-    raise InputOutputError(
-        f"page {bad:#x} does not read back as it was written",
-        remedy="the device loses writes, or the journal's own sums are wrong: mirrortool verify tells which",
-    )
+    found, wanted = page_sums(views, len(views[0])), [sums[page] for page in pages]
+    if found == pack_sums(wanted):
+        return []
+    return [page for page, has, wants in zip(pages, unpack_sums(found), wanted, strict=True) if has != wants]
 
 
 def _spans(pages: Sequence[int], most: int, volume_step: int) -> Iterator[tuple[int, int]]:

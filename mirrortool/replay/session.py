@@ -15,6 +15,7 @@ from mirrortool.mirror import directory
 from mirrortool.mirror.checkpoint import Checkpoint
 from mirrortool.mirror.directory import Mirror
 from mirrortool.replay.barrier import InFlightStatistics
+from mirrortool.replay.checkpointer import Checkpointer
 from mirrortool.replay.delegator import WINDOW_BYTES, Delegator, Progress
 from mirrortool.replay.engine import Plan, ReplayEngine
 from mirrortool.replay.group import GroupStatistics, Observer
@@ -82,13 +83,12 @@ class Replay:
             opening.callback(sums.close)
             self._engine = opening.enter_context(ReplayEngine(store, plan, on_applied=on_applied))
             self._delegator = Delegator(
-                self.mirror,
                 self._reader,
                 store,
                 sums,
                 self._engine,
+                Checkpointer(self.mirror, store, sums, read_back=read_back),
                 self.target,
-                read_back=read_back,
                 window_bytes=window_bytes,
             )
             self._check_rest = until is None
@@ -104,7 +104,9 @@ class Replay:
         """Replay up to the target; returns the mirror's checkpoint.
 
         Raises:
-            JournalError: torn or damaged, before the target or behind it; the mirror is at a commit before.
+            JournalError: torn or damaged, before the target or behind it; the mirror is at a commit before, or rolling
+                forward.
+            NotComparableError: the mirror is between two commits, and the journal does not have the second yet.
             HostError: the store or the journal failed; the error says how the mirror was left.
         """
         try:
@@ -112,10 +114,8 @@ class Replay:
         except HostError as error:
             error.remedy = f"{error.remedy}; {describe(Mirror(self.mirror.path).checkpoint)}"
             raise
-        is_done = self.mirror.checkpoint.position == self.target.position
-        if is_done and self._check_rest:
-            while self._reader.next_header():
-                pass
+        if self._check_rest and self.mirror.checkpoint.position.lsn >= self.target.lsn:
+            self._read_rest()
         return self.mirror.checkpoint
 
     def cancel(self) -> None:
@@ -127,11 +127,21 @@ class Replay:
         groups, in_flight = self._engine.statistics()
         return ReplayStatistics(self._delegator.statistics(), groups, in_flight)
 
+    def _read_rest(self) -> None:
+        """Behind the newest commit nothing is damaged; and if that hid commits, a mirror past it says that it waits."""
+        while self._reader.next_header():
+            self._reader.batch()
+        if not self.mirror.checkpoint.is_consistent:
+            raise NotComparableError(
+                f"no commit after LSN {self.target.lsn} yet, but {describe(self.mirror.checkpoint)}",
+                where=self.journal.path,
+            )
+
     def _check_target(self, until: Until | None) -> None:
         checkpoint = self.mirror.checkpoint
         reached = max(checkpoint.position.lsn, checkpoint.reached_lsn)
-        if until is None and checkpoint.is_settled:
-            return  # a journal that ends before the mirror does not contain its position, and the reader says so
+        if until is None:
+            return  # if damage hides the commit that the mirror was going to, the damage is what to report
         if self.target.lsn < reached:
             raise PastTargetError(
                 f"the mirror is at LSN {reached} already, past LSN {self.target.lsn}",

@@ -1,0 +1,151 @@
+"""Makes what was handed out durable, while the next windows are already being written.
+
+A checkpoint is: the store made durable, the written pages read back, their sums, those made durable, and then the
+mirror's checkpoint (mirror/checkpoint.py says why in this order). The sums of later windows wait for the next one.
+
+Rule: one checkpoint at a time. `begin` starts it in a thread of its own, once everything handed out is in the store,
+and the caller goes on; the next `begin`, `settle` and `finish` wait for it, and raise what it failed with.
+Rule: nobody else writes the sums or the checkpoint file meanwhile; `raise_reached` shares the file under the lock.
+Bound: the sums of two checkpoints.
+
+All methods but `checkpoint` are for the delegator's thread.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from dataclasses import replace
+
+from mirrortool.errors import CorruptJournalError
+from mirrortool.mirror.checkpoint import Checkpoint
+from mirrortool.mirror.directory import Mirror
+from mirrortool.replay.readback import check_written
+from mirrortool.store.base import Store
+from mirrortool.store.pagesums import PageSums
+
+
+class Checkpointer:
+    """The durable side of one replay."""
+
+    def __init__(self, mirror: Mirror, store: Store, sums: PageSums, *, read_back: bool) -> None:
+        self._mirror = mirror
+        self._store = store
+        self._sums = sums
+        self._read_back = read_back
+        # _lock protects the checkpoint file and _changes. Held for one dict operation, or one replacement of the file.
+        self._lock = threading.Lock()
+        self._changes: dict[int, int] = {}  # sums handed out since the last `begin` or `settle`, by page
+        # Up to here the sums on disk may be ahead of the position after a crash, so that no state sum can be formed.
+        self._redo_lsn = 0 if mirror.checkpoint.is_settled else mirror.checkpoint.reached_lsn
+        self._thread: threading.Thread | None = None
+        self._error: BaseException | None = None
+
+    @property
+    def checkpoint(self) -> Checkpoint:
+        """What the mirror durably knows; from any thread."""
+        return self._mirror.checkpoint
+
+    @property
+    def is_redoing(self) -> bool:
+        """Whether the mirror is on its way through what a crash left."""
+        return bool(self._redo_lsn)
+
+    @property
+    def page_count(self) -> int:
+        """Pages handed out since the last checkpoint was begun."""
+        return len(self._changes)
+
+    def note(self, sums: Mapping[int, int]) -> None:
+        """These pages are about to be written."""
+        with self._lock:
+            self._changes.update(sums)
+
+    def raise_reached(self, lsn: int) -> None:
+        """Durably allow the store to go as far as `lsn`."""
+        with self._lock:
+            self._mirror.save_checkpoint(self._mirror.checkpoint.reaching(lsn))
+
+    def begin(self, goal: Checkpoint, *, settled: bool) -> None:
+        """Start a checkpoint of what is in the store; everything handed out is.
+
+        Args:
+            goal: where the store is; its `reached_lsn` does not matter.
+            settled: whether nothing past it was handed out, nor will be.
+        """
+        self.finish()
+        changes, self._changes = self._changes, {}
+        self._thread = threading.Thread(
+            target=self._work, args=(goal, changes, settled), name="mirrortool-checkpoint", daemon=True
+        )
+        self._thread.start()
+
+    def finish(self) -> None:
+        """Wait for the checkpoint that was begun, and raise what it failed with."""
+        thread, self._thread = self._thread, None
+        if thread:
+            thread.join()
+        if self._error:
+            raise self._error
+
+    def close(self) -> None:
+        """Wait for the checkpoint that was begun, whatever becomes of it."""
+        if self._thread:
+            self._thread.join()
+
+    def forget(self, page: int, count: int) -> None:
+        """These pages are about to become zeros, with their sums, in the caller's thread."""
+        self.finish()
+        with self._lock:
+            if count < len(self._changes):
+                for each in range(page, page + count):
+                    self._changes.pop(each, None)
+            else:
+                outside = {each: new for each, new in self._changes.items() if not page <= each < page + count}
+                self._changes = outside
+
+    def settle(self) -> None:
+        """Bring the sums up to the store, which holds everything handed out; before an operation that runs alone."""
+        self.finish()
+        changes, self._changes = self._changes, {}
+        try:
+            self._make_durable(changes)
+        except BaseException as error:
+            self._error = error  # the sums are part old, part new: no checkpoint can follow
+            raise
+
+    def _work(self, goal: Checkpoint, changes: Mapping[int, int], settled: bool) -> None:
+        try:
+            self._make_durable(changes)
+            self._check_state_sum(goal)
+            self._sums.sync()
+            self._save(goal, settled)
+        except BaseException as error:  # raised in the delegator's thread
+            self._error = error
+
+    def _make_durable(self, changes: Mapping[int, int]) -> None:
+        self._store.sync()
+        if self._read_back:
+            check_written(self._store, self._sums.page_size, changes, self._is_overtaken)
+        self._sums.apply(changes)
+
+    def _is_overtaken(self, page: int) -> bool:
+        """Whether a page is being written again since the checkpoint was begun."""
+        with self._lock:
+            return page in self._changes
+
+    def _check_state_sum(self, goal: Checkpoint) -> None:
+        if self._redo_lsn and goal.position.lsn >= self._redo_lsn:
+            self._sums.rebuild()
+            self._redo_lsn = 0
+        if not self._redo_lsn and self._sums.state_sum != goal.state_sum:
+            raise CorruptJournalError(
+                f"the state sum at LSN {goal.position.lsn} is not the primary's",
+                where=self._mirror.journal_path,
+                remedy="mirrortool verify tells which pages differ",
+            )
+
+    def _save(self, goal: Checkpoint, settled: bool) -> None:
+        with self._lock:
+            reached = 0 if settled and not self._redo_lsn else self._mirror.checkpoint.reached_lsn
+            self._mirror.save_checkpoint(replace(goal, reached_lsn=max(reached, goal.position.lsn)))

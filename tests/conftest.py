@@ -1,0 +1,52 @@
+"""Fixtures for every test. Keep them few: what one folder needs alone belongs in that folder."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import settings
+
+from mirrortool import clock, files
+
+# Examples touch files, so the time of one says nothing.
+settings.register_profile("mirrortool", deadline=None)
+settings.load_profile("mirrortool")
+
+
+class FakeClock:
+    """Time that passes only when it is told to, or slept through.
+
+    Attributes:
+        ns: what `clock.now_ns` answers; set it back to see a clock that steps.
+        elapsed: what `clock.monotonic` answers, in seconds.
+    """
+
+    def __init__(self) -> None:
+        self.ns = 1_700_000_000 * 10**9
+        self.elapsed = 0.0
+
+    def advance(self, seconds: float) -> None:
+        self.ns += int(seconds * 1e9)
+        self.elapsed += seconds
+
+
+@pytest.fixture
+def fake_clock(monkeypatch: pytest.MonkeyPatch) -> FakeClock:
+    """Replaces the time of the whole tool."""
+    fake = FakeClock()
+    monkeypatch.setattr(clock, "now_ns", lambda: fake.ns)
+    monkeypatch.setattr(clock, "monotonic", lambda: fake.elapsed)
+    monkeypatch.setattr(clock, "sleep", fake.advance)
+    return fake
+
+
+@pytest.fixture
+def no_sync(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Makes nothing durable: for tests that read back what the same kernel wrote, thousands of times."""
+    monkeypatch.setattr(files.File, "fdatasync", lambda _: None)
+    monkeypatch.setattr(files, "sync_directory", lambda _: None)
+
+
+@pytest.fixture
+def other_boot(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kernel that wrote what is there is gone, and with it what it had not made durable."""
+    monkeypatch.setattr(files, "boot_id", lambda: "another-boot")

@@ -1,0 +1,93 @@
+"""A mirror on a file system that fills: replay ends with 30, the mirror is a commit, and with space again it goes on."""
+
+import os
+import shutil
+from contextlib import contextmanager
+
+import pytest
+
+from mirrortool.cli.main import main
+from mirrortool.mirror.directory import Mirror
+from tests.fakes.journals import Commit, JournalMaker, Write, assert_is_commit, images_of
+from tests.fakes.loop import require_loops, small_file_system
+from tests.fakes.serial import volumes_at
+
+MIB = 1 << 20
+PAGE = 4096
+COMMITS = 12
+
+
+@pytest.fixture(scope="module")
+def journal(tmp_path_factory):
+    """Commits of 1 MiB each, some of it scattered; more than a window of them in all."""
+    require_loops()
+    path = tmp_path_factory.mktemp("full")
+    maker = JournalMaker(path / "journal", {"disk": 64 * MIB}, page_size=PAGE)
+    for number in range(COMMITS):
+        maker.frame(Write("disk", number * 512, os.urandom(MIB - 20 * PAGE)))
+        maker.frame(*(Write("disk", 8000 + number + 37 * each, os.urandom(PAGE)) for each in range(20)), Commit())
+    return maker.close()
+
+
+@pytest.fixture(scope="module")
+def small(journal, tmp_path_factory):
+    with small_file_system(tmp_path_factory.mktemp("small"), 20 * MIB) as where:
+        yield where
+
+
+@contextmanager
+def filled(where, left):
+    """Meanwhile, so many bytes are free."""
+    filler = where / "filler"
+    usage = os.statvfs(where)
+    with open(filler, "wb") as file:
+        os.posix_fallocate(file.fileno(), 0, max(1, usage.f_bavail * usage.f_frsize - left))
+    try:
+        yield
+    finally:
+        filler.unlink()
+
+
+@pytest.fixture
+def mirror(small):
+    """Where a mirror can be made; gone afterwards."""
+    yield small / "mirror"
+    shutil.rmtree(small / "mirror", ignore_errors=True)
+
+
+def replay(journal, mirror, *options):
+    return main(["replay", journal.path, str(mirror), "--quiet", *options])
+
+
+@pytest.mark.parametrize("left", [16384, 300_000, MIB, 5 * MIB + 100_000, 9 * MIB])
+def test_a_full_disk_leaves_a_commit_and_replay_goes_on(journal, small, mirror, left):
+    assert replay(journal, mirror, "--until", "22") == 0
+    with filled(small, left):
+        assert replay(journal, mirror) == 30
+        assert assert_is_commit(journal, mirror) >= 22
+        assert main(["verify", str(mirror), "--quiet"]) == 0
+    assert replay(journal, mirror) == 0
+    assert images_of(mirror) == volumes_at(journal)
+    assert main(["verify", str(mirror), "--quiet"]) == 0
+
+
+@pytest.mark.parametrize("left", [0, *range(11 * MIB, 11 * MIB + 300_000, 5 * 4096)])
+def test_without_space_for_sums_or_the_checkpoint_the_mirror_is_truthful(journal, small, mirror, left):
+    """Blocks for the pages can be had, but hardly any for what proves them."""
+    assert replay(journal, mirror, "--until", "22") == 0
+    with filled(small, left):
+        assert replay(journal, mirror) in (0, 30)
+        checkpoint = Mirror(str(mirror)).checkpoint
+        if checkpoint.is_consistent:
+            assert_is_commit(journal, mirror)
+        assert main(["verify", str(mirror), "--quiet"]) in (0 if checkpoint.is_consistent else 3, 30)
+    assert replay(journal, mirror) == 0
+    assert images_of(mirror) == volumes_at(journal)
+
+
+def test_a_mirror_that_cannot_even_be_made(journal, small, mirror):
+    for left in range(0, 60_000, 8192):
+        with filled(small, left):
+            assert replay(journal, mirror) == 30
+    assert replay(journal, mirror) == 0
+    assert_is_commit(journal, mirror)

@@ -1,0 +1,83 @@
+"""What must hold whenever the lock of a task group is released.
+
+I1  Shown ranges share no page.
+I2  A task that shows a range has a row, and nobody waits for it.
+I3  A counter is the number of tasks that point at it.
+I4  A unit that is not finished lies within the range at the end of its owner's chain of waiters, which has an end.
+I5  A task with something on its mini queue has a row.
+I6  A row that shows no range has a counter pointer.
+I7  Nobody sleeps beside a main queue that is not empty, unless somebody is on the way to it.
+"""
+
+from __future__ import annotations
+
+from mirrortool.replay.group import TaskGroup
+from mirrortool.replay.table import Row
+from mirrortool.replay.unit import Footprint, PageSet
+
+
+def check_invariants(group: TaskGroup, finished: set[int]) -> None:
+    """All of them, for a group whose lock is held; `finished` has the sequence numbers of finished units."""
+    _check_rows(group)
+    _check_counters(group)
+    _check_units(group, finished)
+    _check_sleepers(group)
+
+
+def check_quiet(group: TaskGroup) -> None:
+    """Nothing is left anywhere in a group whose tasks have ended."""
+    assert not group._main, "units left on the main queue"
+    assert not len(group._table), "rows left in the table"
+    for task in group._tasks:
+        assert not task.mini, "units left on a mini queue"
+        assert task.counter.left == 0, "a counter is not back to zero"
+        assert task.row.counter is None, "a counter pointer is left"
+
+
+def _check_rows(group: TaskGroup) -> None:
+    union = 0
+    for task in group._tasks:
+        row, shown = task.row, _mask(task.row.range)
+        assert not union & shown, f"I1: the range of task {task.number} overlaps another"
+        union |= shown
+        if shown:
+            assert row in group._table, f"I2: task {task.number} shows a range without a row"
+            assert row.counter is None, f"I2: task {task.number} shows a range while somebody waits for it"
+        elif row in group._table:
+            assert row.counter is not None, f"I6: the row of task {task.number} stands for nothing"
+        if task.mini:
+            assert row in group._table, f"I5: task {task.number} was sent a unit without having a row"
+
+
+def _check_counters(group: TaskGroup) -> None:
+    for task in group._tasks:
+        pointers = sum(each.row.counter is task.counter for each in group._tasks)
+        assert task.counter.left == pointers, f"I3: counter {task.number} is {task.counter.left}, not {pointers}"
+
+
+def _check_units(group: TaskGroup, finished: set[int]) -> None:
+    for task in group._tasks:
+        unfinished = [unit for unit in (*task.work, *task.mini) if unit.sequence not in finished]
+        if not unfinished:
+            continue
+        shown = _mask(_end_of_chain(group, task.row).range)
+        for unit in unfinished:
+            assert not _mask(unit.footprint) & ~shown, f"I4: nobody shows the pages of unit {unit.sequence}"
+
+
+def _end_of_chain(group: TaskGroup, row: Row) -> Row:
+    for _ in group._tasks:
+        if row.counter is None:
+            return row
+        row = group._tasks[row.counter.owner].row
+    raise AssertionError("I4: tasks wait in a circle")
+
+
+def _check_sleepers(group: TaskGroup) -> None:
+    if group._main and group._idle:
+        coming = [task for task in group._tasks if task not in group._idle and task.row not in group._table]
+        assert coming, "I7: a task sleeps beside a main queue that is not empty"
+
+
+def _mask(pages: PageSet | Footprint) -> int:
+    return sum(1 << page for page in pages.each_page())

@@ -1,0 +1,348 @@
+"""Task groups that are wrong: plausible misreadings of FIG. 11, and mistakes that its repairs invite.
+
+Each differs from TaskGroup in one respect. test_group.py shows that the tests tell every one of them from the real one.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict, deque
+from itertools import islice
+
+from mirrortool.replay.group import TaskGroup
+from mirrortool.replay.table import ActiveTaskTable, Row
+from mirrortool.replay.task import Task, Verdict
+from mirrortool.replay.unit import Footprint, PageSet, Unit
+from tests.fakes.scheduler import Scheduler, _Gate
+
+# Misreadings of the figure.
+
+
+class NoSecondLook(TaskGroup):
+    """1114 left out: the mini queue is looked at only before the lock is taken for good."""
+
+    def _step(self, me):
+        gates = []
+        with self._lock:
+            sent = bool(me.mini)
+        with self._lock:
+            self._count_finished(me)
+            if sent:
+                self._take_mini_queue(me, gates)
+                verdict = Verdict.RUN
+            else:
+                self._leave_table(me, gates)
+                verdict = self._lead(me, gates)
+        for gate in gates:
+            gate.open()
+        return verdict
+
+
+class SendsAfterUnlocking(TaskGroup):
+    """1150 after 1152."""
+
+    def __init__(self, *arguments, **options):
+        super().__init__(*arguments, **options)
+        self._unsent = defaultdict(list)
+
+    def _delegate(self, unit: Unit, hit: Row):
+        hit.range.add(unit.footprint)
+        self._unsent[self._sync.running()].append((self._tasks[hit.task], unit))
+
+    def _step(self, me):
+        verdict = super()._step(me)
+        self._sync.point()
+        for task, unit in self._unsent.pop(self._sync.running(), ()):
+            task.mini.append(unit)
+            task.delegated += 1
+        return verdict
+
+
+class DropsMainLock(TaskGroup):
+    """The main queue is unlocked between 1138 and 1140, so another task can get to the table first."""
+
+    def _lead(self, me, gates):
+        while self._main:
+            unit = self._main.popleft()
+            self._lock.__exit__(None, None, None)
+            self._lock.__enter__()
+            hits = self._table.matches(unit.footprint)
+            if len(hits) == 1:
+                self._delegate(unit, hits[0])
+                continue
+            me.work = [unit]
+            verdict = self._wait_for(me, unit, hits) if hits else self._take_for_myself(me, unit)
+            if self._main:
+                self._wake_one(gates)
+            return verdict
+        return super()._lead(me, gates)
+
+
+class _IncludesTable(ActiveTaskTable):
+    def matches(self, footprint: Footprint):
+        pages = set(footprint.each_page())
+        return [row for row in self._rows.values() if pages <= set(row.range.each_page())]
+
+
+class MatchesWhatIncludes(TaskGroup):
+    """A match is a range that includes the unit, not one that overlaps it."""
+
+    def __init__(self, *arguments, **options):
+        super().__init__(*arguments, **options)
+        self._table = _IncludesTable()
+
+
+class DoesNotGrow(TaskGroup):
+    """1148 left out."""
+
+    def _delegate(self, unit: Unit, hit: Row):
+        task = self._tasks[hit.task]
+        task.mini.append(unit)
+        task.delegated += 1
+
+
+class DoesNotClear(TaskGroup):
+    """1164 left out."""
+
+    def _wait_for(self, me: Task, unit: Unit, hits: list[Row]):
+        for hit in hits:
+            hit.counter = me.counter
+            me.row.range.update(hit.range)
+        self._table.enter(me.row, unit.footprint)
+        me.counter.establish(len(hits))
+        me.waited += 1
+        return Verdict.WAIT
+
+
+class ShowsOwnOnly(TaskGroup):
+    """1166 without the ranges of the tasks that it waits for."""
+
+    def _wait_for(self, me: Task, unit: Unit, hits: list[Row]):
+        verdict = super()._wait_for(me, unit, hits)
+        me.row.range = PageSet([unit.footprint])
+        return verdict
+
+
+class PostsUndrained(TaskGroup):
+    """1128 as soon as the unit is done, though the mini queue has more."""
+
+    def _take_mini_queue(self, me: Task, gates):
+        if me.row.counter is not None:
+            if me.row.counter.post():
+                gates.append(me.row.counter.gate)
+            me.row.counter = None
+        super()._take_mini_queue(me, gates)
+
+
+class PostsOutside(TaskGroup):
+    """1126-1130 without the table's lock."""
+
+    def _step(self, me):
+        if not me.mini and (counter := me.row.counter) is not None:
+            me.row.counter = None
+            self._sync.point()
+            if counter.post():
+                counter.gate.open()
+        return super()._step(me)
+
+    def _wait_for(self, me: Task, unit: Unit, hits: list[Row]):
+        for hit in hits:
+            hit.counter = me.counter
+            me.row.range.update(hit.range)
+            hit.range.clear()
+        self._sync.point()
+        self._table.enter(me.row, unit.footprint)
+        me.counter.establish(len(hits))
+        me.waited += 1
+        return Verdict.WAIT
+
+
+class KeepsPointer(TaskGroup):
+    """1130 left out: the task posts again each time that it has nothing to do."""
+
+    def _leave_table(self, me: Task, gates):
+        counter = me.row.counter
+        super()._leave_table(me, gates)
+        me.row.counter = counter
+
+
+class _PulsingGate(_Gate):
+    def wait(self):
+        self.scheduler.point()
+        super().wait()
+
+    def open(self):
+        self.scheduler.pause(None)
+        self.is_open = any(each.wants is self for each in self.scheduler.strands)
+
+
+class PulsingScheduler(Scheduler):
+    """The counter as a bare notification: nobody hears it who does not wait already."""
+
+    def gate(self):
+        return _PulsingGate(self)
+
+
+class BoundsMiniQueues(TaskGroup):
+    """A mini queue of one unit; who finds it full waits, and holds the lock meanwhile."""
+
+    def __init__(self, *arguments, **options):
+        super().__init__(*arguments, **options)
+        self._room = defaultdict(self._sync.gate)
+
+    def _delegate(self, unit: Unit, hit: Row):
+        if len(self._tasks[hit.task].mini) >= 1:
+            self._room[hit.task].wait()
+        super()._delegate(unit, hit)
+
+    def _take_mini_queue(self, me: Task, gates):
+        gates.append(self._room[me.number])
+        super()._take_mini_queue(me, gates)
+
+
+class DiesOfErrors(TaskGroup):
+    """A task ends when the store raises: its row stays, and whoever waits for it waits for ever."""
+
+    def _apply_one(self, _me: Task, unit: Unit):
+        try:
+            self._apply(unit)
+        except Exception as error:
+            self._in_flight.fail(unit.sequence, error)
+            raise _EndOfTaskError from error
+
+    def _run(self, me: Task):
+        try:
+            while (verdict := self._step(me)) is not Verdict.EXIT:
+                if verdict is not Verdict.RUN:
+                    me.gate.wait()
+                if verdict is not Verdict.PARK:
+                    self._apply_work(me)
+        except _EndOfTaskError:
+            pass
+
+
+class _EndOfTaskError(Exception):
+    pass
+
+
+# Mistakes in the repairs.
+
+
+class NeverSplits(TaskGroup):
+    """A wide unit captures whatever comes after it."""
+
+    def _split(self, _me: Task, work):
+        return work, []
+
+
+class SplitsPastGiven(TaskGroup):
+    """Keeps a unit although one that it overlaps, and that arrived before it, is given back."""
+
+    def _split(self, me: Task, work):
+        keep, back = [work[0]], []
+        kept = PageSet([work[0].footprint])
+        for unit in islice(work, 1, None):
+            if kept.intersects(unit.footprint):
+                keep.append(unit)
+                kept.add(unit.footprint)
+            else:
+                back.append(unit)
+        me.row.range = kept
+        return keep, back
+
+
+class SplitsSuperseded(TaskGroup):
+    """Splits although a waiter has taken over, and shows a range again."""
+
+    def _take_mini_queue(self, me: Task, gates):
+        shown = bool(me.row.range)
+        super()._take_mini_queue(me, gates)
+        if not shown:
+            me.work, back = self._split(me, me.work)
+            if back:
+                self._give_back(me, back, gates)
+
+
+class GivesBackLast(TaskGroup):
+    """To the end of the main queue, behind units that arrived later."""
+
+    def _give_back(self, me: Task, back, gates):
+        super()._give_back(me, [], gates)
+        self._main.extend(back)
+        me.given_back += len(back)
+
+
+class GivesBackReversed(TaskGroup):
+    """To the front, but the latest first."""
+
+    def _give_back(self, me: Task, back, gates):
+        super()._give_back(me, back[::-1], gates)
+
+
+class ShowsTooLittle(TaskGroup):
+    """After a split shows only the first of the units kept."""
+
+    def _split(self, me: Task, work):
+        keep, back = super()._split(me, work)
+        me.row.range = PageSet([keep[0].footprint])
+        return keep, back
+
+
+class DoesNotWakeTheNext(TaskGroup):
+    """Leaves the main queue without waking the next leader."""
+
+    def _wake_one(self, gates):
+        if not self._sync.running().startswith("mirrortool"):
+            super()._wake_one(gates)
+
+
+class WakesNobody(TaskGroup):
+    """Submits without waking anybody."""
+
+    def _wake_one(self, gates):
+        if self._sync.running().startswith("mirrortool"):
+            super()._wake_one(gates)
+
+
+class EndsEarly(TaskGroup):
+    """Once closed, a task ends although the main queue is not empty."""
+
+    def _lead(self, me: Task, gates):
+        return Verdict.EXIT if self._closed else super()._lead(me, gates)
+
+
+class FinishesEarly(TaskGroup):
+    """Counts a unit as finished before it was applied."""
+
+    def _apply_work(self, me: Task):
+        for unit in me.work:
+            self._in_flight.finished(unit)
+            self._apply_one(me, unit)
+
+
+class StoresErrorsLate(TaskGroup):
+    """Hands the successors on before the error is known."""
+
+    def __init__(self, *arguments, **options):
+        super().__init__(*arguments, **options)
+        self._late = defaultdict(deque)
+
+    def _apply_one(self, me: Task, unit: Unit):
+        try:
+            self._apply(unit)
+        except Exception as error:
+            self._late[me.number].append((unit.sequence, error))
+
+    def _step(self, me: Task):
+        verdict = super()._step(me)
+        while self._late[me.number]:
+            self._in_flight.fail(*self._late[me.number].popleft())
+        return verdict
+
+
+class GoesOnAfterErrors(TaskGroup):
+    """Applies what overlaps the unit that failed."""
+
+    def _apply_work(self, me: Task):
+        for unit in me.work:
+            self._apply_one(me, unit)
+            self._in_flight.finished(unit)

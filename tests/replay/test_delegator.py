@@ -1,0 +1,310 @@
+"""Replay gives the bytes of serial replay at every commit, however it is divided, framed, windowed and interrupted."""
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from mirrortool import clock
+from mirrortool.errors import CorruptJournalError, InputOutputError
+from mirrortool.journal.commits import Until
+from mirrortool.journal.reader import JournalReader
+from mirrortool.mirror.directory import Mirror
+from mirrortool.operation import BatchBuilder
+from mirrortool.replay import coalesce, delegator, ranges
+from mirrortool.replay.engine import Plan
+from mirrortool.replay.ranges import RANGES
+from mirrortool.replay.session import Replay
+from mirrortool.store import pagesums
+from tests.fakes.journals import (
+    PAGE,
+    Commit,
+    JournalMaker,
+    Resize,
+    Write,
+    Zero,
+    assert_is_commit,
+    assert_verifies,
+    commits_of,
+    images_of,
+    make_journal,
+    memory_directory,
+    replay_all,
+    shrink_pieces,
+)
+from tests.fakes.serial import volumes_at
+
+SIZE_MAX = 24 * PAGE
+
+
+@st.composite
+def histories(draw):
+    """Sizes of volumes, and frames of operations that fit them at that point; the last one is a commit."""
+    names = ["a", "b", "c"][: draw(st.integers(1, 3))]
+    sizes = {name: draw(st.integers(1, SIZE_MAX)) for name in names}
+    first_sizes, frames, frame = dict(sizes), [], []
+    for number in range(draw(st.integers(1, 30))):
+        operation = draw(operations(names, sizes, number))
+        if operation:
+            frame.append(operation)
+        if draw(st.integers(0, 2)) == 0:
+            is_commit = draw(st.booleans())
+            mark = f"m{number}" if draw(st.booleans()) else None
+            frames.append([*frame, Commit(mark)] if is_commit else frame)
+            frame = []
+    frames.append([*frame, Commit()])
+    return first_sizes, [frame for frame in frames if frame]
+
+
+@st.composite
+def operations(draw, names, sizes, number):
+    name = draw(st.sampled_from(names))
+    pages = -(-sizes[name] // PAGE)
+    kind = draw(st.sampled_from(["write", "write", "zero", "resize"]))
+    if kind == "resize":
+        sizes[name] = draw(st.one_of(st.integers(0, SIZE_MAX), st.integers(0, SIZE_MAX // PAGE).map(PAGE.__mul__)))
+        return Resize(name, sizes[name])
+    if not pages:
+        return None
+    page = draw(st.integers(0, pages - 1))
+    count = draw(st.integers(1, pages - page))
+    if kind == "zero":
+        return Zero(name, page, count)
+    # A page of zeros that is written is as good as one that is zeroed.
+    fill = [bytes([draw(st.sampled_from([0, number + 1]))]) for _ in range(count)]
+    return Write(name, page, b"".join(byte * PAGE for byte in fill))
+
+
+PLANS = st.builds(
+    Plan,
+    ranges=st.sampled_from(RANGES),
+    groups=st.integers(1, 4),
+    tasks=st.integers(1, 3),
+    unit=st.sampled_from(["batch", "op"]),
+    in_flight_bytes=st.sampled_from([1, 4096, 64 << 20]),
+)
+
+
+@pytest.fixture
+def small_scale(monkeypatch):
+    """Stripes, segments and the limit for zeros inside a unit, all small enough to be met by few pages."""
+    monkeypatch.setattr(ranges, "pages_per_segment", lambda _: 3)
+    monkeypatch.setattr(pagesums, "pages_per_segment", lambda _: 4)
+    monkeypatch.setattr(coalesce, "INLINE_ZERO_BYTES", 5 * PAGE)
+
+
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    history=histories(),
+    plan=PLANS,
+    window_bytes=st.sampled_from([1, 700, 3000, 32 << 20]),
+    file_bytes=st.sampled_from([1, 1500, 64 << 20]),
+    stops=st.sets(st.integers(0, 30)),
+    checkpoint_pages=st.sampled_from([1, 10, 1 << 17]),
+    forget_pages=st.sampled_from([1, 5, 1 << 12]),
+    stretch_pages=st.sampled_from([1, 5, 1 << 16]),
+)
+@pytest.mark.usefixtures("small_scale")
+def test_every_commit_is_that_of_serial_replay(
+    history, plan, window_bytes, file_bytes, stops, checkpoint_pages, forget_pages, stretch_pages
+):
+    """In several steps, each to a commit, and in one: the same bytes, the same state sum, and verify agrees."""
+    sizes, frames = history
+    with pytest.MonkeyPatch.context() as patch, memory_directory() as path:
+        shrink_pieces(patch)
+        patch.setattr(delegator, "CHECKPOINT_PAGES", checkpoint_pages)
+        patch.setattr(delegator, "FORGET_PAGES", forget_pages)
+        patch.setattr(coalesce, "STRETCH_PAGES", stretch_pages)
+        journal = make_journal(path / "journal", sizes, frames, file_bytes=file_bytes)
+        lsns = commits_of(journal)
+        sums = state_sums(journal)
+        for lsn in [*(lsn for number, lsn in enumerate(lsns) if number in stops), lsns[-1]]:
+            checkpoint = replay_all(
+                journal, path / "steps", plan=plan, window_bytes=window_bytes, until=Until(lsn=lsn)
+            )
+            assert checkpoint.position.lsn == lsn
+            assert checkpoint.state_sum == sums[lsn]
+            assert images_of(path / "steps") == volumes_at(journal, lsn)
+        assert_verifies(path / "steps")
+        replay_all(journal, path / "once", plan=plan, window_bytes=window_bytes)
+        assert images_of(path / "once") == images_of(path / "steps")
+        assert_verifies(path / "once")
+
+
+def state_sums(journal):
+    """The primary's, by LSN."""
+    with JournalReader(journal, journal.start) as reader:
+        return {header.position.lsn: header.state_sum for header in iter(reader.next_header, None)}
+
+
+def page_of(number):
+    return bytes([number % 255 + 1]) * PAGE
+
+
+def many_commits(path, count=20):
+    return make_journal(path, {"a": 40 * PAGE}, [[Write("a", n, page_of(n)), Commit()] for n in range(count)])
+
+
+def test_a_window_ends_at_a_commit(tmp_path):
+    """Frames behind the last commit of a window wait for theirs, so that a stop between windows leaves a commit."""
+    frames = []
+    for number in range(12):
+        frames += [[Write("a", number, page_of(number))], [Write("a", number + 12, page_of(number))], [Commit()]]
+    journal = make_journal(tmp_path / "journal", {"a": 40 * PAGE}, frames)
+    seen = []
+    with Replay(journal.path, str(tmp_path / "mirror"), window_bytes=4 * PAGE) as replay:
+        take = replay._delegator._take
+
+        def watch(header, batch):
+            take(header, batch)
+            seen.append(replay.statistics().progress.lsn)
+
+        replay._delegator._take = watch
+        replay.run()
+    assert len(set(seen)) > 4, "there were several windows"
+    assert set(seen) <= {0, *commits_of(journal)}
+
+
+def test_a_commit_larger_than_the_window_rolls_forward_in_parts(tmp_path):
+    frames = [[Write("a", n, page_of(n))] for n in range(30)]
+    journal = make_journal(tmp_path / "journal", {"a": 40 * PAGE}, [*frames, [Commit()]])
+    lsns = []
+    with Replay(journal.path, str(tmp_path / "mirror"), window_bytes=4 * PAGE) as replay:
+        note = replay._delegator._note_handed_out
+        replay._delegator._note_handed_out = lambda done: (note(done), lsns.append(done[-1][0].position.lsn))
+        replay.run()
+    assert len(lsns) > 5
+    assert_is_commit(journal, tmp_path / "mirror")
+
+
+def test_what_the_store_may_reach_is_raised_before_the_store_is_written(tmp_path, monkeypatch):
+    journal = many_commits(tmp_path / "journal")
+    mirror = str(tmp_path / "mirror")
+    with Replay(journal.path, mirror, window_bytes=1) as replay:
+        delegate = replay._engine.delegate
+
+        def check(pieces, lsn):
+            assert Mirror(mirror).checkpoint.reached_lsn >= lsn
+            delegate(pieces, lsn)
+
+        monkeypatch.setattr(replay._engine, "delegate", check)
+        replay.run()
+    assert_is_commit(journal, mirror)
+
+
+def test_a_checkpoint_is_made_each_second(tmp_path, monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(clock, "monotonic", lambda: now[0])
+    journal = many_commits(tmp_path / "journal")
+    saved = []
+    with Replay(journal.path, str(tmp_path / "mirror"), window_bytes=1) as replay:
+        take, save = replay._delegator._take, replay.mirror.save_checkpoint
+
+        def tick(header, batch):
+            now[0] += 0.25
+            take(header, batch)
+
+        def watch(checkpoint):
+            saved.append(checkpoint)
+            save(checkpoint)
+
+        replay._delegator._take = tick
+        replay.mirror.save_checkpoint = watch
+        replay.run()
+    positions = sorted({each.position.lsn for each in saved})
+    assert 4 <= len(positions) <= 8, positions
+    assert all(each.reached_lsn == journal_end(journal) for each in saved), "raised once, as far as the file goes"
+
+
+def journal_end(journal):
+    return commits_of(journal)[-1]
+
+
+def test_cancel_stops_at_a_commit(tmp_path):
+    frames = [[operation] for n in range(20) for operation in (Write("a", n, page_of(n)), Commit())]
+    journal = make_journal(tmp_path / "journal", {"a": 40 * PAGE}, frames)
+    mirror = tmp_path / "mirror"
+    with Replay(journal.path, str(mirror), window_bytes=1500) as replay:
+        take = replay._delegator._take
+
+        def cancel_soon(header, batch):
+            take(header, batch)
+            if header.position.lsn == 11:  # not a commit
+                replay.cancel()
+
+        replay._delegator._take = cancel_soon
+        checkpoint = replay.run()
+    assert checkpoint.is_consistent
+    assert 0 < checkpoint.position.lsn < journal_end(journal)
+    assert_is_commit(journal, mirror)
+    replay_all(journal, mirror)
+    assert assert_is_commit(journal, mirror) == journal_end(journal)
+
+
+def test_a_cancelled_part_of_a_commit_is_not_handed_out(tmp_path):
+    frames = [[Write("a", n, page_of(n))] for n in range(10)]
+    journal = make_journal(tmp_path / "journal", {"a": 40 * PAGE}, [*frames, [Commit()]])
+    with Replay(journal.path, str(tmp_path / "mirror")) as replay:
+        replay.cancel()
+        checkpoint = replay.run()
+    assert checkpoint.position.lsn == 0
+    assert checkpoint.is_consistent
+
+
+def test_damage_leaves_the_commit_before_it(tmp_path):
+    """Everything sound is replayed before the damage is reported."""
+    journal = many_commits(tmp_path / "journal")
+    file = tmp_path / "journal" / "files" / f"{1:016x}.mj"
+    data = bytearray(file.read_bytes())
+    data[len(data) // 2] ^= 1
+    file.write_bytes(data)
+    with pytest.raises(CorruptJournalError):
+        replay_all(journal, tmp_path / "mirror")
+    checkpoint = Mirror(str(tmp_path / "mirror")).checkpoint
+    assert checkpoint.is_consistent
+    assert 10 < checkpoint.position.lsn < 30
+    expected = {"a": b"".join(page_of(n) for n in range(checkpoint.position.lsn // 2)).ljust(40 * PAGE, b"\0")}
+    assert images_of(tmp_path / "mirror") == expected
+
+
+def test_a_wrong_state_sum_is_never_checkpointed(tmp_path):
+    maker = JournalMaker(tmp_path / "journal", {"a": 40 * PAGE})
+    maker.frame(Write("a", 1, page_of(1)), Commit())
+    builder = BatchBuilder(PAGE)
+    builder.write(2, page_of(2))
+    builder.commit(1, 0)
+    maker.append(builder.build(), state_sum=12345)
+    journal = maker.close()
+    with pytest.raises(CorruptJournalError, match="state sum"):
+        replay_all(journal, tmp_path / "mirror")
+    checkpoint = Mirror(str(tmp_path / "mirror")).checkpoint
+    assert not checkpoint.is_consistent
+    assert checkpoint.position.lsn == 0
+
+
+def test_wrong_page_sums_are_found_when_pages_are_read_back(tmp_path):
+    maker = JournalMaker(tmp_path / "journal", {"a": 40 * PAGE})
+    builder = BatchBuilder(PAGE)
+    builder.write(2, page_of(2), bytes(8))
+    builder.commit(1, 0)
+    maker.append(builder.build())
+    with pytest.raises(InputOutputError, match="read back"):
+        replay_all(maker.close(), tmp_path / "mirror")
+    assert not Mirror(str(tmp_path / "mirror")).checkpoint.is_consistent
+
+
+def test_redo_after_a_crash_recomputes_segment_sums(tmp_path, monkeypatch):
+    """The segments' sums may be ahead of the pages' after a crash; a ZERO of a whole segment relies on them."""
+    monkeypatch.setattr(pagesums, "pages_per_segment", lambda _: 4)
+    monkeypatch.setattr(coalesce, "INLINE_ZERO_BYTES", PAGE)
+    frames = [[Write("a", n, page_of(n)), Commit()] for n in range(16)]
+    journal = make_journal(tmp_path / "journal", {"a": 40 * PAGE}, [*frames, [Zero("a", 0, 12), Commit()]])
+    mirror = tmp_path / "mirror"
+    replay_all(journal, mirror, until=Until(lsn=32))
+    opened = Mirror(str(mirror))
+    opened.save_checkpoint(replace(opened.checkpoint, reached_lsn=34))
+    (mirror / "sums" / "a.segments").write_bytes(b"\xff" * 40)
+    replay_all(journal, mirror)
+    assert_is_commit(journal, mirror)
+    assert_verifies(mirror)

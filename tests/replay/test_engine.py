@@ -1,0 +1,228 @@
+"""The engine writes a stretch through groups and tasks, and nothing else runs beside what runs inline."""
+
+import sys
+import threading
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mirrortool.errors import InputOutputError, UsageError
+from mirrortool.operation import BatchBuilder, Kind
+from mirrortool.replay import ranges
+from mirrortool.replay.coalesce import Inline, stretches
+from mirrortool.replay.engine import GROUPS_MAX, TASKS_MAX, THREADS_MAX, Plan, ReplayEngine
+from mirrortool.replay.ranges import RANGES
+from mirrortool.volume import place
+
+PAGE = 512
+
+
+class MemoryStore:
+    """Volumes in memory; notes which threads wrote, and how many at once."""
+
+    def __init__(self, sizes):
+        self.page_size = PAGE
+        self.volumes = place(list(sizes.items()), PAGE)
+        self.pages = {}
+        self.threads = set()
+        self.busy = 0
+        self.fails_at = None
+        self._lock = threading.Lock()
+
+    def write(self, *arguments):
+        runs = arguments[0] if len(arguments) == 1 else [arguments]
+        for page, buffers, *_ in runs:
+            self._enter(page)
+            for number, data in enumerate(split(b"".join(buffers))):
+                self.pages[page + number] = data
+            self._leave()
+
+    def zero(self, page, count):
+        self._enter(page)
+        for number in range(page, page + count):
+            self.pages.pop(number, None)
+        self._leave()
+
+    def resize(self, name, size):
+        assert not self.busy
+        self.volumes = self.volumes.resized(self.volumes[name], size)
+
+    def _enter(self, page):
+        with self._lock:
+            self.busy += 1
+            self.threads.add(threading.current_thread().name)
+        if page == self.fails_at:
+            raise InputOutputError("boom")
+
+    def _leave(self):
+        with self._lock:
+            self.busy -= 1
+
+
+def split(data):
+    return [data[i : i + PAGE] for i in range(0, len(data), PAGE)]
+
+
+def stretch_of(*operations):
+    """Of (page, data) to write and (page, count) to zero."""
+    builder = BatchBuilder(PAGE)
+    for page, what in operations:
+        if isinstance(what, bytes):
+            builder.write(page, what)
+        else:
+            builder.zero(page, what)
+    (stretch,) = stretches([builder.build()], PAGE)
+    return stretch
+
+
+def delegate(engine, stretch, lsn):
+    """Hand out a stretch, whichever form of it the engine takes."""
+    engine.delegate(stretch.settled(PAGE) if TAKES_PIECES else stretch, lsn)
+
+
+TAKES_PIECES = "pieces" in ReplayEngine.delegate.__annotations__
+
+
+def page_of(number):
+    return number.to_bytes(4, "little") * (PAGE // 4)
+
+
+@pytest.fixture
+def short_stripes(monkeypatch):
+    monkeypatch.setattr(ranges, "pages_per_segment", lambda _: 4)
+
+
+OPERATIONS = st.lists(
+    st.one_of(
+        st.tuples(st.integers(0, 30), st.integers(1, 255).map(page_of)),
+        st.tuples(st.integers(0, 20), st.integers(1, 10)),
+    ),
+    max_size=12,
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    windows=st.lists(OPERATIONS, min_size=1, max_size=6),
+    kind=st.sampled_from(RANGES),
+    groups=st.integers(1, 4),
+    tasks=st.integers(1, 4),
+    unit=st.sampled_from(["batch", "op"]),
+    credit=st.sampled_from([1, 5000, 1 << 30]),
+)
+def test_later_stretches_replace_earlier_ones(windows, kind, groups, tasks, unit, credit):
+    """Without a drain between them: what conflicts keeps its order, in whatever group."""
+    store, expected = MemoryStore({"a": 31 * PAGE}), {}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ranges, "pages_per_segment", lambda _: 4)
+        with ReplayEngine(store, Plan(kind, groups, tasks, unit, credit)) as engine:
+            for lsn, window in enumerate(windows, 1):
+                if not window:
+                    continue
+                delegate(engine, stretch_of(*window), lsn)
+                for page, what in window:
+                    if isinstance(what, bytes):
+                        expected[page] = what
+                    else:
+                        for each in range(page, page + what):
+                            expected.pop(each, None)
+            engine.wait_drained()
+    assert store.pages == expected
+
+
+def test_every_write_goes_through_a_task_also_with_one(short_stripes):
+    store = MemoryStore({"a": 100 * PAGE})
+    with ReplayEngine(store, Plan(groups=1, tasks=1)) as engine:
+        delegate(engine, stretch_of((3, page_of(1))), 1)
+        engine.wait_drained()
+    assert threading.current_thread().name not in store.threads
+    assert store.pages == {3: page_of(1)}
+
+
+@pytest.mark.usefixtures("short_stripes")
+def test_pages_of_several_ranges_reach_several_groups():
+    store = MemoryStore({"a": 100 * PAGE})
+    with ReplayEngine(store, Plan(groups=4, tasks=1)) as engine:
+        delegate(engine, stretch_of((0, page_of(1) * 40)), 1)
+        engine.wait_drained()
+        groups, in_flight = engine.statistics()
+        assert [group.units for group in groups] == [3, 3, 2, 2]
+        assert sum(group.payload_bytes for group in groups) == 40 * PAGE
+        assert in_flight.pending_units == 0
+        assert all(not rows for rows in engine.tables())
+    assert len(store.pages) == 40
+
+
+def test_closing_drains():
+    store = MemoryStore({"a": 5000 * PAGE})
+    with ReplayEngine(store, Plan(groups=2, tasks=2)) as engine:
+        delegate(engine, stretch_of((0, page_of(1) * 4000)), 1)
+    assert len(store.pages) == 4000
+
+
+def test_the_first_error_of_a_task_reaches_the_receiver_and_nothing_is_left():
+    store = MemoryStore({"a": 100 * PAGE})
+    store.fails_at = 7
+    engine = ReplayEngine(store, Plan(groups=2, tasks=2))
+    with engine, pytest.raises(InputOutputError, match="boom"):
+        delegate(engine, stretch_of((7, page_of(1))), 1)
+        engine.wait_drained()
+    assert engine.statistics()[1].pending_units == 0
+    assert 7 not in store.pages
+
+
+def test_after_an_error_nothing_on_the_same_pages_is_applied():
+    store = MemoryStore({"a": 100 * PAGE})
+    store.fails_at = 7
+    with ReplayEngine(store, Plan(groups=1, tasks=3)) as engine:
+        for lsn in range(1, 5):
+            try:
+                delegate(engine, stretch_of((7, page_of(lsn))), lsn)
+            except InputOutputError:
+                break
+            store.fails_at = 7 if lsn == 1 else None
+    assert 7 not in store.pages
+
+
+def test_a_resize_waits_for_what_runs_and_moves_the_ranges():
+    store = MemoryStore({"a": 4 * PAGE})
+    with ReplayEngine(store, Plan("equal", groups=2, tasks=1)) as engine:
+        delegate(engine, stretch_of((0, page_of(1) * 4)), 1)
+        engine.run_inline(Inline(Kind.RESIZE, 0, 100 * PAGE))
+        assert len(store.pages) == 4
+        delegate(engine, stretch_of((40, page_of(2)), (60, page_of(3))), 2)
+        engine.wait_drained()
+        assert [group.units for group in engine.statistics()[0]] == [2, 2]
+
+
+def test_a_large_zero_waits_for_what_runs():
+    store = MemoryStore({"a": 100 * PAGE})
+    with ReplayEngine(store, Plan(groups=2, tasks=2)) as engine:
+        delegate(engine, stretch_of((0, page_of(1) * 50)), 1)
+        engine.run_inline(Inline(Kind.ZERO, 0, 100))
+        assert not store.pages
+
+
+def test_the_interpreter_is_left_as_it_was():
+    before = sys.getswitchinterval()
+    with ReplayEngine(MemoryStore({"a": PAGE}), Plan()):
+        assert sys.getswitchinterval() < before
+    assert sys.getswitchinterval() == before
+
+
+@pytest.mark.parametrize(
+    "plan",
+    [
+        Plan(ranges="some"),
+        Plan(unit="segment"),
+        Plan(groups=0),
+        Plan(groups=GROUPS_MAX + 1),
+        Plan(tasks=0),
+        Plan(tasks=TASKS_MAX + 1),
+        Plan(groups=GROUPS_MAX, tasks=THREADS_MAX // GROUPS_MAX + 1),
+    ],
+)
+def test_a_plan_that_cannot_be_carried_out_is_refused(plan):
+    with pytest.raises(UsageError):
+        ReplayEngine(MemoryStore({"a": PAGE}), plan)

@@ -1,0 +1,539 @@
+"""What the rest of the tool takes for granted of files, kept also where the kernel does half of what it was asked."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import errno
+import os
+import resource
+import stat
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mirrortool import files
+from mirrortool.errors import (
+    AccessError,
+    ExhaustedError,
+    HostError,
+    InputOutputError,
+    LockedError,
+    MirrortoolError,
+    NoSpaceError,
+    host_error,
+)
+from tests.fakes.volumes import fast_directory, fill_up, loop_device, loop_mount, pattern
+
+MEBI = 1 << 20
+GRAIN = 64 << 10
+"""Larger than the blocks of any file system that tests run on, so that every extent is exact."""
+
+
+@pytest.fixture(params=["disk", "memory"])
+def directory(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """On whatever /tmp is, and on tmpfs: they differ in how they show holes."""
+    if request.param == "disk":
+        yield str(tmp_path)
+        return
+    with fast_directory() as path:
+        yield path
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Iterator[files.File]:
+    with files.open_file(str(tmp_path / "file"), write=True, create=True) as opened:
+        yield opened
+
+
+# Short reads and writes
+
+
+def at_most(number: int) -> Callable[..., int]:
+    """A pwrite or pwritev that writes a few bytes each time, as a signal or a full pipe would make it."""
+
+    real = os.pwrite
+
+    def short(descriptor: int, data: files.Buffer | list[files.Buffer], offset: int) -> int:
+        whole = b"".join(data) if isinstance(data, list) else bytes(data)
+        return real(descriptor, whole[:number], offset)
+
+    return short
+
+
+LENGTHS = [0, 1, 6, 7, 8, 100]
+
+
+@pytest.mark.parametrize("length", LENGTHS)
+def test_short_reads_are_resumed(file: files.File, monkeypatch: pytest.MonkeyPatch, length: int) -> None:
+    data = pattern(1, 50)
+    file.pwrite(data, 3)
+    real_pread, real_preadv = os.pread, os.preadv
+    monkeypatch.setattr(os, "pread", lambda fd, n, at: real_pread(fd, min(n, 7), at))
+    monkeypatch.setattr(os, "preadv", lambda fd, into, at: real_preadv(fd, [into[0][:7]], at))
+    assert file.pread(length, 3) == data[:length]
+    buffers = [memoryview(bytearray(max(1, length // 2))) for _ in range(2)]
+    wanted = sum(map(len, buffers))
+    assert file.pread_into(buffers, 3) == min(50, wanted)
+    assert b"".join(buffers)[: min(50, wanted)] == data[:wanted]
+
+
+@pytest.mark.parametrize("length", LENGTHS)
+def test_short_writes_are_resumed(file: files.File, monkeypatch: pytest.MonkeyPatch, length: int) -> None:
+    data = pattern(1, length)
+    monkeypatch.setattr(os, "pwrite", at_most(7))
+    monkeypatch.setattr(os, "pwritev", at_most(7))
+    file.pwrite(data, 2)
+    assert file.pread(length + 1, 2) == data
+    file.pwritev([data, b"", bytearray(data), memoryview(data)], 1000)
+    assert file.pread(4 * length + 1, 1000) == 3 * data
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    sizes=st.lists(st.integers(0, 9), min_size=1, max_size=12),
+    step=st.integers(1, 40),
+    kind=st.sampled_from([bytes, bytearray, memoryview]),
+)
+def test_vectored_writes_arrive_whole(sizes: list[int], step: int, kind: type) -> None:
+    parts = [pattern(i, size) for i, size in enumerate(sizes)]
+    with (
+        fast_directory() as path,
+        files.open_file(f"{path}/f", write=True, create=True) as file,
+        pytest.MonkeyPatch.context() as patched,
+    ):
+        patched.setattr(os, "pwritev", at_most(step))
+        file.pwritev([kind(part) for part in parts], 5)
+        assert file.pread(1000, 0)[5:] == b"".join(parts)
+
+
+@pytest.mark.parametrize("count", [files.IOV_MAX, files.IOV_MAX + 1, 3 * files.IOV_MAX + 7])
+def test_any_number_of_buffers_is_written_with_one_call(file: files.File, count: int) -> None:
+    parts = [b"%07d" % i for i in range(count)]
+    file.pwritev(parts, 11)
+    assert file.pread(7 * count + 1, 11) == b"".join(parts)
+
+
+# Holes
+
+
+def extents(file: files.File, start: int, end: int) -> list[tuple[int, int]]:
+    return list(file.data_extents(start, end))
+
+
+def test_data_extents_are_what_is_not_a_hole(directory: str) -> None:
+    with files.open_file(f"{directory}/f", write=True, create=True) as file:
+        file.truncate(20 * GRAIN)
+        assert extents(file, 0, 20 * GRAIN) == []
+        for number in (2, 3, 9, 19):
+            file.pwrite(pattern(number, GRAIN), number * GRAIN)
+        runs = [(2 * GRAIN, 4 * GRAIN), (9 * GRAIN, 10 * GRAIN), (19 * GRAIN, 20 * GRAIN)]
+        assert extents(file, 0, 20 * GRAIN) == runs
+        assert extents(file, 0, 100 * GRAIN) == runs
+        assert extents(file, 3 * GRAIN + 5, 9 * GRAIN + 1) == [
+            (3 * GRAIN + 5, 4 * GRAIN),
+            (9 * GRAIN, 9 * GRAIN + 1),
+        ]
+        assert extents(file, 4 * GRAIN, 9 * GRAIN) == []
+        assert extents(file, 50 * GRAIN, 60 * GRAIN) == []
+        assert extents(file, 5, 5) == []
+        file.punch(2 * GRAIN, 8 * GRAIN)
+        assert extents(file, 0, 20 * GRAIN) == runs[-1:]
+
+
+def test_everything_is_data_where_holes_cannot_be_asked_for(file: files.File, monkeypatch: pytest.MonkeyPatch) -> None:
+    file.truncate(100)
+
+    def lseek(*_: object) -> int:
+        raise OSError(errno.EINVAL, "Invalid argument")
+
+    monkeypatch.setattr(os, "lseek", lseek)
+    assert extents(file, 10, 90) == [(10, 90)]
+
+
+def test_a_failing_seek_is_an_error_and_not_the_end(file: files.File, monkeypatch: pytest.MonkeyPatch) -> None:
+    def lseek(*_: object) -> int:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(os, "lseek", lseek)
+    with pytest.raises(InputOutputError):
+        extents(file, 0, 10)
+
+
+def test_all_of_a_device_is_data(tmp_path: Path) -> None:
+    with loop_device(tmp_path, MEBI) as device, files.open_file(device) as file:
+        assert extents(file, 100, MEBI) == [(100, MEBI)]
+        assert file.size() == MEBI
+        assert files.find_facts(device).kind == "block device"
+
+
+PUNCHES = [(0, GRAIN), (GRAIN, 2 * GRAIN), (5, 10), (GRAIN - 5, 10), (17, 3 * GRAIN), (0, 8 * GRAIN), (100, 0)]
+
+
+@pytest.mark.parametrize(("offset", "length"), PUNCHES)
+def test_punched_bytes_read_as_zeros_and_no_others(directory: str, offset: int, length: int) -> None:
+    data = bytearray(pattern(1, 8 * GRAIN))
+    with files.open_file(f"{directory}/f", write=True, create=True) as file:
+        file.pwrite(bytes(data), 0)
+        before = file.facts().allocated
+        file.punch(offset, length)
+        data[offset : offset + length] = bytes(length)
+        assert file.pread(9 * GRAIN, 0) == data
+        if length >= GRAIN and not offset % GRAIN:
+            assert file.facts().allocated <= before - length // GRAIN * GRAIN
+
+
+@pytest.mark.parametrize(("offset", "length"), [(0, 4096), (512, 1024), (100, 50), (4096, MEBI - 4096), (0, MEBI)])
+def test_punched_bytes_of_a_device_read_as_zeros(tmp_path: Path, offset: int, length: int) -> None:
+    data = bytearray(pattern(1, MEBI))
+    with loop_device(tmp_path, MEBI) as device, files.open_file(device, write=True) as file:
+        file.pwrite(bytes(data), 0)
+        file.punch(offset, length)
+        data[offset : offset + length] = bytes(length)
+        assert file.pread(MEBI, 0) == data
+        file.fdatasync()
+        files.flush_device_cache(file)
+        assert file.pread(MEBI, 0) == data
+
+
+@pytest.mark.parametrize("length", [1, MEBI, 2 * MEBI + 17])
+def test_zeros_are_written_where_no_hole_can_be_punched(
+    file: files.File, monkeypatch: pytest.MonkeyPatch, length: int
+) -> None:
+    monkeypatch.setattr(files, "_libc_fallocate", lambda *_: errno.EOPNOTSUPP)
+    file.pwrite(pattern(1, length + 20), 0)
+    file.punch(10, length)
+    assert file.pread(length + 20, 0) == pattern(1, 10) + bytes(length) + pattern(1, length + 20)[-10:]
+    file.reserve(0, 100)
+
+
+def test_a_signal_does_not_end_a_punch(file: files.File, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The interpreter calls again what a signal interrupted, but does not know of this call."""
+    answers = [errno.EINTR, errno.EINTR, 0]
+
+    def fallocate(*_: object) -> int:
+        code = answers.pop(0)
+        ctypes.set_errno(code)
+        return -1 if code else 0
+
+    library = SimpleNamespace(fallocate=fallocate)
+    monkeypatch.setattr(ctypes, "CDLL", lambda *_, **__: library)
+    file.punch(0, 10)
+    assert not answers
+
+
+def test_a_failing_punch_is_an_error(file: files.File, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(files, "_libc_fallocate", lambda *_: errno.EIO)
+    with pytest.raises(InputOutputError, match="give space back"):
+        file.punch(0, 10)
+
+
+def test_reserved_blocks_change_no_byte(file: files.File) -> None:
+    file.pwrite(b"data", 0)
+    file.truncate(MEBI)
+    file.reserve(0, MEBI)
+    assert file.facts().allocated >= MEBI
+    assert file.pread(MEBI, 0) == b"data".ljust(MEBI, b"\0")
+
+
+# Locks
+
+
+HOLDER = """
+import sys
+from mirrortool import files
+from mirrortool.errors import LockedError
+with files.open_file(sys.argv[1], write=True) as file:
+    try:
+        file.lock(exclusive=sys.argv[2] == "exclusive", what="it")
+    except LockedError:
+        sys.exit(22)
+"""
+
+
+@pytest.mark.parametrize(
+    ("held", "wanted", "exit_code"),
+    [
+        ("exclusive", "exclusive", 22),
+        ("exclusive", "shared", 22),
+        ("shared", "exclusive", 22),
+        ("shared", "shared", 0),
+        (None, "exclusive", 0),
+    ],
+)
+def test_a_second_process_is_refused_a_lock(file: files.File, held: str | None, wanted: str, exit_code: int) -> None:
+    if held:
+        file.lock(exclusive=held == "exclusive", what="it")
+    done = subprocess.run([sys.executable, "-c", HOLDER, file.path, wanted])
+    assert done.returncode == exit_code
+
+
+def test_closing_another_descriptor_of_the_file_keeps_the_lock(file: files.File) -> None:
+    """POSIX locks would be gone; these belong to the open file description."""
+    file.lock(exclusive=True, what="it")
+    files.open_file(file.path, write=True).close()
+    with files.open_file(file.path, write=True) as other, pytest.raises(LockedError, match="it is in use"):
+        other.lock(exclusive=True, what="it")
+    file.close()
+    with files.open_file(file.path, write=True) as other:
+        other.lock(exclusive=True, what="it")
+
+
+def test_a_held_device_is_refused(tmp_path: Path) -> None:
+    with (
+        loop_device(tmp_path, MEBI) as device,
+        files.open_file(device, write=True, exclusive=True),
+        pytest.raises(LockedError),
+    ):
+        files.open_file(device, write=True, exclusive=True)
+
+
+# Small files
+
+
+STEPS = ["open_file", "truncate", "pwrite", "half a pwrite", "fdatasync", "rename", "sync_name"]
+
+
+@pytest.mark.parametrize("before", [b"old content", None])
+@pytest.mark.parametrize("step", STEPS)
+def test_a_small_file_is_old_or_new_whatever_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str, before: bytes | None
+) -> None:
+    path = str(tmp_path / "small")
+    if before is not None:
+        files.replace_small(path, before)
+
+    def fail(*_: object, **__: object) -> None:
+        raise NoSpaceError("full")
+
+    def half(self: files.File, data: bytes, offset: int) -> None:
+        real(self, data[: len(data) // 2], offset)
+        fail()
+
+    real = files.File.pwrite
+    with monkeypatch.context() as patched:
+        owner = files if hasattr(files, step) else files.File
+        patched.setattr(owner, step.removeprefix("half a "), half if step.startswith("half") else fail)
+        with pytest.raises(NoSpaceError):
+            files.replace_small(path, b"new")
+    assert files.read_small(path) == (b"new" if step == "sync_name" else before)
+    files.replace_small(path, b"third")
+    assert files.read_small(path) == b"third"
+    assert os.listdir(tmp_path) == ["small"]
+
+
+def test_a_small_file_is_durable_before_it_has_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    order: list[str] = []
+    for owner, name in [(os, "pwrite"), (os, "fdatasync"), (os, "rename"), (os, "fsync")]:
+        real = getattr(owner, name)
+        monkeypatch.setattr(owner, name, lambda *args, _real=real, _name=name: (order.append(_name), _real(*args))[1])
+    files.replace_small(str(tmp_path / "small"), b"data")
+    assert order == ["pwrite", "fdatasync", "rename", "fsync"]
+
+
+def test_a_small_file_that_is_not_there_is_none(tmp_path: Path) -> None:
+    assert files.read_small(str(tmp_path / "none")) is None
+    assert files.read_small(str(tmp_path / "none" / "none")) is None
+    assert files.list_directory(str(tmp_path / "none")) == []
+    files.remove(str(tmp_path / "none"))
+
+
+# Errors
+
+
+ERRORS = [
+    (errno.ENOSPC, NoSpaceError, 30), (errno.EDQUOT, NoSpaceError, 30), (errno.EFBIG, NoSpaceError, 30),
+    (errno.EIO, InputOutputError, 31), (errno.EROFS, AccessError, 32), (errno.EACCES, AccessError, 32),
+    (errno.EPERM, AccessError, 32), (errno.EMFILE, ExhaustedError, 33), (errno.ENOMEM, ExhaustedError, 33),
+    (errno.EBADMSG, InputOutputError, 31),
+]  # fmt: skip
+METHODS: dict[str, tuple[str, Callable[[files.File], object]]] = {
+    "pread": ("pread", lambda file: file.pread(1, 0)),
+    "pread_into": ("preadv", lambda file: file.pread_into([memoryview(bytearray(1))], 0)),
+    "pwrite": ("pwrite", lambda file: file.pwrite(b"x", 0)),
+    "pwritev": ("pwritev", lambda file: file.pwritev([b"x"], 0)),
+    "truncate": ("ftruncate", lambda file: file.truncate(1)),
+    "facts": ("fstat", lambda file: file.facts()),
+    "fdatasync": ("fdatasync", lambda file: file.fdatasync()),
+    "drop_cache": ("posix_fadvise", lambda file: file.drop_cache()),
+}
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize(("code", "kind", "exit_code"), ERRORS)
+def test_every_error_has_its_class_the_path_and_the_cause(
+    file: files.File, monkeypatch: pytest.MonkeyPatch, method: str, code: int, kind: type[HostError], exit_code: int
+) -> None:
+    function, call = METHODS[method]
+
+    def fail(*_: object) -> None:
+        raise OSError(code, os.strerror(code))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, function, fail)
+        if method == "fdatasync" and code == errno.EROFS:
+            call(file)  # nothing can wait to be written there
+            return
+        with pytest.raises(kind) as caught:
+            call(file)
+    assert caught.value.exit_code == exit_code
+    assert caught.value.where == file.path
+    assert os.strerror(code) in caught.value.what
+    assert caught.value.remedy
+    assert isinstance(caught.value.__cause__, OSError)
+
+
+def test_an_error_without_a_number_is_one_of_the_device() -> None:
+    assert isinstance(host_error(OSError("strange"), "x", "read"), InputOutputError)
+
+
+@pytest.mark.parametrize(
+    ("path", "kind"),
+    [("no/no", AccessError), ("file/below", AccessError), ("nul\0byte", InputOutputError), ("x" * 300, AccessError)],
+)
+def test_a_path_that_cannot_be_is_one_line_of_error(tmp_path: Path, path: str, kind: type[HostError]) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(kind):
+        files.open_file(str(tmp_path / path))
+
+
+def test_a_path_that_is_no_utf_8_works(tmp_path: Path) -> None:
+    path = os.fsdecode(os.fsencode(str(tmp_path)) + b"/\xff\xfe")
+    files.replace_small(path, b"data")
+    assert files.list_directory(str(tmp_path)) == ["\udcff\udcfe"]
+    assert files.read_small(path) == b"data"
+
+
+def test_a_full_file_system_is_no_space(tmp_path: Path) -> None:
+    with loop_mount(tmp_path, 2 << 20) as mounted:
+        fill_up(mounted)
+        with files.open_file(f"{mounted}/f", write=True, create=True) as file:
+            with pytest.raises(NoSpaceError):
+                file.pwrite(pattern(1, MEBI), 0)
+            file.truncate(MEBI)
+            with pytest.raises(NoSpaceError):
+                file.reserve(0, MEBI)
+
+
+def test_a_read_only_file_system_is_access_and_can_be_read(tmp_path: Path) -> None:
+    with loop_mount(tmp_path, 2 << 20) as mounted:
+        files.replace_small(f"{mounted}/f", b"data")
+        subprocess.run(["mount", "-o", "remount,ro", mounted], check=True)
+        with pytest.raises(AccessError, match="read-only"):
+            files.open_file(f"{mounted}/f", write=True)
+        with files.open_file(f"{mounted}/f") as file:
+            file.fdatasync()
+            file.lock(exclusive=False, what="it")
+            assert file.pread(10, 0) == b"data"
+
+
+def test_running_out_of_descriptors_says_so(tmp_path: Path) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    used = max(map(int, os.listdir("/proc/self/fd"))) + 1
+    resource.setrlimit(resource.RLIMIT_NOFILE, (used + 5, hard))
+    try:
+        with contextlib.ExitStack() as opened, pytest.raises(ExhaustedError, match="Too many open files"):
+            any(opened.enter_context(files.open_file(str(tmp_path))) is None for _ in range(used + 10))
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+@pytest.mark.parametrize(
+    ("code", "kind", "remedy"),
+    [
+        (errno.EACCES, AccessError, "owner and permissions"),
+        (errno.ENOENT, AccessError, "check the path"),
+        (errno.EMFILE, ExhaustedError, "ulimit -n"),
+        (errno.EBUSY, LockedError, "unmount it first"),
+        (errno.EIO, InputOutputError, "check the device"),
+    ],
+)
+def test_opening_says_what_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int, kind: type[MirrortoolError], remedy: str
+) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(code, os.strerror(code))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "open", fail)
+        with pytest.raises(kind) as caught:
+            files.open_file(str(tmp_path / "file"))
+    assert remedy in str(caught.value)
+    assert str(tmp_path / "file") in str(caught.value)
+
+
+@pytest.mark.parametrize("write", [False, True])
+def test_a_fifo_does_not_block(tmp_path: Path, write: bool) -> None:
+    path = str(tmp_path / "fifo")
+    os.mkfifo(path)
+    with files.open_file(path, write=write) as file, pytest.raises(HostError):
+        file.pread(1, 0)
+    with pytest.raises(HostError):
+        files.read_small(path)
+    assert files.find_facts(path).kind == "FIFO"
+
+
+def test_closing_twice_closes_nobody_elses_descriptor(tmp_path: Path) -> None:
+    file = files.open_file(str(tmp_path))
+    number = file.fileno()
+    file.close()
+    with files.open_file(str(tmp_path)) as other:
+        assert other.fileno() == number
+        file.close()
+        assert other.facts().kind == "directory"
+
+
+# What is where
+
+
+def test_identity_is_that_of_the_file_under_any_name(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"data")
+    os.link(tmp_path / "file", tmp_path / "hard")
+    os.symlink(tmp_path / "file", tmp_path / "soft")
+    (tmp_path / "copy").write_bytes(b"data")
+    names = ["file", "hard", "soft", "copy"]
+    file, hard, soft, copy = (files.find_facts(str(tmp_path / name)).identity for name in names)
+    assert file == hard == soft != copy
+
+
+def test_a_device_is_what_its_number_says(tmp_path: Path) -> None:
+    with loop_device(tmp_path, MEBI) as device:
+        os.mknod(tmp_path / "node", 0o600 | stat.S_IFBLK, os.stat(device).st_rdev)
+        assert files.find_facts(device).identity == files.find_facts(str(tmp_path / "node")).identity
+        written = files.sectors_written(files.find_facts(device).identity)
+        with files.open_file(device, write=True) as file:
+            file.pwrite(pattern(1, 4096), 0)
+            file.fdatasync()
+        assert files.sectors_written(files.find_facts(device).identity) == written + 8
+
+
+def test_devices_below_a_path_reach_down_through_loop_devices(tmp_path: Path) -> None:
+    with loop_mount(tmp_path, 2 << 20) as mounted:
+        below = files.devices_below(mounted)
+        assert files.find_facts(f"{tmp_path}/mounted-disk.backing").identity in below
+        device = next(line.split()[0] for line in Path("/proc/mounts").read_text().splitlines() if mounted in line)
+        assert files.find_facts(device).identity in below
+        assert files.devices_below(str(tmp_path)) <= below
+
+
+def test_making_a_directory_accepts_only_a_directory_that_is_there(tmp_path: Path) -> None:
+    path = str(tmp_path / "made")
+    files.make_directory(path)
+    files.make_directory(path, exist_ok=True)
+    with pytest.raises(AccessError):
+        files.make_directory(path)
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(AccessError):
+        files.make_directory(str(tmp_path / "file"), exist_ok=True)
+
+
+def test_a_temporary_directory_is_gone_afterwards() -> None:
+    with files.temporary_directory() as path:
+        assert files.is_directory(path)
+    assert not files.exists(path)

@@ -1,0 +1,110 @@
+"""Only files.py touches files, only clock.py touches time, and only cli/ knows click and rich.
+
+So a test that replaces those two modules sees every fault and every tick.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import mirrortool
+
+PACKAGE = Path(mirrortool.__file__).parent
+MODULES = sorted(path.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob("*.py"))
+
+# Modules that do input, output or time, whole or by name; "open" is the builtin.
+FORBIDDEN = {
+    "os", "io", "shutil", "pathlib", "tempfile", "glob", "fcntl", "mmap", "time", "datetime", "open", "fileinput",
+    "posix", "posixpath", "ctypes", "stat",
+}  # fmt: skip
+ALLOWED = {
+    "files.py": {"os", "fcntl", "stat", "tempfile", "ctypes", "open"},
+    "clock.py": {"time"},
+    "memory.py": {"ctypes"},
+    "errors.py": {"os.fsdecode", "os.strerror"},
+}
+ALLOWED_IN_CLI = {
+    "os._exit", "os.environ", "os.kill", "os.getpid", "os.get_terminal_size", "os.fsdecode", "os.fsencode",
+    "io.TextIOWrapper", "datetime.datetime", "datetime.timezone", "datetime.timedelta", "datetime.UTC",
+}  # fmt: skip
+READS_THE_CLOCK = {"now", "today", "utcnow"}
+
+
+SIGPIPE_IDIOM = {"os.open", "os.dup2", "os.devnull", "os.O_WRONLY"}
+"""Of the standard output of a process that is about to end; no file of ours."""
+
+
+def parsed(module: str) -> ast.Module:
+    return ast.parse((PACKAGE / module).read_text(encoding="utf-8"))
+
+
+def imported(tree: ast.Module) -> Iterator[tuple[str, str]]:
+    """Each import as (name in the module, dotted name); of `from a import b` the dotted name is a.b."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            for each in node.names:
+                yield each.asname or each.name.partition(".")[0], each.name
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            for each in node.names:
+                yield each.asname or each.name, f"{node.module}.{each.name}"
+
+
+def used(tree: ast.Module) -> Iterator[tuple[int, str]]:
+    """Line and dotted name of everything that is used of an imported module, and of calls of `open`."""
+    names = dict(imported(tree))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in names:
+            yield node.lineno, f"{names[node.value.id]}.{node.attr}"
+        elif isinstance(node, ast.Name) and node.id in names and "." in names[node.id]:
+            yield node.lineno, names[node.id]
+        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "open":
+            yield node.lineno, "open"
+
+
+def offences(module: str, tree: ast.Module) -> list[str]:
+    allowed = ALLOWED_IN_CLI if module.startswith("cli/") else ALLOWED.get(module, set())
+    if module == "cli/main.py":
+        allowed = allowed | SIGPIPE_IDIOM
+    found = []
+    for line, name in used(tree):
+        top = name.partition(".")[0]
+        if top in FORBIDDEN and top not in allowed and not any(f"{name}.".startswith(f"{each}.") for each in allowed):
+            found.append(f"{module}:{line}: {name}")
+        if top == "datetime" and name.rpartition(".")[2] in READS_THE_CLOCK:
+            found.append(f"{module}:{line}: {name} reads the clock")
+    return found
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_files_and_time_are_touched_in_one_place_each(module: str) -> None:
+    assert offences(module, parsed(module)) == []
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_only_the_command_line_knows_click_and_rich(module: str) -> None:
+    if module.startswith("cli/"):
+        return
+    tops = {name.partition(".")[0] for _, name in imported(parsed(module))}
+    assert not tops & {"click", "rich"}
+
+
+CASES = [
+    ("import os\nos.stat('x')", ["os.stat"]),
+    ("from os import path\npath.exists('x')", ["os.path.exists", "os.path"]),
+    ("import os.path as p\np.join('a', 'b')", ["os.path.join", "os.path"]),
+    ("open('x')", ["open"]),
+    ("import time as t\nt.sleep(1)", ["time.sleep"]),
+    ("from datetime import datetime\ndatetime.now()", ["datetime.datetime.now", "datetime.datetime"]),
+    ("def f():\n    import shutil\n    shutil.rmtree('x')", ["shutil.rmtree"]),
+    ("from mirrortool import files\nfiles.open_file('x')", []),
+]
+
+
+@pytest.mark.parametrize(("source", "names"), CASES)
+def test_the_rule_finds_what_it_forbids(source: str, names: list[str]) -> None:
+    found = {offence.split(": ")[1].split(" ")[0] for offence in offences("store/x.py", ast.parse(source))}
+    assert found == set(names)

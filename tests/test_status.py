@@ -1,0 +1,246 @@
+"""Status says where journal and mirror are, and how far apart; never that they agree where they cannot be compared."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from mirrortool import clock
+from mirrortool.errors import CorruptJournalError, NotAJournalError, TornJournalError
+from mirrortool.journal.commits import Commit, Until
+from mirrortool.journal.format import FILE_HEADER
+from mirrortool.journal.position import Position
+from mirrortool.mirror.checkpoint import Checkpoint
+from mirrortool.operation import CommitKind
+from mirrortool.record.mark import mark
+from mirrortool.record.scan import Scan
+from mirrortool.status import JournalStatus, MirrorStatus, journal_status, lag, mirror_status, status_of
+from tests.fakes.volumes import (
+    PAGE,
+    Primary,
+    fast_directory,
+    make_primary,
+    pattern,
+    read_bytes,
+    small_journal_files,
+)
+
+SECOND = 10**9
+NOW = 1_700_000_000 * SECOND
+
+# The mirror's LSN and the time of the state it holds; the newest commit's LSN and time; now: the lag.
+LAGS = [
+    ("in sync", 10, NOW - 5 * SECOND, 10, NOW - 5 * SECOND, NOW, (0, 0.0)),
+    ("in sync, long ago", 10, NOW - 86_400 * SECOND, 10, NOW - 86_400 * SECOND, NOW, (0, 0.0)),
+    ("behind by one", 9, NOW - 7 * SECOND, 10, NOW - SECOND, NOW, (1, 7.0)),
+    ("as old as what it holds", 1, NOW - 3600 * SECOND, 10, NOW - SECOND, NOW, (9, 3600.0)),
+    ("fractions", 9, NOW - 1_500_000_000, 10, NOW, NOW, (1, 1.5)),
+    ("clock stepped back", 9, NOW + 5 * SECOND, 10, NOW + 6 * SECOND, NOW, (1, 0.0)),
+    ("clock stepped back, in sync", 10, NOW + 5 * SECOND, 10, NOW + 5 * SECOND, NOW, (0, 0.0)),
+    ("nothing replayed yet", 0, 0, 10, NOW - 20 * SECOND, NOW, (10, 20.0)),
+    ("past the commit", 12, NOW, 10, NOW - SECOND, NOW, (0, 0.0)),
+]
+
+
+@pytest.mark.parametrize(("lsn", "time_ns", "newest_lsn", "newest_ns", "now_ns", "expected"),
+                         [case[1:] for case in LAGS], ids=[case[0] for case in LAGS])  # fmt: skip
+def test_lag_is_the_age_of_what_would_be_lost(
+    lsn: int, time_ns: int, newest_lsn: int, newest_ns: int, now_ns: int, expected: tuple[int, float]
+) -> None:
+    checkpoint = Checkpoint(Position(lsn, 0), 0, time_ns, True, lsn, lsn, {})
+    newest = Commit(Position(newest_lsn, 0), newest_ns, CommitKind.SCAN, 0)
+    assert lag(checkpoint, newest, now_ns) == expected
+
+
+@pytest.fixture
+def primary(monkeypatch: pytest.MonkeyPatch) -> Iterator[Primary]:
+    small_journal_files(monkeypatch, 4000)
+    with fast_directory() as path:
+        yield make_primary(path, {"a": pattern(1, 10 * PAGE + 3), "b": b""})
+
+
+def set_clock(monkeypatch: pytest.MonkeyPatch, now_ns: int) -> None:
+    monkeypatch.setattr(clock, "now_ns", lambda: now_ns)
+
+
+def test_a_new_journal_is_empty(primary: Primary) -> None:
+    status = status_of(primary.journal_path)
+    assert isinstance(status, JournalStatus)
+    assert (status.head, status.commit, status.damage) == (primary.journal.start, None, None)
+    assert (status.file_count, status.size, status.time_ns) == (0, 0, 0)
+
+
+def test_a_journals_head_commit_and_sizes_are_told(primary: Primary, monkeypatch: pytest.MonkeyPatch) -> None:
+    set_clock(monkeypatch, NOW)
+    result = primary.scan()
+    status = journal_status(primary.journal_path)
+    assert status.head == result.commit
+    assert status.commit is not None
+    assert status.commit.position == result.commit
+    assert status.time_ns == NOW
+    assert status.damage is None
+    paths = [primary.journal.file_path(start) for start in primary.journal.file_starts()]
+    assert (status.file_count, status.size) == (len(paths), sum(map(os.path.getsize, paths)))
+    primary.resize("b", 700)
+    primary.scan()
+    mark(primary.journal_path, "here")
+    status = journal_status(primary.journal_path)
+    assert status.volumes["b"].size == 700
+    assert status.commit is not None
+    assert status.commit.name == "here"
+
+
+def test_a_copy_of_a_journal_has_a_status(primary: Primary) -> None:
+    primary.scan()
+    for name in ("recorder.json", "local.json"):
+        os.unlink(f"{primary.journal_path}/{name}")
+    assert journal_status(primary.journal_path).head.lsn == primary.journal.clean_end.position.lsn
+
+
+def test_a_mirror_in_sync_has_no_lag_however_old(primary: Primary, monkeypatch: pytest.MonkeyPatch) -> None:
+    set_clock(monkeypatch, NOW)
+    primary.scan()
+    mirror = primary.mirror()
+    set_clock(monkeypatch, NOW + 86_400 * SECOND)
+    status = status_of(mirror.path)
+    assert isinstance(status, MirrorStatus)
+    assert (status.lag_operations, status.lag_seconds) == (0, 0.0)
+    assert status.checkpoint == mirror.checkpoint
+    assert status.journal is not None
+    assert status.journal.head == mirror.checkpoint.position
+
+
+def test_a_mirror_behind_is_as_old_as_what_it_holds(primary: Primary, monkeypatch: pytest.MonkeyPatch) -> None:
+    set_clock(monkeypatch, NOW)
+    first = primary.scan()
+    primary.mirror()
+    set_clock(monkeypatch, NOW + 60 * SECOND)
+    primary.write("a", 0, b"new")
+    second = primary.scan()
+    set_clock(monkeypatch, NOW + 90 * SECOND)
+    status = mirror_status(f"{primary.directory}/mirror")
+    assert status.lag_operations == second.commit.lsn - first.commit.lsn
+    assert status.lag_seconds == 90.0
+    set_clock(monkeypatch, NOW - SECOND)
+    assert mirror_status(f"{primary.directory}/mirror").lag_seconds == 0.0
+    primary.mirror()
+    assert mirror_status(f"{primary.directory}/mirror").lag_operations == 0
+
+
+def test_operations_after_the_newest_commit_are_no_lag(primary: Primary, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are nothing that a mirror could hold."""
+
+    class Stop(Exception):
+        pass
+
+    def stop(*_: object) -> None:
+        raise Stop
+
+    primary.scan()
+    mirror = primary.mirror()
+    primary.write("a", 0, b"new")
+    with monkeypatch.context() as patched:
+        patched.setattr(Scan, "_commit", stop)
+        with pytest.raises(Stop):
+            primary.scan()
+    status = mirror_status(mirror.path)
+    assert status.journal is not None
+    assert status.journal.head.lsn > mirror.checkpoint.position.lsn
+    assert status.lag_operations == 0
+
+
+def test_without_its_journal_a_mirror_has_no_lag_to_tell(primary: Primary) -> None:
+    primary.scan()
+    mirror = primary.mirror()
+    os.rename(primary.journal_path, f"{primary.directory}/elsewhere")
+    status = mirror_status(mirror.path)
+    assert (status.journal, status.lag_operations, status.lag_seconds) == (None, None, None)
+    assert status.checkpoint == mirror.checkpoint
+
+
+def test_another_journal_in_its_place_gives_no_lag(primary: Primary) -> None:
+    primary.scan()
+    mirror = primary.mirror()
+    os.rename(primary.journal_path, f"{primary.directory}/elsewhere")
+    make_primary(primary.directory, {"a": b"other"}).scan()
+    assert mirror_status(mirror.path).lag_operations is None
+
+
+def test_a_journal_that_went_another_way_is_never_in_sync(primary: Primary) -> None:
+    """Restored from a backup and recorded again, it has the mirror's LSN, but not its position."""
+    primary.scan()
+    before = {name: read_bytes(f"{primary.journal_path}/{name}") for name in ("journal.json", "recorder.json")}
+    at = primary.journal.clean_end
+    primary.write("a", 0, b"one")
+    primary.scan()
+    mirror = primary.mirror()
+    assert mirror_status(mirror.path).lag_operations == 0
+    for name, data in before.items():
+        with open(f"{primary.journal_path}/{name}", "wb") as file:
+            file.write(data)
+    for start in primary.journal.file_starts():
+        if start > at.file_first_lsn:
+            os.unlink(primary.journal.file_path(start))
+    os.truncate(primary.journal.file_path(at.file_first_lsn), at.offset)
+    primary.write("a", 0, b"two")
+    primary.scan()
+    assert primary.journal.clean_end.position.lsn == mirror.checkpoint.position.lsn
+    status = mirror_status(mirror.path)
+    assert (status.journal, status.lag_operations) == (None, None)
+
+
+def test_a_mirror_rolling_forward_says_so(primary: Primary) -> None:
+    primary.scan()
+    mirror = primary.mirror(until=Until(lsn=primary.journal.clean_end.position.lsn))
+    mirror.save_checkpoint(mirror.checkpoint.reaching(99))
+    assert not mirror_status(mirror.path).checkpoint.is_consistent
+
+
+def newest_file(primary: Primary) -> str:
+    return primary.journal.file_path(primary.journal.file_starts()[-1])
+
+
+def crash(primary: Primary) -> None:
+    """As if the recorder had died: no clean end, and its checkpoint of the beginning."""
+    journal = primary.journal
+    journal.save_clean_end(None)
+    os.unlink(f"{primary.journal_path}/recorder.json")
+
+
+def test_a_torn_tail_is_told_with_the_head_before_it(primary: Primary) -> None:
+    result = primary.scan()
+    crash(primary)
+    os.truncate(newest_file(primary), os.path.getsize(newest_file(primary)) - 1)
+    status = journal_status(primary.journal_path)
+    assert isinstance(status.damage, TornJournalError)
+    assert 0 < status.head.lsn < result.commit.lsn
+
+
+def test_a_successor_without_a_header_does_not_hide_the_head(primary: Primary) -> None:
+    result = primary.scan()
+    crash(primary)
+    with open(primary.journal.file_path(result.commit.lsn + 1), "wb") as file:
+        file.write(b"\x89MJF")
+    status = journal_status(primary.journal_path)
+    assert status.head == result.commit
+    assert status.commit is not None
+    assert status.commit.position == result.commit
+
+
+def test_damage_is_told(primary: Primary) -> None:
+    primary.scan()
+    with open(newest_file(primary), "r+b") as file:
+        file.seek(FILE_HEADER.size + 8)
+        file.write(b"\xff")
+    status = journal_status(primary.journal_path)
+    assert isinstance(status.damage, CorruptJournalError)
+    assert status.head.lsn == primary.journal.file_starts()[-1] - 1
+
+
+@pytest.mark.parametrize("name", ["nothing", "volume", ""])
+def test_what_is_neither_is_refused(primary: Primary, name: str) -> None:
+    (open(f"{primary.directory}/volume", "w")).close()
+    with pytest.raises(NotAJournalError, match="neither a journal nor a mirror"):
+        status_of(f"{primary.directory}/{name}")
