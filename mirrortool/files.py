@@ -414,9 +414,13 @@ def boot_id() -> str:
 
 
 def devices_below(path: str) -> set[Identity]:
-    """The block devices, and the files behind loop devices, that a path is stored on, at any depth (sysfs)."""
+    """The block devices, and the files behind loop devices, that a path is stored on, at any depth (sysfs).
+
+    Of a block device: itself, and what it is made of.
+    """
     found: set[Identity] = set()
-    waiting = [_on_path(path, "look at", os.stat).st_dev]
+    named = _on_path(path, "look at", os.stat)
+    waiting = [named.st_rdev if stat.S_ISBLK(named.st_mode) else named.st_dev]
     while waiting:
         number = waiting.pop()
         device = Identity(0, number, True)

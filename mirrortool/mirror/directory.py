@@ -29,7 +29,7 @@ from mirrortool.files import Facts, File, Identity
 from mirrortool.journal.directory import Journal
 from mirrortool.jsonfile import Fields
 from mirrortool.mirror.checkpoint import Checkpoint
-from mirrortool.mirror.target import open_target, prepare_target, too_small
+from mirrortool.mirror.target import check_target, open_target, prepare_target, too_small
 from mirrortool.store.flat import FlatStore
 from mirrortool.store.pagesums import PageSums
 from mirrortool.volume import Volume, VolumeSet
@@ -223,7 +223,14 @@ def create(path: str, journal: Journal, targets: Mapping[str, str] | None = None
     with files.open_file(files.join(path, "lock"), write=True, create=True) as lock:
         lock.lock(exclusive=True, what="the mirror")
         _claim_directory(path)  # another call may have finished meanwhile
-        kept = [_prepare(path, journal, volume, targets.get(volume.name), overwrite) for volume in journal.volumes]
+        places = {volume.name: _place_of(path, volume, targets) for volume in journal.volumes}
+        primaries = _identities(journal.volume_paths())
+        for volume in journal.volumes:
+            may_clear = overwrite and volume.name in targets
+            check_target(places[volume.name], volume, primaries=primaries, overwrite=may_clear)
+        for volume in journal.volumes:
+            prepare_target(places[volume.name], volume, overwrite=overwrite and volume.name in targets)
+        kept = [_kept(volume, places[volume.name], targets) for volume in journal.volumes]
         PageSums(files.join(path, "sums"), journal.volumes, 0, write=True).close()
         _save_new(path, journal, kept)
     return Mirror(path)
@@ -234,18 +241,22 @@ def is_same(recorded: Identity, found: Identity) -> bool:
     return recorded.is_device == found.is_device and recorded.inode == found.inode
 
 
-def _prepare(path: str, journal: Journal, volume: Volume, target: str | None, overwrite: bool) -> MirrorVolume:
-    primaries = _identities(journal.volume_paths())
-    if target is None:
-        name = files.join("volumes", f"{volume.name}.img")
-        # What an interrupted call left behind is empty, and ours.
-        prepare_target(files.join(path, name), volume, primaries=primaries, overwrite=False)
-        return MirrorVolume(volume.name, volume.base, name, None)
-    where = files.absolute(target)
-    prepare_target(where, volume, primaries=primaries, overwrite=overwrite)
-    facts = files.find_facts(where)
+def _place_of(path: str, volume: Volume, targets: Mapping[str, str]) -> str:
+    """Where a new mirror keeps a volume. What an interrupted call left at our own place is empty, and ours."""
+    name = targets.get(volume.name)
+    return files.join(path, _own_name(volume)) if name is None else files.absolute(name)
+
+
+def _kept(volume: Volume, place: str, targets: Mapping[str, str]) -> MirrorVolume:
+    if volume.name not in targets:
+        return MirrorVolume(volume.name, volume.base, _own_name(volume), None)
+    facts = files.find_facts(place)
     assert facts is not None
-    return MirrorVolume(volume.name, volume.base, where, facts.identity)
+    return MirrorVolume(volume.name, volume.base, place, facts.identity)
+
+
+def _own_name(volume: Volume) -> str:
+    return files.join("volumes", f"{volume.name}.img")
 
 
 def _refuse_duplicates(targets: Mapping[str, str]) -> None:

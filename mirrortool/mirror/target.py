@@ -16,28 +16,38 @@ _PIECE = 1 << 20
 _ZEROS = bytes(_PIECE)
 
 
-def prepare_target(path: str, volume: Volume, *, primaries: Collection[Identity], overwrite: bool) -> None:
-    """Make `path` a sparse file of the volume's size that reads as zeros, or a device that does.
+def check_target(path: str, volume: Volume, *, primaries: Collection[Identity], overwrite: bool) -> None:
+    """Whether `path` may be a volume's target; nothing is changed.
 
     Args:
-        primaries: the volumes that the journal records on this host; none of them may be a target.
+        primaries: the volumes that the journal records on this host; none of them may be a target, nor hold one.
         overwrite: whether data that is not ours may be lost.
     Raises:
-        UnusableVolumeError: it cannot be a target, and why; nothing was changed.
+        UnusableVolumeError: it may not, and why.
     """
-    with open_target(path, create=True) as file:
+    is_there = files.exists(path)
+    if not files.devices_below(path if is_there else files.parent(path)).isdisjoint(primaries):
+        raise UnusableVolumeError("lies on the primary's own volume", where=path, remedy="choose another target")
+    if not is_there:
+        return
+    with open_target(path) as file:
         facts = file.facts()
         if facts.identity in primaries:
             raise UnusableVolumeError("this is the primary's own volume", where=path, remedy="choose another target")
         if facts.identity.is_device and facts.size < volume.size:
             raise too_small(path, facts.size, volume)
-        if overwrite:
-            _clear(file, volume)
-        elif not _reads_as_zeros(file, facts.size):
+        if not overwrite and not _reads_as_zeros(file, facts.size):
             raise UnusableVolumeError(
                 "the target holds data", where=path, remedy="give --overwrite if that data may be lost"
             )
-        if not facts.identity.is_device:
+
+
+def prepare_target(path: str, volume: Volume, *, overwrite: bool) -> None:
+    """Make a target that was checked a sparse file of the volume's size that reads as zeros, or a device that does."""
+    with open_target(path, create=True) as file:
+        if overwrite:
+            _clear(file, volume)
+        if not file.facts().identity.is_device:
             file.truncate(volume.size)
         file.fdatasync()
     files.sync_name(path)

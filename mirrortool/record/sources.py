@@ -40,9 +40,14 @@ class Source:
         if now.size != self.facts.size:
             return f"its size changed from {self.facts.size} to {now.size} bytes"
         if self.facts.identity.is_device:
-            return "the device was written" if files.sectors_written(now.identity) != self.sectors else None
+            return self._device_changed()
         is_same = (now.modified_ns, now.changed_ns) == (self.facts.modified_ns, self.facts.changed_ns)
         return None if is_same else "the file was written"
+
+    def _device_changed(self) -> str | None:
+        if self.sectors is None:
+            return "the system does not tell whether the device was written"
+        return "the device was written" if files.sectors_written(self.facts.identity) != self.sectors else None
 
 
 def inspect_volume(path: str) -> Facts:

@@ -11,13 +11,11 @@ Runs in one thread, and not in the main thread (barrier.py says why); `cancel` a
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 from mirrortool import clock
 from mirrortool.errors import (
     ChangedOutsideError,
-    CorruptJournalError,
     JournalError,
     NoSpaceError,
 )
@@ -31,6 +29,7 @@ from mirrortool.replay.checkpointer import Checkpointer
 from mirrortool.replay.coalesce import Inline, Stretch, stretches
 from mirrortool.replay.engine import ReplayEngine
 from mirrortool.replay.guard import find_changed_page
+from mirrortool.replay.readahead import ReadAhead
 from mirrortool.store.flat import FlatStore
 from mirrortool.store.pagesums import PageSums
 
@@ -122,24 +121,15 @@ class Delegator:
         """Hand out the frames up to the target, or up to the last commit before damage, which is returned."""
         damage = None
         try:
-            for header, batch in self._frames():
-                self._take(header, batch)
-                if self._is_cancelled:
-                    break
+            with ReadAhead(self._reader, self._target.lsn) as frames:
+                for header, batch in frames:
+                    self._take(header, batch)
+                    if self._is_cancelled:
+                        break
         except JournalError as error:
             damage = error
         self._hand_out_commits()
         return damage
-
-    def _frames(self) -> Iterator[tuple[FrameHeader, Batch]]:
-        while self._reader.position.lsn < self._target.lsn:
-            header = self._reader.next_header()
-            if header is None:
-                raise CorruptJournalError(
-                    f"ends at LSN {self._reader.position.lsn}, before LSN {self._target.lsn}",
-                    where=self._reader.journal.path,
-                )
-            yield header, self._reader.batch()
 
     def _take(self, header: FrameHeader, batch: Batch) -> None:
         """Add a frame to the window, and hand the window out when it is full."""

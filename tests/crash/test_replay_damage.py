@@ -1,4 +1,4 @@
-"""A journal cut at every byte, and with a bit of every byte turned: replay gives a commit of the true history, or nothing.
+"""A journal cut at every byte, or with a bit of it turned: replay gives a commit of the true history, or nothing.
 
 Never another exception than a named one, and never another byte in the mirror.
 """

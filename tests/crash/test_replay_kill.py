@@ -1,7 +1,7 @@
-"""kill -9 of a real replay, at any moment: the mirror is a commit or says that it rolls forward, and the next one ends right.
+"""kill -9 of a real replay at any moment: the mirror is a commit or says that it rolls forward; the next ends right.
 
-The process is slowed down by many small frames, not by sleeping. When it is killed is drawn from a seed, in fractions of
-the time that a whole run takes here.
+The process is slowed down by many small frames, not by sleeping. When it is killed is drawn from a seed, in fractions
+of the time that a whole run takes here.
 """
 
 import json
@@ -16,7 +16,16 @@ import pytest
 
 from mirrortool.cli.main import main
 from mirrortool.mirror.directory import Mirror
-from tests.fakes.journals import Commit, JournalMaker, Resize, Write, Zero, assert_is_commit, images_of, memory_directory
+from tests.fakes.journals import (
+    Commit,
+    JournalMaker,
+    Resize,
+    Write,
+    Zero,
+    assert_is_commit,
+    images_of,
+    memory_directory,
+)
 from tests.fakes.serial import volumes_at
 
 KILLS = 30

@@ -138,9 +138,7 @@ class Disk:
             new = Path(path).read_bytes()
             old = old.ljust(len(new), b"\0")
             keep = chance.choice([0.0, 0.5, 0.9, 1.0])
-            kept = [
-                (new if chance.random() < keep else old)[at : at + BLOCK] for at in range(0, len(new), BLOCK)
-            ]
+            kept = [(new if chance.random() < keep else old)[at : at + BLOCK] for at in range(0, len(new), BLOCK)]
             Path(path).write_bytes(b"".join(kept)[: len(new)])
         self.durable.clear()
 

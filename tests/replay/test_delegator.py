@@ -120,9 +120,7 @@ def test_every_commit_is_that_of_serial_replay(
         lsns = commits_of(journal)
         sums = state_sums(journal)
         for lsn in [*(lsn for number, lsn in enumerate(lsns) if number in stops), lsns[-1]]:
-            checkpoint = replay_all(
-                journal, path / "steps", plan=plan, window_bytes=window_bytes, until=Until(lsn=lsn)
-            )
+            checkpoint = replay_all(journal, path / "steps", plan=plan, window_bytes=window_bytes, until=Until(lsn=lsn))
             assert checkpoint.position.lsn == lsn
             assert checkpoint.state_sum == sums[lsn]
             assert images_of(path / "steps") == volumes_at(journal, lsn)

@@ -30,9 +30,9 @@ class MemoryStore:
         self.fails_at = None
         self._lock = threading.Lock()
 
-    def write(self, *arguments):
-        runs = arguments[0] if len(arguments) == 1 else [arguments]
-        for page, buffers, *_ in runs:
+    def write(self, runs):
+        for page, buffers, length in runs:
+            assert length == sum(map(len, buffers))
             self._enter(page)
             for number, data in enumerate(split(b"".join(buffers))):
                 self.pages[page + number] = data
@@ -76,14 +76,6 @@ def stretch_of(*operations):
     return stretch
 
 
-def delegate(engine, stretch, lsn):
-    """Hand out a stretch, whichever form of it the engine takes."""
-    engine.delegate(stretch.settled(PAGE) if TAKES_PIECES else stretch, lsn)
-
-
-TAKES_PIECES = "pieces" in ReplayEngine.delegate.__annotations__
-
-
 def page_of(number):
     return number.to_bytes(4, "little") * (PAGE // 4)
 
@@ -120,7 +112,7 @@ def test_later_stretches_replace_earlier_ones(windows, kind, groups, tasks, unit
             for lsn, window in enumerate(windows, 1):
                 if not window:
                     continue
-                delegate(engine, stretch_of(*window), lsn)
+                engine.delegate(stretch_of(*window), lsn)
                 for page, what in window:
                     if isinstance(what, bytes):
                         expected[page] = what
@@ -131,10 +123,10 @@ def test_later_stretches_replace_earlier_ones(windows, kind, groups, tasks, unit
     assert store.pages == expected
 
 
-def test_every_write_goes_through_a_task_also_with_one(short_stripes):
+def test_every_write_goes_through_a_task_also_with_one():
     store = MemoryStore({"a": 100 * PAGE})
     with ReplayEngine(store, Plan(groups=1, tasks=1)) as engine:
-        delegate(engine, stretch_of((3, page_of(1))), 1)
+        engine.delegate(stretch_of((3, page_of(1))), 1)
         engine.wait_drained()
     assert threading.current_thread().name not in store.threads
     assert store.pages == {3: page_of(1)}
@@ -144,7 +136,7 @@ def test_every_write_goes_through_a_task_also_with_one(short_stripes):
 def test_pages_of_several_ranges_reach_several_groups():
     store = MemoryStore({"a": 100 * PAGE})
     with ReplayEngine(store, Plan(groups=4, tasks=1)) as engine:
-        delegate(engine, stretch_of((0, page_of(1) * 40)), 1)
+        engine.delegate(stretch_of((0, page_of(1) * 40)), 1)
         engine.wait_drained()
         groups, in_flight = engine.statistics()
         assert [group.units for group in groups] == [3, 3, 2, 2]
@@ -157,7 +149,7 @@ def test_pages_of_several_ranges_reach_several_groups():
 def test_closing_drains():
     store = MemoryStore({"a": 5000 * PAGE})
     with ReplayEngine(store, Plan(groups=2, tasks=2)) as engine:
-        delegate(engine, stretch_of((0, page_of(1) * 4000)), 1)
+        engine.delegate(stretch_of((0, page_of(1) * 4000)), 1)
     assert len(store.pages) == 4000
 
 
@@ -165,9 +157,10 @@ def test_the_first_error_of_a_task_reaches_the_receiver_and_nothing_is_left():
     store = MemoryStore({"a": 100 * PAGE})
     store.fails_at = 7
     engine = ReplayEngine(store, Plan(groups=2, tasks=2))
-    with engine, pytest.raises(InputOutputError, match="boom"):
-        delegate(engine, stretch_of((7, page_of(1))), 1)
-        engine.wait_drained()
+    with engine:
+        engine.delegate(stretch_of((7, page_of(1)), (8, bytes(80 * PAGE))), 1)
+        with pytest.raises(InputOutputError, match="boom"):
+            engine.wait_drained()
     assert engine.statistics()[1].pending_units == 0
     assert 7 not in store.pages
 
@@ -178,7 +171,7 @@ def test_after_an_error_nothing_on_the_same_pages_is_applied():
     with ReplayEngine(store, Plan(groups=1, tasks=3)) as engine:
         for lsn in range(1, 5):
             try:
-                delegate(engine, stretch_of((7, page_of(lsn))), lsn)
+                engine.delegate(stretch_of((7, page_of(lsn))), lsn)
             except InputOutputError:
                 break
             store.fails_at = 7 if lsn == 1 else None
@@ -188,10 +181,10 @@ def test_after_an_error_nothing_on_the_same_pages_is_applied():
 def test_a_resize_waits_for_what_runs_and_moves_the_ranges():
     store = MemoryStore({"a": 4 * PAGE})
     with ReplayEngine(store, Plan("equal", groups=2, tasks=1)) as engine:
-        delegate(engine, stretch_of((0, page_of(1) * 4)), 1)
+        engine.delegate(stretch_of((0, page_of(1) * 4)), 1)
         engine.run_inline(Inline(Kind.RESIZE, 0, 100 * PAGE))
         assert len(store.pages) == 4
-        delegate(engine, stretch_of((40, page_of(2)), (60, page_of(3))), 2)
+        engine.delegate(stretch_of((40, page_of(2)), (60, page_of(3))), 2)
         engine.wait_drained()
         assert [group.units for group in engine.statistics()[0]] == [2, 2]
 
@@ -199,7 +192,7 @@ def test_a_resize_waits_for_what_runs_and_moves_the_ranges():
 def test_a_large_zero_waits_for_what_runs():
     store = MemoryStore({"a": 100 * PAGE})
     with ReplayEngine(store, Plan(groups=2, tasks=2)) as engine:
-        delegate(engine, stretch_of((0, page_of(1) * 50)), 1)
+        engine.delegate(stretch_of((0, page_of(1) * 50)), 1)
         engine.run_inline(Inline(Kind.ZERO, 0, 100))
         assert not store.pages
 

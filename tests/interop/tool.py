@@ -1,0 +1,62 @@
+"""The command line as its users have it: a process for each command."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from tests.fakes.loop import call
+
+
+class Site:
+    """A primary's journal and a mirror of it, driven by commands."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.journal = path / "journal"
+        self.mirror = path / "mirror"
+
+    def run(self, *arguments: object, code: int = 0) -> str:
+        """Run mirrortool; it must end with this code and without a traceback. Returns what it prints."""
+        command = [sys.executable, "-m", "mirrortool", *(str(argument) for argument in arguments)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.returncode == code, f"{arguments}: {done.returncode}: {done.stdout}{done.stderr}"
+        assert "Traceback" not in done.stderr
+        return done.stdout
+
+    def init(self, *volumes: str) -> None:
+        self.run("init", self.journal, *volumes)
+
+    def bring_up(self, *options: object) -> dict[str, Any]:
+        """Record, replay, and verify with the mirror's table and with the journal's sums; what replay reports."""
+        self.run("record", self.journal, "--quiet")
+        report = json.loads(self.run("replay", self.journal, self.mirror, "--json", "--quiet", *options))
+        assert report["is_consistent"]
+        for extra in ([], ["--journal", self.journal]):
+            verified = json.loads(self.run("verify", self.mirror, "--json", "--quiet", *extra))
+            assert verified["bad_pages"] == []
+            assert verified["applied_lsn"] == report["applied_lsn"]
+            assert verified["state_sum"] == report["state_sum"]
+        return report
+
+
+def assert_same(primary: Path | str, copy: Path | str, size: int | None = None) -> None:
+    """Byte for byte, and as long; on a device only so many bytes count."""
+    call("cmp", *(["-n", size] if size else []), primary, copy)
+    if size is None:
+        assert os.path.getsize(primary) == os.path.getsize(copy)
+
+
+def assert_as_sparse(primary: Path, copy: Path) -> None:
+    """The copy takes at most 5 % more space; it may take less, as zeros that the primary had written become holes."""
+    allocated = os.stat(copy).st_blocks
+    assert allocated <= 1.05 * os.stat(primary).st_blocks, (allocated, os.stat(primary).st_blocks)
+
+
+def check_file_system(image: Path | str) -> None:
+    """Nothing is wrong with an ext4, and nothing is changed."""
+    call("e2fsck", "-f", "-n", image)
