@@ -22,6 +22,7 @@
         InputOutputError                31
         AccessError                     32  not permitted, or a read-only file system
         ExhaustedError                  33  no descriptors or memory left
+        CommandFailedError              34  a command that the user gave failed
       LinkError                         40
       LagError                          50  --max-lag exceeded
 
@@ -182,6 +183,12 @@ class ExhaustedError(HostError):
     """The process has no descriptors or memory left."""
 
     exit_code = 33
+
+
+class CommandFailedError(HostError):
+    """A command of the user's own, such as one that makes a snapshot, exited with an error."""
+
+    exit_code = 34
 
 
 class LinkError(MirrortoolError):

@@ -16,7 +16,7 @@ import click
 
 from mirrortool import clock, files
 from mirrortool.address import SEGMENT_BYTES
-from mirrortool.cli.options import SIZE, quiet
+from mirrortool.cli.options import DIRECTORY, SIZE, quiet
 from mirrortool.cli.render import Display, View
 from mirrortool.cli.runner import Interrupted, Runner
 from mirrortool.cli.text import format_bytes, format_seconds, printable
@@ -48,7 +48,7 @@ class DemoError(MirrortoolError):
 @click.option(
     "--size", type=SIZE, default="256M", show_default=True, metavar="SIZE", help="Of the volume; 64M or more."
 )
-@click.option("--keep", metavar="DIR", help="Work in this new directory, and leave it there.")
+@click.option("--keep", metavar="DIR", type=DIRECTORY, help="Work in this new directory, and leave it there.")
 @quiet
 def command(size: int, keep: str | None, quiet: bool) -> None:
     """Mirror a volume before your eyes, kill the replay half-way, and prove the result.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from mirrortool.address import PAGE_SIZE_DEFAULT
-from mirrortool.cli.options import SIZE, Value, parse_named_path, parse_size, quiet
+from mirrortool.cli.options import DIRECTORY, SIZE, Value, parse_named_path, parse_size, quiet
 from mirrortool.cli.text import format_bytes, printable
 from mirrortool.record.create import NewVolume, init
 
@@ -23,7 +23,7 @@ def parse_new_volume(text: str) -> NewVolume:
 
 
 @click.command("init")
-@click.argument("journal")
+@click.argument("journal", type=DIRECTORY)
 @click.argument(
     "volumes", nargs=-1, required=True, metavar="NAME=PATH[:SIZE]...", type=Value("volume", parse_new_volume)
 )

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 
 import click
 
-from mirrortool.cli.options import TIME, as_json
+from mirrortool.cli.options import DIRECTORY, TIME, as_json
 from mirrortool.cli.text import columns, format_time
 from mirrortool.files import find_facts
 from mirrortool.journal.commits import Commit, commits, commits_since, newest_commits
@@ -18,7 +18,7 @@ from mirrortool.status import journal_status
 
 
 @click.command("log")
-@click.argument("journal")
+@click.argument("journal", type=DIRECTORY)
 @click.option("-n", "number", type=click.IntRange(1), default=20, show_default=True, help="The newest so many commits.")
 @click.option("--since", type=TIME, metavar="TIME", help="All commits at or after this time.")
 @click.option("--all", "every", is_flag=True, help="All commits.")

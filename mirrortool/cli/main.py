@@ -43,6 +43,14 @@ def _without_environment(option: click.Option | None) -> click.Option | None:
     return option
 
 
+def _name_variables(name: str, command: click.Command) -> None:
+    """MIRRORTOOL_<COMMAND>_<OPTION> for each option, by the name that the user knows it by."""
+    for parameter in command.params:
+        if isinstance(parameter, click.Option):
+            option = parameter.opts[-1].lstrip("-").replace("-", "_")
+            parameter.envvar = f"MIRRORTOOL_{name}_{option}".upper()
+
+
 class Commands(click.Group):
     """The commands by name, each imported from its own module when it is needed."""
 
@@ -58,6 +66,7 @@ class Commands(click.Group):
         module = importlib.import_module(f"mirrortool.cli.{cmd_name}")
         command: click.Command = module.command
         _without_environment(command.get_help_option(ctx))
+        _name_variables(cmd_name, command)
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

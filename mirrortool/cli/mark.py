@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from mirrortool.cli.options import Value, quiet
+from mirrortool.cli.options import DIRECTORY, Value, quiet
 from mirrortool.cli.text import printable
 from mirrortool.operation import MARK_NAME
 from mirrortool.record.mark import mark
@@ -18,7 +18,7 @@ def parse_mark(text: str) -> str:
 
 
 @click.command("mark")
-@click.argument("journal")
+@click.argument("journal", type=DIRECTORY)
 @click.argument("name", type=Value("mark", parse_mark))
 @quiet
 def command(journal: str, name: str, quiet: bool) -> None:

@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.shell_completion import CompletionItem
 
 from mirrortool import clock
 from mirrortool.errors import MirrortoolError
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 _SIZE = re.compile(r"(\d+)(?:([KMGTPE])(?:iB|B)?|B)?", re.IGNORECASE)
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(s|m|h|d|w)")
+_COMMITS_COMPLETED = 2000
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 _TIME = re.compile(r"(\d{4})-(\d\d)-(\d\d)(?:[T ](\d\d):(\d\d)(?::(\d\d)(?:\.(\d{1,9}))?)?)?\s*(Z|[+-]\d\d:?\d\d)?")
 
@@ -93,6 +95,20 @@ class Value(click.ParamType[Any]):
             self.fail(str(error), param, ctx)
 
 
+class PathName(click.ParamType[str]):
+    """A path, whatever is there; the shell completes names of directories, or of files too."""
+
+    name = "path"
+
+    def __init__(self, kind: str) -> None:
+        self._kind = kind
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        return [CompletionItem(incomplete, type=self._kind)]
+
+
+DIRECTORY = PathName("dir")
+FILE = PathName("file")
 SIZE = Value("size", parse_size)
 DURATION = Value("duration", parse_duration)
 TIME = Value("time", parse_time)
@@ -109,12 +125,12 @@ def complete_volume(ctx: click.Context, _param: click.Parameter, incomplete: str
 
 
 def complete_mark(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[str]:
-    """The marks of the journal on the command line."""
-    from mirrortool.journal.commits import commits
+    """The marks among the newest commits of the journal on the command line."""
+    from mirrortool.journal.commits import newest_commits
 
     names: dict[str, None] = {}
     with contextlib.suppress(MirrortoolError):  # of a damaged journal, what can be read before the damage
-        for commit in commits(_journal_of(ctx)):
+        for commit in newest_commits(_journal_of(ctx), _COMMITS_COMPLETED):
             if commit.name and commit.name.startswith(incomplete):
                 names[commit.name] = None
     return list(names)

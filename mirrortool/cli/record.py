@@ -6,21 +6,24 @@ import json
 import signal
 import subprocess
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from types import FrameType
 
 import click
 
-from mirrortool.cli.options import DURATION, NAMED_PATH, as_json, complete_volume, quiet
+from mirrortool import clock
+from mirrortool.cli.options import DIRECTORY, DURATION, NAMED_PATH, as_json, complete_volume, quiet
 from mirrortool.cli.render import Display, View
 from mirrortool.cli.runner import Interrupted, Runner
 from mirrortool.cli.text import format_bytes, format_time, printable
-from mirrortool.errors import FuzzyCommitError, LinkError, MirrortoolError, UsageError
+from mirrortool.errors import CommandFailedError, FuzzyCommitError, MirrortoolError, UsageError
 from mirrortool.operation import CommitKind
 from mirrortool.record.scan import Scan, ScanCancelled, ScanResult
 
 
 @click.command("record")
-@click.argument("journal")
+@click.argument("journal", type=DIRECTORY)
 @click.option(
     "--scan", "take_over", is_flag=True, help="Scan also a volume that was replaced by another file or device."
 )
@@ -92,13 +95,8 @@ class _Once:
             FuzzyCommitError: a volume changed, and that is not allowed.
             Interrupted: by a signal.
         """
-        try:
-            if self._before:
-                _shell(self._before, "--before")
+        with self._around():
             result = self._scan()
-        finally:
-            if self._after:
-                _shell(self._after, "--after")
         self._print(result, final)
         if result.kind == CommitKind.FUZZY and not self._allow_fuzzy:
             name, why = next(iter(result.changed.items()))
@@ -107,6 +105,21 @@ class _Once:
                 where=self._journal,
                 remedy="scan a snapshot (--source, --before, --after), or give --allow-fuzzy",
             )
+
+    @contextmanager
+    def _around(self) -> Iterator[None]:
+        """--before and --after; the latter always, and its failure never hides another error."""
+        try:
+            if self._before:
+                _shell(self._before, "--before")
+            yield
+        except BaseException:
+            with suppress(CommandFailedError):
+                if self._after:
+                    _shell(self._after, "--after")
+            raise
+        if self._after:
+            _shell(self._after, "--after")
 
     def _scan(self) -> ScanResult:
         with Scan(self._journal, sources=self._snapshots, take_over=self._take_over) as scan:
@@ -155,6 +168,7 @@ def _repeat(once: _Once, every: float) -> None:
         signal.signal(number, on_signal)
     is_first = True
     while not stop.is_set():
+        started = clock.monotonic()
         try:
             once.run(final=False)
         except Interrupted:
@@ -164,13 +178,13 @@ def _repeat(once: _Once, every: float) -> None:
                 raise
             click.echo(f"mirrortool: {printable(str(error))}", err=True)
         is_first = False
-        stop.wait(every)
+        stop.wait(max(0.0, started + every - clock.monotonic()))
 
 
 def _shell(command: str, option: str) -> None:
     done = subprocess.run(command, shell=True, stdin=subprocess.DEVNULL, stdout=2, check=False)
     if done.returncode:
-        raise LinkError(f"{option} exited with {done.returncode}", where=command, remedy="see what it printed")
+        raise CommandFailedError(f"{option} exited with {done.returncode}", where=command, remedy="see what it printed")
 
 
 def _to_json(result: ScanResult) -> dict[str, object]:

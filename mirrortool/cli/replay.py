@@ -7,12 +7,12 @@ from contextlib import ExitStack
 
 import click
 
-from mirrortool.cli.options import NAMED_PATH, UNTIL, as_json, complete_mark, complete_volume, quiet
+from mirrortool.cli.options import DIRECTORY, FILE, NAMED_PATH, UNTIL, as_json, complete_mark, complete_volume, quiet
 from mirrortool.cli.render import Display, View
 from mirrortool.cli.runner import Interrupted, Runner
 from mirrortool.cli.text import format_bytes, format_time, printable
 from mirrortool.cli.trace import TraceFile
-from mirrortool.errors import UsageError
+from mirrortool.errors import JournalError, UsageError
 from mirrortool.journal.commits import Until
 from mirrortool.mirror.checkpoint import Checkpoint
 from mirrortool.replay.engine import Plan
@@ -21,8 +21,8 @@ from mirrortool.replay.session import Replay, describe
 
 
 @click.command("replay")
-@click.argument("journal")
-@click.argument("mirror")
+@click.argument("journal", type=DIRECTORY)
+@click.argument("mirror", type=DIRECTORY)
 @click.option(
     "--until", type=UNTIL, metavar="LSN|TIME|MARK", shell_complete=complete_mark,
     help="Stop at the last commit at or before this.  [default: the newest]",
@@ -42,7 +42,10 @@ from mirrortool.replay.session import Replay, describe
     help="What is delegated: hundreds of pages at once, or single operations.",
 )  # fmt: skip
 @click.option(
-    "--trace", metavar="FILE", help="Write a JSON line for each unit: LSN, range, group, task, and how it ran."
+    "--trace",
+    metavar="FILE",
+    type=FILE,
+    help="Write a JSON line for each unit: LSN, range, group, task, and how it ran.",
 )
 @click.option("--no-check", is_flag=True, help="Do not read the written pages back from the device.")
 @as_json
@@ -87,16 +90,21 @@ def command(
             )
         )
         start = replay.mirror.checkpoint.position.lsn
-        checkpoint, was_stopped = _run(replay, quiet)
-        _print(replay, start, checkpoint, as_json)
+        try:
+            was_stopped = _run(replay, quiet)
+        except JournalError:
+            _print(replay, start, as_json)  # what is wrong with the journal comes after what could be done with it
+            raise
+        checkpoint = replay.mirror.checkpoint
+        _print(replay, start, as_json)
         if was_stopped:
             raise Interrupted(was_stopped, f"stopped; {describe(checkpoint)}")
     if not quiet:
         click.echo(f"next: mirrortool verify {printable(mirror)}", err=True)
 
 
-def _run(replay: Replay, quiet: bool) -> tuple[Checkpoint, int]:
-    """Replay with a display; returns the checkpoint, and the signal that ended it early, or 0."""
+def _run(replay: Replay, quiet: bool) -> int:
+    """Replay with a display; returns the signal that ended it early, or 0."""
     start, target = replay.mirror.checkpoint.position.lsn, replay.target
 
     def view() -> View:
@@ -108,12 +116,11 @@ def _run(replay: Replay, quiet: bool) -> tuple[Checkpoint, int]:
         display.note(f"replaying to commit {target.lsn} of {format_time(target.time_ns)}")
         runner = Runner(replay.run, replay.cancel)
         checkpoint = runner.run(lambda: display.show(view()))
-    is_early = checkpoint.position != target.position
-    return checkpoint, runner.signal_number if is_early else 0
+    return runner.signal_number if checkpoint.position != target.position else 0
 
 
-def _print(replay: Replay, start: int, checkpoint: Checkpoint, as_json: bool) -> None:
-    now = replay.statistics()
+def _print(replay: Replay, start: int, as_json: bool) -> None:
+    now, checkpoint = replay.statistics(), replay.mirror.checkpoint
     if as_json:
         click.echo(json.dumps(_to_json(replay, start, checkpoint)))
         return

@@ -6,14 +6,14 @@ import json
 
 import click
 
-from mirrortool.cli.options import as_json
+from mirrortool.cli.options import DIRECTORY, as_json
 from mirrortool.cli.text import format_bytes, format_seconds, format_time, printable
 from mirrortool.replay.session import describe
 from mirrortool.status import JournalStatus, MirrorStatus, status_of
 
 
 @click.command("status")
-@click.argument("paths", metavar="PATH...", nargs=-1, required=True)
+@click.argument("paths", metavar="PATH...", type=DIRECTORY, nargs=-1, required=True)
 @as_json
 def command(paths: tuple[str, ...], as_json: bool) -> int:
     """Show how resting journals and mirrors stand.

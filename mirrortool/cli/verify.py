@@ -7,7 +7,7 @@ import json
 import click
 
 from mirrortool import files
-from mirrortool.cli.options import as_json, quiet
+from mirrortool.cli.options import DIRECTORY, as_json, quiet
 from mirrortool.cli.render import Display, View
 from mirrortool.cli.runner import Interrupted, Runner
 from mirrortool.cli.text import format_seconds, format_time, printable
@@ -21,8 +21,13 @@ RUNS_SHOWN = 20
 
 
 @click.command("verify")
-@click.argument("path", metavar="MIRROR|JOURNAL")
-@click.option("--journal", metavar="JOURNAL", help="Take the sums from this journal, not from the mirror's own table.")
+@click.argument("path", metavar="MIRROR|JOURNAL", type=DIRECTORY)
+@click.option(
+    "--journal",
+    metavar="JOURNAL",
+    type=DIRECTORY,
+    help="Take the sums from this journal, not from the mirror's own table.",
+)
 @click.option("--cached", is_flag=True, help="Accept pages from the kernel's cache instead of asking the device.")
 @as_json
 @quiet

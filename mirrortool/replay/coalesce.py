@@ -1,6 +1,6 @@
 """Turns a window of batches into units: the last write of each page, in address order, cut where groups change.
 
-The result is that of serial replay at the end of the window, because (ALGORITHM, "Coalescing", six conditions):
+The result is that of serial replay at the end of the window, because (mirrortool-design(7), Coalescing):
 1. only absolute writes are coalesced; zeroing counts as one, resizing does not and ends a stretch;
 2. no window spans a checkpoint, a resize, or anything that reads the store;
 3. a page is dropped only where a later write of the same window covers it whole;

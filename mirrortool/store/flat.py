@@ -18,7 +18,7 @@ _RESERVE_MARGIN = 64 << 20
 
 
 class FlatStore:
-    """The store of DESIGN's `MIRROR/volumes`, and of volumes given by path."""
+    """The store of the images in a mirror's directory, and of volumes given by path."""
 
     def __init__(self, volumes: VolumeSet, opened: Mapping[str, File]) -> None:
         """Take over the open files, one for each volume by name."""

@@ -112,14 +112,14 @@ def test_the_primary_is_no_target(site, devices):
     site.run("replay", site.journal, site.mirror, "--volume", f"disk={primary}", "--overwrite", "--quiet", code=20)
 
 
-@pytest.mark.parametrize("size", [0, 1, 511, 4095, 4097, MIB + 512, 16 * MIB + 1])
+@pytest.mark.parametrize("size", [0, 1, 4095, 16 * MIB + 513])
 def test_a_size_that_is_no_multiple_of_the_page(site, size):
     require_tools("cmp")
     image = site.path / "disk.img"
     image.write_bytes(os.urandom(size))
     site.init(f"disk={image}")
     copy = site.mirror / "volumes" / "disk.img"
-    for new in (size, size + 1, size + 5000, max(0, size - 4097), size):
+    for new in (size, size + 1, size + 5000, max(0, size - 4097)):
         with open(image, "r+b") as file:
             file.truncate(new)
             file.seek(max(0, new - 3))

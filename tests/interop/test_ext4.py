@@ -87,6 +87,7 @@ def test_an_image_changed_through_a_mount_grown_and_shrunk(site, image):
     check(site, image)
     with open(image, "r+b") as file:
         file.truncate(160 * MIB)
+    call("e2fsck", "-f", "-y", image)
     call("resize2fs", image)
     check(site, image, "--ranges", "space", "--groups", 3)
     with mounted(image, site.path / "mnt", "discard") as where:
@@ -132,6 +133,7 @@ def test_a_mirror_mounted_by_mistake_is_noticed(site, image):
     site.run("verify", site.mirror, "--quiet", code=1)
 
 
+@pytest.mark.soak
 def test_an_image_ten_times_as_large(site):
     """2 GiB, 200 MiB of it data."""
     chance = random.Random(3)

@@ -318,6 +318,7 @@ MANY = (1 << 64) - 1
         ("another length", forged(b"\1", [0], [1], sums=bytes(8), payload=lz4_of(PAGE - 1), codec=1)),
         ("decompress", forged(b"\1", [0], [1], sums=bytes(8), payload=lz4_of(PAGE + 1), codec=1)),
     ],
+    ids=lambda value: value if isinstance(value, str) else "",
 )  # fmt: skip
 def test_an_operation_that_no_recorder_writes_is_refused(why: str, data: bytes) -> None:
     with pytest.raises(FrameError, match=why):

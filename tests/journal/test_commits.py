@@ -145,6 +145,14 @@ def hidden_from(written: list[Recorded], file: int, offset: int) -> int:
     return damaged.position.lsn if is_read else NOTHING
 
 
+def test_a_file_with_a_damaged_header_hides_its_own_commits_only(tmp_path: pathlib.Path) -> None:
+    journal, written = build(tmp_path / "j", [(1, "commit"), (1, "a"), (1, "b")] * 5, 300)
+    for path, file in zip(journal_files(journal.path), journal.file_starts(), strict=True):
+        flip(path, 60)
+        check(journal, [as_commit(frame) for frame in written if frame.file_first_lsn != file])
+        flip(path, 60)
+
+
 def test_the_newest_commits_read_no_older_file_than_they_must(
     tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

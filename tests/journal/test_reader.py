@@ -309,6 +309,22 @@ def test_a_reader_that_cannot_begin_leaves_no_descriptor_open(journal: Journal, 
     assert open_descriptors() == before
 
 
+def test_a_frame_of_another_history_at_its_very_place_is_refused(journal: Journal, tmp_path: pathlib.Path) -> None:
+    """Same uuid, file, offset, LSN and length: only the chain tells them apart."""
+    shutil.copytree(journal.path, tmp_path / "other")
+    other = Journal(str(tmp_path / "other"))
+    for each, value in ((journal, 1), (other, 2)):
+        writer = open_writer(each)
+        append(writer, write_batch(0, value), time_ns=value)
+        second = append(writer, write_batch(1, 3), time_ns=5)
+    mine, theirs = last_file(journal), last_file(other).read_bytes()
+    assert mine.stat().st_size == len(theirs)
+    mine.write_bytes(mine.read_bytes()[: second.offset] + theirs[second.offset :])
+    result = read_all(journal)
+    assert [frame.time_ns for frame in result.frames] == [1]
+    assert isinstance(result.error, CorruptJournalError)
+
+
 def test_time_that_runs_backwards_is_damage(journal: Journal) -> None:
     writer = open_writer(journal)
     append(writer, write_batch(0, 0), time_ns=5)

@@ -82,17 +82,14 @@ def test_a_file_is_full_before_it_exceeds_its_size(journal: Journal) -> None:
     assert read_all(journal).frames == frames
 
 
-def test_a_frame_fills_a_file_to_the_last_byte_its_name_included(journal: Journal) -> None:
-    writer = open_writer(journal)
-    first = append(writer, commit_batch(0, "m" * 60))
-    writer.close()
+@pytest.mark.parametrize(("spare", "second_file"), [(0, 1), (-1, 2)])
+def test_a_frame_fills_a_file_to_the_last_byte_its_name_included(
+    journal: Journal, spare: int, second_file: int
+) -> None:
+    first = append(open_writer(journal), commit_batch(0, "m" * 60))
     room = first.end + (first.end - first.offset)
-    writer = open_writer(Journal(journal.path), file_bytes=room)
-    assert append(writer, commit_batch(0, "m" * 60)).end == room
-    assert append(writer, commit_batch(0, "m")).file_first_lsn == 3
-    writer.abandon()
-    other = open_writer(Journal(journal.path), file_bytes=room - 1)
-    assert append(other, commit_batch(0)).file_first_lsn == 3
+    writer = open_writer(Journal(journal.path), file_bytes=room + spare)
+    assert append(writer, commit_batch(0, "m" * 60)).file_first_lsn == second_file
 
 
 def test_a_frame_larger_than_a_file_has_one_for_itself(journal: Journal) -> None:
