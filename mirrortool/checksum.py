@@ -34,7 +34,7 @@ def _zero_digest(page_size: int) -> bytes:
     return xxhash.xxh3_64_digest(_ZEROS[:page_size])
 
 
-@functools.cache
+@functools.lru_cache(maxsize=1024)
 def _zero_pattern(page_size: int, count: int) -> int:
     return int.from_bytes(_zero_digest(page_size) * count, "big")
 

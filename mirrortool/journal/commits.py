@@ -83,7 +83,9 @@ def find_commit(journal: Journal, until: Until | None) -> Commit | None:
     if until.mark is not None:
         return _find_mark(journal, until.mark)
     for first_lsn in reversed(_files_to_search(journal, until)):
-        found = [commit for commit in _commits_in_file(journal, first_lsn) if not _is_past(commit, until)]
+        found = [
+            commit for commit in _commits_in_file(journal, first_lsn) if not is_past(commit.lsn, commit.time_ns, until)
+        ]
         if found:
             return found[-1]
     return None
@@ -97,10 +99,11 @@ def _find_mark(journal: Journal, name: str) -> Commit | None:
     return None
 
 
-def _is_past(commit: Commit, until: Until) -> bool:
+def is_past(lsn: int, time_ns: int, until: Until) -> bool:
+    """Whether a frame that ends with this LSN, of this time, lies behind a point; never behind a mark."""
     if until.lsn is not None:
-        return commit.lsn > until.lsn
-    return until.time_ns is not None and commit.time_ns > until.time_ns
+        return lsn > until.lsn
+    return until.time_ns is not None and time_ns > until.time_ns
 
 
 def _files_to_search(journal: Journal, until: Until) -> list[int]:

@@ -68,7 +68,7 @@ class JournalFile:
         self.first_lsn = first_lsn
         self.path = journal.file_path(first_lsn)
         self._uuid, self._page_size = journal.uuid, journal.page_size
-        self._buffer, self._buffer_at = memoryview(b""), 0
+        self._buffer, self._buffer_at, self._buffered = memoryview(b""), 0, 0
         self._file = files.open_file(self.path)
         try:
             self._file.expect_sequential()
@@ -84,12 +84,12 @@ class JournalFile:
         """Take in what was appended, as durable from now on."""
         self.size = self._file.size()
         self._file.fdatasync()
-        self._buffer = memoryview(b"")
+        self._buffered = 0
 
     def forget(self) -> None:
         """Drop what is known of its content: what is torn may be written again."""
         self.size = 0
-        self._buffer = memoryview(b"")
+        self._buffered = 0
 
     def file_header(self) -> FileHeader:
         """The header of the file.
@@ -138,11 +138,15 @@ class JournalFile:
             offset += window - len(layout.FRAME_MAGIC) + 1
 
     def _bytes(self, offset: int, length: int) -> memoryview:
+        """Bytes of the file, fewer at its end; good until the next call, as the buffer is used again."""
         start = offset - self._buffer_at
-        if start < 0 or start + length > len(self._buffer):
+        if start < 0 or start + length > self._buffered:
             wanted = min(max(length, _READ_BYTES), max(0, self.size - offset))
-            self._buffer, self._buffer_at, start = memoryview(self._file.pread(wanted, offset)), offset, 0
-        return self._buffer[start : start + length]
+            if wanted > len(self._buffer):
+                self._buffer = memoryview(bytearray(wanted))
+            self._buffered = self._file.pread_into([self._buffer[:wanted]], offset) if wanted else 0
+            self._buffer_at, start = offset, 0
+        return self._buffer[start : min(start + length, self._buffered)]
 
 
 class JournalReader:

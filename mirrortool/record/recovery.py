@@ -10,7 +10,7 @@ from contextlib import ExitStack
 from dataclasses import replace
 
 from mirrortool import clock, files
-from mirrortool.errors import NotAJournalError, TornJournalError
+from mirrortool.errors import CorruptJournalError, NotAJournalError, TornJournalError, UsageError
 from mirrortool.files import File
 from mirrortool.journal.check import check_inside
 from mirrortool.journal.directory import Journal, RecorderCheckpoint, VolumeRecord
@@ -36,7 +36,7 @@ class OpenJournal:
         Raises:
             LockedError: another recorder has it.
             NotAJournalError: this host has only a copy of the journal, not the primary's.
-            JournalError: the journal is damaged; nothing was changed.
+            JournalError: the journal is damaged; no journal file was changed.
         """
         self.journal = Journal(path)
         self.torn: str | None = None
@@ -45,7 +45,7 @@ class OpenJournal:
             self.journal = Journal(path)  # as it is under the lock
             self.checkpoint = _require_checkpoint(self.journal)
             self.sums = _open_sums(self.journal, self.checkpoint)
-            opening.callback(self.sums.close)
+            opening.callback(lambda: self.sums.close())
             self.writer = self._recover()
             opening.callback(self.writer.abandon)
             self._opened = opening.pop_all()
@@ -78,14 +78,39 @@ class OpenJournal:
                 self.torn = _move_tail(self.journal, tail.path, tail.offset)
             if not was_clean:
                 self.sums.rebuild()
+            if self.sums.state_sum != reader.state_sum:
+                self._make_sums_anew(reader)
             return JournalWriter(self.journal, reader)
 
     def _redo(self, reader: JournalReader) -> None:
         """Bring the sums up to the end. Captured frames only: the volume had these pages before the journal did."""
-        while header := reader.next_header():
+        while self._redo_next(reader):
+            pass
+
+    def _redo_next(self, reader: JournalReader) -> bool:
+        """Take the next frame into the sums; False at the end of the journal."""
+        header = reader.next_header()
+        if header:
             batch = reader.batch(payload=False)
             check_inside(header, batch, self.sums.volumes, self.journal.path)
             self.sums.apply_batch(batch)
+        return header is not None
+
+    def _make_sums_anew(self, end: JournalReader) -> None:
+        """The table of sums is damaged: the journal has what it must be, if it reaches back to LSN 1."""
+        self.sums.close()
+        for name in files.list_directory(self.journal.sums_path):
+            files.remove(files.join(self.journal.sums_path, name))
+        self.sums = PageSums(self.journal.sums_path, self.journal.volumes, self.journal.first_state_sum, write=True)
+        with JournalReader(self.journal, self.journal.start) as reader:
+            while reader.position.lsn < end.position.lsn:
+                self._redo_next(reader)
+        if self.sums.state_sum != end.state_sum:
+            raise CorruptJournalError(
+                f"its operations do not give the state sum at LSN {end.position.lsn}",
+                where=self.journal.path,
+                remedy="make a new journal; this one's commits can still be replayed",
+            )
 
 
 def _require_checkpoint(journal: Journal) -> RecorderCheckpoint:
@@ -101,7 +126,11 @@ def _require_checkpoint(journal: Journal) -> RecorderCheckpoint:
 
 def _open_sums(journal: Journal, checkpoint: RecorderCheckpoint) -> PageSums:
     sized = [replace(volume, size=_recorded_size(checkpoint, volume)) for volume in journal.volumes]
-    return PageSums(journal.sums_path, VolumeSet(sized, journal.page_size), checkpoint.state_sum, write=True)
+    try:
+        volumes = VolumeSet(sized, journal.page_size)
+    except UsageError as error:
+        raise NotAJournalError(f"recorder.json: {error.what}", where=journal.path) from None
+    return PageSums(journal.sums_path, volumes, checkpoint.state_sum, write=True)
 
 
 def _recorded_size(checkpoint: RecorderCheckpoint, volume: Volume) -> int:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from mirrortool import files
 from mirrortool.errors import HostError, NotComparableError, PastTargetError, UsageError
-from mirrortool.journal.commits import Commit, Until, find_commit
+from mirrortool.journal.commits import Commit, Until, find_commit, is_past
 from mirrortool.journal.directory import Journal
 from mirrortool.journal.reader import JournalReader
 from mirrortool.mirror import directory
@@ -91,7 +91,7 @@ class Replay:
                 self.target,
                 window_bytes=window_bytes,
             )
-            self._check_rest = until is None
+            self._until = until
             self._opened = opening.pop_all()
 
     def __enter__(self) -> Replay:
@@ -114,7 +114,7 @@ class Replay:
         except HostError as error:
             error.remedy = f"{error.remedy}; {describe(Mirror(self.mirror.path).checkpoint)}"
             raise
-        if self._check_rest and self.mirror.checkpoint.position.lsn >= self.target.lsn:
+        if self.mirror.checkpoint.position.lsn >= self.target.lsn:
             self._read_rest()
         return self.mirror.checkpoint
 
@@ -128,9 +128,17 @@ class Replay:
         return ReplayStatistics(self._delegator.statistics(), groups, in_flight)
 
     def _read_rest(self) -> None:
-        """Behind the newest commit nothing is damaged; and if that hid commits, a mirror past it says that it waits."""
-        while self._reader.next_header():
-            self._reader.batch()
+        """Between the target and the point asked for nothing is damaged, or it might hide a later commit.
+
+        And if that is not what hid it, a mirror past the newest commit says that it waits for the next.
+        """
+        until = self._until
+        if until is not None and until.mark is not None:
+            return
+        while header := self._reader.next_header():
+            if until is not None and is_past(header.position.lsn, header.time_ns, until):
+                return
+            self._reader.batch(payload=False)
         if not self.mirror.checkpoint.is_consistent:
             raise NotComparableError(
                 f"no commit after LSN {self.target.lsn} yet, but {describe(self.mirror.checkpoint)}",
