@@ -13,6 +13,7 @@ xxh3 is no cryptographic hash: sums find rot, lost and misplaced writes, not for
 from __future__ import annotations
 
 import functools
+import itertools
 import operator
 import struct
 import sys
@@ -72,12 +73,9 @@ def state_term(pages: Sequence[int], sums: Sequence[int]) -> int:
 
     A term is the xxh3-64 of the page sum as stored, seeded with the page number. Pages with the sum 0 have none.
     """
-    packed = pack_sums(sums)
-    if packed == bytes(len(packed)):
-        return 0
-    digests: Iterable[int] = map(xxhash.xxh3_64_intdigest, _eights(packed), pages)
     if 0 in sums:
-        digests = (digest for digest, page_sum in zip(digests, sums, strict=True) if page_sum)
+        pages, sums = list(itertools.compress(pages, sums)), list(itertools.compress(sums, sums))
+    digests = map(xxhash.xxh3_64_intdigest, _eights(pack_sums(sums)), pages)
     return functools.reduce(operator.xor, digests, 0)
 
 

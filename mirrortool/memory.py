@@ -11,6 +11,7 @@ import functools
 
 _M_TRIM_THRESHOLD = -1
 _M_MMAP_THRESHOLD = -3
+_M_ARENA_MAX = -8
 _MMAP_BYTES = 32 << 20
 _TRIM_BYTES = 64 << 20
 
@@ -24,3 +25,5 @@ def keep_freed_memory() -> None:
         mallopt = ctypes.CDLL(None).mallopt
         mallopt(_M_MMAP_THRESHOLD, _MMAP_BYTES)
         mallopt(_M_TRIM_THRESHOLD, _TRIM_BYTES)
+        # Else each thread keeps memory of its own; the interpreter's lock lets only one allocate at a time anyway.
+        mallopt(_M_ARENA_MAX, 1)

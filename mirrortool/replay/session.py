@@ -138,7 +138,7 @@ class Replay:
         while header := self._reader.next_header():
             if until is not None and is_past(header.position.lsn, header.time_ns, until):
                 return
-            self._reader.batch(payload=False)
+            self._reader.batch()
         if not self.mirror.checkpoint.is_consistent:
             raise NotComparableError(
                 f"no commit after LSN {self.target.lsn} yet, but {describe(self.mirror.checkpoint)}",

@@ -10,7 +10,7 @@ Rule: after a crash the two files may disagree. `rebuild` computes the segments,
 
 from __future__ import annotations
 
-import itertools
+import bisect
 from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
@@ -71,9 +71,12 @@ class PageSums:
 
     def apply(self, changes: Mapping[int, int]) -> None:
         """Take in new sums, by page; 0 for pages that became zero."""
-        segment_pages = self._segment_pages
-        for _, group in itertools.groupby(sorted(changes), lambda page: page // segment_pages):
-            self._apply_in_segment(list(group), changes)
+        pages, step = sorted(changes), self._segment_pages
+        begin = 0
+        while begin < len(pages):
+            end = bisect.bisect_left(pages, pages[begin] - pages[begin] % step + step, begin)
+            self._apply_in_segment(pages[begin:end], changes)
+            begin = end
 
     def apply_batch(self, batch: Batch) -> None:
         """Take in a batch's operations, in order; its payload is not needed."""
@@ -146,13 +149,13 @@ class PageSums:
     def _apply_in_segment(self, pages: list[int], changes: Mapping[int, int]) -> None:
         volume, first = self._locate(pages[0])
         table = unpack_sums(self._read(volume, first, pages[-1] - pages[0] + 1))
-        new = [changes[page] for page in pages]
+        new = list(map(changes.__getitem__, pages))
         if len(pages) == len(table):
             old: Sequence[int] = table
             table = array("Q", new)
         else:
             places = [page - pages[0] for page in pages]
-            old = [table[place] for place in places]
+            old = list(map(table.__getitem__, places))
             for place, page_sum in zip(places, new, strict=True):
                 table[place] = page_sum
         self._write(volume, first, table)
