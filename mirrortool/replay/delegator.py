@@ -33,7 +33,7 @@ from mirrortool.replay.readahead import ReadAhead
 from mirrortool.store.flat import FlatStore
 from mirrortool.store.pagesums import PageSums
 
-WINDOW_BYTES = 32 << 20
+WINDOW_BYTES = 16 << 20
 CHECKPOINT_PAGES = 1 << 16
 CHECKPOINT_SECONDS = 1.0
 FORGET_PAGES = 1 << 12

@@ -18,7 +18,7 @@ from mirrortool.journal.codec import FrameHeader
 from mirrortool.journal.reader import JournalReader
 from mirrortool.operation import Batch
 
-AHEAD_BYTES = 8 << 20
+AHEAD_BYTES = 16 << 20
 _CHUNK_BYTES = 1 << 20
 _FRAME_COST_BYTES = 512
 
