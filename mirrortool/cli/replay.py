@@ -7,7 +7,17 @@ from contextlib import ExitStack
 
 import click
 
-from mirrortool.cli.options import DIRECTORY, FILE, NAMED_PATH, UNTIL, as_json, complete_mark, complete_volume, quiet
+from mirrortool.cli.options import (
+    DIRECTORY,
+    FILE,
+    NAMED_PATH,
+    SIZE,
+    UNTIL,
+    as_json,
+    complete_mark,
+    complete_volume,
+    quiet,
+)
 from mirrortool.cli.render import Display, View
 from mirrortool.cli.runner import Interrupted, Runner
 from mirrortool.cli.text import format_bytes, format_time, printable
@@ -47,6 +57,10 @@ from mirrortool.replay.session import Replay, describe
     type=FILE,
     help="Write a JSON line for each unit: LSN, range, group, task, and how it ran.",
 )
+@click.option(
+    "--max-size", type=SIZE, default="16T", show_default=True, metavar="SIZE",
+    help="Refuse a journal whose volumes are larger together.",
+)  # fmt: skip
 @click.option("--no-check", is_flag=True, help="Do not read the written pages back from the device.")
 @as_json
 @quiet
@@ -61,6 +75,7 @@ def command(
     tasks: int,
     unit: str,
     trace: str | None,
+    max_size: int,
     no_check: bool,
     as_json: bool,
     quiet: bool,
@@ -86,6 +101,7 @@ def command(
                 targets=named,
                 overwrite=overwrite,
                 read_back=not no_check,
+                max_bytes=max_size,
                 on_applied=tracer.write if tracer else None,
             )
         )

@@ -18,6 +18,7 @@ from mirrortool.errors import (
     ChangedOutsideError,
     JournalError,
     NoSpaceError,
+    UnusableVolumeError,
 )
 from mirrortool.journal.check import check_inside
 from mirrortool.journal.codec import FrameHeader
@@ -28,7 +29,7 @@ from mirrortool.operation import Batch, Kind
 from mirrortool.replay.checkpointer import Checkpointer
 from mirrortool.replay.coalesce import Inline, Stretch, stretches
 from mirrortool.replay.engine import ReplayEngine
-from mirrortool.replay.guard import find_changed_page
+from mirrortool.replay.guard import check_sizes, find_changed_page
 from mirrortool.replay.readahead import ReadAhead
 from mirrortool.store.flat import FlatStore
 from mirrortool.store.pagesums import PageSums
@@ -67,9 +68,15 @@ class Delegator:
         checkpointer: Checkpointer,
         target: Commit,
         *,
+        max_bytes: int,
         window_bytes: int = WINDOW_BYTES,
     ) -> None:
-        """Replay what `reader`, which stands at the mirror's checkpoint, has up to `target`."""
+        """Replay what `reader`, which stands at the mirror's checkpoint, has up to `target`.
+
+        Args:
+            max_bytes: the volumes may not be larger together.
+        """
+        self._max_bytes = max_bytes
         self._reader = reader
         self._store = store
         self._sums = sums
@@ -99,6 +106,7 @@ class Delegator:
 
         Raises:
             JournalError: the journal is damaged or torn before the target; the mirror is at the last commit before.
+            UnusableVolumeError: a volume grows beyond its device or the limit; likewise.
             NoSpaceError: the store is full; the mirror is where the checkpoint says.
             HostError: the store or the journal failed; the mirror is where the checkpoint says, or rolling forward.
         """
@@ -117,8 +125,8 @@ class Delegator:
         if damage:
             raise damage
 
-    def _hand_out_all(self) -> JournalError | None:
-        """Hand out the frames up to the target, or up to the last commit before damage, which is returned."""
+    def _hand_out_all(self) -> JournalError | UnusableVolumeError | None:
+        """Hand out the frames up to the target, or up to the last commit before what cannot be replayed: the reason."""
         damage = None
         try:
             with ReadAhead(self._reader, self._target.lsn) as frames:
@@ -126,14 +134,17 @@ class Delegator:
                     self._take(header, batch)
                     if self._is_cancelled:
                         break
-        except JournalError as error:
+        except (JournalError, UnusableVolumeError) as error:
             damage = error
         self._hand_out_commits()
         return damage
 
     def _take(self, header: FrameHeader, batch: Batch) -> None:
         """Add a frame to the window, and hand the window out when it is full."""
-        self._volumes = check_inside(header, batch, self._volumes, self._reader.journal.path)
+        volumes = check_inside(header, batch, self._volumes, self._reader.journal.path)
+        if volumes is not self._volumes:
+            check_sizes(volumes, self._store, self._max_bytes)
+            self._volumes = volumes
         self._window.append((header, batch))
         self._window_filled += len(batch.payload) + 64 * len(batch)
         if self._window_filled < self._window_bytes:

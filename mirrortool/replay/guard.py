@@ -1,4 +1,6 @@
-"""What replay checks before its first write: that the mirror is as it was left."""
+"""What replay checks before it writes: that the mirror is as it was left, and that the journal asks for no more space
+than it may.
+"""
 
 from __future__ import annotations
 
@@ -6,10 +8,39 @@ import itertools
 from collections.abc import Iterator
 
 from mirrortool.checksum import page_sums
+from mirrortool.errors import UnusableVolumeError
 from mirrortool.store.base import Store
+from mirrortool.store.flat import FlatStore
 from mirrortool.store.pagesums import PageSums
+from mirrortool.volume import VolumeSet
 
 _SAMPLES = 64
+
+
+def check_sizes(volumes: VolumeSet, store: FlatStore, max_bytes: int) -> None:
+    """The volumes fit where they are kept, and in what their owner allows a journal to ask for.
+
+    Raises:
+        UnusableVolumeError: they do not.
+    """
+    check_total(volumes, max_bytes)
+    for volume in volumes:
+        capacity = store.capacity(volume.name)
+        if capacity is not None and volume.size > capacity:
+            raise UnusableVolumeError(
+                f"volume {volume.name} grows to {volume.size} bytes, its device has {capacity}",
+                remedy="make a mirror on a larger one",
+            )
+
+
+def check_total(volumes: VolumeSet, max_bytes: int) -> None:
+    """Raise UnusableVolumeError if the volumes are larger together than that."""
+    total = sum(volume.size for volume in volumes)
+    if total > max_bytes:
+        raise UnusableVolumeError(
+            f"the journal's volumes have {total} bytes together, more than {max_bytes}",
+            remedy="if that is right, allow it with --max-size",
+        )
 
 
 def find_changed_page(store: Store, sums: PageSums) -> int | None:

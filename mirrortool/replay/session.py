@@ -19,6 +19,10 @@ from mirrortool.replay.checkpointer import Checkpointer
 from mirrortool.replay.delegator import WINDOW_BYTES, Delegator, Progress
 from mirrortool.replay.engine import Plan, ReplayEngine
 from mirrortool.replay.group import GroupStatistics, Observer
+from mirrortool.replay.guard import check_total
+
+MAX_BYTES = 16 << 40
+"""A journal whose volumes are larger is more likely wrong than right; the owner may say otherwise."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +53,7 @@ class Replay:
         overwrite: bool = False,
         read_back: bool = True,
         on_applied: Observer | None = None,
+        max_bytes: int = MAX_BYTES,
         window_bytes: int = WINDOW_BYTES,
     ) -> None:
         """Open and check everything; nothing is replayed yet.
@@ -57,6 +62,7 @@ class Replay:
             until: the last commit at or before it is the target; by default the newest.
             targets: where a new mirror keeps volumes, by name; by default images in its directory.
             overwrite: whether data in those targets may be lost.
+            max_bytes: the volumes may not be larger together.
             read_back: whether pages are read back from the device before a checkpoint names them.
         Raises:
             MirrortoolError: a guard refuses; the mirror is unchanged.
@@ -65,6 +71,7 @@ class Replay:
         plan.check()
         self.journal = Journal(journal_path)
         self.target = _require_commit(self.journal, until)
+        check_total(self.journal.volumes, max_bytes)
         self.is_new = not files.exists(files.join(mirror_path, "mirror.json"))
         if self.is_new:
             directory.create(mirror_path, self.journal, targets, overwrite=overwrite)
@@ -89,6 +96,7 @@ class Replay:
                 self._engine,
                 Checkpointer(self.mirror, store, sums, read_back=read_back),
                 self.target,
+                max_bytes=max_bytes,
                 window_bytes=window_bytes,
             )
             self._until = until

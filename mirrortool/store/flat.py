@@ -32,6 +32,10 @@ class FlatStore:
     def volumes(self) -> VolumeSet:
         return self._volumes
 
+    def capacity(self, name: str) -> int | None:
+        """How large a volume can become, in bytes; None where only the file system limits it."""
+        return self._opened[name].size() if self._is_device[name] else None
+
     def write(self, runs: Sequence[WriteRun]) -> None:
         volume, file, _ = self._locate(runs[0][0])
         page, buffers, length = runs[-1]

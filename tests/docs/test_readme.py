@@ -48,8 +48,10 @@ def test_transcript_is_what_happens(tmp_path: Path) -> None:
         )
         assert done.returncode == 0, (command, done.stderr)
         # A terminal shows both streams; the order between them is that of the writing, which a pipe does not keep.
-        assert matches(expected, done.stdout + done.stderr) or matches(expected, done.stderr + done.stdout) or matches(
-            expected, _interleaved(done.stdout, done.stderr)
+        assert (
+            matches(expected, done.stdout + done.stderr)
+            or matches(expected, done.stderr + done.stdout)
+            or matches(expected, _interleaved(done.stdout, done.stderr))
         ), (command, expected, done.stdout, done.stderr)
 
 

@@ -29,7 +29,7 @@ from mirrortool.mirror.directory import Mirror
 from mirrortool.operation import Batch, BatchBuilder, CommitKind
 from mirrortool.replay import readback
 from mirrortool.replay.engine import Plan
-from mirrortool.replay.session import Replay
+from mirrortool.replay.session import MAX_BYTES, Replay
 from mirrortool.store import pieces
 from mirrortool.verify import Verify, VerifyResult
 from mirrortool.volume import place
@@ -220,11 +220,19 @@ def replay_all(
     read_back: bool = True,
     until: object = None,
     targets: Mapping[str, str] | None = None,
+    max_bytes: int = MAX_BYTES,
 ) -> Checkpoint:
     """Replay to the newest commit, or to `until`."""
     path = journal.path if isinstance(journal, Journal) else journal
     with Replay(
-        path, str(mirror), plan=plan, window_bytes=window_bytes, read_back=read_back, until=until, targets=targets
+        path,
+        str(mirror),
+        plan=plan,
+        window_bytes=window_bytes,
+        read_back=read_back,
+        until=until,
+        targets=targets,
+        max_bytes=max_bytes,
     ) as replay:
         return replay.run()
 

@@ -25,6 +25,7 @@ from tests.fakes.journals import (
     START_NS,
     Commit,
     JournalMaker,
+    Resize,
     Write,
     assert_is_commit,
     assert_verifies,
@@ -32,6 +33,7 @@ from tests.fakes.journals import (
     make_journal,
     replay_all,
 )
+from tests.fakes.volumes import loop_device
 
 
 def page_of(number):
@@ -303,3 +305,30 @@ def test_threads_and_locks_end_when_opening_fails(journal, mirror):
         replay_all(journal, mirror, until=Until(lsn=2))
     assert threading.active_count() == before
     assert replay_all(journal, mirror).is_consistent
+
+
+GROWING = [
+    [Write("a", 0, page_of(1)), Commit()],  # LSN 2
+    [Resize("a", 20 * PAGE), Write("a", 15, page_of(2)), Commit()],  # 5
+]
+
+
+def test_journal_may_not_ask_for_more_than_max_size(tmp_path, mirror):
+    journal = make_journal(tmp_path / "journal", {"a": 10 * PAGE}, GROWING)
+    with pytest.raises(UnusableVolumeError, match="--max-size"):
+        replay_all(journal, mirror, max_bytes=10 * PAGE)
+    assert assert_is_commit(journal, mirror) == 2
+    with pytest.raises(UnusableVolumeError, match="--max-size"):
+        replay_all(journal, tmp_path / "other", max_bytes=10 * PAGE - 1)
+    assert not (tmp_path / "other").exists()
+    replay_all(journal, mirror, max_bytes=20 * PAGE)
+    assert assert_is_commit(journal, mirror) == 5
+
+
+def test_volume_does_not_outgrow_its_device(tmp_path, mirror):
+    journal = make_journal(tmp_path / "journal", {"a": 10 * PAGE}, GROWING)
+    with loop_device(tmp_path, 12 * PAGE) as device:
+        with pytest.raises(UnusableVolumeError, match="its device has"):
+            replay_all(journal, mirror, targets={"a": device})
+        checkpoint = Mirror(str(mirror)).checkpoint
+        assert (checkpoint.is_consistent, checkpoint.position.lsn) == (True, 2)
