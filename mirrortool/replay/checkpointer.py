@@ -17,12 +17,16 @@ import threading
 from collections.abc import Mapping
 from dataclasses import replace
 
-from mirrortool.errors import CorruptJournalError
+from mirrortool import files
+from mirrortool.checksum import SUM_BYTES
+from mirrortool.errors import CorruptJournalError, NoSpaceError
 from mirrortool.mirror.checkpoint import Checkpoint
 from mirrortool.mirror.directory import Mirror
 from mirrortool.replay.readback import check_written
 from mirrortool.store.base import Store
 from mirrortool.store.pagesums import PageSums
+
+_SPARE_BYTES = 1 << 20
 
 
 class Checkpointer:
@@ -60,6 +64,19 @@ class Checkpointer:
         """These pages are about to be written."""
         with self._lock:
             self._changes.update(sums)
+
+    def check_space(self, pages: int) -> None:
+        """There is room for the sums of so many pages more, and for the checkpoint.
+
+        Raises:
+            NoSpaceError: there is not; nothing was changed.
+        """
+        # In the worst case each sum is the first in its block of the table; in the common one they are neighbours.
+        needed = _SPARE_BYTES + 2 * SUM_BYTES * (pages + len(self._changes))
+        if files.free_bytes(self._mirror.path) < needed:
+            raise NoSpaceError(
+                "no space for the sums and the checkpoint", where=self._mirror.path, remedy="free some space"
+            )
 
     def raise_reached(self, lsn: int) -> None:
         """Durably allow the store to go as far as `lsn`."""

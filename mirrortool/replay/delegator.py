@@ -177,6 +177,7 @@ class Delegator:
         if self._checkpointer.page_count >= CHECKPOINT_PAGES:  # of zeros, which take no space in a window
             self._settle()
         self._store.reserve(stretch.pieces.written(), len(stretch.sums) * self._store.page_size)
+        self._checkpointer.check_space(len(stretch.sums))
         self._raise_reached(last)
         self._checkpointer.note(stretch.sums)
         self._engine.delegate(stretch, last.position.lsn)
