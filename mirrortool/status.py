@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 from mirrortool import clock, files
@@ -11,8 +12,10 @@ from mirrortool.journal.commits import Commit, newest_commits
 from mirrortool.journal.directory import Journal
 from mirrortool.journal.position import Position
 from mirrortool.journal.reader import JournalReader
+from mirrortool.mirror import lastreplay
 from mirrortool.mirror.checkpoint import Checkpoint
 from mirrortool.mirror.directory import Mirror
+from mirrortool.mirror.lastreplay import LastReplay
 from mirrortool.volume import Volume, VolumeSet
 
 
@@ -43,11 +46,13 @@ class MirrorStatus:
 
     Attributes:
         journal: None if the journal is not at hand, or does not contain the mirror's position.
+        last_replay: what the last replay did; None if that is not known.
         lag_operations, lag_seconds: from the mirror's commit to the journal's newest; None without the journal.
     """
 
     mirror: Mirror
     checkpoint: Checkpoint
+    last_replay: LastReplay | None
     journal: JournalStatus | None
     lag_operations: int | None
     lag_seconds: float | None
@@ -83,15 +88,22 @@ def mirror_status(path: str) -> MirrorStatus:
     """The status of a mirror, compared with its journal where that is at hand."""
     mirror = Mirror(path)
     checkpoint = mirror.checkpoint
+    last = _last_replay(path)
     try:
         journal = journal_status(mirror.journal_path)
         mirror.check_mirrors(journal.journal)
         JournalReader(journal.journal, checkpoint.position).close()
     except MirrortoolError:
-        return MirrorStatus(mirror, checkpoint, None, None, None)
+        return MirrorStatus(mirror, checkpoint, last, None, None, None)
     if journal.commit is None:
-        return MirrorStatus(mirror, checkpoint, journal, 0, 0.0)
-    return MirrorStatus(mirror, checkpoint, journal, *lag(checkpoint, journal.commit, clock.now_ns()))
+        return MirrorStatus(mirror, checkpoint, last, journal, 0, 0.0)
+    return MirrorStatus(mirror, checkpoint, last, journal, *lag(checkpoint, journal.commit, clock.now_ns()))
+
+
+def _last_replay(path: str) -> LastReplay | None:
+    with suppress(MirrortoolError):
+        return lastreplay.load(path)
+    return None
 
 
 def lag(checkpoint: Checkpoint, newest: Commit, now_ns: int) -> tuple[int, float]:

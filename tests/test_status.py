@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -244,3 +245,15 @@ def test_what_is_neither_is_refused(primary: Primary, name: str) -> None:
     (open(f"{primary.directory}/volume", "w")).close()
     with pytest.raises(NotAJournalError, match="neither a journal nor a mirror"):
         status_of(f"{primary.directory}/{name}")
+
+
+def test_status_knows_what_the_last_replay_did(tmp_path: Path) -> None:
+    primary = make_primary(tmp_path, {"disk": pattern(1, 64 << 10)})
+    primary.scan()
+    mirror = primary.mirror()
+    last = mirror_status(mirror.path).last_replay
+    assert last is not None
+    assert (last.start_lsn, last.applied_lsn) == (0, mirror.checkpoint.position.lsn)
+    assert last.units == last.direct + last.mini_queue + last.counter_waits - last.given_back > 0
+    Path(mirror.path, "last-replay.json").write_text("{")
+    assert mirror_status(mirror.path).last_replay is None

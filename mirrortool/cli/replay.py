@@ -20,7 +20,7 @@ from mirrortool.cli.options import (
 )
 from mirrortool.cli.render import Display, View
 from mirrortool.cli.runner import Interrupted, Runner
-from mirrortool.cli.text import format_bytes, format_time, printable
+from mirrortool.cli.text import columns, format_bytes, format_time, printable
 from mirrortool.cli.trace import TraceFile
 from mirrortool.errors import JournalError, UsageError
 from mirrortool.journal.commits import Until
@@ -28,6 +28,7 @@ from mirrortool.mirror.checkpoint import Checkpoint
 from mirrortool.replay.engine import Plan
 from mirrortool.replay.ranges import RANGES
 from mirrortool.replay.session import Replay, describe
+from mirrortool.replay.table import RowSnapshot
 
 
 @click.command("replay")
@@ -130,9 +131,22 @@ def _run(replay: Replay, quiet: bool) -> int:
 
     with Display("replay", quiet=quiet) as display:
         display.note(f"replaying to commit {target.lsn} of {format_time(target.time_ns)}")
-        runner = Runner(replay.run, replay.cancel)
+        runner = Runner(replay.run, replay.cancel, lambda: _print_tables(replay))
         checkpoint = runner.run(lambda: display.show(view()))
     return runner.signal_number if checkpoint.position != target.position else 0
+
+
+def _print_tables(replay: Replay) -> None:
+    """Each group's active task table (FIG. 10), for who sends SIGUSR1."""
+    rows = [_table_row(group, row) for group, table in enumerate(replay.tables()) for row in table]
+    for line in columns(("GROUP", "TASK", "PAGES", "COUNTER OF", "WAITS FOR"), rows):
+        click.echo(line, err=True)
+
+
+def _table_row(group: int, row: RowSnapshot) -> tuple[str, ...]:
+    pages = f"{row.first:#x}-{row.end - 1:#x}" if row.end else "cleared"
+    counter = "-" if row.counter is None else f"task {row.counter}"
+    return str(group), str(row.task), pages, counter, f"{row.waits_for} tasks" if row.waits_for else "-"
 
 
 def _print(replay: Replay, start: int, as_json: bool) -> None:

@@ -32,9 +32,13 @@ class Interrupted(Exception):
 class Runner(Generic[Result]):
     """One piece of work in its own thread."""
 
-    def __init__(self, work: Callable[[], Result], cancel: Callable[[], None]) -> None:
+    def __init__(
+        self, work: Callable[[], Result], cancel: Callable[[], None], inspect: Callable[[], None] | None = None
+    ) -> None:
+        """Do `work`, which `cancel` stops soon; SIGUSR1 calls `inspect`, in the main thread."""
         self._work = work
         self._cancel = cancel
+        self._inspect = inspect
         self._done = threading.Event()
         self._result: list[Result] = []
         self._error: BaseException | None = None
@@ -47,6 +51,8 @@ class Runner(Generic[Result]):
             BaseException: whatever the work raised.
         """
         previous = {number: signal.signal(number, self._on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
+        if self._inspect:
+            previous[signal.SIGUSR1] = signal.signal(signal.SIGUSR1, self._on_inspect)
         thread = threading.Thread(target=self._do, name="mirrortool-work", daemon=True)
         try:
             thread.start()
@@ -68,6 +74,10 @@ class Runner(Generic[Result]):
             self._error = error
         finally:
             self._done.set()
+
+    def _on_inspect(self, _number: int, _frame: FrameType | None) -> None:
+        if self._inspect:
+            self._inspect()
 
     def _on_signal(self, number: int, _frame: FrameType | None) -> None:
         if self.signal_number:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 
 import click
 
@@ -59,6 +60,11 @@ def _print_mirror(status: MirrorStatus) -> None:
         click.echo(f"  volume {volume.name}: {format_bytes(volume.size)}  {printable(mirror.volume_path(kept))}")
     when = f", {format_time(checkpoint.time_ns)}" if checkpoint.time_ns else ""
     click.echo(f"  {describe(checkpoint)}{when}")
+    if last := status.last_replay:
+        click.echo(
+            f"  last replay: {last.units} units, {last.direct} direct, {last.mini_queue} through mini queues, "
+            f"{last.counter_waits} after a counter wait, {last.given_back} given back"
+        )
     if status.lag_operations is None or status.lag_seconds is None:
         click.echo("  its journal is not at hand, so how far it is behind is not known")
     elif status.lag_operations:
@@ -105,4 +111,5 @@ def _mirror_to_json(status: MirrorStatus) -> dict[str, object]:
         "time_ns": checkpoint.time_ns,
         "head_lsn": status.journal.head.lsn if status.journal else None,
         "lag": lag,
+        "last_replay": asdict(status.last_replay) if status.last_replay else None,
     }

@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 
-from mirrortool import files
+from mirrortool import clock, files
 from mirrortool.errors import HostError, NotComparableError, PastTargetError, UsageError
 from mirrortool.journal.commits import Commit, Until, find_commit, is_past
 from mirrortool.journal.directory import Journal
 from mirrortool.journal.reader import JournalReader
-from mirrortool.mirror import directory
+from mirrortool.mirror import directory, lastreplay
 from mirrortool.mirror.checkpoint import Checkpoint
 from mirrortool.mirror.directory import Mirror
+from mirrortool.mirror.lastreplay import LastReplay
 from mirrortool.replay.barrier import InFlightStatistics
 from mirrortool.replay.checkpointer import Checkpointer
 from mirrortool.replay.delegator import WINDOW_BYTES, Delegator, Progress
 from mirrortool.replay.engine import Plan, ReplayEngine
 from mirrortool.replay.group import GroupStatistics, Observer
 from mirrortool.replay.guard import check_total
+from mirrortool.replay.table import RowSnapshot
 
 MAX_BYTES = 16 << 40
 """A journal whose volumes are larger is more likely wrong than right; the owner may say otherwise."""
@@ -117,11 +119,14 @@ class Replay:
             NotComparableError: the mirror is between two commits, and the journal does not have the second yet.
             HostError: the store or the journal failed; the error says how the mirror was left.
         """
+        start_lsn = self.mirror.checkpoint.position.lsn
         try:
             self._delegator.run()
         except HostError as error:
             error.remedy = f"{error.remedy}; {describe(Mirror(self.mirror.path).checkpoint)}"
             raise
+        finally:
+            self._keep_counts(start_lsn)
         if self.mirror.checkpoint.position.lsn >= self.target.lsn:
             self._read_rest()
         return self.mirror.checkpoint
@@ -134,6 +139,26 @@ class Replay:
         """How far it is; from any thread."""
         groups, in_flight = self._engine.statistics()
         return ReplayStatistics(self._delegator.statistics(), groups, in_flight)
+
+    def tables(self) -> tuple[tuple[RowSnapshot, ...], ...]:
+        """Each group's active task table now (FIG. 10); from any thread."""
+        return self._engine.tables()
+
+    def _keep_counts(self, start_lsn: int) -> None:
+        """For `status`; a mirror without room for it does without."""
+        groups = self.statistics().groups
+        last = LastReplay(
+            start_lsn,
+            self.mirror.checkpoint.position.lsn,
+            clock.now_ns(),
+            sum(group.units for group in groups),
+            sum(group.direct for group in groups),
+            sum(group.delegated for group in groups),
+            sum(group.waited for group in groups),
+            sum(group.given_back for group in groups),
+        )
+        with suppress(HostError):
+            lastreplay.save(self.mirror.path, last)
 
     def _read_rest(self) -> None:
         """Between the target and the point asked for nothing is damaged, or it might hide a later commit.

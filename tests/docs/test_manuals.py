@@ -415,6 +415,7 @@ def test_torn_or_damage_table_is_that_of_the_code() -> None:
         ("mirrortool-journal", "journal/recorder.json"),
         ("mirrortool-mirror", "elsewhere/mirror.json"),
         ("mirrortool-mirror", "elsewhere/checkpoint.json"),
+        ("mirrortool-mirror", "elsewhere/last-replay.json"),
     ],
 )
 def test_fields_of_small_files(manual: str, path: str) -> None:

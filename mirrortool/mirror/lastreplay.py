@@ -1,0 +1,48 @@
+"""What the last replay of a mirror did: for people, who want to see how operations came to their tasks.
+
+Nothing depends on it: it is written when a replay ends, and where it cannot be, there is none.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+
+from mirrortool import files, jsonfile
+from mirrortool.errors import NotAMirrorError
+
+NAME = "last-replay.json"
+
+
+@dataclass(frozen=True, slots=True)
+class LastReplay:
+    """Counts of units, over all groups.
+
+    Attributes:
+        time_ns: when it ended.
+        direct: taken from the main queue by the task that applied them.
+        mini_queue: delegated to a task that was at work on the same pages.
+        counter_waits: applied after several tasks were waited for.
+        given_back: put back on the main queue; each is counted again by the way that it then went.
+    """
+
+    start_lsn: int
+    applied_lsn: int
+    time_ns: int
+    units: int
+    direct: int
+    mini_queue: int
+    counter_waits: int
+    given_back: int
+
+
+def save(directory: str, last: LastReplay) -> None:
+    """Replace it."""
+    jsonfile.save(files.join(directory, NAME), asdict(last))
+
+
+def load(directory: str) -> LastReplay | None:
+    """The last one, None if there was none, or none that could be kept."""
+    fields = jsonfile.load(files.join(directory, NAME), NotAMirrorError)
+    if fields is None:
+        return None
+    return LastReplay(**{name: fields.integer(name) for name in LastReplay.__dataclass_fields__})
