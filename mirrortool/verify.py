@@ -95,7 +95,11 @@ class VerifyStatistics:
 
 
 class Verify:
-    """A verification of a resting mirror; `with` releases its lock."""
+    """A verification of a resting mirror; `with` releases its lock.
+
+    Attributes:
+        takes_journal_sums: whether the pages are compared with the journal, not with the mirror's table.
+    """
 
     def __init__(self, path: str, *, journal_path: str | None = None, cached: bool = False) -> None:
         """Lock and open the mirror.
@@ -115,12 +119,12 @@ class Verify:
             opening.callback(self._store.close)
             self._sums = self.mirror.open_sums(write=False)
             opening.callback(self._sums.close)
-            self._takes_journal_sums = journal_path is not None
+            self.takes_journal_sums = journal_path is not None
             self._opened = opening.pop_all()
         self._cached = cached
         # _lock protects what the comparing threads find.
         self._lock = threading.Lock()
-        self._bad: list[tuple[int, int]] = []
+        self._bad = _RunCollector()
         self._statistics = VerifyStatistics(0, 0, 0)
         self._is_cancelled = False
 
@@ -143,10 +147,10 @@ class Verify:
         journal_agrees = self._ask_journal()
         with ExitStack() as scratch:
             sums = self._sums
-            if self._takes_journal_sums:
+            if self.takes_journal_sums:
                 sums = scratch.enter_context(self._sums_from_journal())
             self._compare(sums)
-        bad, excused = _without(_merged(sorted(self._bad)), self._runs_in_flight())
+        bad, excused = _without(self._bad.merged(), self._runs_in_flight())
         result = VerifyResult(
             checkpoint,
             self._statistics.pages_total - excused,
@@ -198,13 +202,12 @@ class Verify:
             found, known = reader.sums(count), sums.read(page, count)
             places = [] if found == known else [place for place in range(count) if _differ(found, known, place)]
             with self._lock:
-                self._bad.extend((page + place, 1) for place in places)
+                for place in places:
+                    self._bad.add((page + place, 1))
                 now = self._statistics
                 self._statistics = VerifyStatistics(
                     now.pages_total, now.pages_done + count, now.bad_pages + len(places)
                 )
-                if len(self._bad) > 4 * BAD_RUNS_MAX:
-                    self._bad = _merged(sorted(self._bad))
 
         return compare
 
@@ -237,13 +240,11 @@ class Verify:
             return []
         if self._journal is None:
             return None
-        runs: list[Run] = []
+        runs = _RunCollector()
         with JournalReader(self._journal, checkpoint.position) as reader:
             for page, count, _ in _touched(reader, self._sums, checkpoint.reached_lsn):
-                runs.append((page, count))
-                if len(runs) > 4 * BAD_RUNS_MAX:
-                    runs = _merged(sorted(runs))
-        return _merged(sorted(runs))
+                runs.add((page, count))
+        return runs.merged()
 
     def _attribute(self, bad: Sequence[Run]) -> list[BadRun]:
         """Name volume and place of bad pages, and who last wrote them, if the journal tells; a run for each writer."""
@@ -326,6 +327,24 @@ def _differ(found: bytes, known: bytes, place: int) -> bool:
     return found[part] != known[part]
 
 
+class _RunCollector:
+    """Runs of pages in any order, merged now and then, so that the memory is that of the merged ones."""
+
+    def __init__(self) -> None:
+        self._runs: list[Run] = []
+        self._merge_at = 4 * BAD_RUNS_MAX
+
+    def add(self, run: Run) -> None:
+        self._runs.append(run)
+        if len(self._runs) >= self._merge_at:
+            self._runs = _merged(sorted(self._runs))
+            self._merge_at = max(self._merge_at, 2 * len(self._runs))
+
+    def merged(self) -> list[Run]:
+        """All of them, ascending and disjoint."""
+        return _merged(sorted(self._runs))
+
+
 def _merged(runs: Sequence[Run]) -> list[Run]:
     """Ascending runs, which may overlap, as disjoint ones that do not meet."""
     merged: list[Run] = []
@@ -339,20 +358,25 @@ def _merged(runs: Sequence[Run]) -> list[Run]:
 
 
 def _without(runs: Sequence[Run], excused: Sequence[Run] | None) -> tuple[list[Run], int]:
-    """The pages of `runs` that are not in `excused` (None: all are), and how many were."""
+    """The pages of `runs` that are not in `excused` (None: all are), and how many were; both ascending and disjoint."""
     if excused is None:
         return [], sum(count for _, count in runs)
-    starts = [first for first, _ in excused]
     kept: list[Run] = []
-    number = 0
+    at = 0
     for first, count in runs:
-        for page in range(first, first + count):
-            index = bisect.bisect_right(starts, page) - 1
-            if index >= 0 and page < excused[index][0] + excused[index][1]:
-                number += 1
-            else:
-                kept.append((page, 1))
-    return _merged(kept), number
+        end = first + count
+        while at < len(excused) and excused[at][0] + excused[at][1] <= first:
+            at += 1
+        following = at
+        while first < end:
+            start, length = excused[following] if following < len(excused) else (end, 0)
+            if first < start:
+                kept.append((first, min(end, start) - first))
+            first = max(first, min(end, start + length))
+            if start >= end:
+                break
+            following += 1
+    return kept, sum(count for _, count in runs) - sum(count for _, count in kept)
 
 
 def _keep_receipt(mirror: Mirror, result: VerifyResult) -> None:
