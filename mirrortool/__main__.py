@@ -1,5 +1,20 @@
-"""`python -m mirrortool`."""
+"""The program, and `python -m mirrortool`."""
 
-from mirrortool.cli.main import run
+from __future__ import annotations
 
-run()
+import signal
+from typing import NoReturn
+
+
+def run() -> NoReturn:
+    """The entry point."""
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        # Until main takes over there is nothing to leave tidy, and Ctrl-C would print a traceback of our imports.
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+    from mirrortool.cli import main
+
+    main.run()
+
+
+if __name__ == "__main__":
+    run()

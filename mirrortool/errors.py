@@ -48,7 +48,7 @@ class MirrortoolError(Exception):
         self.remedy = remedy
 
     def __str__(self) -> str:
-        text = self.what if self.where is None else f"{self.where}: {self.what}"
+        text = self.what if self.where is None else f"{self.where or repr('')}: {self.what}"
         return text if self.remedy is None else f"{text}; {self.remedy}"
 
 
@@ -219,6 +219,7 @@ _BY_ERRNO: dict[int, tuple[type[HostError], str | None]] = {
     errno.EMFILE: (ExhaustedError, "raise the limit of open files (ulimit -n)"),
     errno.ENFILE: (ExhaustedError, "raise the system's limit of open files"),
     errno.ENOMEM: (ExhaustedError, "free some memory"),
+    errno.EAGAIN: (ExhaustedError, "try again, or raise the limit of processes (ulimit -u)"),
 }
 
 

@@ -172,6 +172,8 @@ class File:
                 first, last = start, end
             if first >= end:
                 return
+            if last <= first:  # such as /dev/zero, which says 0 to every question
+                first, last = start, end
             yield first, min(last, end)
             start = last
 
@@ -225,6 +227,14 @@ class File:
                     f"{what} is in use by another process", where=self.path, remedy="wait for it or stop it"
                 ) from error
             raise host_error(error, self.path, "lock") from error
+
+    def is_locked(self) -> bool:
+        """Whether somebody else has locked the file exclusively; nothing is locked by asking."""
+        if not hasattr(fcntl, "F_OFD_GETLK"):
+            return False
+        request = struct.pack("hhqqi4x", fcntl.F_RDLCK, os.SEEK_SET, 0, 0, 0)
+        found: bytes = self._call("ask for the lock of", _fcntl, fcntl.F_OFD_GETLK, request)
+        return bool(struct.unpack_from("h", found)[0] != fcntl.F_UNLCK)
 
     def _ioctl_zero(self, offset: int, length: int) -> bool:
         if offset % 512 or length % 512:
@@ -453,6 +463,10 @@ def flush_device_cache(file: File) -> None:
     """Forget what the kernel caches of a block device (BLKFLSBUF), so that the next read asks the device."""
     with contextlib.suppress(OSError):
         fcntl.ioctl(file.fileno(), _BLKFLSBUF, 0)
+
+
+def _fcntl(descriptor: int, command: int, request: bytes) -> bytes:
+    return fcntl.fcntl(descriptor, command, request)
 
 
 def _facts_of_descriptor(descriptor: int) -> Facts:

@@ -42,9 +42,14 @@ class Fields:
         return value
 
     def text(self, name: str) -> str:
+        """Text that can be a path: without null bytes, and without surrogates that stand for no byte."""
         value = self._values.get(name)
-        if not isinstance(value, str):
+        if not isinstance(value, str) or "\0" in value:
             raise self.wrong(name)
+        try:
+            value.encode("utf-8", "surrogateescape")
+        except UnicodeEncodeError:
+            raise self.wrong(name) from None
         return value
 
     def flag(self, name: str) -> bool:
@@ -87,6 +92,10 @@ class Fields:
         """The fields of this object, each itself an object."""
         for name in self._values:
             yield name, self.object(name)
+
+    def changed(self, **values: str) -> dict[str, Any]:
+        """All fields, some with other values."""
+        return {**self._values, **values}
 
     def wrong(self, name: str) -> MirrortoolError:
         """The error for a field that is missing or makes no sense."""

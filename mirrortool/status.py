@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from mirrortool import clock, files
-from mirrortool.errors import JournalError, MirrortoolError, NotAJournalError
+from mirrortool.errors import JournalError, MirrortoolError, NotAJournalError, TornJournalError, UsageError
 from mirrortool.journal.commits import Commit, newest_commits
 from mirrortool.journal.directory import Journal
 from mirrortool.journal.position import Position
@@ -131,7 +131,8 @@ def _read_to_end(journal: Journal, starts: Sequence[int]) -> tuple[Position, int
                 finally:
                     position, time_ns = reader.position, reader.time_ns
         except JournalError as error:
-            damage = damage or error
+            is_append = isinstance(error, TornJournalError) and journal.is_at_work()
+            damage = damage or (None if is_append else error)
         if position.lsn:
             break
     return position, time_ns, damage
@@ -147,4 +148,9 @@ def _current_volumes(journal: Journal) -> VolumeSet:
         for volume in journal.volumes
         if volume.name in checkpoint.volumes
     ]
-    return VolumeSet(sized, journal.page_size) if len(sized) == len(journal.volumes) else journal.volumes
+    if len(sized) < len(journal.volumes):
+        return journal.volumes
+    try:
+        return VolumeSet(sized, journal.page_size)
+    except UsageError as error:
+        raise NotAJournalError(f"recorder.json: {error.what}", where=journal.path) from None

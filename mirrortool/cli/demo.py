@@ -21,7 +21,7 @@ from mirrortool.cli.options import DIRECTORY, SIZE, quiet
 from mirrortool.cli.render import Display, View
 from mirrortool.cli.runner import Interrupted, Runner
 from mirrortool.cli.text import format_bytes, format_seconds, printable
-from mirrortool.errors import MirrortoolError, UsageError
+from mirrortool.errors import MirrortoolError, UsageError, host_error
 from mirrortool.files import File
 from mirrortool.journal.commits import Until
 from mirrortool.record.create import NewVolume, init
@@ -145,7 +145,10 @@ class Demo:
 
     def _kill_one(self, mirror: str) -> bool:
         arguments = [sys.executable, "-m", "mirrortool", "replay", "-q", self._path("journal"), mirror]
-        process = subprocess.Popen(arguments, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+        try:
+            process = subprocess.Popen(arguments, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+        except OSError as error:
+            raise host_error(error, sys.executable, "run") from error
         image = files.join(mirror, "volumes", "disk.img")
         while process.poll() is None:
             facts = files.find_facts(image)

@@ -6,7 +6,7 @@ import click
 
 from mirrortool.address import PAGE_SIZE_DEFAULT
 from mirrortool.cli.options import DIRECTORY, SIZE, Value, parse_named_path, parse_size, quiet
-from mirrortool.cli.text import format_bytes, printable
+from mirrortool.cli.text import format_bytes, printable, quoted, tell
 from mirrortool.record.create import NewVolume, init
 
 
@@ -42,4 +42,4 @@ def command(journal: str, volumes: tuple[NewVolume, ...], page_size: int, quiet:
     for volume in made.volumes:
         click.echo(f"{volume.name}  {format_bytes(volume.size)}  {printable(made.volume_paths()[volume.name])}")
     if not quiet:
-        click.echo(f"next: mirrortool record {printable(journal)}", err=True)
+        tell(f"next: mirrortool record {quoted(journal)}")

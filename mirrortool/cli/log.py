@@ -8,11 +8,11 @@ from collections.abc import Iterable, Iterator
 import click
 
 from mirrortool.cli.options import DIRECTORY, TIME, as_json
-from mirrortool.cli.text import columns, format_time
+from mirrortool.cli.text import columns, format_time, tell
 from mirrortool.files import find_facts
 from mirrortool.journal.commits import Commit, commits, commits_since, newest_commits
 from mirrortool.journal.directory import Journal
-from mirrortool.journal.reader import JournalReader
+from mirrortool.journal.reader import JournalReader, up_to_what_is_appended
 from mirrortool.operation import Kind, Operation
 from mirrortool.status import journal_status
 
@@ -50,7 +50,7 @@ def command(journal: str, number: int, since: int | None, every: bool, ops: bool
 
 def _print_commits(listed: list[Commit]) -> None:
     if not listed:
-        click.echo("no commit yet; next: mirrortool record", err=True)
+        tell("no commit yet; next: mirrortool record")
         return
     rows = [_row(commit) for commit in listed]
     for line in columns(("LSN", "TIME", "KIND", "STATE SUM", "MARK"), rows):
@@ -64,7 +64,7 @@ def _print_stream(found: Iterable[Commit], as_json: bool) -> None:
 
 
 def _print_operations(journal: Journal, as_json: bool) -> None:
-    with JournalReader(journal) as reader:
+    with up_to_what_is_appended(journal), JournalReader(journal) as reader:
         while frame := reader.next_frame():
             for operation in frame.batch.operations(frame.header.first_lsn, journal.page_size):
                 if as_json:

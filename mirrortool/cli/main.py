@@ -18,8 +18,8 @@ from typing import NoReturn
 import click
 
 from mirrortool.cli.runner import Interrupted
-from mirrortool.cli.text import printable
-from mirrortool.errors import ExhaustedError, MirrortoolError, host_error
+from mirrortool.cli.text import printable, tell
+from mirrortool.errors import ExhaustedError, HostError, MirrortoolError, host_error
 
 EXIT_BUG = 70
 
@@ -31,6 +31,7 @@ COMMANDS = {
     "status": "Show how journals and mirrors stand.",
     "log": "List the commits of a journal.",
     "mark": "Give the newest commit a name.",
+    "bench": "Measure what replaying with groups of tasks is worth.",
     "demo": "Mirror a volume before your eyes, kill the replay, and prove the result.",
     "completion": "Print the shell's completion script.",
 }
@@ -100,10 +101,22 @@ def cli(ctx: click.Context) -> None:
 
 def run() -> NoReturn:
     """The entry point: mirrortool's exit code is the process's."""
+    if signal.getsignal(signal.SIGINT) == signal.SIG_DFL:
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # see __main__.py
+    _open_closed_streams()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a terminal without UTF-8 shows escapes
     sys.exit(main(sys.argv[1:]))
+
+
+def _open_closed_streams() -> None:
+    """What the caller closed goes nowhere, rather than into the first file that we open."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            descriptor = os.open(os.devnull, os.O_RDWR)  # the lowest that is free: the one that was closed
+            os.set_inheritable(descriptor, True)
+            setattr(sys, name, os.fdopen(descriptor, mode))
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -130,21 +143,27 @@ def main(arguments: Sequence[str]) -> int:
         raise
     except MemoryError:
         return _fail("no memory left; free some and run the command again", ExhaustedError.exit_code)
+    except ImportError as error:
+        return _fail(
+            f"cannot load a part of mirrortool: {error}; free some memory, or install it anew", HostError.exit_code
+        )
     except OSError as error:
         known = host_error(error, "standard output", "write")
         return _fail(str(known), known.exit_code)
     except Exception as error:
+        if isinstance(error, RuntimeError) and "start new thread" in str(error):
+            return _fail(
+                "cannot start a thread; raise the limit of processes (ulimit -u), free some memory, or use fewer "
+                "groups and tasks",
+                ExhaustedError.exit_code,
+            )
         return _fail_with_bug(error)
 
 
 def _fail(message: str, code: int) -> int:
     """One line on stderr, whatever is in the message."""
-    try:
-        if message:
-            sys.stderr.write(f"mirrortool: {printable(message)}\n")
-            sys.stderr.flush()
-    except OSError:
-        pass  # nobody listens; the exit code says it
+    if message:
+        tell(f"mirrortool: {printable(message)}")
     return code
 
 

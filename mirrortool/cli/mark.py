@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from mirrortool.cli.options import DIRECTORY, Value, quiet
-from mirrortool.cli.text import printable
+from mirrortool.cli.text import quoted, tell
 from mirrortool.operation import MARK_NAME
 from mirrortool.record.mark import mark
 
@@ -29,4 +29,4 @@ def command(journal: str, name: str, quiet: bool) -> None:
     position = mark(journal, name)
     click.echo(f"mark {name} at LSN {position.lsn}")
     if not quiet:
-        click.echo(f"next: mirrortool replay {printable(journal)} MIRROR --until {name}", err=True)
+        tell(f"next: mirrortool replay {quoted(journal)} MIRROR --until {name}")

@@ -19,11 +19,15 @@ from mirrortool.operation import MARK_NAME
 if TYPE_CHECKING:
     from mirrortool.journal.directory import Journal
 
-_SIZE = re.compile(r"(\d+)(?:([KMGTPE])(?:iB|B)?|B)?", re.IGNORECASE)
-_DURATION = re.compile(r"(\d+(?:\.\d+)?)(s|m|h|d|w)")
+_SIZE = re.compile(r"(\d{1,20})(?:([KMGTPE])(?:iB|B)?|B)?", re.IGNORECASE | re.ASCII)
+_DURATION = re.compile(r"(\d{1,10}(?:\.\d{1,9})?)(s|m|h|d|w)", re.ASCII)
+_DURATION_SECONDS_MAX = 100 * 366 * 86400
+_LSN = re.compile(r"\d{1,20}", re.ASCII)
 _COMMITS_COMPLETED = 2000
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
-_TIME = re.compile(r"(\d{4})-(\d\d)-(\d\d)(?:[T ](\d\d):(\d\d)(?::(\d\d)(?:\.(\d{1,9}))?)?)?\s*(Z|[+-]\d\d:?\d\d)?")
+_TIME = re.compile(
+    r"(\d{4})-(\d\d)-(\d\d)(?:[T ](\d\d):(\d\d)(?::(\d\d)(?:\.(\d{1,9}))?)?)?\s*(Z|[+-]\d\d:?\d\d)?", re.ASCII
+)
 
 
 def parse_size(text: str) -> int:
@@ -39,7 +43,10 @@ def parse_duration(text: str) -> float:
     match = _DURATION.fullmatch(text.strip())
     if not match:
         raise ValueError(f"{text!r} is no duration, such as 30s, 10m, 1h or 7d")
-    return float(match[1]) * _SECONDS[match[2]]
+    seconds = float(match[1]) * _SECONDS[match[2]]
+    if seconds > _DURATION_SECONDS_MAX:
+        raise ValueError(f"{text!r} is longer than a hundred years")
+    return seconds
 
 
 def parse_time(text: str) -> int:
@@ -61,7 +68,7 @@ def parse_time(text: str) -> int:
 
 def parse_until(text: str) -> Until:
     """A point to stop at: an LSN, a time, or a mark."""
-    if text.isdecimal():
+    if _LSN.fullmatch(text):
         return Until(lsn=int(text))
     if MARK_NAME.fullmatch(text):
         return Until(mark=text)

@@ -16,8 +16,8 @@ from mirrortool import clock
 from mirrortool.cli.options import DIRECTORY, DURATION, NAMED_PATH, as_json, complete_volume, quiet
 from mirrortool.cli.render import Display, View
 from mirrortool.cli.runner import Interrupted, Runner
-from mirrortool.cli.text import format_bytes, format_time, printable
-from mirrortool.errors import CommandFailedError, FuzzyCommitError, MirrortoolError, UsageError
+from mirrortool.cli.text import format_bytes, format_time, printable, quoted, tell
+from mirrortool.errors import CommandFailedError, FuzzyCommitError, MirrortoolError, UsageError, host_error
 from mirrortool.operation import CommitKind
 from mirrortool.record.scan import Scan, ScanCancelled, ScanResult
 
@@ -61,7 +61,8 @@ def command(
         raise UsageError("a volume is named twice by --source")
     once = _Once(journal, snapshots, take_over, before, after, allow_fuzzy, as_json, quiet)
     if every is None:
-        once.run()
+        with _stopped_by_sigterm():
+            once.run()
     else:
         _repeat(once, every)
 
@@ -152,9 +153,23 @@ class _Once:
             f"{statistics.pages_zeroed} zeroed, {format_bytes(statistics.bytes_journaled)} journaled"
         )
         for name, why in result.changed.items():
-            click.echo(f"mirrortool: WARNING: volume {name} changed while it was scanned: {why}", err=True)
+            tell(f"mirrortool: WARNING: volume {name} changed while it was scanned: {why}")
         if final and not self._quiet:
-            click.echo(f"next: mirrortool replay {printable(self._journal)} MIRROR", err=True)
+            tell(f"next: mirrortool replay {quoted(self._journal)} MIRROR")
+
+
+@contextmanager
+def _stopped_by_sigterm() -> Iterator[None]:
+    """SIGTERM unwinds as SIGINT does, so that --after always runs."""
+
+    def on_signal(number: int, _frame: FrameType | None) -> None:
+        raise Interrupted(number, "stopped")
+
+    previous = signal.signal(signal.SIGTERM, on_signal)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous)
 
 
 def _repeat(once: _Once, every: float) -> None:
@@ -176,15 +191,19 @@ def _repeat(once: _Once, every: float) -> None:
         except MirrortoolError as error:
             if is_first and not isinstance(error, FuzzyCommitError):
                 raise
-            click.echo(f"mirrortool: {printable(str(error))}", err=True)
+            tell(f"mirrortool: {printable(str(error))}")
         is_first = False
         stop.wait(max(0.0, started + every - clock.monotonic()))
 
 
 def _shell(command: str, option: str) -> None:
-    done = subprocess.run(command, shell=True, stdin=subprocess.DEVNULL, stdout=2, check=False)
+    try:
+        done = subprocess.run(command, shell=True, stdin=subprocess.DEVNULL, stdout=2, check=False)
+    except OSError as error:
+        raise host_error(error, command, f"run {option}") from error
     if done.returncode:
-        raise CommandFailedError(f"{option} exited with {done.returncode}", where=command, remedy="see what it printed")
+        how = f"exited with {done.returncode}" if done.returncode > 0 else f"was killed by signal {-done.returncode}"
+        raise CommandFailedError(f"{option} {how}", where=command, remedy="see what it printed")
 
 
 def _to_json(result: ScanResult) -> dict[str, object]:

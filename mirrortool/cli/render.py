@@ -5,13 +5,14 @@ rich is loaded only for a terminal (live.py).
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from mirrortool import clock
-from mirrortool.cli.text import format_bytes, format_seconds, printable
+from mirrortool.cli.text import format_bytes, format_seconds, printable, tell
 from mirrortool.replay.group import GroupStatistics
 
 if TYPE_CHECKING:
@@ -52,18 +53,21 @@ class Display:
         if not self._quiet and sys.stderr.isatty():
             from mirrortool.cli.live import LiveView
 
-            self._live = LiveView(self._title)
+            with contextlib.suppress(OSError):  # the terminal has gone; the work goes on
+                self._live = LiveView(self._title)
         return self
 
     def __exit__(self, *exc: object) -> None:
         if self._live:
-            self._live.close()
+            with contextlib.suppress(OSError):
+                self._live.close()
 
     def show(self, view: View) -> None:
         """Show a view; on a terminal at once, in a pipe a line now and then."""
         words = [self._rate(view), self._time_left(view), view.detail]
         if self._live:
-            self._live.show(view.done, view.total, printable(" ".join(filter(None, words))), view.groups)
+            with contextlib.suppress(OSError):
+                self._live.show(view.done, view.total, printable(" ".join(filter(None, words))), view.groups)
         elif not self._quiet and clock.monotonic() - self._shown_at >= PLAIN_SECONDS:
             self._shown_at = clock.monotonic()
             percent = f"{100 * view.done // view.total} %" if view.total else ""
@@ -72,11 +76,11 @@ class Display:
     def note(self, text: str) -> None:
         """A line for the person who watches; not part of the result."""
         if not self._quiet:
-            _write_line(text)
+            tell(printable(text))
 
     def warn(self, text: str) -> None:
         """A line that is printed also when quiet."""
-        _write_line(f"mirrortool: {text}")
+        tell(printable(f"mirrortool: {text}"))
 
     def _rate(self, view: View) -> str:
         elapsed = max(clock.monotonic() - self._started, 0.001)
@@ -87,8 +91,3 @@ class Display:
         if not view.done or view.done >= view.total or elapsed < 1:
             return ""
         return f"{format_seconds(elapsed * (view.total - view.done) / view.done)} left"
-
-
-def _write_line(text: str) -> None:
-    sys.stderr.write(f"{printable(text)}\n")
-    sys.stderr.flush()

@@ -20,7 +20,7 @@ from mirrortool.cli.options import (
 )
 from mirrortool.cli.render import Display, View
 from mirrortool.cli.runner import Interrupted, Runner
-from mirrortool.cli.text import columns, format_bytes, format_time, printable
+from mirrortool.cli.text import columns, format_bytes, format_time, quoted, tell
 from mirrortool.cli.trace import TraceFile
 from mirrortool.errors import JournalError, UsageError
 from mirrortool.journal.commits import Until
@@ -106,6 +106,8 @@ def command(
                 on_applied=tracer.write if tracer else None,
             )
         )
+        if tracer:
+            tracer.begin()
         start = replay.mirror.checkpoint.position.lsn
         try:
             was_stopped = _run(replay, quiet)
@@ -117,7 +119,7 @@ def command(
         if was_stopped:
             raise Interrupted(was_stopped, f"stopped; {describe(checkpoint)}")
     if not quiet:
-        click.echo(f"next: mirrortool verify {printable(mirror)}", err=True)
+        tell(f"next: mirrortool verify {quoted(mirror)}")
 
 
 def _run(replay: Replay, quiet: bool) -> int:
@@ -140,7 +142,7 @@ def _print_tables(replay: Replay) -> None:
     """Each group's active task table (FIG. 10), for who sends SIGUSR1."""
     rows = [_table_row(group, row) for group, table in enumerate(replay.tables()) for row in table]
     for line in columns(("GROUP", "TASK", "PAGES", "COUNTER OF", "WAITS FOR"), rows):
-        click.echo(line, err=True)
+        tell(line)
 
 
 def _table_row(group: int, row: RowSnapshot) -> tuple[str, ...]:

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
 import threading
 from collections.abc import Callable
 from types import FrameType
 from typing import Generic, TypeVar
+
+from mirrortool.cli.text import tell
 
 Result = TypeVar("Result")
 
@@ -56,13 +57,18 @@ class Runner(Generic[Result]):
         thread = threading.Thread(target=self._do, name="mirrortool-work", daemon=True)
         try:
             thread.start()
-            while not self._done.wait(TICK_SECONDS):
+            try:
+                while not self._done.wait(TICK_SECONDS):
+                    tick()
                 tick()
-            tick()
+            except BaseException:
+                self._cancel()  # what the work uses is about to be closed
+                raise
+            finally:
+                thread.join()
         finally:
             for number, handler in previous.items():
                 signal.signal(number, handler)
-        thread.join()
         if self._error:
             raise self._error
         return self._result[0]
@@ -83,5 +89,5 @@ class Runner(Generic[Result]):
         if self.signal_number:
             os._exit(128 + number)
         self.signal_number = number
-        sys.stderr.write("\nmirrortool: stopping; once more to stop at once\n")
         self._cancel()
+        tell("\nmirrortool: stopping; once more to stop at once")

@@ -2,22 +2,41 @@
 
 from __future__ import annotations
 
+import contextlib
+import shlex
+import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta, timezone
 
 from mirrortool import clock
 
+_DAY_SECONDS = 86400
+
 
 def printable(text: str) -> str:
     """Text in one line that no terminal obeys: control characters and bytes that are no UTF-8 are escaped."""
-    text = text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    with contextlib.suppress(UnicodeEncodeError):  # of a surrogate that stands for no byte, which JSON can hold
+        text = text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
+
+
+def quoted(path: str) -> str:
+    """A path as a shell takes it, in one line."""
+    return printable(shlex.quote(path))
+
+
+def tell(text: str) -> None:
+    """A line on standard error for the person who watches. That nobody can read it must not stop the work."""
+    with contextlib.suppress(OSError, ValueError, RuntimeError):  # the last: a signal came while a line was written
+        sys.stderr.write(f"{text}\n")
+        sys.stderr.flush()
 
 
 def format_time(time_ns: int) -> str:
     """A time in this host's zone, to the millisecond, with the zone's offset."""
     seconds, rest = divmod(time_ns, 10**9)
-    zone = timezone(timedelta(seconds=clock.utc_offset_seconds(seconds)))
+    offset = clock.utc_offset_seconds(seconds)
+    zone = timezone(timedelta(seconds=offset if abs(offset) < _DAY_SECONDS else 0))  # TZ can say anything
     moment = datetime.fromtimestamp(seconds, UTC).astimezone(zone)
     return f"{moment:%Y-%m-%d %H:%M:%S}.{rest // 10**6:03d}{moment:%z}"
 

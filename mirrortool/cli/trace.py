@@ -4,19 +4,32 @@ from __future__ import annotations
 
 import json
 import threading
+from contextlib import nullcontext, suppress
 
 from mirrortool import files
+from mirrortool.errors import AccessError, HostError
+from mirrortool.files import File
 from mirrortool.replay.unit import Unit
 
 _BUFFER_BYTES = 1 << 16
+_LINE_BEGINS = b'{"lsn": '
 
 
 class TraceFile:
     """A file of trace lines, written by all tasks; `with` writes the last of them."""
 
     def __init__(self, path: str) -> None:
+        """Open the file; what is in it stays until `begin`.
+
+        Raises:
+            AccessError: there is something else than an earlier trace, which must not be overwritten.
+        """
         self._file = files.open_file(path, write=True, create=True)
-        self._file.truncate(0)
+        try:
+            _check_is_ours(self._file)
+        except BaseException:
+            self._file.close()
+            raise
         # _lock protects the buffer and the offset; tasks hold it for one line.
         self._lock = threading.Lock()
         self._buffer = bytearray()
@@ -25,9 +38,14 @@ class TraceFile:
     def __enter__(self) -> TraceFile:
         return self
 
-    def __exit__(self, *exc: object) -> None:
+    def begin(self) -> None:
+        """Empty the file, when everything else was checked."""
+        self._file.truncate(0)
+
+    def __exit__(self, kind: type[BaseException] | None, *exc: object) -> None:
         try:
-            self._flush()
+            with suppress(HostError) if kind else nullcontext():  # the first error is the one to report
+                self._flush()
         finally:
             self._file.close()
 
@@ -52,3 +70,11 @@ class TraceFile:
         self._file.pwrite(self._buffer, self._offset)
         self._offset += len(self._buffer)
         self._buffer = bytearray()
+
+
+def _check_is_ours(file: File) -> None:
+    facts = file.facts()
+    if facts.kind != "file":
+        raise AccessError(f"is a {facts.kind}, no file for a trace", where=file.path, remedy="name a file")
+    if facts.size and file.pread(len(_LINE_BEGINS), 0) != _LINE_BEGINS:
+        raise AccessError("holds something else than a trace", where=file.path, remedy="choose another file")

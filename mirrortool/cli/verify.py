@@ -10,7 +10,7 @@ from mirrortool import files
 from mirrortool.cli.options import DIRECTORY, as_json, quiet
 from mirrortool.cli.render import Display, View
 from mirrortool.cli.runner import Interrupted, Runner
-from mirrortool.cli.text import format_seconds, format_time, printable
+from mirrortool.cli.text import format_seconds, format_time, printable, quoted, tell
 from mirrortool.errors import CorruptJournalError, NotComparableError, UsageError
 from mirrortool.journal.audit import Audit, AuditCancelled, AuditResult
 from mirrortool.replay.session import describe
@@ -70,7 +70,7 @@ def _conclude(verify: Verify, result: VerifyResult, quiet: bool) -> int:
     checkpoint, path = result.checkpoint, verify.mirror.path
     if result.bad_pages:
         if not quiet:
-            click.echo("next: replay the journal into a new mirror, and find out what wrote to this one", err=True)
+            tell(_next_step(verify, result))
         return EXIT_BAD_PAGES
     if result.table_is_right is False or result.journal_agrees is False:
         whose = "the table of sums does not give" if result.table_is_right is False else "the journal does not have"
@@ -86,6 +86,13 @@ def _conclude(verify: Verify, result: VerifyResult, quiet: bool) -> int:
             remedy=f"mirrortool replay {verify.mirror.journal_path} {path}, then verify",
         )
     return 0
+
+
+def _next_step(verify: Verify, result: VerifyResult) -> str:
+    if result.table_is_right is False and not verify.takes_journal_sums:
+        journal, path = quoted(verify.mirror.journal_path), quoted(verify.mirror.path)
+        return f"next: mirrortool verify --journal {journal} {path}, as the mirror's table of sums is damaged"
+    return "next: replay the journal into a new mirror, and find out what wrote to this one"
 
 
 def _print(result: VerifyResult) -> None:

@@ -8,7 +8,7 @@ from mirrortool.checksum import page_sums
 from mirrortool.errors import CorruptJournalError
 from mirrortool.journal.check import check_inside
 from mirrortool.journal.directory import Journal
-from mirrortool.journal.reader import JournalReader
+from mirrortool.journal.reader import JournalReader, up_to_what_is_appended
 
 
 class AuditCancelled(Exception):
@@ -42,7 +42,7 @@ class Audit:
             AuditCancelled: after `cancel`.
         """
         volumes = self.journal.volumes
-        with JournalReader(self.journal) as reader:
+        with up_to_what_is_appended(self.journal), JournalReader(self.journal) as reader:
             while header := reader.next_header():
                 if self._is_cancelled:
                     raise AuditCancelled

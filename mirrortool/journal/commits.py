@@ -14,7 +14,7 @@ from mirrortool.errors import JournalError
 from mirrortool.journal.codec import FrameHeader
 from mirrortool.journal.directory import Journal
 from mirrortool.journal.position import Position
-from mirrortool.journal.reader import JournalReader
+from mirrortool.journal.reader import JournalReader, up_to_what_is_appended
 from mirrortool.jsonfile import INTEGER_MAX
 from mirrortool.operation import CommitKind
 
@@ -50,7 +50,7 @@ def commits(journal: Journal, start: Position | None = None) -> Iterator[Commit]
     Raises:
         JournalError: after the commits before the torn tail or the damage.
     """
-    with JournalReader(journal, start) as reader:
+    with up_to_what_is_appended(journal), JournalReader(journal, start) as reader:
         yield from _commits_of(reader)
 
 

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 from mirrortool import clock, files, jsonfile
 from mirrortool.address import PAGE_SIZE_MAX, is_page_size
-from mirrortool.errors import AccessError, NotAJournalError, UsageError
+from mirrortool.errors import AccessError, HostError, NotAJournalError, UsageError
 from mirrortool.files import Facts, File, Identity
 from mirrortool.journal import format as layout
 from mirrortool.journal.position import Position
@@ -214,6 +214,14 @@ class Journal:
             raise
         return file
 
+    def is_at_work(self) -> bool:
+        """Whether somebody appends to the journal now, as far as this host can tell."""
+        try:
+            with files.open_file(files.join(self.path, "lock")) as file:
+                return file.is_locked()
+        except HostError:
+            return False
+
     def _save(self) -> None:
         end = self.clean_end
         values = {
@@ -237,8 +245,16 @@ def create(path: str, volumes: VolumeSet, paths: Mapping[str, str], records: Map
 
     Raises:
         AccessError: something else is at `path`.
+        LockedError: another call makes one there.
     """
     _claim_directory(path)
+    with files.open_file(files.join(path, "lock"), write=True, create=True) as lock:
+        lock.lock(exclusive=True, what="the journal")
+        _claim_directory(path)  # another call may have finished meanwhile
+        return _fill(path, volumes, paths, records)
+
+
+def _fill(path: str, volumes: VolumeSet, paths: Mapping[str, str], records: Mapping[str, VolumeRecord]) -> Journal:
     for name in ("files", "sums", "torn"):
         files.make_directory(files.join(path, name), exist_ok=True)
     local = {"volumes": {name: {"path": where} for name, where in paths.items()}}
@@ -268,7 +284,7 @@ def _claim_directory(path: str) -> None:
         return
     names = set(files.list_directory(path))
     begun = {f"{name}.json{suffix}" for name in ("local", "recorder", "journal") for suffix in ("", ".new")}
-    if names - {"files", "sums", "torn", *begun} or "journal.json" in names:
+    if names - {"files", "sums", "torn", "lock", *begun} or "journal.json" in names:
         what = "a journal is here already" if "journal.json" in names else "the directory is not empty"
         raise AccessError(what, where=path, remedy="choose another path")
 

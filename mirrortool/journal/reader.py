@@ -20,6 +20,7 @@ Bound: one frame, and at least 4 MiB, in memory.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -147,6 +148,16 @@ class JournalFile:
             self._buffered = self._file.pread_into([self._buffer[:wanted]], offset) if wanted else 0
             self._buffer_at, start = offset, 0
         return self._buffer[start : min(start + length, self._buffered)]
+
+
+@contextlib.contextmanager
+def up_to_what_is_appended(journal: Journal) -> Iterator[None]:
+    """What a recorder appends while somebody reads is no torn tail; it only ends what there is to read."""
+    try:
+        yield
+    except TornJournalError:
+        if not journal.is_at_work():
+            raise
 
 
 class JournalReader:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 
 from mirrortool import files, jsonfile
@@ -20,6 +21,7 @@ from mirrortool.errors import (
     AccessError,
     ChangedOutsideError,
     ForkedJournalError,
+    HostError,
     NotAMirrorError,
     OtherJournalError,
     UnusableVolumeError,
@@ -29,7 +31,7 @@ from mirrortool.files import Facts, File, Identity
 from mirrortool.journal.directory import Journal
 from mirrortool.jsonfile import Fields
 from mirrortool.mirror.checkpoint import Checkpoint
-from mirrortool.mirror.target import check_target, open_target, prepare_target, too_small
+from mirrortool.mirror.target import Primaries, check_target, open_target, prepare_target, too_small
 from mirrortool.store.flat import FlatStore
 from mirrortool.store.pagesums import PageSums
 from mirrortool.volume import Volume, VolumeSet
@@ -119,6 +121,15 @@ class Mirror:
         jsonfile.save(files.join(self.path, "checkpoint.json"), checkpoint.to_json())
         self.checkpoint = checkpoint
 
+    def follow_to(self, journal_path: str) -> None:
+        """Remember where the journal is, which may have been moved; a full file system does not matter."""
+        path, here = files.join(self.path, "mirror.json"), files.absolute(journal_path)
+        fields = jsonfile.load(path, NotAMirrorError)
+        if fields and self.journal_path != here:
+            with suppress(HostError):
+                jsonfile.save(path, fields.changed(journal_path=here))
+                self.journal_path = here
+
     def lock(self, *, exclusive: bool) -> File:
         """Lock the mirror until the returned file is closed, and read the checkpoint again.
 
@@ -126,7 +137,7 @@ class Mirror:
             LockedError: a replay, repair or promote is at work, or, for those, anything is.
         """
         # A read-only file system can still be verified: nobody can write there.
-        file = files.open_file(files.join(self.path, "lock"), write=exclusive)
+        file = files.open_file(files.join(self.path, "lock"), write=exclusive, create=exclusive)
         try:
             file.lock(exclusive=exclusive, what="the mirror")
             self.checkpoint = self._load_checkpoint()
@@ -217,6 +228,8 @@ def create(path: str, journal: Journal, targets: Mapping[str, str] | None = None
         if name not in journal.volumes:
             raise UsageError(f"the journal has no volume {name}", where=journal.path)
     _refuse_duplicates(targets)
+    _refuse_inside(targets, journal.path, "the journal")
+    _refuse_inside(targets, path, "the mirror", but="volumes")
     _claim_directory(path)
     for name in ("sums", "volumes", "receipts"):
         files.make_directory(files.join(path, name), exist_ok=True)
@@ -224,9 +237,9 @@ def create(path: str, journal: Journal, targets: Mapping[str, str] | None = None
         lock.lock(exclusive=True, what="the mirror")
         _claim_directory(path)  # another call may have finished meanwhile
         places = {volume.name: _place_of(path, volume, targets) for volume in journal.volumes}
-        primaries = _identities(journal.volume_paths())
+        primaries = Primaries(journal.volume_paths().values())
         for volume in journal.volumes:
-            may_clear = overwrite and volume.name in targets
+            may_clear = overwrite if volume.name in targets else None
             check_target(places[volume.name], volume, primaries=primaries, overwrite=may_clear)
         for volume in journal.volumes:
             prepare_target(places[volume.name], volume, overwrite=overwrite and volume.name in targets)
@@ -269,6 +282,15 @@ def _refuse_duplicates(targets: Mapping[str, str]) -> None:
             raise UnusableVolumeError(f"volumes {seen[place]} and {name} would share one target", where=target)
 
 
+def _refuse_inside(targets: Mapping[str, str], directory: str, what: str, *, but: str | None = None) -> None:
+    """No target is among the files of a journal or mirror, where it would be taken for one, or take its place."""
+    inside = files.join(files.real(directory), "")
+    allowed = files.join(inside, but, "") if but else None
+    for target in map(files.real, targets.values()):
+        if target.startswith(inside) and not (allowed and target.startswith(allowed)):
+            raise UnusableVolumeError(f"lies in {what}'s directory", where=target, remedy="choose another target")
+
+
 def _save_new(path: str, journal: Journal, kept: list[MirrorVolume]) -> None:
     state_sum = journal.first_state_sum
     checkpoint = Checkpoint(
@@ -286,11 +308,6 @@ def _save_new(path: str, journal: Journal, kept: list[MirrorVolume]) -> None:
         "volumes": [_volume_to_json(volume) for volume in kept],
     }
     jsonfile.save(files.join(path, "mirror.json"), values)
-
-
-def _identities(paths: Mapping[str, str]) -> set[Identity]:
-    found = (files.find_facts(where) for where in paths.values())
-    return {facts.identity for facts in found if facts}
 
 
 def _volume_to_json(volume: MirrorVolume) -> dict[str, object]:

@@ -5,7 +5,7 @@ A target must read as zeros before its first use, because that is what the sums 
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Iterable
 
 from mirrortool import files
 from mirrortool.errors import UnusableVolumeError
@@ -16,30 +16,48 @@ _PIECE = 1 << 20
 _ZEROS = bytes(_PIECE)
 
 
-def check_target(path: str, volume: Volume, *, primaries: Collection[Identity], overwrite: bool) -> None:
+class Primaries:
+    """The volumes that a journal records on this host.
+
+    Attributes:
+        identities: their own.
+        below: theirs, and those of what they are stored on: devices, and the files behind loop devices.
+    """
+
+    def __init__(self, paths: Iterable[str]) -> None:
+        """Look at what is there of these paths."""
+        self.identities: set[Identity] = set()
+        self.below: set[Identity] = set()
+        for path in paths:
+            if facts := files.find_facts(path):
+                self.identities.add(facts.identity)
+                self.below |= {facts.identity, *files.devices_below(path)}
+
+
+def check_target(path: str, volume: Volume, *, primaries: Primaries, overwrite: bool | None) -> None:
     """Whether `path` may be a volume's target; nothing is changed.
 
     Args:
-        primaries: the volumes that the journal records on this host; none of them may be a target, nor hold one.
-        overwrite: whether data that is not ours may be lost.
+        primaries: none of them may be a target, hold one, or be stored on one.
+        overwrite: whether data that is not ours may be lost; None for an image of our own, where nothing may be.
     Raises:
         UnusableVolumeError: it may not, and why.
     """
     is_there = files.exists(path)
-    if not files.devices_below(path if is_there else files.parent(path)).isdisjoint(primaries):
+    if not files.devices_below(path if is_there else files.parent(path)).isdisjoint(primaries.identities):
         raise UnusableVolumeError("lies on the primary's own volume", where=path, remedy="choose another target")
     if not is_there:
         return
     with open_target(path) as file:
         facts = file.facts()
-        if facts.identity in primaries:
-            raise UnusableVolumeError("this is the primary's own volume", where=path, remedy="choose another target")
+        if facts.identity in primaries.below:
+            its = "this is" if facts.identity in primaries.identities else "this holds"
+            raise UnusableVolumeError(f"{its} the primary's own volume", where=path, remedy="choose another target")
         if facts.identity.is_device and facts.size < volume.size:
             raise too_small(path, facts.size, volume)
         if not overwrite and not _reads_as_zeros(file, facts.size):
-            raise UnusableVolumeError(
-                "the target holds data", where=path, remedy="give --overwrite if that data may be lost"
-            )
+            named, own = "give --overwrite if that data may be lost", "choose another directory for the mirror"
+            raise UnusableVolumeError("the target holds data", where=path, remedy=own if overwrite is None else named)
 
 
 def prepare_target(path: str, volume: Volume, *, overwrite: bool) -> None:

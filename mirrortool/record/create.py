@@ -38,13 +38,12 @@ def init(journal_path: str, volumes: Sequence[NewVolume], page_size: int) -> Jou
     place([(volume.name, volume.size or 0) for volume in volumes], page_size)
     with ExitStack() as undo:
         for volume in volumes:
-            if _make_file(volume):
-                undo.callback(files.remove, volume.path)
+            _make_file(volume, undo)
         facts = {volume.name: inspect_volume(volume.path) for volume in volumes}
         for volume in volumes:
             _check_size(volume, facts[volume.name].size)
         paths = {volume.name: files.absolute(volume.path) for volume in volumes}
-        check_apart(files.parent(files.absolute(journal_path)), paths)
+        check_apart(journal_path if files.exists(journal_path) else files.parent(files.absolute(journal_path)), paths)
         placed = place([(volume.name, facts[volume.name].size) for volume in volumes], page_size)
         records = {name: VolumeRecord.of(each) for name, each in facts.items()}
         journal = directory.create(journal_path, placed, paths, records)
@@ -52,14 +51,14 @@ def init(journal_path: str, volumes: Sequence[NewVolume], page_size: int) -> Jou
         return journal
 
 
-def _make_file(volume: NewVolume) -> bool:
+def _make_file(volume: NewVolume, undo: ExitStack) -> None:
     """Make a sparse file of the size asked for, unless something is there."""
     if volume.size is None or files.exists(volume.path):
-        return False
+        return
     with files.open_file(volume.path, write=True, create=True, exclusive=True) as file:
+        undo.callback(files.remove, volume.path)
         file.truncate(volume.size)
         file.fdatasync()
-    return True
 
 
 def _check_size(volume: NewVolume, size: int) -> None:

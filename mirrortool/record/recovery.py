@@ -130,6 +130,8 @@ def _open_sums(journal: Journal, checkpoint: RecorderCheckpoint) -> PageSums:
         volumes = VolumeSet(sized, journal.page_size)
     except UsageError as error:
         raise NotAJournalError(f"recorder.json: {error.what}", where=journal.path) from None
+    if not files.exists(journal.sums_path):
+        files.make_directory(journal.sums_path)  # a table that was lost is made anew from the journal
     return PageSums(journal.sums_path, volumes, checkpoint.state_sum, write=True)
 
 
@@ -142,6 +144,8 @@ def _move_tail(journal: Journal, path: str, offset: int) -> str:
     """Copy a torn tail to `torn/` durably, then cut it off; a file without a whole header goes altogether."""
     name = f"{files.base_name(path)}-{offset}-{clock.now_ns()}"
     target = files.join(journal.torn_path, name)
+    if not files.exists(journal.torn_path):
+        files.make_directory(journal.torn_path)
     with files.open_file(path, write=True) as source, files.open_file(target, write=True, create=True) as copy:
         _copy(source, copy, offset)
         copy.fdatasync()

@@ -58,7 +58,9 @@ def inspect_volume(path: str) -> Facts:
     """
     found = files.find_facts(path)
     if found is None:
-        raise UnusableVolumeError("does not exist", where=path, remedy="check the path, or give its size to make it")
+        raise UnusableVolumeError(
+            "does not exist", where=path, remedy="check the path; init makes a file of a given size"
+        )
     if found.kind not in ("file", "block device"):
         raise UnusableVolumeError(f"is a {found.kind}", where=path, remedy="name a file or a block device")
     with files.open_file(path) as file:
@@ -110,7 +112,9 @@ def check_apart(journal_path: str, paths: Mapping[str, str]) -> None:
     for name, path in paths.items():
         identity = inspect_volume(path).identity
         if identity in seen:
-            raise UnusableVolumeError(f"volumes {seen[identity]} and {name} are one and the same", where=path)
+            raise UnusableVolumeError(
+                f"volumes {seen[identity]} and {name} are one and the same", where=path, remedy="name it once"
+            )
         seen[identity] = name
         if identity in below:
             raise UnusableVolumeError(

@@ -51,6 +51,11 @@ class Checkpointer:
         return self._mirror.checkpoint
 
     @property
+    def mirror_path(self) -> str:
+        """The mirror's directory."""
+        return self._mirror.path
+
+    @property
     def is_redoing(self) -> bool:
         """Whether the mirror is on its way through what a crash left."""
         return bool(self._redo_lsn)
@@ -92,10 +97,11 @@ class Checkpointer:
         """
         self.finish()
         changes, self._changes = self._changes, {}
-        self._thread = threading.Thread(
+        thread = threading.Thread(
             target=self._work, args=(goal, changes, settled), name="mirrortool-checkpoint", daemon=True
         )
-        self._thread.start()
+        thread.start()
+        self._thread = thread
 
     def finish(self) -> None:
         """Wait for the checkpoint that was begun, and raise what it failed with."""

@@ -244,5 +244,6 @@ class Delegator:
         if wrong is not None:
             raise ChangedOutsideError(
                 f"page {wrong:#x} is not what the mirror left there",
+                where=self._checkpointer.mirror_path,
                 remedy="mirrortool verify lists what differs; stop whatever writes there",
             )

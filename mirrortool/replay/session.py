@@ -10,7 +10,7 @@ from mirrortool import clock, files
 from mirrortool.errors import HostError, NotComparableError, PastTargetError, UsageError
 from mirrortool.journal.commits import Commit, Until, find_commit, is_past
 from mirrortool.journal.directory import Journal
-from mirrortool.journal.reader import JournalReader
+from mirrortool.journal.reader import JournalReader, up_to_what_is_appended
 from mirrortool.mirror import directory, lastreplay
 from mirrortool.mirror.checkpoint import Checkpoint
 from mirrortool.mirror.directory import Mirror
@@ -86,6 +86,7 @@ class Replay:
             self._check_target(until)
             self._reader = JournalReader(self.journal, self.mirror.checkpoint.position)
             opening.enter_context(self._reader)
+            self.mirror.follow_to(journal_path)
             store = self.mirror.open_store(write=True)
             opening.callback(store.close)
             sums = self.mirror.open_sums(write=True)
@@ -168,10 +169,11 @@ class Replay:
         until = self._until
         if until is not None and until.mark is not None:
             return
-        while header := self._reader.next_header():
-            if until is not None and is_past(header.position.lsn, header.time_ns, until):
-                return
-            self._reader.batch()
+        with up_to_what_is_appended(self.journal):
+            while header := self._reader.next_header():
+                if until is not None and is_past(header.position.lsn, header.time_ns, until):
+                    return
+                self._reader.batch()
         if not self.mirror.checkpoint.is_consistent:
             raise NotComparableError(
                 f"no commit after LSN {self.target.lsn} yet, but {describe(self.mirror.checkpoint)}",

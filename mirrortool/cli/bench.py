@@ -1,0 +1,143 @@
+"""`mirrortool bench`: measures, and shows it as text, as SVG and as JSON."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+
+import click
+
+from mirrortool import files
+from mirrortool.bench.figure import Bar, Bench, BenchCancelled, Comparison, Figure, Settings
+from mirrortool.bench.svg import caption, draw
+from mirrortool.cli.options import FILE, Value, as_json, quiet
+from mirrortool.cli.render import Display
+from mirrortool.cli.runner import Interrupted, Runner
+from mirrortool.cli.text import columns, format_seconds
+from mirrortool.errors import UsageError
+
+_LATENCY = re.compile(r"(\d+(?:\.\d+)?)(us|ms|s)")
+_SECONDS = {"us": 1e-6, "ms": 1e-3, "s": 1.0}
+_BAR_WIDTH = 32
+
+
+def parse_latency(text: str) -> float:
+    """Seconds; a number with us, ms or s."""
+    match = _LATENCY.fullmatch(text.strip())
+    if not match:
+        raise ValueError(f"{text!r} is no latency, such as 200us, 1ms or 0.5s")
+    return float(match[1]) * _SECONDS[match[2]]
+
+
+@click.command("bench")
+@click.option("--figure", "path", type=FILE, metavar="FILE", help="Write the plot to this file too, as SVG.")
+@click.option(
+    "--latency", type=Value("latency", parse_latency), default="1ms", show_default=True, metavar="LATENCY",
+    help="How long the store sleeps for each write, such as 200us or 5ms.",
+)  # fmt: skip
+@click.option("--writes", type=int, default=Settings().writes, show_default=True, help="Operations to replay.")
+@click.option("--groups", type=int, default=Settings().groups, show_default=True, help="Task groups.")
+@click.option("--tasks", type=int, default=Settings().tasks, show_default=True, help="Tasks in each group.")
+@click.option("--runs", type=int, default=Settings().runs, show_default=True, help="Take the median of so many runs.")
+@click.option("--peers", is_flag=True, help="Compare with bare threads and with an ideal scheduler too.")
+@as_json
+@quiet
+def command(
+    path: str | None,
+    latency: float,
+    writes: int,
+    groups: int,
+    tasks: int,
+    runs: int,
+    peers: bool,
+    as_json: bool,
+    quiet: bool,
+) -> None:
+    """Measure what replaying with groups of tasks is worth, on a store that sleeps.
+
+    The same writes are replayed in the primary's order, by one task, by groups of one task, and by groups of several.
+    Nothing is read or written but the figure.
+    """
+    if path and not files.is_directory(files.parent(path) or "."):
+        raise UsageError(f"there is no directory for {path}")
+    settings = Settings(latency, writes, groups, tasks, runs, peers)
+    figure = _measure(Bench(settings), settings, quiet)
+    if path:
+        files.replace_small(path, draw(figure).encode())
+    if as_json:
+        click.echo(json.dumps(_to_json(figure, path)))
+    else:
+        for line in _lines(figure):
+            click.echo(line)
+    if not quiet:
+        click.echo(f"next: mirrortool replay JOURNAL MIRROR --unit op --groups {groups} --tasks {tasks}", err=True)
+
+
+def _measure(bench: Bench, settings: Settings, quiet: bool) -> Figure:
+    Display("bench", quiet=quiet).note(f"measuring for about {format_seconds(settings.seconds_expected())}")
+    runner = Runner(bench.run, bench.cancel)
+    try:
+        return runner.run(lambda: None)
+    except BenchCancelled:
+        raise Interrupted(runner.signal_number, "stopped; nothing was measured") from None
+
+
+def _lines(figure: Figure) -> Iterator[str]:
+    """The plot and the comparisons as people read them."""
+    yield from caption(figure)
+    longest = max(bar.writes_per_second for bar in figure.bars)
+    headings = ("WAY", "SECONDS", "WRITES/S", "SPEED", "")
+    yield from columns(headings, [_row(bar, longest) for bar in figure.bars])
+    if figure.comparisons:
+        yield ""
+        yield from columns(("WORKLOAD", "PEER", "SECONDS", "PEER'S", "RATIO"), list(map(_peer_row, figure.comparisons)))
+
+
+def _row(bar: Bar, longest: float) -> tuple[str, ...]:
+    drawn = "#" * max(1, round(_BAR_WIDTH * bar.writes_per_second / longest))
+    return bar.title, f"{bar.timing.seconds:.3f}", f"{bar.writes_per_second:.0f}", f"{bar.speedup:.1f} x", drawn
+
+
+def _peer_row(each: Comparison) -> tuple[str, ...]:
+    return each.workload, each.peer, f"{each.seconds:.3f}", f"{each.peer_seconds:.3f}", f"{each.ratio:.2f}"
+
+
+def _to_json(figure: Figure, path: str | None) -> dict[str, object]:
+    settings = figure.settings
+    return {
+        "store": "sleeps",
+        "latency_seconds": settings.latency_seconds,
+        "write_seconds": figure.write_seconds,
+        "writes": settings.writes,
+        "runs": settings.runs,
+        "ways": [_bar_to_json(bar) for bar in figure.bars],
+        "peers": [_comparison_to_json(each) for each in figure.comparisons],
+        "figure": path,
+    }
+
+
+def _bar_to_json(bar: Bar) -> dict[str, object]:
+    timing = bar.timing
+    return {
+        "way": bar.name,
+        "groups": bar.groups,
+        "tasks": bar.tasks,
+        "seconds": timing.seconds,
+        "writes_per_second": bar.writes_per_second,
+        "speedup": bar.speedup,
+        "direct": timing.direct,
+        "mini_queue": timing.mini_queue,
+        "counter_waits": timing.counter_waits,
+        "given_back": timing.given_back,
+    }
+
+
+def _comparison_to_json(each: Comparison) -> dict[str, object]:
+    return {
+        "workload": each.workload,
+        "peer": each.peer,
+        "seconds": each.seconds,
+        "peer_seconds": each.peer_seconds,
+        "ratio": each.ratio,
+    }
