@@ -16,8 +16,12 @@ from itertools import chain
 
 from mirrortool.store.base import WriteRun
 
-UNIT_COST_BYTES = 512
-"""What a unit costs beside its payload, so that zeros cannot fill the memory either."""
+UNIT_COST_BYTES = 8192
+"""What a unit costs beside its payload.
+
+Not its memory: it bounds how many units are in flight. A unit that stands in the way of all others has its task give
+them back, time and again, so that this work grows with the square of their number.
+"""
 
 RUN_COST_BYTES = 256
 """What a run, or a stretch of zeros, costs beside its payload: its entry, its buffer and its pages in the footprint."""
