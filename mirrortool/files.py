@@ -144,8 +144,9 @@ class File:
         try:
             os.fdatasync(self._fd)
         except OSError as error:
-            # Nothing can be waiting on a read-only file system, and a pipe or /dev/null has nothing to keep.
-            if error.errno not in (errno.EROFS, errno.EINVAL):
+            # A pipe, /dev/null or squashfs has nothing to keep. EROFS is no such case: a file system that an error made
+            # read-only says so, and what waits there is lost.
+            if error.errno != errno.EINVAL:
                 raise host_error(error, self.path, "make durable") from error
 
     def facts(self) -> Facts:

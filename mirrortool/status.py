@@ -7,7 +7,15 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from mirrortool import clock, files
-from mirrortool.errors import JournalError, MirrortoolError, NotAJournalError, TornJournalError, UsageError
+from mirrortool.errors import (
+    HostError,
+    JournalError,
+    MirrortoolError,
+    NotAJournalError,
+    OtherJournalError,
+    TornJournalError,
+    UsageError,
+)
 from mirrortool.journal.commits import Commit, newest_commits
 from mirrortool.journal.directory import Journal
 from mirrortool.journal.position import Position
@@ -47,6 +55,7 @@ class MirrorStatus:
     Attributes:
         journal: None if the journal is not at hand, or does not contain the mirror's position.
         last_replay: what the last replay did; None if that is not known.
+        damage: of its journal, or why that is not this mirror's any more.
         lag_operations, lag_seconds: from the mirror's commit to the journal's newest; None without the journal.
     """
 
@@ -56,6 +65,7 @@ class MirrorStatus:
     journal: JournalStatus | None
     lag_operations: int | None
     lag_seconds: float | None
+    damage: JournalError | None = None
 
 
 def status_of(path: str) -> JournalStatus | MirrorStatus:
@@ -93,11 +103,14 @@ def mirror_status(path: str) -> MirrorStatus:
         journal = journal_status(mirror.journal_path)
         mirror.check_mirrors(journal.journal)
         JournalReader(journal.journal, checkpoint.position).close()
-    except MirrortoolError:
+    except (HostError, NotAJournalError, OtherJournalError):
         return MirrorStatus(mirror, checkpoint, last, None, None, None)
+    except JournalError as error:
+        return MirrorStatus(mirror, checkpoint, last, None, None, None, error)
     if journal.commit is None:
-        return MirrorStatus(mirror, checkpoint, last, journal, 0, 0.0)
-    return MirrorStatus(mirror, checkpoint, last, journal, *lag(checkpoint, journal.commit, clock.now_ns()))
+        return MirrorStatus(mirror, checkpoint, last, journal, 0, 0.0, journal.damage)
+    behind = lag(checkpoint, journal.commit, clock.now_ns())
+    return MirrorStatus(mirror, checkpoint, last, journal, *behind, journal.damage)
 
 
 def _last_replay(path: str) -> LastReplay | None:
@@ -122,12 +135,12 @@ def lag(checkpoint: Checkpoint, newest: Commit, now_ns: int) -> tuple[int, float
 def _read_to_end(journal: Journal, starts: Sequence[int]) -> tuple[Position, int, JournalError | None]:
     """The end of the newest file, or of the one before if that one has not even a header."""
     position, time_ns, damage = journal.start, 0, None
-    for start in reversed(starts):
+    for start in reversed(starts) if starts else [None]:
         try:
             with JournalReader(journal, first_lsn=start) as reader:
                 try:
                     while reader.next_header():
-                        pass
+                        reader.batch(payload=False)
                 finally:
                     position, time_ns = reader.position, reader.time_ns
         except JournalError as error:

@@ -19,7 +19,15 @@ from itertools import groupby, islice
 
 from mirrortool import clock, files, jsonfile
 from mirrortool.checksum import SUM_BYTES
-from mirrortool.errors import AccessError, CorruptJournalError, JournalError, MirrortoolError, NoSpaceError
+from mirrortool.errors import (
+    AccessError,
+    CorruptJournalError,
+    HostError,
+    JournalError,
+    NoSpaceError,
+    NotAJournalError,
+    OtherJournalError,
+)
 from mirrortool.journal.check import check_inside
 from mirrortool.journal.directory import Journal
 from mirrortool.journal.reader import JournalReader
@@ -98,6 +106,7 @@ class Verify:
     """A verification of a resting mirror; `with` releases its lock.
 
     Attributes:
+        journal_error: why the mirror's own journal, which is at hand, could not be asked; None if it could.
         takes_journal_sums: whether the pages are compared with the journal, not with the mirror's table.
     """
 
@@ -114,7 +123,7 @@ class Verify:
         with ExitStack() as opening:
             self.mirror = Mirror(path)
             opening.enter_context(self.mirror.lock(exclusive=False))
-            self._journal = _journal_of(self.mirror, journal_path)
+            self._journal, self.journal_error = _journal_of(self.mirror, journal_path)
             self._store = self.mirror.open_store(write=False)
             opening.callback(self._store.close)
             self._sums = self.mirror.open_sums(write=False)
@@ -267,8 +276,8 @@ class VerifyCancelled(Exception):
     """The verification was told to stop."""
 
 
-def _journal_of(mirror: Mirror, path: str | None) -> Journal | None:
-    """The journal given, or the mirror's own if it is at hand.
+def _journal_of(mirror: Mirror, path: str | None) -> tuple[Journal | None, JournalError | None]:
+    """The journal given, or the mirror's own if it is at hand, or why that is not this mirror's any more.
 
     Raises:
         JournalError: the one given is none, or another's.
@@ -276,13 +285,16 @@ def _journal_of(mirror: Mirror, path: str | None) -> Journal | None:
     if path is not None:
         journal = Journal(path)
         mirror.check_mirrors(journal)
-        return journal
-    with suppress(MirrortoolError):
+        return journal, None
+    try:
         journal = Journal(mirror.journal_path)
         mirror.check_mirrors(journal)
         with JournalReader(journal, mirror.checkpoint.position):
-            return journal
-    return None
+            return journal, None
+    except (HostError, NotAJournalError, OtherJournalError):
+        return None, None
+    except JournalError as error:
+        return None, error
 
 
 def _touched(reader: JournalReader, sums: PageSums, up_to_lsn: int) -> Iterator[tuple[int, int, LastWrite]]:
@@ -397,6 +409,7 @@ def to_json(mirror: Mirror, result: VerifyResult) -> dict[str, object]:
         "chain": f"{checkpoint.position.chain:016x}",
         "state_sum": f"{checkpoint.state_sum:016x}",
         "is_commit": checkpoint.is_commit,
+        "is_fuzzy": checkpoint.is_fuzzy,
         "replay_finished": checkpoint.is_settled,
         "pages_checked": result.pages_checked,
         "pages_in_flight": result.pages_in_flight,

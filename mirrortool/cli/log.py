@@ -9,6 +9,7 @@ import click
 
 from mirrortool.cli.options import DIRECTORY, TIME, as_json
 from mirrortool.cli.text import columns, format_time, tell
+from mirrortool.errors import JournalError, TornJournalError
 from mirrortool.files import find_facts
 from mirrortool.journal.commits import Commit, commits, commits_since, newest_commits
 from mirrortool.journal.directory import Journal
@@ -38,12 +39,16 @@ def command(journal: str, number: int, since: int | None, every: bool, ops: bool
         found: Iterable[Commit] = commits(opened) if since is None else commits_since(opened, since)
         _print_stream(found, as_json)
         return
-    listed = newest_commits(opened, number)
+    hidden: list[JournalError] = []
+    listed = newest_commits(opened, number, hidden)
     if as_json:
         click.echo(json.dumps(_to_json(opened, listed)))
     else:
         _print_commits(listed)
-    damage = journal_status(journal).damage
+    # A torn tail may only be what is being appended now: journal_status knows.
+    damage = next(
+        (error for error in hidden if not isinstance(error, TornJournalError)), journal_status(journal).damage
+    )
     if damage:
         raise damage
 

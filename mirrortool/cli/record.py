@@ -198,11 +198,16 @@ def _repeat(once: _Once, every: float) -> None:
 
 def _shell(command: str, option: str) -> None:
     try:
-        done = subprocess.run(command, shell=True, stdin=subprocess.DEVNULL, stdout=2, check=False)
+        process = subprocess.Popen(command, shell=True, stdin=subprocess.DEVNULL, stdout=2)
     except OSError as error:
         raise host_error(error, command, f"run {option}") from error
-    if done.returncode:
-        how = f"exited with {done.returncode}" if done.returncode > 0 else f"was killed by signal {-done.returncode}"
+    try:
+        code = process.wait()
+    except BaseException:  # a signal
+        process.wait()  # what it does must be over before --after undoes it; one more signal ends this, too
+        raise
+    if code:
+        how = f"exited with {code}" if code > 0 else f"was killed by signal {-code}"
         raise CommandFailedError(f"{option} {how}", where=command, remedy="see what it printed")
 
 

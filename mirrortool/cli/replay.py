@@ -172,6 +172,7 @@ def _to_json(replay: Replay, start: int, checkpoint: Checkpoint) -> dict[str, ob
         "state_sum": f"{checkpoint.state_sum:016x}",
         "time_ns": checkpoint.time_ns,
         "is_consistent": checkpoint.is_consistent,
+        "is_fuzzy": checkpoint.is_fuzzy,
         "payload_bytes": now.progress.payload_bytes,
         "groups": [
             {

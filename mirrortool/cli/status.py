@@ -30,7 +30,7 @@ def command(paths: tuple[str, ...], as_json: bool) -> int:
     else:
         for each in found:
             _print_journal(each) if isinstance(each, JournalStatus) else _print_mirror(each)
-    damage = next((each.damage for each in found if isinstance(each, JournalStatus) and each.damage), None)
+    damage = next((each.damage for each in found if each.damage), None)
     if damage:
         raise damage
     return 0
@@ -69,7 +69,7 @@ def _print_mirror(status: MirrorStatus) -> None:
         click.echo("  its journal is not at hand, so how far it is behind is not known")
     elif status.lag_operations:
         click.echo(f"  {status.lag_operations} operations and {format_seconds(status.lag_seconds)} behind its journal")
-    else:
+    elif status.damage is None:
         click.echo("  applied everything that its journal has committed; mirrortool verify proves the content")
 
 
@@ -107,6 +107,7 @@ def _mirror_to_json(status: MirrorStatus) -> dict[str, object]:
         "commit_lsn": checkpoint.commit_lsn,
         "reached_lsn": checkpoint.reached_lsn,
         "is_consistent": checkpoint.is_consistent,
+        "is_fuzzy": checkpoint.is_fuzzy,
         "state_sum": f"{checkpoint.state_sum:016x}",
         "time_ns": checkpoint.time_ns,
         "head_lsn": status.journal.head.lsn if status.journal else None,

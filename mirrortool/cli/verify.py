@@ -11,7 +11,7 @@ from mirrortool.cli.options import DIRECTORY, as_json, quiet
 from mirrortool.cli.render import Display, View
 from mirrortool.cli.runner import Interrupted, Runner
 from mirrortool.cli.text import format_seconds, format_time, printable, quoted, tell
-from mirrortool.errors import CorruptJournalError, NotComparableError, UsageError
+from mirrortool.errors import CorruptJournalError, FuzzyCommitError, NotComparableError, UsageError
 from mirrortool.journal.audit import Audit, AuditCancelled, AuditResult
 from mirrortool.replay.session import describe
 from mirrortool.verify import BadRun, Verify, VerifyCancelled, VerifyResult, to_json
@@ -29,21 +29,22 @@ RUNS_SHOWN = 20
     help="Take the sums from this journal, not from the mirror's own table.",
 )
 @click.option("--cached", is_flag=True, help="Accept pages from the kernel's cache instead of asking the device.")
+@click.option("--allow-fuzzy", is_flag=True, help="Exit 0 also if the mirror is at a fuzzy commit.")
 @as_json
 @quiet
-def command(path: str, journal: str | None, cached: bool, as_json: bool, quiet: bool) -> int:
+def command(path: str, journal: str | None, cached: bool, allow_fuzzy: bool, as_json: bool, quiet: bool) -> int:
     """Prove, page by page, that a mirror holds what the primary had at the mirror's commit.
 
     Of a journal: that every frame is whole, continues the one before, and holds pages of the sums that it gives them.
     """
     if files.exists(files.join(path, "journal.json")):
-        if journal or cached:
-            raise UsageError("--journal and --cached are for a mirror", where=path)
+        if journal or cached or allow_fuzzy:
+            raise UsageError("--journal, --cached and --allow-fuzzy are for a mirror", where=path)
         return _verify_journal(path, as_json, quiet)
-    return _verify_mirror(path, journal, cached, as_json, quiet)
+    return _verify_mirror(path, journal, cached, allow_fuzzy, as_json, quiet)
 
 
-def _verify_mirror(path: str, journal: str | None, cached: bool, as_json: bool, quiet: bool) -> int:
+def _verify_mirror(path: str, journal: str | None, cached: bool, allow_fuzzy: bool, as_json: bool, quiet: bool) -> int:
     with Verify(path, journal_path=journal, cached=cached) as verify:
         page_size = verify.mirror.page_size
 
@@ -62,16 +63,18 @@ def _verify_mirror(path: str, journal: str | None, cached: bool, as_json: bool, 
             click.echo(json.dumps(to_json(verify.mirror, result)))
         else:
             _print(result)
-        return _conclude(verify, result, quiet)
+        return _conclude(verify, result, quiet, allow_fuzzy)
 
 
-def _conclude(verify: Verify, result: VerifyResult, quiet: bool) -> int:
+def _conclude(verify: Verify, result: VerifyResult, quiet: bool, allow_fuzzy: bool) -> int:
     """The exit code, and the next step."""
     checkpoint, path = result.checkpoint, verify.mirror.path
     if result.bad_pages:
         if not quiet:
             tell(_next_step(verify, result))
         return EXIT_BAD_PAGES
+    if verify.journal_error:
+        raise verify.journal_error
     if result.table_is_right is False or result.journal_agrees is False:
         whose = "the table of sums does not give" if result.table_is_right is False else "the journal does not have"
         raise CorruptJournalError(
@@ -84,6 +87,12 @@ def _conclude(verify: Verify, result: VerifyResult, quiet: bool) -> int:
             f"nothing wrong, but {describe(checkpoint)}",
             where=path,
             remedy=f"mirrortool replay {verify.mirror.journal_path} {path}, then verify",
+        )
+    if checkpoint.is_fuzzy and not allow_fuzzy:
+        raise FuzzyCommitError(
+            f"nothing wrong, but commit {checkpoint.position.lsn} is fuzzy: a volume changed while it was scanned",
+            where=path,
+            remedy="record a snapshot and replay that, or give --allow-fuzzy",
         )
     return 0
 

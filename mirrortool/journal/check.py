@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+from collections.abc import Callable
 
 from mirrortool.errors import CorruptJournalError
 from mirrortool.journal.codec import FrameHeader
@@ -10,7 +11,13 @@ from mirrortool.operation import Batch, Kind
 from mirrortool.volume import VolumeSet
 
 
-def check_inside(header: FrameHeader, batch: Batch, volumes: VolumeSet, path: str) -> VolumeSet:
+def check_inside(
+    header: FrameHeader,
+    batch: Batch,
+    volumes: VolumeSet,
+    path: str,
+    on_resize: Callable[[VolumeSet], None] = lambda _: None,
+) -> VolumeSet:
     """Every operation lies in a volume; returns the volumes with their sizes after the frame.
 
     Raises:
@@ -30,6 +37,7 @@ def check_inside(header: FrameHeader, batch: Batch, volumes: VolumeSet, path: st
             if volume is None or count > volumes.limit_of(volume):
                 raise _outside(header, path)
             volumes = volumes.resized(volume, count)
+            on_resize(volumes)
         elif volumes.find(page, count) is None:
             raise _outside(header, path)
     return volumes

@@ -54,14 +54,15 @@ def commits(journal: Journal, start: Position | None = None) -> Iterator[Commit]
         yield from _commits_of(reader)
 
 
-def newest_commits(journal: Journal, count: int) -> list[Commit]:
+def newest_commits(journal: Journal, count: int, damage: list[JournalError] | None = None) -> list[Commit]:
     """The newest commits, oldest of them first; reads no older file than it must.
 
-    Damage hides the commits behind it in its file, no others: whoever reads on finds it (JournalReader).
+    Args:
+        damage: takes in what hides commits in the files that were read: those behind it in its file, no others.
     """
     found: list[Commit] = []
     for first_lsn in reversed(journal.file_starts()):
-        found = _commits_in_file(journal, first_lsn) + found
+        found = _commits_in_file(journal, first_lsn, damage) + found
         if len(found) >= count:
             break
     return found[-count:]
@@ -143,10 +144,14 @@ def _start_by_time(journal: Journal, time_ns: int) -> Position | None:
         return reader.position
 
 
-def _commits_in_file(journal: Journal, first_lsn: int) -> list[Commit]:
+def _commits_in_file(journal: Journal, first_lsn: int, damage: list[JournalError] | None = None) -> list[Commit]:
     found: list[Commit] = []
-    with contextlib.suppress(JournalError), JournalReader(journal, None, first_lsn=first_lsn) as reader:
-        found.extend(_commits_of(reader, only_file=first_lsn))
+    try:
+        with JournalReader(journal, None, first_lsn=first_lsn) as reader:
+            found.extend(_commits_of(reader, only_file=first_lsn))
+    except JournalError as error:
+        if damage is not None:
+            damage.insert(0, error)
     return found
 
 

@@ -441,10 +441,12 @@ def _durable_without_reading(journal: Journal) -> int:
 def _durable_after(file: JournalFile, offset: int) -> int:
     """The newest LSN that a COMMIT after `offset` names as durable; 0 if there is none."""
     durable = 0
+    budget = file.size + layout.PAYLOAD_BYTES_MAX  # frames do not overlap; what claims to was made to cost time
     for candidate in file.find_magic(offset + 1):
         try:
             header = file.frame_header(candidate)
-            if header.is_commit:
+            budget -= header.body_bytes
+            if header.is_commit and budget > 0:
                 durable = max(durable, file.batch(candidate, header, payload=False).counts[-1])
         except FrameError:
             continue

@@ -161,6 +161,7 @@ class JournalWriter:
     def _cut_failed_append(self, file: File) -> None:
         try:
             file.truncate(self._offset)
+            file.fdatasync()  # else a power cut could bring it back, before a file that is begun next
         except HostError:
             self._dead = True
 

@@ -26,6 +26,7 @@ class Checkpoint:
         commit_lsn: the newest commit at or before the position; 0 if there is none.
         reached_lsn: the newest LSN whose pages may be in the store already.
         sizes: of the volumes by name, in bytes, as of the position.
+        is_fuzzy: whether the newest commit is one that a volume changed under: no state that it ever had.
     """
 
     position: Position
@@ -35,6 +36,7 @@ class Checkpoint:
     commit_lsn: int
     reached_lsn: int
     sizes: Mapping[str, int]
+    is_fuzzy: bool = False
 
     @property
     def is_settled(self) -> bool:
@@ -59,6 +61,7 @@ class Checkpoint:
             "commit_lsn": self.commit_lsn,
             "reached_lsn": self.reached_lsn,
             "sizes": dict(self.sizes),
+            "is_fuzzy": self.is_fuzzy,
         }
 
     @classmethod
@@ -72,4 +75,5 @@ class Checkpoint:
             fields.integer("commit_lsn"),
             fields.integer("reached_lsn"),
             {name: sizes.integer(name) for name in sizes.names()},
+            fields.flag("is_fuzzy"),
         )

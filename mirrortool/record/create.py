@@ -59,6 +59,7 @@ def _make_file(volume: NewVolume, undo: ExitStack) -> None:
         undo.callback(files.remove, volume.path)
         file.truncate(volume.size)
         file.fdatasync()
+    files.sync_name(volume.path)
 
 
 def _check_size(volume: NewVolume, size: int) -> None:

@@ -28,6 +28,7 @@ class OpenJournal:
     Attributes:
         checkpoint: the recorder's, as it was found.
         torn: where a torn tail was moved, None if there was none.
+        sums_are_damaged: set by whoever finds that they are.
     """
 
     def __init__(self, path: str) -> None:
@@ -40,6 +41,7 @@ class OpenJournal:
         """
         self.journal = Journal(path)
         self.torn: str | None = None
+        self.sums_are_damaged = False
         with ExitStack() as opening:
             opening.enter_context(self.journal.lock())
             self.journal = Journal(path)  # as it is under the lock
@@ -55,7 +57,8 @@ class OpenJournal:
 
     def __exit__(self, *exc: object) -> None:
         try:
-            if self.writer.position == self.checkpoint.position:
+            # Without a clean end the next start computes the sums anew, and compares them with the journal's.
+            if self.writer.position == self.checkpoint.position and not self.sums_are_damaged:
                 self.writer.close()
         finally:
             self._opened.close()

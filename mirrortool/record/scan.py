@@ -16,8 +16,9 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from itertools import groupby
 
+from mirrortool.address import pages_per_segment, split_at
 from mirrortool.checksum import SUM_BYTES, state_term, unpack_sums
-from mirrortool.errors import MirrortoolError, UnusableVolumeError
+from mirrortool.errors import CorruptJournalError, MirrortoolError, UnusableVolumeError
 from mirrortool.journal.codec import compress
 from mirrortool.journal.directory import VolumeRecord
 from mirrortool.journal.position import Position
@@ -96,6 +97,7 @@ class Scan:
         self._lock = threading.Lock()
         self._state_sum = self._sums.state_sum
         self._pending: dict[int, int] = {}
+        self._segments_checked: set[int] = set()
         self._is_cancelled = False
         self._is_settling = False  # whether the sums may have only some of what the frames say
         total = sum(-(-source.facts.size // self.page_size) for source in self._sources)
@@ -192,6 +194,7 @@ class Scan:
             with self._lock:
                 self._statistics = replace(self._statistics, pages_done=self._statistics.pages_done + count)
             return
+        self._check_segments(page, count)
         new, old = unpack_sums(found), unpack_sums(known)
         places = [place for place in range(count) if new[place] != old[place]]
         builder = BatchBuilder(self.page_size)
@@ -222,6 +225,23 @@ class Scan:
             )
             if len(self._pending) >= PENDING_PAGES:
                 self._settle()
+
+    def _check_segments(self, page: int, count: int) -> None:
+        """Before a sum is replaced: it is no damaged one, which would make every state sum from now on wrong."""
+        for first, _ in split_at(page, count, pages_per_segment(self.page_size)):
+            segment = first // pages_per_segment(self.page_size)
+            with self._lock:
+                if segment in self._segments_checked:
+                    continue
+                self._segments_checked.add(segment)
+                if self._sums.is_segment_right(first):
+                    continue
+                self._open.sums_are_damaged = True
+            raise CorruptJournalError(
+                "the recorder's table of sums is damaged",
+                where=self._open.journal.sums_path,
+                remedy="run record again: it makes the table anew from the journal",
+            )
 
     def _settle(self) -> None:
         """Make the frames durable, then take in the sums that they bring."""

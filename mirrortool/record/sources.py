@@ -34,6 +34,7 @@ class Source:
 
     def changed(self) -> str | None:
         """What shows that it may have changed since it was opened; None if nothing does."""
+        self.file.fdatasync()
         now = self.file.facts()
         if self.is_held:
             return "the device is mounted or held by another process"
@@ -76,6 +77,9 @@ def open_source(name: str, path: str, *, is_snapshot: bool = False) -> Source:
         if not facts.identity.is_device and clock.now_ns() - facts.modified_ns < _TIMESTAMP_NS:
             clock.sleep(_TIMESTAMP_NS / 1e9)
             facts = file.facts()
+        # What waits to be written goes now: then a store through a mapping (mmap) changes the file's times again, and
+        # what is buffered of a device counts as sectors. Facts first, sectors after, so that nothing falls between.
+        file.fdatasync()
         file.expect_sequential()
         sectors = files.sectors_written(facts.identity) if facts.identity.is_device else None
         return Source(name, file, facts, sectors, is_snapshot, facts.identity.is_device and _is_held(path))

@@ -130,6 +130,8 @@ class Checkpointer:
     def settle(self) -> None:
         """Bring the sums up to the store, which holds everything handed out; before an operation that runs alone."""
         self.finish()
+        if not self._changes:
+            return
         changes, self._changes = self._changes, {}
         try:
             self._make_durable(changes)

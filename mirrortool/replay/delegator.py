@@ -11,6 +11,8 @@ Runs in one thread, and not in the main thread (barrier.py says why); `cancel` a
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 
 from mirrortool import clock
@@ -25,7 +27,7 @@ from mirrortool.journal.codec import FrameHeader
 from mirrortool.journal.commits import Commit
 from mirrortool.journal.reader import JournalReader
 from mirrortool.mirror.checkpoint import Checkpoint
-from mirrortool.operation import Batch, Kind
+from mirrortool.operation import Batch, CommitKind, Kind
 from mirrortool.replay.checkpointer import Checkpointer
 from mirrortool.replay.coalesce import Inline, Stretch, stretches
 from mirrortool.replay.engine import ReplayEngine
@@ -33,6 +35,7 @@ from mirrortool.replay.guard import check_sizes, find_changed_page
 from mirrortool.replay.readahead import ReadAhead
 from mirrortool.store.flat import FlatStore
 from mirrortool.store.pagesums import PageSums
+from mirrortool.volume import VolumeSet
 
 WINDOW_BYTES = 16 << 20
 CHECKPOINT_PAGES = 1 << 16
@@ -141,10 +144,7 @@ class Delegator:
 
     def _take(self, header: FrameHeader, batch: Batch) -> None:
         """Add a frame to the window, and hand the window out when it is full."""
-        volumes = check_inside(header, batch, self._volumes, self._reader.journal.path)
-        if volumes is not self._volumes:
-            check_sizes(volumes, self._store, self._max_bytes)
-            self._volumes = volumes
+        self._volumes = check_inside(header, batch, self._volumes, self._reader.journal.path, self._check_sizes)
         self._window.append((header, batch))
         self._window_filled += len(batch.payload) + 64 * len(batch)
         if self._window_filled < self._window_bytes:
@@ -152,6 +152,9 @@ class Delegator:
         self._hand_out_commits()
         if self._window_filled >= self._window_bytes:
             self._hand_out(len(self._window))
+
+    def _check_sizes(self, volumes: VolumeSet) -> None:
+        check_sizes(volumes, self._store, self._max_bytes)
 
     def _hand_out_commits(self) -> None:
         """Hand out the window up to its last commit, if it has one."""
@@ -212,8 +215,10 @@ class Delegator:
 
     def _note_handed_out(self, frames: list[tuple[FrameHeader, Batch]]) -> None:
         last = frames[-1][0]
-        commits = [header.position.lsn for header, _ in frames if header.is_commit]
-        commit_lsn = commits[-1] if commits else self._handed_out.commit_lsn
+        commit_lsn, is_fuzzy = self._handed_out.commit_lsn, self._handed_out.is_fuzzy
+        for header, batch in frames:
+            if header.is_commit:
+                commit_lsn, is_fuzzy = header.position.lsn, batch.pages[-1] == CommitKind.FUZZY
         self._handed_out = Checkpoint(
             last.position,
             last.state_sum,
@@ -222,6 +227,7 @@ class Delegator:
             commit_lsn,
             0,
             {volume.name: volume.size for volume in self._store.volumes},
+            is_fuzzy,
         )
         self._is_partial = False
         self._progress = Progress(
@@ -236,11 +242,18 @@ class Delegator:
         self._checkpointer.begin(self._handed_out, settled=settled)
         self._checkpointed_at = clock.monotonic()
 
+    def _in_flight(self) -> Iterator[Batch]:
+        """What the replay before may have written past the checkpoint; as far as the journal is sound."""
+        checkpoint = self._checkpointer.checkpoint
+        if checkpoint.is_settled:
+            return
+        with suppress(JournalError), JournalReader(self._reader.journal, checkpoint.position) as reader:
+            while reader.position.lsn < checkpoint.reached_lsn and reader.next_header():
+                yield reader.batch(payload=False)
+
     def _check_not_changed(self) -> None:
         """Before the first write: some pages are what the sums say, so that nobody wrote behind our back."""
-        if self._checkpointer.is_redoing:
-            return
-        wrong = find_changed_page(self._store, self._sums)
+        wrong = find_changed_page(self._store, self._sums, self._in_flight())
         if wrong is not None:
             raise ChangedOutsideError(
                 f"page {wrong:#x} is not what the mirror left there",

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 
 from mirrortool.errors import CorruptJournalError
 from mirrortool.journal.codec import FrameHeader
+from mirrortool.journal.format import COLUMN_BYTES
 from mirrortool.journal.reader import JournalReader
 from mirrortool.operation import Batch
 
@@ -82,7 +83,8 @@ class ReadAhead:
         try:
             for frame in self._frames():
                 chunk.append(frame)
-                cost += len(frame[1].payload) + _FRAME_COST_BYTES
+                batch = frame[1]
+                cost += len(batch.payload) + len(batch.sums) + COLUMN_BYTES * len(batch) + _FRAME_COST_BYTES
                 if cost >= _CHUNK_BYTES:
                     if not self._put(chunk, cost):
                         return

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from mirrortool import clock, files
 from mirrortool.errors import HostError, NotComparableError, PastTargetError, UsageError
-from mirrortool.journal.commits import Commit, Until, find_commit, is_past
+from mirrortool.journal.commits import Commit, Until, commits, find_commit, is_past
 from mirrortool.journal.directory import Journal
 from mirrortool.journal.reader import JournalReader, up_to_what_is_appended
 from mirrortool.mirror import directory, lastreplay
@@ -167,13 +167,13 @@ class Replay:
         And if that is not what hid it, a mirror past the newest commit says that it waits for the next.
         """
         until = self._until
-        if until is not None and until.mark is not None:
-            return
+        is_mark = until is not None and until.mark is not None
         with up_to_what_is_appended(self.journal):
             while header := self._reader.next_header():
                 if until is not None and is_past(header.position.lsn, header.time_ns, until):
                     return
-                self._reader.batch()
+                if header.is_commit or not is_mark:
+                    self._reader.batch()
         if not self.mirror.checkpoint.is_consistent:
             raise NotComparableError(
                 f"no commit after LSN {self.target.lsn} yet, but {describe(self.mirror.checkpoint)}",
@@ -195,6 +195,8 @@ class Replay:
 
 def describe(checkpoint: Checkpoint) -> str:
     """How a mirror was left, as a phrase."""
+    if checkpoint.is_consistent and checkpoint.is_fuzzy:
+        return f"the mirror is at FUZZY commit {checkpoint.position.lsn}, a state that the primary never had"
     if checkpoint.is_consistent:
         return (
             f"the mirror is at commit {checkpoint.position.lsn}" if checkpoint.position.lsn else "the mirror is empty"
@@ -204,6 +206,8 @@ def describe(checkpoint: Checkpoint) -> str:
 
 def _require_commit(journal: Journal, until: Until | None) -> Commit:
     commit = find_commit(journal, until)
+    if commit is None:
+        _raise_what_hides_commits(journal, until)
     if commit is None and until is not None:
         raise UsageError("no commit at or before that point", where=journal.path, remedy="mirrortool log lists them")
     if commit is None:
@@ -211,6 +215,13 @@ def _require_commit(journal: Journal, until: Until | None) -> Commit:
             "no commit yet, so there is nothing to replay", where=journal.path, remedy="mirrortool record makes one"
         )
     return commit
+
+
+def _raise_what_hides_commits(journal: Journal, until: Until | None) -> None:
+    """Read what was searched for a commit again, as nothing may be called absent that is only damaged."""
+    for commit in commits(journal):
+        if until is not None and is_past(commit.lsn, commit.time_ns, until):
+            return
 
 
 def _check_targets(mirror: Mirror, targets: Mapping[str, str]) -> None:

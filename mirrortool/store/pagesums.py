@@ -116,6 +116,15 @@ class PageSums:
         self.volumes = self.volumes.resized(volume, size)
         self.state_sum ^= volume.term ^ self.volumes[name].term
 
+    def is_segment_right(self, page: int) -> bool:
+        """Whether the sums of a page's segment still give the segment's term: sums rot on a disk as all else does."""
+        volume, place = self._locate(page)
+        first = place - place % self._segment_pages
+        count = min(self._segment_pages, self.volumes.page_count(volume) - first)
+        start = page - place + first
+        term = state_term(range(start, start + count), unpack_sums(self._read(volume, first, count)))
+        return term == self._segment_term(volume, first // self._segment_pages)
+
     def rebuild(self) -> None:
         """Compute segments and state sum from the page sums; costs what is allocated."""
         self.state_sum = 0

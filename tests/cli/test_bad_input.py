@@ -1,0 +1,661 @@
+"""Bad input of every kind: exactly one line on stderr that says what, where and what to do; the documented exit code;
+and nothing changed that the user did not ask to change."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import socket
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mirrortool import files
+from mirrortool.cli.main import main
+from mirrortool.journal.directory import Journal
+from tests.fakes.volumes import fast_directory, fill_up, loop_device, loop_mount, make_old
+
+REMARKS = ("replaying to ", "next: ", "no commit yet; ", "mirrortool: WARNING")
+ESCAPES = "a\x1b[31m\nb"
+DIGITS = "9" * 400
+PATH_MAX = "x" * 5000
+
+Capture = pytest.CaptureFixture[str]
+
+
+def write(path: str, data: bytes) -> None:
+    Path(path).write_bytes(data)
+    make_old(path)
+
+
+def build() -> None:
+    """In the current directory: two volumes with journals, mirrors, and things that are neither."""
+    write("disk.img", bytes(range(256)) * 64)
+    write("other.img", b"other" * 1000)
+    for name, volume in (("J", "disk.img"), ("J2", "other.img"), ("empty", "disk.img")):
+        assert main(["init", name, f"disk={volume}"]) == 0
+    assert main(["record", "J"]) == main(["mark", "J", "first"]) == 0
+    write("disk.img", bytes(range(255, -1, -1)) * 64)
+    assert main(["record", "J"]) == main(["record", "J2"]) == 0
+    assert main(["replay", "J", "M"]) == 0
+    assert main(["mark", "empty", "x"]) == 3  # it makes a table of sums
+    os.mkdir("directory")
+    os.mkdir("full")
+    write("full/x", b"x")
+    os.mkfifo("fifo")
+    os.symlink("loop", "loop")
+    os.symlink("nowhere", "dangling")
+    os.symlink("disk.img", "symlink")
+    os.link("disk.img", "hardlink")
+    socket.socket(socket.AF_UNIX).bind("socket")
+
+
+@pytest.fixture(scope="module")
+def built() -> Iterator[str]:
+    with fast_directory() as directory, pytest.MonkeyPatch.context() as patch:
+        patch.chdir(directory)
+        build()
+        yield directory
+
+
+@pytest.fixture
+def place(built: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """What `build` made, as the current directory: for what changes nothing in it."""
+    monkeypatch.chdir(built)
+    return built
+
+
+@pytest.fixture
+def copy(built: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The journal and the mirror, to be damaged; the volume is the one in `built`."""
+    monkeypatch.chdir(tmp_path)
+    restore(built)
+    return tmp_path
+
+
+def restore(built: str) -> None:
+    for name in ("J", "M"):
+        shutil.rmtree(name, ignore_errors=True)
+        shutil.copytree(os.path.join(built, name), name)
+
+
+def tree(directory: str) -> dict[str, str]:
+    """Everything in a directory, with a digest of each file's content."""
+    found = {}
+    for path in sorted(Path(directory).rglob("*")):
+        if path.is_symlink() or not path.is_file():
+            found[str(path)] = "special"
+        elif "receipts" not in path.parts:
+            found[str(path)] = hashlib.sha256(path.read_bytes()).hexdigest()
+    return found
+
+
+def run(capsys: Capture, *arguments: str) -> tuple[int, list[str]]:
+    """Exit code, and the lines on stderr without remarks; no bug, and nothing that a terminal obeys."""
+    capsys.readouterr()
+    code = main(arguments)
+    captured = capsys.readouterr()
+    lines = captured.err.splitlines()
+    assert code != 70 and "Traceback" not in captured.err, (arguments, lines)
+    assert all(line.isprintable() for line in (*lines, *captured.out.splitlines())), arguments
+    return code, [line for line in lines if not line.startswith(REMARKS)]
+
+
+def refused(capsys: Capture, *arguments: str) -> tuple[int, str]:
+    """Run what must be refused; returns the exit code and the one line."""
+    code, lines = run(capsys, *arguments)
+    assert code and len(lines) == 1 and lines[0].startswith("mirrortool: "), (arguments, code, lines)
+    return code, lines[0]
+
+
+REFUSED = [
+    # paths that are no volume
+    (20, "init new d=missing", "does not exist"),
+    (20, "init new d=directory", "is a directory"),
+    (20, "init new d=fifo", "is a FIFO"),
+    (20, "init new d=socket", "is a socket"),
+    (20, "init new d=/dev/null", "is a character device"),
+    (20, "init new d=/dev/zero", "is a character device"),
+    (20, "init new d=dangling", "does not exist"),
+    (32, "init new d=loop", "symbolic links"),
+    (20, f"init new d={ESCAPES}", r"a\x1b[31m\nb"),
+    (20, "init new d=\udcff\udcfe", r"\xff\xfe"),
+    (32, f"init new d={PATH_MAX}", "too long"),
+    (20, "init new d=disk.img:1", "has 16384 bytes, not 1"),
+    (20, "init new d=made:1M e=missing", "missing: does not exist"),
+    (32, "init new d=missing/made:1M", "No such file"),
+    # one file under two names
+    (20, "init new a=disk.img b=disk.img", "one and the same"),
+    (20, "init new a=disk.img b=./disk.img", "one and the same"),
+    (20, "init new a=disk.img b=hardlink", "one and the same"),
+    (20, "init new a=disk.img b=symlink", "one and the same"),
+    (20, "init new a=made:1M b=./made", "one and the same"),
+    # names and sizes
+    (2, "init new disk.img", "not NAME=PATH"),
+    (2, "init new d=", "not NAME=PATH"),
+    (2, "init new =disk.img", "not NAME=PATH"),
+    (2, "init new ..=disk.img", "no volume name"),
+    (2, f"init new {'a' * 65}=disk.img", "no volume name"),
+    (2, "init new é=disk.img", "no volume name"),
+    (2, "init new a/b=disk.img", "no volume name"),
+    (2, f"init new {ESCAPES}=disk.img", "no volume name"),
+    (2, "init new a=disk.img a=other.img", "same name"),
+    (2, "init new d=made:9223372036854775808", "too large"),
+    (2, "init new d=made:8E", "too large"),
+    (2, "init new --page-size 511 d=disk.img", "no page size"),
+    (2, "init new --page-size 0 d=disk.img", "no page size"),
+    (2, "init new --page-size 128K d=disk.img", "no page size"),
+    (2, f"init new --page-size {DIGITS} d=disk.img", "no size"),
+    (2, "init new", "Missing argument"),
+    # where no journal can be made
+    (32, "init full d=disk.img", "not empty"),
+    (32, "init J d=disk.img", "a journal is here already"),
+    (32, "init disk.img d=disk.img", "Not a directory"),
+    (32, "init disk.img/new d=disk.img", "Not a directory"),
+    (32, "init missing/new d=disk.img", "No such file"),
+    (32, "init dangling d=disk.img", "exists"),
+    (32, "init loop d=disk.img", "symbolic links"),
+    (32, f"init {PATH_MAX} d=disk.img", "too long"),
+    # no journal, no mirror
+    (14, "log missing", "no journal here"),
+    (14, "log M", "no journal here"),
+    (14, f"log {ESCAPES}", r"a\x1b[31m\nb: no journal here"),
+    (14, "record M", "no journal here"),
+    (14, "mark M x", "no journal here"),
+    (14, "replay M new", "no journal here"),
+    (14, "status missing", "neither"),
+    (14, "status J missing", "neither"),
+    (14, "status disk.img", "neither"),
+    (24, "verify missing", "no mirror here"),
+    (32, "verify disk.img", "Not a directory"),
+    (14, "verify M --journal missing", "no journal here"),
+    (14, "verify M --journal M", "no journal here"),
+    (15, "verify M --journal J2", "another journal"),
+    (15, "replay J2 M", "another journal"),
+    (32, "replay J J", "not empty and no mirror"),
+    (32, "replay J full", "not empty and no mirror"),
+    (32, "replay J disk.img", "Not a directory"),
+    (32, "replay J missing/new", "No such file"),
+    (32, "replay J dangling", "exists"),
+    (2, "verify J --journal J", "for a mirror"),
+    (2, "verify J --cached", "for a mirror"),
+    (3, "replay empty new", "no commit yet"),
+    (3, "mark empty x", "no commit yet"),
+    (2, "replay empty new --until 5", "no commit at or before"),
+    # options
+    (2, "bogus", "No such command"),
+    (2, "replay J M --nope", "No such option"),
+    (2, "replay J", "Missing argument"),
+    (2, "replay J M extra", "unexpected extra argument"),
+    (2, "replay J M --groups 0", "groups are 1 to"),
+    (2, "replay J M --groups -1", "groups are 1 to"),
+    (2, "replay J M --groups x", "not a valid integer"),
+    (2, "replay J M --tasks 100000", "tasks 1 to"),
+    (2, f"replay J M --tasks {DIGITS}", "tasks 1 to"),
+    (2, "replay J M --groups 256 --tasks 1024", "more than 4096 threads"),
+    (2, "replay J M --ranges nonsense", "not one of"),
+    (2, "replay J M --unit nonsense", "not one of"),
+    (2, "replay J M --volume x", "not NAME=PATH"),
+    (2, "replay J M --volume x=y", "no volume x"),
+    (2, "replay J M --volume disk=y", "cannot be moved"),
+    (2, "replay J M --volume disk=y --volume disk=z", "named twice"),
+    (2, "record J --every -1s", "no duration"),
+    (2, "record J --every x", "no duration"),
+    (2, f"record J --every {DIGITS}d", "no duration"),
+    (2, "record J --every 999999999w", "longer than a hundred years"),
+    (2, "record J --source x", "not NAME=PATH"),
+    (2, "record J --source disk=a --source disk=b", "named twice"),
+    (20, "record J --source x=disk.img", "no volume x"),
+    (20, "record J --source disk=missing", "does not exist"),
+    (20, "record J --source disk=directory", "is a directory"),
+    (34, "record J --before false", "--before exited with 1"),
+    (34, "record J --before kill${IFS}-9${IFS}$$", "--before was killed by signal 9"),
+    (2, "log J -n 0", "not in the range"),
+    (2, "log J -n x", "not a valid integer"),
+    (2, "log J --since x", "no time"),
+    (2, f"log J --since -{DIGITS}d", "no duration"),
+    (2, "log J --since first", "no time"),
+    (2, "mark J 1a", "no mark"),
+    (2, f"mark J {'a' * 65}", "no mark"),
+    (2, f"mark J {ESCAPES}", "no mark"),
+    (2, "completion tcsh", "not one of"),
+    (2, "demo --size 1M", "64M or more"),
+    (2, "demo --size 67108865", "whole pages"),
+    (32, "demo --keep J", "exists"),
+    (32, "demo --keep missing/new", "No such file"),
+    # points in time
+    (2, "replay J M --until 0", "no commit at or before"),
+    (2, "replay J M --until -1", "neither an LSN"),
+    (2, f"replay J M --until {DIGITS}", "neither an LSN"),
+    (2, "replay J M --until 1970-01-01", "no commit at or before"),
+    (2, "replay J M --until 0000-01-01", "neither an LSN"),
+    (2, "replay J M --until 2024-02-29", "no commit at or before"),
+    (2, "replay J M --until 2023-02-29", "neither an LSN"),
+    (2, "replay J M --until 2024-02-30", "neither an LSN"),
+    (2, "replay J M --until 2026-11-23T25:00", "neither an LSN"),
+    (2, "replay J M --until 2026-11-23T10:00+99:99", "neither an LSN"),
+    (2, "replay J M --until -10m", "no commit at or before"),
+    (2, f"replay J M --until -{DIGITS}w", "neither an LSN"),
+    (2, "replay J M --until unknown", "no commit at or before"),
+    (2, f"replay J M --until {'x' * 65}", "neither an LSN"),
+    (2, f"replay J M --until {ESCAPES}", "neither an LSN"),
+    (23, "replay J M --until first", "--until"),
+    # targets that must not be overwritten
+    (20, "replay J new --volume disk=disk.img --overwrite", "primary's own volume"),
+    (20, "replay J new --volume disk=hardlink --overwrite", "primary's own volume"),
+    (20, "replay J new --volume disk=symlink --overwrite", "primary's own volume"),
+    (20, "replay J new --volume disk=other.img", "--overwrite if that data may be lost"),
+    (20, "replay J new --volume disk=J/lock --overwrite", "lies in the journal's directory"),
+    (20, "replay J new --volume disk=J/files/0000000000000001.mj --overwrite", "lies in the journal's directory"),
+    (20, "replay J new --volume disk=new/checkpoint.json", "lies in the mirror's directory"),
+    (20, "replay J new --volume disk=directory", "is a directory"),
+    (20, "replay J new --volume disk=fifo", "is a FIFO"),
+    (20, "replay J new --volume disk=/dev/null", "is a character device"),
+    (32, "replay J new --volume disk=missing/x", "No such file"),
+    # a trace does not replace what is none
+    (32, "replay J M --trace disk.img", "holds something else than a trace"),
+    (32, "replay J M --trace J/journal.json", "holds something else than a trace"),
+    (32, "replay J M --trace fifo", "is a FIFO"),
+    (32, "replay J M --trace /dev/full", "is a character device"),
+    (32, "replay J M --trace missing/trace", "No such file"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("code", "line", "phrase"), REFUSED, ids=map(str, range(len(REFUSED))))
+def test_refused(code: int, line: str, phrase: str, place: str, capsys: Capture) -> None:
+    arguments = line.split(" ")  # a newline or an escape belongs to its word
+    before = tree(place)
+    assert refused(capsys, *arguments)[0] == code
+    assert phrase in refused(capsys, *arguments)[1]
+    made = [name for name in ("new/journal.json", "new/mirror.json", "made") if os.path.exists(name)]
+    assert made == []
+    shutil.rmtree(
+        "new", ignore_errors=True
+    )  # an empty mirror's directories may be left, and are taken by the next call
+    assert tree(place) == before
+
+
+@pytest.mark.usefixtures("place")
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["init", "", "d=disk.img"], ["log", ""], ["verify", ""], ["status", ""], ["mark", "J", ""], ["replay", "J", ""],
+        ["replay", "J", "M", "--until", ""], ["record", "J", "--every", ""],
+    ],
+)  # fmt: skip
+def test_empty_words_are_refused(words: list[str], capsys: Capture) -> None:
+    _, line = refused(capsys, *words)
+    assert "''" in line
+
+
+@pytest.mark.usefixtures("copy")
+def test_accepted_oddities(built: str, capsys: Capture) -> None:
+    for arguments in (
+        ["log", "J", "-n", DIGITS],
+        ["log", "J", "--since", "2999-01-01"],
+        ["log", "J", "--since", "0001-01-01"],
+        ["replay", "J", "M", "--until", "2999-12-31T23:59:59.999999999Z"],
+        ["replay", "J", "M", "--until", "-0s"],
+        ["replay", "J/", "./M/.", "--volume", "disk=M/volumes/disk.img"],
+        ["init", ESCAPES, f"a.b-c_{'d' * 58}={built}/disk.img"],
+        ["record", ESCAPES],
+        ["status", "--json", ESCAPES],
+        ["init", "\udcff", "0=made:511"],
+        ["record", "\udcff"],
+        ["replay", "\udcff", "M\udcff"],
+        ["verify", "M\udcff"],
+        ["mark", "J", "a.-_9"],
+        ["replay", "J", "M", "--trace", "trace"],
+        ["replay", "J", "M", "--trace", "trace"],
+    ):
+        assert run(capsys, *arguments) == (0, []), arguments
+
+
+VARIABLES = [
+    ("MIRRORTOOL_INIT_PAGE_SIZE", ["init", "new", "d=disk.img"]), ("MIRRORTOOL_RECORD_EVERY", ["record", "J"]),
+    ("MIRRORTOOL_RECORD_SCAN", ["record", "J"]), ("MIRRORTOOL_RECORD_SOURCE", ["record", "J"]),
+    ("MIRRORTOOL_REPLAY_UNTIL", ["replay", "J", "M"]), ("MIRRORTOOL_REPLAY_GROUPS", ["replay", "J", "M"]),
+    ("MIRRORTOOL_REPLAY_VOLUME", ["replay", "J", "M"]), ("MIRRORTOOL_REPLAY_OVERWRITE", ["replay", "J", "M"]),
+    ("MIRRORTOOL_VERIFY_CACHED", ["verify", "M"]), ("MIRRORTOOL_LOG_N", ["log", "J"]),
+    ("MIRRORTOOL_DEMO_SIZE", ["demo"]),
+]  # fmt: skip
+
+
+@pytest.mark.usefixtures("place")
+@pytest.mark.parametrize(("name", "arguments"), VARIABLES)
+def test_rubbish_in_a_variable(
+    name: str, arguments: list[str], capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for value in ("rubbish.", ESCAPES):
+        monkeypatch.setenv(name, value)
+        assert refused(capsys, *arguments)[0] == 2, value
+
+
+SMALL_FILES = ["J/journal.json", "J/local.json", "J/recorder.json", "M/mirror.json", "M/checkpoint.json"]
+READERS = [["status", "J"], ["log", "J"], ["verify", "J"], ["status", "M"], ["verify", "M"]]
+WRITERS = [["record", "J"], ["mark", "J", "x"], ["replay", "J", "M"]]
+RAW = [
+    b"", b"{", b"null", b"[]", b'"x"', b"\xff\xfe", bytes(100), b"NaN", b'{"format": 2}', b"[" * 100_000,
+    b'{"format": ' + b"9" * 5000 + b"}", b'{"a":' * 50_000, b"{}" + b" " * (17 << 20),
+]  # fmt: skip
+WRONG: list[Any] = [None, -1, 1 << 63, 1 << 200, 1.5, True, "", "\x1b[31m", "\ud800", "\0", "../../x", [], {}]
+OF_DAMAGE = {0, 3, 11, 12, 13, 14, 15, 20, 21, 24, 25, 32}
+
+
+def readers_of(path: str) -> list[list[str]]:
+    return [each for each in READERS if path[0] in each]
+
+
+@pytest.mark.usefixtures("copy")
+@pytest.mark.parametrize("path", SMALL_FILES)
+def test_small_file_is_no_json(path: str, capsys: Capture, built: str) -> None:
+    for raw in RAW:
+        Path(path).write_bytes(raw)
+        for arguments in readers_of(path):
+            code, lines = run(capsys, *arguments)
+            assert code in (0, 14, 24) and len(lines) == bool(code), (raw[:20], arguments, code, lines)
+        for arguments in WRITERS:
+            code, lines = run(capsys, *arguments)
+            assert code in (0, 14, 24) and len(lines) == bool(code), (raw[:20], arguments, code, lines)
+    assert (Path(built) / "disk.img").read_bytes() == bytes(range(255, -1, -1)) * 64
+
+
+@pytest.mark.usefixtures("copy", "no_sync")
+@pytest.mark.parametrize("path", SMALL_FILES)
+def test_field_makes_no_sense(path: str, capsys: Capture) -> None:
+    whole = Path(path).read_text()
+    for keys in list(leaves(json.loads(whole))):
+        for value in WRONG:
+            Path(path).write_text(json.dumps(replaced(json.loads(whole), keys, value)))
+            for arguments in readers_of(path):
+                code, lines = run(capsys, *arguments)
+                assert code in OF_DAMAGE and len(lines) == bool(code), (keys, value, arguments, code, lines)
+
+
+@pytest.mark.usefixtures("copy", "no_sync")
+@pytest.mark.parametrize("path", SMALL_FILES)
+def test_recorder_and_replay_survive_a_field_that_makes_no_sense(path: str, built: str, capsys: Capture) -> None:
+    keys_of = list(leaves(json.loads(Path(path).read_text())))
+    for number, keys in enumerate(keys_of):
+        for arguments in WRITERS:
+            restore(built)
+            value = WRONG[number % len(WRONG)]
+            Path(path).write_text(json.dumps(replaced(json.loads(Path(path).read_text()), keys, value)))
+            code, lines = run(capsys, *arguments)
+            assert code in OF_DAMAGE and len(lines) == bool(code), (keys, value, arguments, code, lines)
+
+
+def leaves(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    if path:
+        yield path
+    for key in value if isinstance(value, dict) else range(len(value)) if isinstance(value, list) else ():
+        yield from leaves(value[key], (*path, key))
+
+
+def replaced(value: Any, path: tuple[Any, ...], new: Any) -> Any:
+    at = value
+    for key in path[:-1]:
+        at = at[key]
+    at[path[-1]] = new
+    return value
+
+
+def remove(path: str) -> None:
+    shutil.rmtree(path) if os.path.isdir(path) else os.unlink(path)
+
+
+def turn_into_a_device(path: str) -> None:
+    remove(path)
+    os.symlink("/dev/zero", path)
+
+
+def turn_into_a_fifo(path: str) -> None:
+    remove(path)
+    os.mkfifo(path)
+
+
+def turn_into_a_directory(path: str) -> None:
+    remove(path)
+    os.mkdir(path)
+
+
+def flip_a_bit(path: str) -> None:
+    data = bytearray(Path(path).read_bytes())
+    data[len(data) // 2] ^= 16
+    Path(path).write_bytes(data)
+
+
+def cut_short(path: str) -> None:
+    os.truncate(path, os.path.getsize(path) - 7)
+
+
+FILE = "J/files/0000000000000001.mj"
+DAMAGED: list[tuple[str, Callable[[str], None], dict[str, int]]] = [
+    # what, how, and the exit code of: status J, verify J, replay J M-new, record J
+    (FILE, remove, {"status J": 12, "log J": 12, "verify J": 12, "replay J new": 12, "record J": 12, "verify M": 0}),
+    (FILE, cut_short, {"status J": 11, "log J": 11, "verify J": 11, "replay J new": 11, "record J": 11}),
+    (FILE, flip_a_bit, {"verify J": 11, "replay J new": 11}),
+    (FILE, turn_into_a_device, {"status J": 11, "verify J": 11, "replay J new": 11, "record J": 11}),
+    (FILE, turn_into_a_fifo, {"status J": 31, "verify J": 31, "replay J new": 31, "record J": 31}),
+    (FILE, turn_into_a_directory, {"status J": 32, "verify J": 32, "replay J new": 32, "record J": 32}),
+    ("J/files", remove, {"status J": 12, "log J": 12, "verify J": 12, "replay J new": 12, "record J": 12}),
+    ("J/sums", remove, {"record J": 0, "verify J": 0, "mark J x": 0}),
+    ("J/sums/disk.sums", flip_a_bit, {"record J": 11, "verify J": 0}),
+    ("J/sums/disk.sums", turn_into_a_device, {"status J": 0, "verify J": 0}),
+    ("J/torn", remove, {"record J": 0}),
+    ("J/lock", remove, {"record J": 0, "status J": 0}),
+    ("J/recorder.json", remove, {"record J": 14, "status J": 0, "replay J new": 0}),
+    ("J/local.json", remove, {"record J": 20, "status J": 0, "replay J new": 0}),
+    ("M/mirror.json", remove, {"status M": 14, "verify M": 24, "replay J M": 32}),
+    ("M/checkpoint.json", remove, {"status M": 24, "verify M": 24, "replay J M": 24}),
+    ("M/volumes/disk.img", remove, {"status M": 0, "verify M": 20, "replay J M": 20}),
+    ("M/volumes/disk.img", cut_short, {"verify M": 21, "replay J M": 21}),
+    ("M/volumes/disk.img", turn_into_a_fifo, {"verify M": 20, "replay J M": 20}),
+    ("M/volumes/disk.img", turn_into_a_device, {"verify M": 20, "replay J M": 20}),
+    ("M/volumes", remove, {"verify M": 20, "replay J M": 20}),
+    ("M/sums", remove, {"verify M": 32, "replay J M": 32}),
+    ("M/sums/disk.sums", turn_into_a_device, {"verify M --journal J": 11}),
+    ("M/lock", remove, {"verify M": 32, "replay J M": 0}),
+    ("M/receipts", remove, {"verify M": 0, "replay J M": 0}),
+]  # fmt: skip
+
+
+@pytest.mark.usefixtures("copy")
+@pytest.mark.parametrize(("path", "damage", "expected"), DAMAGED)
+def test_damaged_file(
+    path: str, damage: Callable[[str], None], expected: dict[str, int], built: str, capsys: Capture
+) -> None:
+    for line, wanted in expected.items():
+        restore(built)
+        shutil.rmtree("new", ignore_errors=True)
+        damage(path)
+        code, lines = run(capsys, *line.split(" "))
+        assert (code, len(lines)) == (wanted, bool(wanted)), (line, lines)
+
+
+@pytest.mark.usefixtures("copy")
+def test_bad_pages_of_a_mirror(capsys: Capture) -> None:
+    flip_a_bit("M/volumes/disk.img")
+    assert run(capsys, "verify", "M") == (1, [])
+    code, line = refused(capsys, "replay", "J", "M")
+    assert code in (0, 21) and "M" in line
+
+
+@pytest.mark.usefixtures("copy")
+def test_damaged_table_is_not_blamed_on_the_pages(capsys: Capture) -> None:
+    os.truncate("M/sums/disk.sums", 0)
+    assert main(["verify", "M"]) == 1
+    assert "--journal" in capsys.readouterr().err
+    assert refused(capsys, "verify", "M", "--journal", "J")[0] == 11
+
+
+@pytest.mark.usefixtures("copy")
+def test_image_replaced_by_another(capsys: Capture) -> None:
+    write("own.img", b"1" * 4096)
+    assert main(["init", "JO", "disk=own.img"]) == main(["record", "JO"]) == 0
+    write("next.img", b"2" * 4096)
+    os.rename("next.img", "own.img")
+    code, line = refused(capsys, "record", "JO")
+    assert (code, "--scan" in line) == (21, True)
+    assert run(capsys, "record", "JO", "--scan") == (0, [])
+    for replace, phrase in ((remove, "does not exist"), (os.mkdir, "is a directory")):
+        replace("own.img")
+        code, line = refused(capsys, "record", "JO")
+        assert code == 20 and phrase in line
+
+
+@pytest.mark.usefixtures("copy")
+def test_files_of_another_user(capsys: Capture) -> None:
+    if not os.geteuid():
+        pytest.skip("root may read everything")
+    for path, arguments in (
+        ("J/journal.json", ["log", "J"]),
+        ("J/files", ["verify", "J"]),
+        ("M/lock", ["verify", "M"]),
+    ):
+        os.chmod(path, 0)
+        assert refused(capsys, *arguments)[0] == 32
+        os.chmod(path, 0o700)
+
+
+@pytest.mark.usefixtures("copy")
+def test_locked_journal_and_mirror(capsys: Capture) -> None:
+    with Journal("J").lock():
+        assert refused(capsys, "record", "J")[0] == refused(capsys, "mark", "J", "x")[0] == 22
+        assert run(capsys, "status", "J") == run(capsys, "log", "J") == (0, [])
+    with files.open_file("M/lock", write=True) as lock:
+        lock.lock(exclusive=True, what="the mirror")
+        assert refused(capsys, "verify", "M")[0] == refused(capsys, "replay", "J", "M")[0] == 22
+        assert run(capsys, "status", "M") == (0, [])
+    os.mkdir("new")
+    with files.open_file("new/lock", write=True, create=True) as lock:
+        lock.lock(exclusive=True, what="the journal")
+        assert refused(capsys, "init", "new", "d=made:1M")[0] == 22
+    assert not os.path.exists("made")
+
+
+@pytest.mark.usefixtures("copy")
+def test_what_is_being_appended_is_no_torn_tail(capsys: Capture) -> None:
+    os.unlink("J/recorder.json")
+    fields = json.loads(Path("J/journal.json").read_text())
+    Path("J/journal.json").write_text(json.dumps(fields | {"end": None}))
+    with open(FILE, "ab") as file:
+        file.write(Path(FILE).read_bytes()[64:164])
+    readers = [
+        ["status", "J"],
+        ["log", "J"],
+        ["log", "--all", "J"],
+        ["log", "--ops", "J"],
+        ["verify", "J"],
+        ["replay", "J", "M"],
+    ]
+    with Journal("J").lock():
+        for arguments in readers:
+            assert run(capsys, *arguments) == (0, []), arguments
+    for arguments in readers:
+        assert refused(capsys, *arguments)[0] == 10, arguments
+
+
+def test_moved_journal_is_found_again(copy: Path, capsys: Capture) -> None:
+    os.rename("J", "elsewhere")
+    os.rename("M", "mirror")
+    assert run(capsys, "replay", "elsewhere", "mirror") == (0, [])
+    assert main(["verify", "mirror", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["journal_agrees"] is True
+    assert main(["status", "mirror", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["journal"] == str(copy / "elsewhere")
+
+
+@pytest.mark.usefixtures("place")
+def test_time_zone_that_is_none(capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mirrortool.clock.utc_offset_seconds", lambda _: 86400)
+    assert run(capsys, "log", "J") == run(capsys, "status", "J", "M") == (0, [])
+
+
+@pytest.mark.usefixtures("copy")
+def test_no_thread_left(capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+    def start(_: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr("threading.Thread.start", start)
+    for arguments in (["record", "J"], ["replay", "J", "new"], ["verify", "M"], ["verify", "J"]):
+        assert refused(capsys, *arguments)[0] == 33
+
+
+@pytest.mark.usefixtures("no_sync")
+def test_sizes_that_are_no_pages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for page_size in ("512", "64K"):
+        for size in (0, 1, 511, 512, 4097, 65537):
+            for name in ("J", "M"):
+                shutil.rmtree(name, ignore_errors=True)
+            write("v", os.urandom(size))
+            assert main(["init", "J", "v=v", "--page-size", page_size]) == 0
+            for now in (size, size + 1, 0, 3 * 4096 + 7, 1):
+                os.truncate("v", now)
+                make_old("v")
+                assert main(["record", "J"]) == main(["replay", "J", "M"]) == main(["verify", "M"]) == 0
+                assert Path("M/volumes/v.img").read_bytes() == Path("v").read_bytes()
+
+
+def test_full_file_system(tmp_path: Path, capsys: Capture) -> None:
+    with loop_mount(tmp_path, 8 << 20) as full:
+        volume = str(tmp_path / "v")
+        write(volume, os.urandom(2 << 20))
+        arguments = ["init", f"{full}/J", f"v={volume}"]
+        fill_up(full)
+        assert refused(capsys, *arguments)[0] == 30
+        os.truncate(f"{full}/filler", 0)
+        shutil.rmtree(f"{full}/J", ignore_errors=True)
+        assert run(capsys, *arguments) == (0, [])
+        fill_up(full, leave=1 << 20)
+        assert refused(capsys, "record", f"{full}/J")[0] == 30
+        assert run(capsys, "verify", f"{full}/J") == (0, [])
+        os.truncate(f"{full}/filler", 0)
+        assert run(capsys, "record", f"{full}/J") == (0, [])
+        fill_up(full, leave=1 << 20)
+        assert refused(capsys, "replay", f"{full}/J", f"{full}/M")[0] == 30
+        os.truncate(f"{full}/filler", 0)
+        assert run(capsys, "replay", f"{full}/J", f"{full}/M") == (0, [])
+
+
+def test_read_only_file_system(tmp_path: Path, built: str, capsys: Capture) -> None:
+    with loop_mount(tmp_path, 8 << 20) as mounted:
+        shutil.copytree(f"{built}/J", f"{mounted}/J")
+        shutil.copytree(f"{built}/M", f"{mounted}/M")
+        assert os.system(f"mount -o remount,ro {mounted}") == 0
+        for line in ("log J", "status J M", "verify J", "verify M", "verify M --journal J"):
+            words = [f"{mounted}/{word}" if word in "JM" else word for word in line.split()]
+            assert run(capsys, *words) == (0, []), line
+        assert run(capsys, "replay", f"{mounted}/J", str(tmp_path / "M")) == (0, [])
+        for line in ("record J", "mark J x", "replay J M", "replay J N", "init N v=v:1M"):
+            words = [f"{mounted}/{word}" if word in "JMN" else word for word in line.split()]
+            words = [f"v={tmp_path}/v:1M" if word.startswith("v=") else word for word in words]
+            assert refused(capsys, *words)[0] == 32, line
+
+
+def test_journal_on_its_own_volume(tmp_path: Path, capsys: Capture) -> None:
+    with loop_mount(tmp_path, 8 << 20) as mounted:
+        image = str(tmp_path / "mounted-disk.backing")
+        link = str(tmp_path / "link")
+        os.mkdir(f"{mounted}/directory")
+        os.symlink(f"{mounted}/directory", link)
+        for journal in (f"{mounted}/J", f"{mounted}/directory", link):
+            code, line = refused(capsys, "init", journal, f"v={image}")
+            assert code == 20 and "lies on this volume" in line
+        assert os.listdir(f"{mounted}/directory") == []
+
+
+def test_file_that_holds_the_primary_is_no_target(tmp_path: Path, capsys: Capture) -> None:
+    with loop_device(tmp_path, 1 << 20) as device:
+        journal, backing = str(tmp_path / "J"), tmp_path / "disk.backing"
+        backing.write_bytes(b"precious" * (1 << 17))
+        assert main(["init", journal, f"v={device}"]) == main(["record", journal]) == 0
+        arguments = ["replay", journal, str(tmp_path / "M"), "--volume", f"v={backing}", "--overwrite"]
+        code, line = refused(capsys, *arguments)
+        assert code == 20 and "holds the primary's own volume" in line
+        assert backing.read_bytes() == b"precious" * (1 << 17)

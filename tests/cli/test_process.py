@@ -1,0 +1,131 @@
+"""The program as a process: streams that are closed or full, limits, and signals."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from mirrortool.cli.main import main
+from tests.fakes.volumes import fast_directory, make_old
+
+PROGRAM = f"{shlex.quote(sys.executable)} -m mirrortool"
+
+
+@pytest.fixture(scope="module")
+def place() -> Iterator[str]:
+    with fast_directory() as directory, pytest.MonkeyPatch.context() as patch:
+        patch.chdir(directory)
+        Path("disk.img").write_bytes(b"disk" * 65536)
+        make_old("disk.img")
+        assert main(["init", "J", "disk=disk.img"]) == main(["record", "J"]) == main(["replay", "J", "M"]) == 0
+        yield directory
+
+
+def shell(place: str, line: str) -> subprocess.CompletedProcess[str]:
+    """Run a line by the shell, where `mirrortool` is the program."""
+    source = str(Path(main.__code__.co_filename).parents[2])
+    environment = {**os.environ, "PYTHONPATH": source}
+    full = f'mirrortool() {{ exec {PROGRAM} "$@"; }}; {line}'
+    return subprocess.run(["sh", "-c", full], cwd=place, env=environment, capture_output=True, text=True, timeout=60)
+
+
+@pytest.mark.parametrize(
+    ("line", "code"),
+    [
+        ("mirrortool record J >&-", 0),
+        ("mirrortool verify J 2>&-", 0),
+        ("mirrortool replay J M <&- >&- 2>&-", 0),
+        ("mirrortool log nothing 2>&-", 14),
+        ("mirrortool record J --before 'echo x' --after 'echo y' >&- 2>&-", 0),
+        ("mirrortool record J 2>/dev/full", 0),
+        ("mirrortool replay J M 2>/dev/full", 0),
+        ("mirrortool log nothing 2>/dev/full", 14),
+        ("mirrortool log J >/dev/full", 30),
+        ("mirrortool --help >/dev/full", 30),
+    ],
+)
+def test_streams_that_nobody_reads(place: str, line: str, code: int) -> None:
+    done = shell(place, line)
+    assert done.returncode == code, done.stderr
+    assert "Traceback" not in done.stderr and "a bug" not in done.stderr
+    errors = [each for each in done.stderr.splitlines() if each.startswith("mirrortool:")]
+    assert len(errors) == bool(code and "2>" not in line)
+    assert main(["verify", os.path.join(place, "J"), "-q"]) == 0
+
+
+@pytest.mark.parametrize("limit", ["-n 5", "-n 7"])
+@pytest.mark.parametrize("arguments", ["record J", "replay J M-new", "verify M"])
+def test_no_descriptor_left(place: str, limit: str, arguments: str) -> None:
+    done = shell(place, f"ulimit {limit}; mirrortool {arguments}")
+    assert (done.returncode, len(done.stderr.splitlines())) == (33, 1), done.stderr
+
+
+def begin(place: str, *arguments: str) -> subprocess.Popen[str]:
+    source = str(Path(main.__code__.co_filename).parents[2])
+    command = [sys.executable, "-m", "mirrortool", *arguments]
+    environment = {**os.environ, "PYTHONPATH": source}
+    return subprocess.Popen(
+        command, cwd=place, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+
+
+def wait_for(path: str) -> None:
+    deadline = time.monotonic() + 30
+    while not os.path.exists(path):
+        assert time.monotonic() < deadline, path
+        time.sleep(0.01)
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_after_runs_when_before_is_stopped(place: str, tmp_path: Path, number: signal.Signals, code: int) -> None:
+    made, done, gone = (str(tmp_path / name) for name in ("made", "done", "gone"))
+    process = begin(
+        place,
+        "record",
+        "J",
+        "--before",
+        f"touch {made}; sleep 0.5; touch {done}",
+        "--after",
+        f"test -e {done} && touch {gone}",
+    )
+    wait_for(made)
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=30)
+    assert process.returncode == code
+    assert os.path.exists(done) and os.path.exists(gone)
+    assert len(errors.split()) > 1 and len([line for line in errors.splitlines() if line]) == 1, errors
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_repeated_record_ends_cleanly(place: str, tmp_path: Path, number: signal.Signals) -> None:
+    seen = str(tmp_path / "seen")
+    process = begin(place, "record", "J", "--every", "1h", "--after", f"touch {seen}")
+    wait_for(seen)
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=30)
+    assert (process.returncode, "Traceback" in errors) == (0, False)
+
+
+def test_interrupt_while_modules_load_prints_no_traceback(place: str) -> None:
+    program = (
+        "import signal, os, sys; sys.argv = ['mirrortool', 'status', 'J']\n"
+        "import mirrortool.__main__ as program\n"
+        "class Stop:\n"
+        "    def find_spec(self, *_):\n"
+        "        os.kill(os.getpid(), signal.SIGINT)\n"
+        "sys.meta_path.insert(0, Stop())\n"
+        "program.run()"
+    )
+    source = str(Path(main.__code__.co_filename).parents[2])
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=place, env={**os.environ, "PYTHONPATH": source}, capture_output=True
+    )
+    assert (done.returncode, done.stderr) == (-signal.SIGINT, b"")
