@@ -407,6 +407,12 @@ def join(*parts: str) -> str:
     return os.path.join(*parts)
 
 
+def is_among_devices(path: str) -> bool:
+    """Whether a name belongs to a device: a file of that name would be in memory, and made by mistake."""
+    directory = os.path.realpath(os.path.dirname(os.path.abspath(path)))
+    return f"{directory}/".startswith("/dev/") and not f"{directory}/".startswith("/dev/shm/")
+
+
 def parent(path: str) -> str:
     """The directory that a path lies in."""
     return os.path.dirname(path)

@@ -46,6 +46,8 @@ def check_target(path: str, volume: Volume, *, primaries: Primaries, overwrite: 
     is_there = files.exists(path)
     if not files.devices_below(path if is_there else files.parent(path)).isdisjoint(primaries.identities):
         raise UnusableVolumeError("lies on the primary's own volume", where=path, remedy="choose another target")
+    if not is_there and files.is_among_devices(path):
+        raise UnusableVolumeError("there is no such device", where=path, remedy="check the path")
     if not is_there:
         return
     with open_target(path) as file:
