@@ -46,7 +46,7 @@ class Plan:
 
     ranges: str = "auto"
     groups: int = 2
-    tasks: int = 2
+    tasks: int = 1
     unit: str = "batch"
     in_flight_bytes: int = IN_FLIGHT_BYTES
 
