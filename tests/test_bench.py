@@ -33,7 +33,7 @@ from mirrortool.errors import UsageError
 from mirrortool.files import Buffer
 from mirrortool.replay.coalesce import to_single_units
 from mirrortool.replay.ranges import divide
-from mirrortool.store.base import Store, WriteRun
+from mirrortool.store.base import PageWriter, WriteRun
 from mirrortool.volume import place
 from tests.conftest import FakeClock
 
@@ -112,19 +112,13 @@ def test_store_sleeps_once_a_write(fake_clock: FakeClock) -> None:
     assert (store.calls, fake_clock.elapsed) == (3, 0.5)
 
 
-def test_store_is_a_store() -> None:
-    store: Store = SleepingStore(place([("bench", PAGE_BYTES)], PAGE_BYTES), 0)
-    for call in (
-        lambda: store.resize("bench", 1),
-        lambda: store.read_into(0, []),
-        lambda: store.data_runs(0, 1),
-        lambda: store.reserve([], 0),
-        store.sync,
-        store.drop_caches,
-        store.close,
-    ):
-        with pytest.raises(NotImplementedError):
-            call()
+def test_store_is_a_place_for_pages() -> None:
+    store: PageWriter = SleepingStore(place([("bench", 2 * PAGE_BYTES)], PAGE_BYTES), 0)
+    store.resize("bench", 3 * PAGE_BYTES)
+    assert store.volumes["bench"].size == 3 * PAGE_BYTES
+    store.zero(2, 1)
+    store.resize("bench", PAGE_BYTES)
+    assert store.volumes.find(1) is None
 
 
 # The ways to replay.

@@ -10,7 +10,7 @@ order it must keep, not how fast any disk is.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from mirrortool import clock
 from mirrortool.files import Buffer
@@ -19,7 +19,7 @@ from mirrortool.volume import VolumeSet
 
 
 class SleepingStore:
-    """Sleeps for each write; a Store with a single volume at page 0.
+    """Sleeps for each write; a PageWriter with a single volume at page 0.
 
     Attributes:
         volumes: that one.
@@ -47,6 +47,12 @@ class SleepingStore:
         self._sleep()
         self.pages[page : page + count] = [None] * count
 
+    def resize(self, name: str, size: int) -> None:
+        """Give the volume another size; new pages are zeros."""
+        self.volumes = self.volumes.resized(self.volumes[name], size)
+        pages = sum(map(self.volumes.page_count, self.volumes))
+        self.pages = (self.pages + [None] * pages)[:pages]
+
     def stop_sleeping(self) -> None:
         """Let writes pass at once from now on, so that a measurement that nobody wants any more ends."""
         self._latency_seconds = 0
@@ -55,26 +61,3 @@ class SleepingStore:
         with self._lock:
             self.calls += 1
         clock.sleep(self._latency_seconds)
-
-    # What a Store has beside it, and no bench calls.
-
-    def resize(self, name: str, size: int) -> None:
-        raise NotImplementedError
-
-    def read_into(self, page: int, buffers: Sequence[memoryview]) -> None:
-        raise NotImplementedError
-
-    def data_runs(self, page: int, count: int) -> Iterable[tuple[int, int]]:
-        raise NotImplementedError
-
-    def reserve(self, runs: Iterable[tuple[int, int]], bytes_most: int) -> None:
-        raise NotImplementedError
-
-    def sync(self) -> None:
-        raise NotImplementedError
-
-    def drop_caches(self) -> None:
-        raise NotImplementedError
-
-    def close(self) -> None:
-        raise NotImplementedError

@@ -22,7 +22,7 @@ from mirrortool.replay.group import GroupStatistics, Observer, TaskGroup
 from mirrortool.replay.ranges import RANGES, divide
 from mirrortool.replay.table import RowSnapshot
 from mirrortool.replay.unit import Unit
-from mirrortool.store.base import Store
+from mirrortool.store.base import PageWriter
 
 GROUPS_MAX = 256
 TASKS_MAX = 1024
@@ -63,7 +63,7 @@ class Plan:
 class ReplayEngine:
     """Applies pieces of a window in parallel; `with` starts its threads, and drains and joins them."""
 
-    def __init__(self, store: Store, plan: Plan, *, on_applied: Observer | None = None) -> None:
+    def __init__(self, store: PageWriter, plan: Plan, *, on_applied: Observer | None = None) -> None:
         plan.check()
         self._store = store
         self._plan = plan

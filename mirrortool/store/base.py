@@ -12,13 +12,8 @@ WriteRun = tuple[int, Sequence[Buffer], int]
 """First page, buffers of whole pages, and their length in bytes together."""
 
 
-class Store(Protocol):
-    """Pages by address.
-
-    Every method may be called from several threads at once for different pages; `resize` and `zero` of more than a
-    unit only while nothing else runs. Errors are HostErrors with the path. A write past a volume's last byte is cut
-    there: only the last page of a volume can be partial.
-    """
+class PageWriter(Protocol):
+    """What the tasks of a replay need of a store: a place for pages."""
 
     @property
     def volumes(self) -> VolumeSet:
@@ -35,6 +30,15 @@ class Store(Protocol):
 
         From the page that holds a smaller end on, and behind the old end of a larger one, it reads as zeros.
         """
+
+
+class Store(PageWriter, Protocol):
+    """Pages by address.
+
+    Every method may be called from several threads at once for different pages; `resize` and `zero` of more than a
+    unit only while nothing else runs. Errors are HostErrors with the path. A write past a volume's last byte is cut
+    there: only the last page of a volume can be partial.
+    """
 
     def read_into(self, page: int, buffers: Sequence[memoryview]) -> None:
         """Fill buffers of whole pages; what is behind the end of the volume reads as zeros."""
