@@ -332,3 +332,11 @@ def test_volume_does_not_outgrow_its_device(tmp_path, mirror):
             replay_all(journal, mirror, targets={"a": device})
         checkpoint = Mirror(str(mirror)).checkpoint
         assert (checkpoint.is_consistent, checkpoint.position.lsn) == (True, 2)
+
+
+def test_volume_may_not_be_larger_even_inside_one_frame(tmp_path, mirror):
+    frames = [[Write("a", 0, page_of(1)), Commit()], [Resize("a", 1 << 47), Resize("a", 10 * PAGE), Commit()]]
+    journal = make_journal(tmp_path / "journal", {"a": 10 * PAGE}, frames)
+    with pytest.raises(UnusableVolumeError, match="--max-size"):
+        replay_all(journal, mirror)
+    assert assert_is_commit(journal, mirror) == 2
