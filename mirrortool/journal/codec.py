@@ -12,7 +12,7 @@ import operator
 import sys
 from array import array
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import lz4.block
 import xxhash
@@ -278,11 +278,6 @@ def _without_resizes(kinds: bytes, pages: Sequence[int], counts: Sequence[int]) 
 
 def _is_write(kind: int) -> bool:
     return kind == Kind.WRITE
-
-
-def with_position(header: FileHeader, position: Position, time_ns: int, state_sum: int) -> FileHeader:
-    """The header of the next file, which begins after `position`."""
-    return replace(header, first_lsn=position.lsn + 1, chain=position.chain, time_ns=time_ns, state_sum=state_sum)
 
 
 def _little_endian(column: Sequence[int]) -> bytes:

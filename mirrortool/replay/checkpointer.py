@@ -56,11 +56,6 @@ class Checkpointer:
         return self._mirror.path
 
     @property
-    def is_redoing(self) -> bool:
-        """Whether the mirror is on its way through what a crash left."""
-        return bool(self._redo_lsn)
-
-    @property
     def page_count(self) -> int:
         """Pages handed out since the last checkpoint was begun."""
         return len(self._changes)

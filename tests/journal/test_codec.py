@@ -28,7 +28,6 @@ from mirrortool.journal.codec import (
     decode_frame_header,
     encode_file_header,
     encode_frame,
-    with_position,
 )
 from mirrortool.journal.position import Position
 from mirrortool.operation import MARK_NAME, Batch, BatchBuilder, CommitKind, Kind
@@ -380,13 +379,6 @@ def test_a_file_header_survives() -> None:
     assert decode_file_header(data) == FILE_HEADER
     assert decode_file_header(data + b"frames") == FILE_HEADER
     assert FILE_HEADER.start == Position(41, 5)
-
-
-def test_the_next_file_begins_where_this_one_ends() -> None:
-    following = with_position(FILE_HEADER, Position(99, 98), 97, 96)
-    assert following.start == Position(99, 98)
-    assert (following.time_ns, following.state_sum) == (97, 96)
-    assert (following.uuid, following.lineage, following.epoch) == (FILE_HEADER.uuid, FILE_HEADER.lineage, 3)
 
 
 def test_a_flip_of_any_bit_of_a_file_header_is_refused() -> None:
