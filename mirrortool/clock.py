@@ -18,6 +18,11 @@ def monotonic() -> float:
     return time.monotonic()
 
 
+def processor_seconds() -> float:
+    """Seconds that this thread was on a processor, from an arbitrary start; what it waits is not in it."""
+    return time.thread_time()
+
+
 def sleep(seconds: float) -> None:
     """Do nothing for that long."""
     time.sleep(seconds)

@@ -13,6 +13,8 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import grp
+import mmap
 import os
 import stat
 import struct
@@ -21,11 +23,13 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from mirrortool.errors import HostError, LockedError, host_error
+from mirrortool.errors import HostError, LockedError, UsageError, host_error
 
 Buffer = bytes | bytearray | memoryview
 SMALL_FILE_BYTES_MAX = 16 << 20
 IOV_MAX = 1024
+ALIGNMENT = mmap.PAGESIZE
+"""What is written with O_DIRECT begins and ends at multiples of this, in memory and in the file."""
 _FALLOC_FL_KEEP_SIZE = 1
 _FALLOC_FL_PUNCH_HOLE = 2
 _BLKGETSIZE64 = 0x80081272
@@ -136,6 +140,20 @@ class File:
         except OSError as error:
             raise host_error(error, self.path, "write") from error
 
+    def pwrite_pages(
+        self, runs: Iterable[tuple[int, Sequence[Buffer], int]], page_size: int, base: int, room: memoryview
+    ) -> None:
+        """Like `pwrite_runs` for runs of one page, each copied to `room` first: the hot path of direct writes."""
+        descriptor, pwrite = self._fd, os.pwrite
+        try:
+            for page, (room[:],), _ in runs:
+                offset = base + page * page_size
+                written = pwrite(descriptor, room, offset)
+                if written < page_size:
+                    self.pwrite(room[written:], offset + written)
+        except OSError as error:
+            raise host_error(error, self.path, "write") from error
+
     def truncate(self, size: int) -> None:
         self._call("resize", os.ftruncate, size)
 
@@ -209,6 +227,29 @@ class File:
             with contextlib.suppress(OSError):
                 os.posix_fadvise(self._fd, 0, 0, os.POSIX_FADV_SEQUENTIAL)
 
+    def reopen_direct(self) -> File | None:
+        """The same file or device, opened once more for reads and writes past the page cache (O_DIRECT).
+
+        None where the file system or the device does not do that, or not for whole pages of memory. The locks of this
+        descriptor stay with it.
+        """
+        if not hasattr(os, "O_DIRECT"):
+            return None
+        try:
+            direct = File(self.path, os.open(f"/proc/self/fd/{self._fd}", os.O_RDWR | os.O_CLOEXEC | os.O_DIRECT))
+        except OSError as error:
+            if error.errno in (*_NOT_SUPPORTED, errno.ENOENT):  # the last: no /proc
+                return None
+            raise host_error(error, self.path, "open") from error
+        try:
+            os.preadv(direct._fd, [aligned_buffer(ALIGNMENT)], 0)  # blocks larger than that are refused here
+        except OSError as error:
+            direct.close()
+            if error.errno in _NOT_SUPPORTED:
+                return None
+            raise host_error(error, self.path, "read") from error
+        return direct
+
     def lock(self, *, exclusive: bool, what: str) -> None:
         """Lock the whole file against other open file descriptions, QEMU's among them (F_OFD_SETLK, fcntl(2)).
 
@@ -262,6 +303,11 @@ class File:
             return function(self._fd, *args)
         except OSError as error:
             raise host_error(error, self.path, doing) from error
+
+
+def aligned_buffer(length: int) -> memoryview:
+    """Zeros in anonymous memory that begins at a page of memory, as O_DIRECT wants it; unused pages of it cost none."""
+    return memoryview(mmap.mmap(-1, length))
 
 
 def open_file(path: str, *, write: bool = False, create: bool = False, exclusive: bool = False) -> File:
@@ -470,6 +516,29 @@ def flush_device_cache(file: File) -> None:
     """Forget what the kernel caches of a block device (BLKFLSBUF), so that the next read asks the device."""
     with contextlib.suppress(OSError):
         fcntl.ioctl(file.fileno(), _BLKFLSBUF, 0)
+
+
+def keep_private(descriptor: int) -> None:
+    """Make the name that a socket is about to be bound to its owner's alone from the first moment.
+
+    Linux takes the permissions of the name from the socket (unix(7)), so no umask, which belongs to every thread, is
+    changed.
+    """
+    try:
+        os.fchmod(descriptor, 0o600)
+    except OSError as error:
+        raise host_error(error, "a new socket", "set the permissions of") from error
+
+
+def give_access(path: str, mode: int, group: str | None = None) -> None:
+    """Set the group, by name or number, and then the permission bits."""
+    if group is not None:
+        try:
+            number = int(group) if group.isdecimal() else grp.getgrnam(group).gr_gid
+        except (KeyError, ValueError):
+            raise UsageError(f"there is no group {group!r}") from None
+        _on_path(path, "change the group of", os.chown, -1, number)
+    _on_path(path, "change the permissions of", os.chmod, mode)
 
 
 def _fcntl(descriptor: int, command: int, request: bytes) -> bytes:

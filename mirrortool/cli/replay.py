@@ -25,7 +25,7 @@ from mirrortool.cli.trace import TraceFile
 from mirrortool.errors import JournalError, UsageError
 from mirrortool.journal.commits import Until
 from mirrortool.mirror.checkpoint import Checkpoint
-from mirrortool.replay.engine import Plan
+from mirrortool.replay.choice import Wanted
 from mirrortool.replay.ranges import RANGES
 from mirrortool.replay.session import Replay, describe
 from mirrortool.replay.table import RowSnapshot
@@ -46,11 +46,15 @@ from mirrortool.replay.table import RowSnapshot
 @click.option(
     "--ranges", type=click.Choice(RANGES), default="auto", show_default=True, help="How groups share the space."
 )
-@click.option("--groups", type=int, default=Plan().groups, show_default=True, help="Task groups.")
-@click.option("--tasks", type=int, default=Plan().tasks, show_default=True, help="Tasks in each group.")
+@click.option("--groups", type=int, help="Task groups.  [default: as the first writes tell]")
+@click.option("--tasks", type=int, help="Tasks in each group.  [default: as the first writes tell]")
 @click.option(
     "--unit", type=click.Choice(["auto", "batch", "op"]), default="auto", show_default=True,
     help="What is delegated: hundreds of pages at once, or single operations.",
+)  # fmt: skip
+@click.option(
+    "--io", type=click.Choice(["auto", "buffered", "direct"]), default="auto", show_default=True,
+    help="Write through the page cache, or past it (O_DIRECT).",
 )  # fmt: skip
 @click.option(
     "--trace",
@@ -72,9 +76,10 @@ def command(
     targets: tuple[tuple[str, str], ...],
     overwrite: bool,
     ranges: str,
-    groups: int,
-    tasks: int,
+    groups: int | None,
+    tasks: int | None,
     unit: str,
+    io: str,
     trace: str | None,
     max_size: int,
     no_check: bool,
@@ -90,7 +95,7 @@ def command(
     named = dict(targets)
     if len(named) != len(targets):
         raise UsageError("a volume is named twice by --volume")
-    plan = Plan(ranges=ranges, groups=groups, tasks=tasks, unit="batch" if unit == "auto" else unit)
+    wanted = Wanted(ranges, groups, tasks, None if unit == "auto" else unit, None if io == "auto" else io)
     with ExitStack() as opened:
         tracer = opened.enter_context(TraceFile(trace)) if trace else None
         replay = opened.enter_context(
@@ -98,7 +103,7 @@ def command(
                 journal,
                 mirror,
                 until=until,
-                plan=plan,
+                plan=wanted,
                 targets=named,
                 overwrite=overwrite,
                 read_back=not no_check,
@@ -133,9 +138,32 @@ def _run(replay: Replay, quiet: bool) -> int:
 
     with Display("replay", quiet=quiet) as display:
         display.note(f"replaying to commit {target.lsn} of {format_time(target.time_ns)}")
+        noted = _ChoiceNote(display)
         runner = Runner(replay.run, replay.cancel, lambda: _print_tables(replay))
-        checkpoint = runner.run(lambda: display.show(view()))
+
+        def look() -> None:
+            noted.look(replay)
+            display.show(view())
+
+        checkpoint = runner.run(look)
+        noted.look(replay)
     return runner.signal_number if checkpoint.position != target.position else 0
+
+
+class _ChoiceNote:
+    """Says once how the replay is divided among threads, and why, when that is settled.
+
+    A replay that was over before has nothing to say.
+    """
+
+    def __init__(self, display: Display) -> None:
+        self._display: Display | None = display
+
+    def look(self, replay: Replay) -> None:
+        choice = replay.statistics().choice
+        if self._display and choice.is_final:
+            self._display.note(str(choice))
+            self._display = None
 
 
 def _print_tables(replay: Replay) -> None:
@@ -173,7 +201,15 @@ def _to_json(replay: Replay, start: int, checkpoint: Checkpoint) -> dict[str, ob
         "time_ns": checkpoint.time_ns,
         "is_consistent": checkpoint.is_consistent,
         "is_fuzzy": checkpoint.is_fuzzy,
+        "is_incomplete": checkpoint.is_incomplete,
         "payload_bytes": now.progress.payload_bytes,
+        "choice": {
+            "groups": now.choice.plan.groups,
+            "tasks": now.choice.plan.tasks,
+            "unit": now.choice.plan.unit,
+            "io": now.choice.plan.io,
+            "reason": now.choice.reason,
+        },
         "groups": [
             {
                 "group": group.number,

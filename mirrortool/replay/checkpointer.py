@@ -27,6 +27,8 @@ from mirrortool.store.base import Store
 from mirrortool.store.pagesums import PageSums
 
 _SPARE_BYTES = 1 << 20
+_LOW_BYTES = 256 << 20
+"""More than the blocks that a window reserves; with less, the next window may take what the sums of this one need."""
 
 
 class Checkpointer:
@@ -77,6 +79,10 @@ class Checkpointer:
             raise NoSpaceError(
                 "no space for the sums and the checkpoint", where=self._mirror.path, remedy="free some space"
             )
+
+    def is_space_low(self) -> bool:
+        """Whether sums are waiting for which there may be no room when the next window has taken its blocks."""
+        return bool(self._changes) and files.free_bytes(self._mirror.path) < _LOW_BYTES
 
     def raise_reached(self, lsn: int) -> None:
         """Durably allow the store to go as far as `lsn`."""

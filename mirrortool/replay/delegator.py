@@ -33,6 +33,7 @@ from mirrortool.replay.coalesce import Inline, Stretch, stretches
 from mirrortool.replay.engine import ReplayEngine
 from mirrortool.replay.guard import check_sizes, find_changed_page
 from mirrortool.replay.readahead import ReadAhead
+from mirrortool.replay.tuner import Tuner
 from mirrortool.store.flat import FlatStore
 from mirrortool.store.pagesums import PageSums
 from mirrortool.volume import VolumeSet
@@ -68,6 +69,7 @@ class Delegator:
         store: FlatStore,
         sums: PageSums,
         engine: ReplayEngine,
+        tuner: Tuner,
         checkpointer: Checkpointer,
         target: Commit,
         *,
@@ -84,6 +86,7 @@ class Delegator:
         self._store = store
         self._sums = sums
         self._engine = engine
+        self._tuner = tuner
         self._checkpointer = checkpointer
         self._target = target
         self._window_bytes = window_bytes
@@ -147,10 +150,11 @@ class Delegator:
         self._volumes = check_inside(header, batch, self._volumes, self._reader.journal.path, self._check_sizes)
         self._window.append((header, batch))
         self._window_filled += len(batch.payload) + 64 * len(batch)
-        if self._window_filled < self._window_bytes:
+        window_bytes = self._tuner.window_bytes(self._window_bytes)
+        if self._window_filled < window_bytes:
             return
         self._hand_out_commits()
-        if self._window_filled >= self._window_bytes:
+        if self._window_filled >= window_bytes:
             self._hand_out(len(self._window))
 
     def _check_sizes(self, volumes: VolumeSet) -> None:
@@ -166,11 +170,16 @@ class Delegator:
         frames, self._window = self._window[:count], self._window[count:]
         self._window_filled = sum(len(batch.payload) + 64 * len(batch) for _, batch in self._window)
         last = frames[-1][0]
+        if self._checkpointer.is_space_low():
+            self._checkpoint(settled=True)
+            self._checkpointer.finish()
+        self._tuner.begin_window()
         for part in stretches((batch for _, batch in frames), self._store.page_size):
             if isinstance(part, Inline):
                 self._run_inline(part, last)
             elif part.pieces.firsts:
                 self._delegate(part, last)
+        self._tuner.end_window(sum(len(batch.payload) for _, batch in frames))
         self._note_handed_out(frames)
         is_due = clock.monotonic() - self._checkpointed_at > CHECKPOINT_SECONDS
         if self._checkpointer.page_count >= CHECKPOINT_PAGES or is_due:
@@ -215,10 +224,10 @@ class Delegator:
 
     def _note_handed_out(self, frames: list[tuple[FrameHeader, Batch]]) -> None:
         last = frames[-1][0]
-        commit_lsn, is_fuzzy = self._handed_out.commit_lsn, self._handed_out.is_fuzzy
+        commit_lsn, commit_kind = self._handed_out.commit_lsn, self._handed_out.commit_kind
         for header, batch in frames:
             if header.is_commit:
-                commit_lsn, is_fuzzy = header.position.lsn, batch.pages[-1] == CommitKind.FUZZY
+                commit_lsn, commit_kind = header.position.lsn, CommitKind(batch.pages[-1])
         self._handed_out = Checkpoint(
             last.position,
             last.state_sum,
@@ -227,7 +236,7 @@ class Delegator:
             commit_lsn,
             0,
             {volume.name: volume.size for volume in self._store.volumes},
-            is_fuzzy,
+            commit_kind,
         )
         self._is_partial = False
         self._progress = Progress(

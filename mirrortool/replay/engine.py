@@ -8,11 +8,15 @@ Owned by one thread, the receiver, but for `statistics` and `tables`.
 
 from __future__ import annotations
 
+import gc
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
+from itertools import islice
 
+from mirrortool import clock
 from mirrortool.errors import UsageError
 from mirrortool.memory import keep_freed_memory
 from mirrortool.operation import Kind
@@ -31,6 +35,10 @@ IN_FLIGHT_BYTES = 48 << 20
 BATCH_UNIT_PAGES = 512
 _SMALL_RUN_BYTES = 32 << 10
 _SWITCH_INTERVAL = 0.0005
+_SLICE_UNITS = 64
+_UNITS_A_TASK = 4
+_FEW_THREADS = 4
+_COLLECT_AFTER = 200_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +50,7 @@ class Plan:
         groups, tasks: task groups, and tasks in each.
         unit: "batch" for hundreds of pages, "op" for the patent's single operations.
         in_flight_bytes: what may be delegated and not yet written.
+        io: "buffered" through the page cache, "direct" past it; for whoever owns the store.
     """
 
     ranges: str = "auto"
@@ -49,74 +58,152 @@ class Plan:
     tasks: int = 1
     unit: str = "batch"
     in_flight_bytes: int = IN_FLIGHT_BYTES
+    io: str = "buffered"
+
+    @property
+    def threads(self) -> int:
+        """Tasks of all groups."""
+        return self.groups * self.tasks
 
     def check(self) -> None:
         """Raise UsageError if it cannot be carried out."""
-        if self.ranges not in RANGES or self.unit not in ("batch", "op"):
-            raise UsageError(f"no such ranges or unit: {self.ranges}, {self.unit}")
+        if self.ranges not in RANGES or self.unit not in ("batch", "op") or self.io not in ("buffered", "direct"):
+            raise UsageError(f"no such ranges, unit or I/O: {self.ranges}, {self.unit}, {self.io}")
         if not (1 <= self.groups <= GROUPS_MAX and 1 <= self.tasks <= TASKS_MAX):
             raise UsageError(f"groups are 1 to {GROUPS_MAX}, tasks 1 to {TASKS_MAX}")
-        if self.groups * self.tasks > THREADS_MAX:
+        if self.threads > THREADS_MAX:
             raise UsageError(f"{self.groups} groups of {self.tasks} tasks are more than {THREADS_MAX} threads")
+
+
+@dataclass(frozen=True, slots=True)
+class UnitTime:
+    """What a unit took: seconds, those of them on a processor, write calls, and pages."""
+
+    seconds: float
+    processor_seconds: float
+    calls: int
+    pages: int
 
 
 class ReplayEngine:
     """Applies pieces of a window in parallel; `with` starts its threads, and drains and joins them."""
 
-    def __init__(self, store: PageWriter, plan: Plan, *, on_applied: Observer | None = None) -> None:
+    def __init__(
+        self, store: PageWriter, plan: Plan, *, on_applied: Observer | None = None, timed: bool = False
+    ) -> None:
+        """An engine with this plan.
+
+        Args:
+            timed: whether `take_times` is to tell what each unit took.
+        """
         plan.check()
         self._store = store
-        self._plan = plan
         self._page_size = store.volumes.page_size
         self._in_flight = InFlight(plan.in_flight_bytes)
-        self._ranges = divide(plan.ranges, plan.groups, store.volumes)
-        self._groups = [
-            TaskGroup(number, self._apply, self._in_flight, tasks=plan.tasks, on_applied=on_applied)
+        self._on_applied = on_applied
+        self._sequence = 0
+        self._times_lock = threading.Lock()  # protects _times; held for one operation of the list
+        self._times: list[UnitTime] = []
+        # The groups, and what those before them had done. Replaced together, so that any thread sees a whole.
+        self._groups_and_past: tuple[list[TaskGroup], list[GroupStatistics]] = [], []
+        self._running = ExitStack()
+        self._set_plan(plan, timed)
+
+    def _set_plan(self, plan: Plan, timed: bool) -> None:
+        self._plan = plan
+        self._ranges = divide(plan.ranges, plan.groups, self._store.volumes)
+        past = [*self._groups_and_past[1], *(group.statistics() for group in self._groups)]
+        apply = self._apply_timed if timed else self._apply
+        groups = [
+            TaskGroup(number, apply, self._in_flight, tasks=plan.tasks, on_applied=self._on_applied)
             for number in range(plan.groups)
         ]
-        self._sequence = 0
-        self._running = ExitStack()
+        self._groups_and_past = groups, past
+
+    @property
+    def _groups(self) -> list[TaskGroup]:
+        return self._groups_and_past[0]
 
     def __enter__(self) -> ReplayEngine:
         keep_freed_memory()
         self._switch_interval = sys.getswitchinterval()
         # A task that comes back from the kernel waits this long for the interpreter if the receiver computes.
         sys.setswitchinterval(_SWITCH_INTERVAL)
+        # What a replay makes has no cycles, and a collection visits all of it while every task stands.
+        self._collect_after = gc.get_threshold()
+        gc.set_threshold(_COLLECT_AFTER, *self._collect_after[1:])
+        try:
+            self._start()
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def _start(self) -> None:
         for group in self._groups:
             self._running.enter_context(group)
-        return self
 
     def __exit__(self, *exc: object) -> None:
         self._running.close()
         sys.setswitchinterval(self._switch_interval)
+        gc.set_threshold(*self._collect_after)
+
+    def change(self, plan: Plan, *, timed: bool) -> None:
+        """Go on with another plan, once everything handed out is written.
+
+        Raises:
+            ExhaustedError: the system has not so many threads; no group runs, and another plan must be tried.
+        """
+        plan.check()
+        self.wait_drained()
+        self._running.close()
+        self._set_plan(plan, timed)
+        try:
+            self._start()
+        except BaseException:
+            self._running.close()
+            raise
+
+    def take_times(self) -> tuple[UnitTime, ...]:
+        """What the units took since the last call, if they are timed."""
+        with self._times_lock:
+            times, self._times = self._times, []
+        return tuple(times)
 
     def delegate(self, stretch: Stretch, lsn: int) -> None:
         """Hand out writes to the groups (step 830).
 
-        Many small ones are waited for: they would contend with the receiver for the interpreter at every system call,
-        and two threads that take turns at it are slower than one.
+        Few tasks with many small writes are waited for: they would contend with the receiver for the interpreter at
+        every system call, and two threads that take turns at it are slower than one. Many tasks are there because the
+        store waits, and go on meanwhile.
 
         Raises:
             MirrortoolError: a task failed, on these or on earlier writes.
         """
-        shares: list[list[Unit]] = [[] for _ in self._groups]
         runs = payload_bytes = 0
-        for number, unit in self._units_of(stretch):
-            unit.sequence, unit.lsn = self._sequence, lsn
-            self._sequence += 1
-            shares[number].append(unit)
-            runs += len(unit.runs)
-            payload_bytes += unit.payload_bytes
-        for group, units in zip(self._groups, shares, strict=True):
-            if units:
-                group.submit(units)
-        if payload_bytes < runs * _SMALL_RUN_BYTES:
+        units = self._units_of(stretch)
+        # In slices, so that the first tasks write while the units behind are still being made.
+        while part := list(islice(units, _SLICE_UNITS)):
+            shares: list[list[Unit]] = [[] for _ in self._groups]
+            for number, unit in part:
+                unit.sequence, unit.lsn = self._sequence, lsn
+                self._sequence += 1
+                shares[number].append(unit)
+                runs += len(unit.runs)
+                payload_bytes += unit.payload_bytes
+            for group, share in zip(self._groups, shares, strict=True):
+                if share:
+                    group.submit(share)
+        if payload_bytes < runs * _SMALL_RUN_BYTES and self._plan.threads <= _FEW_THREADS:
             self.wait_drained()
 
     def _units_of(self, stretch: Stretch) -> Iterator[tuple[int, Unit]]:
         if self._plan.unit == "op":
             return to_single_units(stretch.pieces, self._ranges, self._page_size)
-        return to_units(stretch.settled(self._page_size), self._ranges, self._page_size, BATCH_UNIT_PAGES)
+        pages = stretch.settled(self._page_size)
+        share = sum(pages.counts) // (_UNITS_A_TASK * self._plan.threads)
+        unit_pages = max(1, min(share, BATCH_UNIT_PAGES))
+        return to_units(pages, self._ranges, self._page_size, unit_pages)
 
     def run_inline(self, operation: Inline) -> None:
         """Carry out a RESIZE or a large ZERO with nothing beside it; everything is drained and settled."""
@@ -135,11 +222,25 @@ class ReplayEngine:
 
     def statistics(self) -> tuple[tuple[GroupStatistics, ...], InFlightStatistics]:
         """How the groups do now; from any thread."""
-        return tuple(group.statistics() for group in self._groups), self._in_flight.statistics()
+        groups, past = self._groups_and_past
+        now = [group.statistics() for group in groups]
+        for each in past:  # of groups that no longer are, counted where their number is now
+            number = each.number % len(now)
+            now[number] = now[number].with_past(each)
+        return tuple(now), self._in_flight.statistics()
 
     def tables(self) -> tuple[tuple[RowSnapshot, ...], ...]:
         """Each group's active task table now (FIG. 10); from any thread."""
         return tuple(group.table() for group in self._groups)
+
+    def _apply_timed(self, unit: Unit) -> None:
+        started, on_processor = clock.monotonic(), clock.processor_seconds()
+        self._apply(unit)
+        on_processor = clock.processor_seconds() - on_processor
+        took = clock.monotonic() - started
+        time = UnitTime(took, on_processor, len(unit.runs) + len(unit.zeros), unit.footprint.page_count())
+        with self._times_lock:
+            self._times.append(time)
 
     def _apply(self, unit: Unit) -> None:
         for page, count in unit.zeros:

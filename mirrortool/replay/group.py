@@ -3,7 +3,7 @@
 Rule: units whose footprints share a page are applied in arrival order, and nothing else is ordered.
 Rule: a unit is on the main queue, on one mini queue, or in the work of one task, until it is finished.
 
-The method is FIG. 11 with five changes, which mirrortool-design(7) argues for:
+The method is FIG. 11 with six changes, which mirrortool-design(7) argues for:
 - One lock for the table, the main queue and all mini queues. The figure holds both of its locks wherever the order
   depends on it, and one lock cannot be taken in the wrong order.
 - An idle task parks instead of blocking in the dequeue (1138) with the main queue locked.
@@ -11,6 +11,8 @@ The method is FIG. 11 with five changes, which mirrortool-design(7) argues for:
 - It is split as it is taken: the task keeps the units that overlap the first one, shows no more than those, and gives
   the others back to the front of the main queue. Otherwise one wide unit captures all that follow it, and the group
   runs on a single thread for as long as the load lasts.
+- A leader that meets a mini queue with MINI_UNITS_MAX units stops leading. That task wakes the next leader as it takes
+  its mini queue.
 - An error stops the applying, not the method, so that no task and no receiver waits for ever.
 
 Bound: threads, `tasks`; queues, the bytes that InFlight admits for all groups of an engine together.
@@ -21,7 +23,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from types import TracebackType
 
@@ -36,6 +38,13 @@ Apply = Callable[[Unit], None]
 
 # (unit, number of the group, number of the task, how the unit came to that task), called after each unit, by its task.
 Observer = Callable[[Unit, int, int, str], None]
+
+MINI_UNITS_MAX = 32
+"""A leader that finds a mini queue so long stops, and leaves the rest on the main queue.
+
+Behind a unit over the whole range everything would go to that task's mini queue and come back from there, which costs
+more than the writing: the work of all give-backs grew with the square of the units in flight.
+"""
 
 DIRECT = "direct"
 MINI_QUEUE = "mini-queue"
@@ -71,9 +80,23 @@ class GroupStatistics:
     waited: int
     given_back: int
 
+    def with_past(self, past: GroupStatistics) -> GroupStatistics:
+        """The same moment, with what another group had done before counted too."""
+        return replace(
+            self,
+            units=self.units + past.units,
+            payload_bytes=self.payload_bytes + past.payload_bytes,
+            direct=self.direct + past.direct,
+            delegated=self.delegated + past.delegated,
+            waited=self.waited + past.waited,
+            given_back=self.given_back + past.given_back,
+        )
+
 
 class TaskGroup:
     """Applies units in parallel, in order where they overlap. `with` starts its threads, and drains and joins them."""
+
+    mini_units_max = MINI_UNITS_MAX
 
     def __init__(
         self,
@@ -242,8 +265,9 @@ class TaskGroup:
         # A superseded task keeps everything: its waiter shows the pages of all of it, and waits for all of it.
         if me.row.range:
             me.work, back = self._split(me, me.work)
-            if back:
-                self._give_back(me, back, gates)
+            self._give_back(me, back)
+        if self._main:
+            self._wake_one(gates)  # what was given back, or what did not fit into my mini queue
 
     def _split(self, me: Task, work: list[Unit]) -> tuple[list[Unit], list[Unit]]:
         """Keep the first unit and what overlaps it, directly or not; but nothing that a unit given back precedes."""
@@ -260,13 +284,12 @@ class TaskGroup:
         me.row.range = kept
         return keep, back
 
-    def _give_back(self, me: Task, back: list[Unit], gates: list[Gate]) -> None:
+    def _give_back(self, me: Task, back: list[Unit]) -> None:
         """To the front of the main queue, in order: whatever is there and overlaps them arrived later."""
         self._main.extendleft(reversed(back))
         for unit in back:
             unit.given_back += 1
         me.given_back += len(back)
-        self._wake_one(gates)
 
     def _leave_table(self, me: Task, gates: list[Gate]) -> None:
         row = me.row
@@ -282,6 +305,9 @@ class TaskGroup:
             unit = self._main.popleft()  # 1138
             hits = self._table.matches(unit.footprint)  # 1142
             if len(hits) == 1:  # 1146
+                if len(self._tasks[hits[0].task].mini) >= self.mini_units_max:
+                    self._main.appendleft(unit)
+                    return self._park(me)  # that task wakes somebody as it takes its mini queue
                 self._delegate(unit, hits[0])
                 continue  # 1154
             me.work = [unit]
@@ -290,7 +316,11 @@ class TaskGroup:
                 self._wake_one(gates)  # somebody must lead in my place
             return verdict
         if self._closed:
+            self._wake_one(gates)  # whoever parked beside a full mini queue after the closing
             return Verdict.EXIT
+        return self._park(me)
+
+    def _park(self, me: Task) -> Verdict:
         self._idle.append(me)
         return Verdict.PARK
 

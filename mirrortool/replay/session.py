@@ -17,11 +17,13 @@ from mirrortool.mirror.directory import Mirror
 from mirrortool.mirror.lastreplay import LastReplay
 from mirrortool.replay.barrier import InFlightStatistics
 from mirrortool.replay.checkpointer import Checkpointer
+from mirrortool.replay.choice import Choice, Wanted
 from mirrortool.replay.delegator import WINDOW_BYTES, Delegator, Progress
 from mirrortool.replay.engine import Plan, ReplayEngine
 from mirrortool.replay.group import GroupStatistics, Observer
 from mirrortool.replay.guard import check_total
 from mirrortool.replay.table import RowSnapshot
+from mirrortool.replay.tuner import Tuner, open_engine_plan
 
 MAX_BYTES = 16 << 40
 """A journal whose volumes are larger is more likely wrong than right; the owner may say otherwise."""
@@ -34,6 +36,7 @@ class ReplayStatistics:
     progress: Progress
     groups: tuple[GroupStatistics, ...]
     in_flight: InFlightStatistics
+    choice: Choice
 
 
 class Replay:
@@ -50,7 +53,7 @@ class Replay:
         mirror_path: str,
         *,
         until: Until | None = None,
-        plan: Plan | None = None,
+        plan: Plan | Wanted | None = None,
         targets: Mapping[str, str] | None = None,
         overwrite: bool = False,
         read_back: bool = True,
@@ -61,6 +64,7 @@ class Replay:
         """Open and check everything; nothing is replayed yet.
 
         Args:
+            plan: a Plan, or what of one is given; the rest is chosen as the first writes are timed. By default all.
             until: the last commit at or before it is the target; by default the newest.
             targets: where a new mirror keeps volumes, by name; by default images in its directory.
             overwrite: whether data in those targets may be lost.
@@ -69,8 +73,8 @@ class Replay:
         Raises:
             MirrortoolError: a guard refuses; the mirror is unchanged.
         """
-        plan = plan or Plan()
-        plan.check()
+        wanted = Wanted.exactly(plan) if isinstance(plan, Plan) else plan or Wanted()
+        wanted.check()
         self.journal = Journal(journal_path)
         self.target = _require_commit(self.journal, until)
         check_total(self.journal.volumes, max_bytes)
@@ -91,12 +95,16 @@ class Replay:
             opening.callback(store.close)
             sums = self.mirror.open_sums(write=True)
             opening.callback(sums.close)
-            self._engine = opening.enter_context(ReplayEngine(store, plan, on_applied=on_applied))
+            first = open_engine_plan(wanted, store)
+            engine = ReplayEngine(store, first.plan, on_applied=on_applied, timed=not first.is_final)
+            self._engine = opening.enter_context(engine)
+            self._tuner = Tuner(engine, store, wanted, first)
             self._delegator = Delegator(
                 self._reader,
                 store,
                 sums,
                 self._engine,
+                self._tuner,
                 Checkpointer(self.mirror, store, sums, read_back=read_back),
                 self.target,
                 max_bytes=max_bytes,
@@ -139,7 +147,7 @@ class Replay:
     def statistics(self) -> ReplayStatistics:
         """How far it is; from any thread."""
         groups, in_flight = self._engine.statistics()
-        return ReplayStatistics(self._delegator.statistics(), groups, in_flight)
+        return ReplayStatistics(self._delegator.statistics(), groups, in_flight, self._tuner.choice)
 
     def tables(self) -> tuple[tuple[RowSnapshot, ...], ...]:
         """Each group's active task table now (FIG. 10); from any thread."""
@@ -195,6 +203,8 @@ class Replay:
 
 def describe(checkpoint: Checkpoint) -> str:
     """How a mirror was left, as a phrase."""
+    if checkpoint.is_consistent and checkpoint.is_incomplete:
+        return f"the mirror is at commit {checkpoint.position.lsn}, before the primary's base was complete"
     if checkpoint.is_consistent and checkpoint.is_fuzzy:
         return f"the mirror is at FUZZY commit {checkpoint.position.lsn}, a state that the primary never had"
     if checkpoint.is_consistent:

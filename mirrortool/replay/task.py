@@ -27,9 +27,9 @@ class Task:
     another task opens; it is either parked or waiting for its counter, so one gate serves both.
 
     Attributes:
-        mini: the mini queue (970): units that overlap what the task already has, in arrival order. It has no bound
-            of its own: a leader that blocked here would hold the lock that the task needs to empty it. The bytes in
-            flight are bounded at the receiver (barrier.py). Empty when the task ends.
+        mini: the mini queue (970): units that overlap what the task already has, in arrival order. Nobody waits for
+            room in it: a leader that blocked here would hold the lock that the task needs to empty it. A leader that
+            finds MINI_UNITS_MAX in it stops leading instead (group.py). Empty when the task ends.
         work: what the task is to apply now, in order.
         how: why the work came to this task, for traces.
         units, payload_bytes, direct, delegated, waited, given_back: statistics; see GroupStatistics.

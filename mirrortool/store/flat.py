@@ -1,5 +1,6 @@
 """A store with one file or block device for each volume.
 
+A volume is written through the page cache, or past it (direct.py); everything else goes through it.
 A file is as long as its volume and sparse. A device may be longer than the volume; what is behind the volume's end is
 never touched.
 """
@@ -9,8 +10,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from mirrortool import files
-from mirrortool.files import File
+from mirrortool.errors import UnusableVolumeError
+from mirrortool.files import ALIGNMENT, File
 from mirrortool.store.base import WriteRun
+from mirrortool.store.direct import Arenas, DirectFile
 from mirrortool.volume import Volume, VolumeSet
 
 _RESERVE_MARGIN = 64 << 20
@@ -26,7 +29,37 @@ class FlatStore:
         self._opened = dict(opened)
         self._is_device = {name: file.facts().identity.is_device for name, file in self._opened.items()}
         self._files = [file for name, file in self._opened.items() if not self._is_device[name]]
+        self._arenas = Arenas()
+        self._direct: dict[str, DirectFile] = {}  # by name; empty while everything goes through the page cache
         self._set_volumes(volumes)
+
+    def find_why_not_direct(self) -> str | None:
+        """Why the volumes cannot be written past the page cache; None if they can."""
+        if self.page_size % ALIGNMENT:
+            return f"pages of {self.page_size} bytes are no multiple of {ALIGNMENT}"
+        for name, file in self._opened.items():
+            direct = file.reopen_direct()
+            if direct is None:
+                return f"{file.path}, volume {name}: the file system or device does not take O_DIRECT"
+            direct.close()
+        return None
+
+    def write_direct(self, wanted: bool) -> None:
+        """Write past the page cache from now on, or no longer; while nothing is being written.
+
+        Raises:
+            UnusableVolumeError: the volumes cannot be written so.
+        """
+        if wanted == bool(self._direct):
+            return
+        self._close_direct()
+        if wanted:
+            if why := self.find_why_not_direct():
+                raise UnusableVolumeError(why, remedy="use --io buffered")
+            for name, file in self._opened.items():
+                direct = file.reopen_direct()
+                assert direct is not None, "it was opened a moment ago"
+                self._direct[name] = DirectFile(direct, file, self._arenas)
 
     @property
     def volumes(self) -> VolumeSet:
@@ -44,7 +77,8 @@ class FlatStore:
             assert over < self.page_size, "a write may only cut the last page"
             last = [*buffers[:-1], memoryview(buffers[-1])[:-over]]
             runs = [*runs[:-1], (page, last, length - over)]
-        file.pwrite_runs(runs, self.page_size, -volume.base)
+        target = self._direct.get(volume.name) or file
+        target.pwrite_runs(runs, self.page_size, -volume.base)
 
     def zero(self, page: int, count: int) -> None:
         volume, file, offset = self._locate(page)
@@ -68,6 +102,12 @@ class FlatStore:
         got = file.pread_into(buffers, offset)
         if got < wanted or offset + wanted > volume.size:
             _clear_from(buffers, max(0, min(got, volume.size - offset)))
+
+    def read_bytes(self, name: str, offset: int, buffer: memoryview) -> None:
+        """Fill a buffer with a volume's bytes from `offset` on, all of them inside the volume."""
+        got = self._opened[name].pread_into([buffer], offset)
+        if got < len(buffer):
+            _clear_from([buffer], got)
 
     def data_runs(self, page: int, count: int) -> Iterator[tuple[int, int]]:
         volume, file, offset = self._locate(page)
@@ -93,8 +133,13 @@ class FlatStore:
             file.drop_cache()
 
     def close(self) -> None:
+        self._close_direct()
         for file in self._opened.values():
             file.close()
+
+    def _close_direct(self) -> None:
+        while self._direct:
+            self._direct.popitem()[1].close()
 
     def _reserve_each(self, runs: Iterable[tuple[int, int]]) -> None:
         for page, count in runs:

@@ -116,6 +116,10 @@ class PageSums:
         self.volumes = self.volumes.resized(volume, size)
         self.state_sum ^= volume.term ^ self.volumes[name].term
 
+    def path_of(self, page: int) -> str:
+        """The file that holds the sum of a page."""
+        return self._sums[self._locate(page)[0].name].path
+
     def is_segment_right(self, page: int) -> bool:
         """Whether the sums of a page's segment still give the segment's term: sums rot on a disk as all else does."""
         volume, place = self._locate(page)

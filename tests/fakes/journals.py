@@ -32,7 +32,7 @@ from mirrortool.replay.engine import Plan
 from mirrortool.replay.session import MAX_BYTES, Replay
 from mirrortool.store import pieces
 from mirrortool.verify import Verify, VerifyResult
-from mirrortool.volume import place
+from mirrortool.volume import Volume, VolumeSet, place
 from tests.fakes.serial import volumes_at
 
 START_NS = 1_700_000_000 * 10**9
@@ -93,9 +93,12 @@ class JournalMaker:
         file_bytes: int = 64 << 20,
         paths: Mapping[str, str] | None = None,
         sync_commits: bool = True,
+        bases: Mapping[str, int] | None = None,
     ) -> None:
         self.page_size = page_size
         self.volumes = place(list(sizes.items()), page_size)
+        if bases:
+            self.volumes = VolumeSet([Volume(name, bases[name], size) for name, size in sizes.items()], page_size)
         self.journal = directory.create(str(path), self.volumes, dict(paths or {}), {})
         with JournalReader(self.journal) as end:
             self.writer = JournalWriter(self.journal, end, file_bytes=file_bytes)

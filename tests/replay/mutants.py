@@ -258,15 +258,14 @@ class SplitsSuperseded(TaskGroup):
         super()._take_mini_queue(me, gates)
         if not shown:
             me.work, back = self._split(me, me.work)
-            if back:
-                self._give_back(me, back, gates)
+            self._give_back(me, back)
 
 
 class GivesBackLast(TaskGroup):
     """To the end of the main queue, behind units that arrived later."""
 
-    def _give_back(self, me: Task, back, gates):
-        super()._give_back(me, [], gates)
+    def _give_back(self, me: Task, back):
+        super()._give_back(me, [])
         self._main.extend(back)
         me.given_back += len(back)
 
@@ -274,8 +273,8 @@ class GivesBackLast(TaskGroup):
 class GivesBackReversed(TaskGroup):
     """To the front, but the latest first."""
 
-    def _give_back(self, me: Task, back, gates):
-        super()._give_back(me, back[::-1], gates)
+    def _give_back(self, me: Task, back):
+        super()._give_back(me, back[::-1])
 
 
 class ShowsTooLittle(TaskGroup):
@@ -308,6 +307,28 @@ class EndsEarly(TaskGroup):
 
     def _lead(self, me: Task, gates):
         return Verdict.EXIT if self._closed else super()._lead(me, gates)
+
+
+class LeavesSleepers(TaskGroup):
+    """Takes a full mini queue without waking those who stopped leading because of it."""
+
+    mini_units_max = 1
+
+    def _take_mini_queue(self, me: Task, gates):
+        super()._take_mini_queue(me, [])
+
+
+class EndsBesideSleepers(TaskGroup):
+    """Once closed, a task that ends wakes nobody who parked after the closing."""
+
+    mini_units_max = 1
+
+    def _lead(self, me: Task, gates):
+        woken = []
+        verdict = super()._lead(me, woken)
+        if verdict is not Verdict.EXIT:
+            gates += woken
+        return verdict
 
 
 class FinishesEarly(TaskGroup):

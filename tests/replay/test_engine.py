@@ -1,5 +1,6 @@
 """The engine writes a stretch through groups and tasks, and nothing else runs beside what runs inline."""
 
+import gc
 import sys
 import threading
 
@@ -7,11 +8,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mirrortool.errors import InputOutputError, UsageError
+from mirrortool.errors import ExhaustedError, InputOutputError, UsageError
 from mirrortool.operation import BatchBuilder, Kind
 from mirrortool.replay import ranges
 from mirrortool.replay.coalesce import Inline, stretches
 from mirrortool.replay.engine import GROUPS_MAX, TASKS_MAX, THREADS_MAX, Plan, ReplayEngine
+from mirrortool.replay.group import TaskGroup
 from mirrortool.replay.ranges import RANGES
 from mirrortool.volume import place
 
@@ -157,10 +159,13 @@ def test_the_first_error_of_a_task_reaches_the_receiver_and_nothing_is_left():
     store = MemoryStore({"a": 100 * PAGE})
     store.fails_at = 7
     engine = ReplayEngine(store, Plan(groups=2, tasks=2))
-    with engine:
+
+    def replay():
         engine.delegate(stretch_of((7, page_of(1)), (8, bytes(80 * PAGE))), 1)
-        with pytest.raises(InputOutputError, match="boom"):
-            engine.wait_drained()
+        engine.wait_drained()
+
+    with engine, pytest.raises(InputOutputError, match="boom"):
+        replay()
     assert engine.statistics()[1].pending_units == 0
     assert 7 not in store.pages
 
@@ -198,10 +203,51 @@ def test_a_large_zero_waits_for_what_runs():
 
 
 def test_the_interpreter_is_left_as_it_was():
-    before = sys.getswitchinterval()
+    before = sys.getswitchinterval(), gc.get_threshold()
     with ReplayEngine(MemoryStore({"a": PAGE}), Plan()):
-        assert sys.getswitchinterval() < before
-    assert sys.getswitchinterval() == before
+        assert sys.getswitchinterval() < before[0]
+    assert (sys.getswitchinterval(), gc.get_threshold()) == before
+
+
+def test_the_interpreter_is_left_as_it_was_when_there_are_no_threads(monkeypatch):
+    def start(_):
+        raise ExhaustedError("cannot start a thread")
+
+    monkeypatch.setattr(TaskGroup, "start", start)
+    before = sys.getswitchinterval(), gc.get_threshold()
+    with pytest.raises(ExhaustedError), ReplayEngine(MemoryStore({"a": PAGE}), Plan()):
+        pass
+    assert (sys.getswitchinterval(), gc.get_threshold()) == before
+
+
+def test_first_units_are_handed_out_while_the_others_are_still_being_made(monkeypatch):
+    """Or tasks idle until a whole window is cut."""
+    store, seen = MemoryStore({"a": 1000 * PAGE}), []
+    real = TaskGroup.submit
+
+    def submit(self, units):
+        seen.append(len(units))
+        real(self, units)
+
+    monkeypatch.setattr(TaskGroup, "submit", submit)
+    with ReplayEngine(store, Plan(groups=1, tasks=2, unit="op")) as engine:
+        engine.delegate(stretch_of(*((page, page_of(1)) for page in range(300))), 1)
+        engine.wait_drained()
+    assert sum(seen) == 300 and max(seen) <= 64
+
+
+@pytest.mark.parametrize(("tasks", "most"), [(1, 512), (8, 40), (32, 10)])
+def test_batches_are_cut_so_that_every_task_gets_several(tasks, most):
+    store = MemoryStore({"a": 4000 * PAGE})
+    sizes = []
+
+    def note(unit, *_):
+        sizes.append(unit.footprint.page_count())
+
+    with ReplayEngine(store, Plan(groups=1, tasks=tasks), on_applied=note) as engine:
+        engine.delegate(stretch_of(*((page, page_of(1)) for page in range(0, 2560, 2))), 1)
+        engine.wait_drained()
+    assert sum(sizes) == 1280 and max(sizes) <= most
 
 
 @pytest.mark.parametrize(
@@ -209,6 +255,7 @@ def test_the_interpreter_is_left_as_it_was():
     [
         Plan(ranges="some"),
         Plan(unit="segment"),
+        Plan(io="mapped"),
         Plan(groups=0),
         Plan(groups=GROUPS_MAX + 1),
         Plan(tasks=0),

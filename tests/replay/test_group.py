@@ -161,6 +161,42 @@ def test_a_wide_unit_does_not_capture_its_successors():
         assert _together_after_wide(seed, mutants.NeverSplits) == set()
 
 
+# Short mini queues: a leader that finds one full stops leading.
+
+
+class Short(TaskGroup):
+    mini_units_max = 1
+
+
+@EACH_SCENARIO
+def test_scenario_with_mini_queues_of_one_unit(name):
+    for tasks, seed in itertools.product((1, 2, 3, 4), range(24)):
+        case = with_tasks(SCENARIOS[name].case, tasks)
+        run_case(replace(lingering(case, seed), drains_last=seed % 2 == 0), Walk(seed), Short)
+
+
+@pytest.mark.parametrize("name", sorted(SCENARIOS.keys() - LONG))
+def test_scenario_with_mini_queues_of_one_unit_in_orders_with_one_preemption(name):
+    case = with_tasks(SCENARIOS[name].case, 3)
+    explore(lambda chooser: _ignore(run_case(case, chooser, Short)), preemptions=1, runs_max=200)
+
+
+@pytest.mark.parametrize("longest", [1, 2, 3])
+def test_random_units_with_short_mini_queues_end_as_serial_replay_would(longest):
+    kind = type("Short", (TaskGroup,), {"mini_units_max": longest})
+    for seed in range(200_000, 205_000):
+        run_case(random_case(seed), Walk(seed), kind)
+
+
+def test_a_wide_unit_moves_no_more_than_its_mini_queue_holds():
+    """Or the work of moving units to it and back would grow with the square of the units in flight."""
+    kind = type("Short", (TaskGroup,), {"mini_units_max": 2})
+    for seed in range(50):
+        case = Case([WHOLE, [0], [1], [2], [3], [4], [5]], tasks=3, lingers=frozenset(range(7)))
+        (group,) = run_case(case, Walk(seed), kind).groups
+        assert sum(task.given_back for task in group._tasks) <= 1
+
+
 # Wrong groups must be found out.
 
 WRONG = [
@@ -181,6 +217,7 @@ WRONG = [
     (mutants.GivesBackReversed, "runs before", "split, order of those given back"),
     (mutants.ShowsTooLittle, "runs before|run together", "split, then a unit at the edge"),
     (mutants.WakesNobody, "all wait", "one task"),
+    (mutants.LeavesSleepers, "all wait", "identical"),
     (mutants.FinishesEarly, "not the first", "one task"),
 ]
 
@@ -206,6 +243,11 @@ def test_wrong_treatment_of_errors_is_found_out(kind, effect):
 def test_ending_before_the_queue_is_empty_is_found_out():
     case = replace(SCENARIOS["chain"].case, drains_last=False)
     _expect_found_out("still pending", [case] * 64, mutants.EndsEarly)
+
+
+def test_ending_beside_a_sleeper_is_found_out():
+    cases = [replace(SCENARIOS["nested"].case, tasks=3, drains_last=False)] * 256
+    _expect_found_out("wait", cases, mutants.EndsBesideSleepers)
 
 
 def test_a_counter_that_is_only_notified_is_found_out():

@@ -52,18 +52,25 @@ def directory() -> Iterator[str]:
         yield path
 
 
-@pytest.fixture(params=["file", "device"])
+@pytest.fixture(params=["file", "device", "file, direct", "device, direct"])
 def one(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[FlatStore, str]]:
-    """A store of one volume of 5 pages and 100 bytes, in a file, or in a device that is longer and not empty."""
+    """A store of one volume of 5 pages and 100 bytes, in a file, or in a device that is longer and not empty.
+
+    Written through the page cache, or past it.
+    """
     size = 5 * PAGE + 100
-    if request.param == "file":
+    is_direct = request.param.endswith("direct")
+    if request.param.startswith("file"):
         with store_of(str(tmp_path), size) as store:
+            store.write_direct(is_direct)
             yield store, f"{tmp_path}/v0"
         return
     with loop_device(tmp_path, 64 * PAGE) as device, files.open_file(device, write=True) as file:
         file.pwrite(pattern(9, 64 * PAGE - size), size)
         store = FlatStore(place([("v0", size)], PAGE), {"v0": file})
+        store.write_direct(is_direct)
         yield store, device
+        store.write_direct(False)
 
 
 def put(store: FlatStore, page: int, buffers: Sequence[files.Buffer]) -> None:
