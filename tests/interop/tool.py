@@ -9,7 +9,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from mirrortool.journal.directory import Journal
 from tests.fakes.loop import call
+
+RUN_SECONDS = 120.0
 
 
 class Site:
@@ -23,7 +26,7 @@ class Site:
     def run(self, *arguments: object, code: int = 0) -> str:
         """Run mirrortool; it must end with this code and without a traceback. Returns what it prints."""
         command = [sys.executable, "-m", "mirrortool", *(str(argument) for argument in arguments)]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=RUN_SECONDS)
         assert done.returncode == code, f"{arguments}: {done.returncode}: {done.stdout}{done.stderr}"
         assert "Traceback" not in done.stderr
         return done.stdout
@@ -32,8 +35,12 @@ class Site:
         self.run("init", self.journal, *volumes)
 
     def bring_up(self, *options: object) -> dict[str, Any]:
-        """Record, replay, and verify with the mirror's table and with the journal's sums; what replay reports."""
+        """Record, replay, and verify; what replay reports."""
         self.run("record", self.journal, "--quiet")
+        return self.follow(*options)
+
+    def follow(self, *options: object) -> dict[str, Any]:
+        """Replay, and verify with the mirror's table and with the journal's sums; what replay reports."""
         report = json.loads(self.run("replay", self.journal, self.mirror, "--json", "--quiet", *options))
         assert report["is_consistent"]
         for extra in ([], ["--journal", self.journal]):
@@ -41,6 +48,19 @@ class Site:
             assert verified["bad_pages"] == []
             assert verified["applied_lsn"] == report["applied_lsn"]
             assert verified["state_sum"] == report["state_sum"]
+        return report
+
+    def image(self, name: str = "disk") -> Path:
+        """A mirror's volume."""
+        return self.mirror / "volumes" / f"{name}.img"
+
+    def prove(self) -> dict[str, Any]:
+        """After a live recorder's clean stop: replay, verify; each volume is the mirror's, and what the journal has."""
+        report = self.follow()
+        for name, path in Journal(str(self.journal)).volume_paths().items():
+            assert_same(path, self.image(name))
+        scanned = json.loads(self.run("record", self.journal, "--json", "--quiet"))
+        assert (scanned["pages_written"], scanned["pages_zeroed"], scanned["kind"]) == (0, 0, "scan")
         return report
 
 

@@ -1,0 +1,128 @@
+"""A client's socket: the only thing of the NBD front end that sends and receives.
+
+One thread, the connection's, sends and receives; `finish_reading` and `abort` are for the thread that stops the server.
+Until `no_deadline`, all calls together take no longer than the handshake may. Everything fails with OSError, of which
+TimeoutError and ssl.SSLError are kinds.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import ssl
+
+from mirrortool import clock
+from mirrortool.files import Buffer
+
+_GOODBYE_SECONDS = 1.0
+_SKIP_BYTES = 64 << 10
+# A peer that is gone without a word is found within two minutes; the thread that waits for it is free again.
+_KEEPALIVE = ((socket.TCP_KEEPIDLE, 60), (socket.TCP_KEEPINTVL, 15), (socket.TCP_KEEPCNT, 4))
+
+
+class EndOfStreamError(Exception):
+    """The client is gone, in the middle of what it was saying or between two things."""
+
+
+class Channel:
+    """A connection with a client, which may turn into one under TLS."""
+
+    def __init__(self, connected: socket.socket, handshake_seconds: float) -> None:
+        self._socket = connected
+        self._deadline: float | None = clock.monotonic() + handshake_seconds
+        if connected.family != socket.AF_UNIX:
+            connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            connected.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            for option, value in _KEEPALIVE:
+                connected.setsockopt(socket.IPPROTO_TCP, option, value)
+
+    @property
+    def is_encrypted(self) -> bool:
+        return isinstance(self._socket, ssl.SSLSocket)
+
+    def receive_into(self, view: memoryview) -> int:
+        """Put what is there, or else the next that comes, at the start of `view`; 0 when the client is gone."""
+        self._keep_to_deadline()
+        return self._socket.recv_into(view)
+
+    def receive_exactly(self, view: memoryview) -> None:
+        """Fill `view`.
+
+        Raises:
+            EndOfStreamError: the client is gone before that.
+        """
+        # MSG_WAITALL: one call for 32 MiB where the socket allows it, instead of one for each 200 KiB.
+        flags = socket.MSG_WAITALL if self._deadline is None and not self.is_encrypted else 0
+        while len(view):
+            self._keep_to_deadline()
+            got = self._socket.recv_into(view, 0, flags)
+            if not got:
+                raise EndOfStreamError
+            view = view[got:]
+
+    def receive(self, length: int) -> bytes:
+        """Exactly so many bytes; `length` was checked against a limit."""
+        data = bytearray(length)
+        self.receive_exactly(memoryview(data))
+        return bytes(data)
+
+    def skip(self, length: int) -> None:
+        """Receive so many bytes and forget them."""
+        view = memoryview(bytearray(min(length, _SKIP_BYTES)))
+        while length:
+            self.receive_exactly(view[:length])
+            length -= min(length, len(view))
+
+    def send(self, data: Buffer) -> None:
+        """Send all of it; blocks while the client does not read."""
+        self._keep_to_deadline()
+        self._socket.sendall(data)
+
+    def no_deadline(self) -> None:
+        """The handshake is over: from now on a client may be silent for as long as it likes."""
+        self._deadline = None
+        self._socket.settimeout(None)
+
+    def start_tls(self, context: ssl.SSLContext) -> None:
+        """Turn into a connection under TLS.
+
+        Nothing is buffered here, so what somebody in between sent ahead in plain text becomes part of the TLS
+        handshake, and makes it fail, and is never obeyed.
+        """
+        wrapped = context.wrap_socket(self._socket, server_side=True, do_handshake_on_connect=False)
+        self._socket = wrapped
+        self._keep_to_deadline()
+        wrapped.do_handshake()
+
+    def say_goodbye(self) -> None:
+        """End TLS as the protocol wants it ended after DISC and ABORT; a client that does not wait may go."""
+        if isinstance(self._socket, ssl.SSLSocket):
+            with contextlib.suppress(OSError, ValueError):
+                self._socket.settimeout(_GOODBYE_SECONDS)
+                self._socket.unwrap()
+
+    def finish_reading(self) -> None:
+        """From any thread: nothing more is received than what has arrived, while replies can still be sent."""
+        self._shut(socket.SHUT_RD)
+
+    def abort(self) -> None:
+        """From any thread: every call that blocks ends, and every later one fails."""
+        self._shut(socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        """Give the descriptor back."""
+        with contextlib.suppress(OSError):
+            self._socket.close()
+
+    def _shut(self, how: int) -> None:
+        # Not SSLSocket.shutdown: it drops the encryption under the thread that uses it, which would go on in plain
+        # text.
+        with contextlib.suppress(OSError):
+            socket.socket.shutdown(self._socket, how)
+
+    def _keep_to_deadline(self) -> None:
+        if self._deadline is not None:
+            remaining = self._deadline - clock.monotonic()
+            if remaining <= 0:
+                raise TimeoutError
+            self._socket.settimeout(remaining)

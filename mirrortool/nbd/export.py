@@ -1,0 +1,72 @@
+"""What an NBD server serves: the door between the protocol and whatever keeps the bytes.
+
+The server has checked every offset and length against `size` before an export sees them, and has refused changes to
+what is read-only. Several connections, each a thread, call one export at the same time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple, Protocol
+
+from mirrortool.files import Buffer
+
+
+class Change(NamedTuple):
+    """What a WRITE, WRITE_ZEROES or TRIM asks for.
+
+    Attributes:
+        offset: bytes from the start of the export.
+        length: bytes, 1 or more.
+        data: as many bytes; the export may keep them for as long as it likes, as nobody else writes to them. None: the
+            range reads as zeros afterwards.
+        keep_allocated: of zeros, that their space is wanted again soon (NO_HOLE).
+    """
+
+    offset: int
+    length: int
+    data: Buffer | None
+    keep_allocated: bool = False
+
+
+class Export(Protocol):
+    """An export. What fails raises a MirrortoolError: NoSpaceError becomes ENOSPC, every other EIO."""
+
+    @property
+    def name(self) -> str:
+        """What clients call it; at most 4,096 bytes of UTF-8."""
+
+    @property
+    def description(self) -> str:
+        """A line for people, or nothing."""
+
+    @property
+    def size(self) -> int:
+        """Bytes; fixed while it is served."""
+
+    @property
+    def read_only(self) -> bool:
+        """Whether clients may only read."""
+
+    @property
+    def page_size(self) -> int:
+        """Bytes that are best read and written at once: a power of two, preferred, not required."""
+
+    @property
+    def zeroes_fast(self) -> bool:
+        """Whether zeros without data cost less than zeros written."""
+
+    def read_into(self, offset: int, buffer: memoryview) -> None:
+        """Fill the buffer; what `change` returned for, of any connection, is seen."""
+
+    def change(self, changes: Sequence[Change]) -> None:
+        """Do all of these in order; returns when they are journaled, and they may be acknowledged. The list is kept."""
+
+    def flush(self) -> None:
+        """Returns when everything that `change` has returned for, of any connection, is durable."""
+
+    def extents(self, offset: int, length: int) -> Iterable[tuple[int, bool]]:
+        """Runs that cover the range in order: (bytes, whether it is a hole, which reads as zeros)."""
+
+    def cache(self, offset: int, length: int) -> None:
+        """The range will be read soon."""

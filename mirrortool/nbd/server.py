@@ -1,0 +1,229 @@
+"""Serves exports to NBD clients, on sockets in the file system and on TCP.
+
+A thread for each address accepts, a thread for each client serves it: a client that is slow, silent or dead holds only
+its own, and there are at most `max_connections`. The hot path is in transmission.py, the rules of the protocol in
+protocol.py and negotiation.py.
+
+Stopping: no more clients; what a client has sent whole is done and answered; who still hangs then, in a send or in the
+handshake, is cut off. Every thread is joined, in bounded time.
+"""
+
+from __future__ import annotations
+
+import socket
+import ssl
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+
+from mirrortool import clock
+from mirrortool.errors import UsageError
+from mirrortool.nbd.addresses import Address, UnixAddress, parse_address
+from mirrortool.nbd.channel import Channel
+from mirrortool.nbd.connection import Connection
+from mirrortool.nbd.events import Events
+from mirrortool.nbd.export import Export
+from mirrortool.nbd.listener import Listener, SocketAccess
+from mirrortool.nbd.negotiation import ExportTable, Security
+from mirrortool.nbd.protocol import NAME_BYTES_MAX
+from mirrortool.nbd.statistics import Counters, ServerStatistics, summed
+
+CONNECTIONS_MAX_DEFAULT = 64
+HANDSHAKE_SECONDS_DEFAULT = 10.0
+GRACE_SECONDS_DEFAULT = 5.0
+_ABORT_SECONDS = 5.0
+_PAUSE_SECONDS = 0.2
+
+
+class Server:
+    """A server of exports; a context manager that listens inside its block."""
+
+    def __init__(
+        self,
+        exports: Sequence[Export],
+        addresses: Sequence[str | Address],
+        *,
+        tls: ssl.SSLContext | None = None,
+        insecure: bool = False,
+        max_connections: int = CONNECTIONS_MAX_DEFAULT,
+        handshake_seconds: float = HANDSHAKE_SECONDS_DEFAULT,
+        socket_mode: int = 0o600,
+        socket_group: str | None = None,
+        on_event: Callable[[str], None],
+    ) -> None:
+        """Prepare; nothing is opened before `start`.
+
+        Args:
+            addresses: `unix:PATH` or `tcp:HOST:PORT`, or what parse_address made of them.
+            tls: what tls.server_context gives. TCP then requires TLS; a local socket offers it.
+            insecure: serve TCP without TLS, to anybody.
+            max_connections: clients at a time; a further one is closed at once.
+            handshake_seconds: what all of a client's handshake may take.
+            socket_mode, socket_group: who may connect to a socket in the file system.
+            on_event: told, on any thread, a line for people of what went wrong. No more than one of a kind in 10 s.
+        Raises:
+            UsageError: an address is none, TCP would be without TLS, or exports have bad or equal names.
+        """
+        self._addresses = [parse_address(each) if isinstance(each, str) else each for each in addresses]
+        if not tls and not insecure and not all(isinstance(each, UnixAddress) for each in self._addresses):
+            raise UsageError(
+                "TCP without TLS can be read and written by anybody", remedy="give --tls-certificates, or --insecure"
+            )
+        _check_names(exports)
+        self._exports = ExportTable(exports)
+        self._tls = tls
+        self._max_connections = max_connections
+        self._handshake_seconds = handshake_seconds
+        self._access = SocketAccess(socket_mode, socket_group)
+        self._events = Events(on_event)
+        self._listeners: list[Listener] = []
+        self._accepting: list[threading.Thread] = []
+        # Set once, by stop; every thread asks.
+        self._stopping = threading.Event()
+        # Protects what follows; held for a few statements, and nothing is locked under it.
+        self._lock = threading.Lock()
+        # Each client's thread. An accepting thread adds it, it removes itself; at most max_connections. Once the
+        # accepting threads are joined nothing is added, so stop sees all that are left.
+        self._connections: dict[Connection, threading.Thread] = {}
+        self._past = {export.name: Counters() for export in exports}
+        self._total = 0
+        self._refused = 0
+
+    def __enter__(self) -> Server:
+        self.start()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.stop()
+
+    @property
+    def addresses(self) -> tuple[Address, ...]:
+        """Where it listens, with the port that the system chose."""
+        return tuple(listener.address for listener in self._listeners)
+
+    def start(self) -> None:
+        """Listen at every address, or at none.
+
+        Raises:
+            LockedError: a server answers there already.
+            UsageError, HostError: it cannot be listened there.
+        """
+        try:
+            for address in self._addresses:
+                self._listeners.append(Listener(address, self._access))
+        except BaseException:
+            self._close_listeners()
+            raise
+        for listener in self._listeners:
+            thread = threading.Thread(
+                target=self._accept, args=(listener,), name=f"nbd {listener.address}", daemon=True
+            )
+            self._accepting.append(thread)
+            thread.start()
+
+    def stop(self, grace_seconds: float = GRACE_SECONDS_DEFAULT) -> None:
+        """Let what is being worked on finish and be answered, then close everything. May be called again.
+
+        Args:
+            grace_seconds: how long that may take before connections are cut off.
+        """
+        self._stopping.set()
+        self._close_listeners()
+        with self._lock:
+            left = dict(self._connections)
+        for connection in left:
+            connection.finish_reading()
+        _join(left.values(), grace_seconds)
+        for connection in left:
+            connection.abort()
+        _join(left.values(), _ABORT_SECONDS)
+        stuck = sum(thread.is_alive() for thread in left.values())
+        if stuck:
+            self._events.tell("stuck", f"{stuck} clients are left behind: their exports do not return")
+
+    def statistics(self) -> ServerStatistics:
+        """What was done so far."""
+        with self._lock:
+            connections = list(self._connections)
+            past = {name: replace(counters) for name, counters in self._past.items()}
+            total, refused = self._total, self._refused
+        rows = []
+        for export in self._exports:
+            serving = [each.counters for each in connections if each.export is export]
+            rows.append(summed(export.name, len(serving), [past[export.name], *serving]))
+        return ServerStatistics(len(connections), total, refused, tuple(rows))
+
+    def _close_listeners(self) -> None:
+        for listener in self._listeners:
+            listener.stop()
+        for thread in self._accepting:
+            thread.join()
+        for listener in self._listeners:
+            listener.close()
+
+    def _accept(self, listener: Listener) -> None:
+        """Take clients until the listener stops."""
+        security = Security(self._tls, is_required=self._tls is not None and not listener.is_local)
+        while not self._stopping.is_set():
+            try:
+                accepted = listener.accept()
+            except OSError as error:  # such as no descriptors: others may give some back
+                self._events.tell("accept", f"cannot take a client: {error}")
+                self._stopping.wait(_PAUSE_SECONDS)
+                continue
+            if accepted is None:
+                return
+            try:
+                self._admit(*accepted, security)
+            except Exception as error:  # such as no threads; the client is closed, the next one may be served
+                self._events.tell("accept", f"cannot serve a client: {error}")
+
+    def _admit(self, connected: socket.socket, peer: str, security: Security) -> None:
+        """Give a client its thread, if there is room."""
+        try:
+            connection = Connection(Channel(connected, self._handshake_seconds), peer, self._events)
+            thread = threading.Thread(target=self._serve, args=(connection, security), name=f"nbd {peer}", daemon=True)
+            with self._lock:
+                is_full = len(self._connections) >= self._max_connections
+                self._refused += is_full
+                self._total += not is_full
+                if not is_full:
+                    self._connections[connection] = thread
+            if is_full:
+                connected.close()
+                self._events.tell("full", f"client {peer} was closed: {self._max_connections} are connected already")
+                return
+            try:
+                thread.start()
+            except BaseException:
+                self._forget(connection)
+                raise
+        except BaseException:
+            connected.close()
+            raise
+
+    def _serve(self, connection: Connection, security: Security) -> None:
+        try:
+            connection.run(self._exports, security, self._stopping.is_set)
+        finally:
+            self._forget(connection)
+
+    def _forget(self, connection: Connection) -> None:
+        with self._lock:
+            del self._connections[connection]
+            if connection.export:
+                self._past[connection.export.name].add(connection.counters)
+
+
+def _check_names(exports: Sequence[Export]) -> None:
+    names = [export.name for export in exports]
+    if len(set(names)) != len(names):
+        raise UsageError("two exports have the same name")
+    if any("\0" in name or len(name.encode("utf-8", "replace")) > NAME_BYTES_MAX for name in names):
+        raise UsageError(f"an export's name has at most {NAME_BYTES_MAX} bytes, none of them 0")
+
+
+def _join(threads: Iterable[threading.Thread], seconds: float) -> None:
+    deadline = clock.monotonic() + seconds
+    for thread in threads:
+        thread.join(max(0.0, deadline - clock.monotonic()))

@@ -1,0 +1,42 @@
+"""Certificates of a server, in a directory with the names that QEMU and nbdkit use.
+
+`server-cert.pem` and `server-key.pem` are the server's; where `ca-cert.pem` is there, only clients with a certificate
+that it signed are let in.
+"""
+
+from __future__ import annotations
+
+import ssl
+
+from mirrortool import files
+from mirrortool.errors import UsageError, host_error
+
+CA_CERTIFICATE = "ca-cert.pem"
+SERVER_CERTIFICATE = "server-cert.pem"
+SERVER_KEY = "server-key.pem"
+
+
+def server_context(directory: str) -> ssl.SSLContext:
+    """TLS 1.2 or newer with the certificates of a directory.
+
+    Raises:
+        HostError: a file cannot be read.
+        UsageError: what is in it is no certificate, no key without a passphrase, or not the key of the certificate.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.options |= ssl.OP_NO_RENEGOTIATION
+    authority = files.join(directory, CA_CERTIFICATE)
+    try:
+        # The empty passphrase: a key that has one is refused; a server must not ask for it.
+        certificate, key = files.join(directory, SERVER_CERTIFICATE), files.join(directory, SERVER_KEY)
+        context.load_cert_chain(certificate, key, password="")
+        if files.exists(authority):
+            context.load_verify_locations(authority)
+            context.verify_mode = ssl.CERT_REQUIRED
+    except ssl.SSLError as error:
+        reason = error.reason or "not in PEM"
+        raise UsageError(f"no usable certificates: {reason}", where=directory, remedy="make them anew") from error
+    except OSError as error:
+        raise host_error(error, directory, f"read {SERVER_CERTIFICATE}, {SERVER_KEY} or {CA_CERTIFICATE}") from error
+    return context
