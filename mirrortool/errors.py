@@ -25,6 +25,7 @@
         CommandFailedError              34  a command that the user gave failed
       LinkError                         40
       LagError                          50  --max-lag exceeded
+      BadLogError                       60  a log to be imported makes no sense
 
 A class stands for a decision that the caller makes. Facts are attributes; only the command line turns an
 error into text. Bugs are assertions, not errors.
@@ -201,6 +202,12 @@ class LagError(MirrortoolError):
     """A mirror is further behind than --max-lag allows."""
 
     exit_code = 50
+
+
+class BadLogError(MirrortoolError):
+    """A log of another program's cannot be read: not one, cut short or damaged."""
+
+    exit_code = 60
 
 
 _BY_ERRNO: dict[int, tuple[type[HostError], str | None]] = {

@@ -13,6 +13,7 @@ import signal
 import sys
 import traceback
 from collections.abc import Sequence
+from keyword import iskeyword
 from typing import NoReturn
 
 import click
@@ -26,6 +27,7 @@ EXIT_BUG = 70
 COMMANDS = {
     "init": "Make a journal for volumes.",
     "record": "Journal what changed in the volumes since the last record.",
+    "import": "Journal what a log of dm-log-writes, QEMU or fio tells of.",
     "replay": "Bring a mirror up to a commit of its journal.",
     "verify": "Prove, page by page, that a mirror or journal is right.",
     "status": "Show how journals and mirrors stand.",
@@ -64,7 +66,7 @@ class Commands(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
             return None
-        module = importlib.import_module(f"mirrortool.cli.{cmd_name}")
+        module = importlib.import_module(f"mirrortool.cli.{cmd_name}{'_' * iskeyword(cmd_name)}")
         command: click.Command = module.command
         _without_environment(command.get_help_option(ctx))
         _name_variables(cmd_name, command)

@@ -1,0 +1,189 @@
+"""`mirrortool import`. No module can be called `import`."""
+
+from __future__ import annotations
+
+import json
+
+import click
+
+from mirrortool.cli.options import DIRECTORY, FILE, Value, as_json, complete_volume, quiet
+from mirrortool.cli.render import Display, View
+from mirrortool.cli.runner import Interrupted, Runner
+from mirrortool.cli.text import format_bytes, printable, quoted, tell
+from mirrortool.errors import UsageError
+from mirrortool.files import File, open_file
+from mirrortool.record.base import BaseScan
+from mirrortool.record.importers.feed import RENAMED_MAX, Import, ImportCancelled, ImportResult
+from mirrortool.record.importers.fiolog import FileMap, FioLog
+from mirrortool.record.importers.logwrites import LogWrites
+from mirrortool.record.importers.step import Log
+from mirrortool.record.recorder import Recorder
+from mirrortool.volume import VolumeSet
+
+FORMATS = ("logwrites", "fio")
+SEED_DEFAULT = 0
+
+
+def parse_mapped(text: str) -> tuple[str, str]:
+    """FILE=VOLUME; FILE may have `=` in it."""
+    file, equals, volume = text.rpartition("=")
+    if not (file and equals and volume):
+        raise ValueError(f"{text!r} is not FILE=VOLUME")
+    return file, volume
+
+
+def complete_name(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
+    """The volumes of the journal on the command line."""
+    return [name.rstrip("=") for name in complete_volume(ctx, param, incomplete)]
+
+
+@click.command("import")
+@click.argument("journal", type=DIRECTORY)
+@click.argument("file", type=FILE)
+@click.option(
+    "--format", "kind", type=click.Choice(FORMATS), required=True,
+    help="Of FILE: dm-log-writes or QEMU's blklogwrites, or fio.",
+)  # fmt: skip
+@click.option(
+    "--volume", metavar="NAME", shell_complete=complete_name,
+    help="The volume that was logged.  [default: the journal's only one]",
+)  # fmt: skip
+@click.option(
+    "--map", "mapped", multiple=True, type=Value("file=volume", parse_mapped), metavar="FILE=VOLUME",
+    help="The volume that stands for a file in a log of fio.",
+)  # fmt: skip
+@click.option(
+    "--seed", type=click.IntRange(0, (1 << 64) - 1), metavar="N",
+    help=f"Of the data that is made up for a log of fio.  [default: {SEED_DEFAULT}]",
+)  # fmt: skip
+@as_json
+@quiet
+def command(
+    journal: str,
+    file: str,
+    kind: str,
+    volume: str | None,
+    mapped: tuple[tuple[str, str], ...],
+    seed: int | None,
+    as_json: bool,
+    quiet: bool,
+) -> None:
+    """Write what a log of another program tells of into the volumes, and journal it.
+
+    Its flushes become commits and its marks become marks, so that a mirror can be had as of each. A log of fio has no
+    data; that is made up, and always the same for the same seed. The log is checked before anything is changed.
+    """
+    if kind != "fio" and (mapped or seed is not None):
+        raise UsageError("--map and --seed are for --format fio")
+    if len(dict(mapped)) != len(mapped):
+        raise UsageError("a file is named twice by --map")
+    with open_file(file) as opened, Recorder.open(journal) as recorder:
+        log: Log
+        if kind == "fio":
+            log = _fio_log(opened, recorder.volumes, volume, dict(mapped), seed)
+        else:
+            log = LogWrites(opened, _only_volume(recorder.volumes, volume))
+        result = _Work(recorder, log).run(quiet)
+    _print(journal, result, log.unit, as_json, quiet)
+
+
+def _fio_log(opened: File, volumes: VolumeSet, volume: str | None, mapped: dict[str, str], seed: int | None) -> FioLog:
+    for name in mapped.values():
+        _check_name(volumes, name)
+    default = volume if volume is None and len(volumes) > 1 else _only_volume(volumes, volume)
+    return FioLog(opened, FileMap(volumes, mapped, default), SEED_DEFAULT if seed is None else seed)
+
+
+def _only_volume(volumes: VolumeSet, name: str | None) -> str:
+    if name is not None:
+        _check_name(volumes, name)
+        return name
+    if len(volumes) > 1:
+        raise UsageError(f"the journal has {len(volumes)} volumes; name the one that was logged with --volume")
+    return next(iter(volumes)).name
+
+
+def _check_name(volumes: VolumeSet, name: str) -> None:
+    if name not in volumes:
+        raise UsageError(f"the journal has no volume {name}")
+
+
+class _Work:
+    """Checks a log, gives the volumes a base if they have none, and imports the log."""
+
+    def __init__(self, recorder: Recorder, log: Log) -> None:
+        self._unit = log.unit
+        self._import = Import(recorder, log)
+        self._base = BaseScan(recorder)
+        self._page_size = recorder.page_size
+
+    def run(self, quiet: bool) -> ImportResult:
+        """
+        Raises:
+            Interrupted: by a signal.
+        """
+        with Display("import", quiet=quiet) as display:
+            runner = Runner(self._do, self._cancel)
+            try:
+                return runner.run(lambda: display.show(self._view()))
+            except ImportCancelled:
+                raise Interrupted(runner.signal_number, self._where_it_stopped()) from None
+
+    def _do(self) -> ImportResult:
+        self._import.check()
+        self._base.run()
+        return self._import.run()
+
+    def _cancel(self) -> None:
+        self._base.stop()
+        self._import.cancel()
+
+    def _view(self) -> View:
+        if self._base.pages_done < self._base.pages_total:
+            done, total = self._base.pages_done, self._base.pages_total
+            return View(done, total, done * self._page_size, "of the base")
+        now = self._import.statistics()
+        return View(now.log_bytes_done, now.log_bytes, now.bytes, f"{now.writes} writes")
+
+    def _where_it_stopped(self) -> str:
+        number = self._import.statistics().number
+        if number < 0:
+            return "stopped before anything of the log was imported"
+        return (
+            f"stopped at {self._unit} {number}; what the log tells of up to there is journaled; import it again: that "
+            "goes through the whole log once more, and ends as if it had not been stopped"
+        )
+
+
+def _print(journal: str, result: ImportResult, unit: str, as_json: bool, quiet: bool) -> None:
+    if as_json:
+        click.echo(json.dumps(_to_json(result)))
+        return
+    done = result.statistics
+    units = {"entry": "entries", "line": "lines"}[unit]
+    click.echo(
+        f"commit {result.commit.lsn}  {result.entries} {units}: {done.writes} writes, {format_bytes(done.bytes)}, "
+        f"{done.zeros} zeroed, {done.commits} commits, {done.marks} marks"
+    )
+    for mark in result.renamed:
+        click.echo(f"mark {mark.name} is what the log calls {printable(mark.text)!r}")
+    if done.marks_renamed > RENAMED_MAX:
+        click.echo(f"and {done.marks_renamed - RENAMED_MAX} more marks have other names than in the log")
+    if not quiet:
+        tell(f"next: mirrortool replay {quoted(journal)} MIRROR")
+
+
+def _to_json(result: ImportResult) -> dict[str, object]:
+    done = result.statistics
+    return {
+        "entries": result.entries,
+        "writes": done.writes,
+        "bytes": done.bytes,
+        "zeros": done.zeros,
+        "commits": done.commits,
+        "marks": done.marks,
+        "marks_renamed": done.marks_renamed,
+        "renamed": [{"text": printable(mark.text), "name": mark.name} for mark in result.renamed],
+        "lsn": result.commit.lsn,
+        "chain": f"{result.commit.chain:016x}",
+    }

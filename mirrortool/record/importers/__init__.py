@@ -1,0 +1,8 @@
+"""Import: logs of writes that other programs made become operations of a journal.
+
+window.py     reads forward through a file
+step.py       what a log can say, in any format
+logwrites.py  dm-log-writes and QEMU's blklogwrites: bytes to steps
+fiolog.py     fio's iologs: lines to steps
+feed.py       steps to a recorder
+"""
