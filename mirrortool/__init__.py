@@ -2,6 +2,8 @@
 
     init, NewVolume     make a journal for volumes
     Scan                journal what changed; run() returns a ScanResult
+    Recorder            journal every write: write(), zero(), read(), flush(), commit()
+    BaseScan            read into the journal what the volumes of a Recorder held before
     mark                give the newest commit a name
     Replay, Plan, Until bring a mirror up to a commit
     Verify              prove a mirror; run() returns a VerifyResult
@@ -18,10 +20,12 @@ import importlib
 
 _MODULES = {
     "Audit": "journal.audit",
+    "BaseScan": "record.base",
     "Journal": "journal.directory",
     "Mirror": "mirror.directory",
     "NewVolume": "record.create",
     "Plan": "replay.engine",
+    "Recorder": "record.recorder",
     "Replay": "replay.session",
     "Scan": "record.scan",
     "Until": "journal.commits",

@@ -73,6 +73,8 @@ def state_term(pages: Sequence[int], sums: Sequence[int]) -> int:
 
     A term is the xxh3-64 of the page sum as stored, seeded with the page number. Pages with the sum 0 have none.
     """
+    if len(sums) == 1:
+        return xxhash.xxh3_64_intdigest(sums[0].to_bytes(SUM_BYTES, "big"), pages[0]) if sums[0] else 0
     if 0 in sums:
         pages, sums = list(itertools.compress(pages, sums)), list(itertools.compress(sums, sums))
     digests = map(xxhash.xxh3_64_intdigest, _eights(pack_sums(sums)), pages)

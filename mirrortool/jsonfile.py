@@ -84,6 +84,20 @@ class Fields:
             raise self.wrong(name)
         return [Fields(item, self._path, self._error) for item in value]
 
+    def texts(self, name: str) -> list[str]:
+        """A list of texts."""
+        value = self._values.get(name)
+        if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+            raise self.wrong(name)
+        return value
+
+    def integers(self, name: str) -> list[int]:
+        """A list of numbers from 0 on."""
+        value = self._values.get(name)
+        if not isinstance(value, list) or not all(type(item) is int and 0 <= item <= INTEGER_MAX for item in value):
+            raise self.wrong(name)
+        return value
+
     def names(self) -> list[str]:
         """The names of the fields."""
         return list(self._values)

@@ -28,12 +28,17 @@ class Kind(IntEnum):
 
 
 class CommitKind(IntEnum):
-    """Why there is a commit. The value is the `pages` column of a COMMIT or MARK."""
+    """Why there is a commit. The value is the `pages` column of a COMMIT or MARK.
+
+    Two are no state of the primary: FUZZY, as a volume changed while it was scanned, and INCOMPLETE, as a volume is
+    being read into the journal for the first time while it is served.
+    """
 
     FLUSH = 1
     INTERVAL = 2
     SCAN = 3
     FUZZY = 4
+    INCOMPLETE = 5
 
 
 @dataclass(frozen=True, slots=True)

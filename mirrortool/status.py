@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import Any
 
 from mirrortool import clock, files
 from mirrortool.errors import (
@@ -24,14 +25,16 @@ from mirrortool.mirror import lastreplay
 from mirrortool.mirror.checkpoint import Checkpoint
 from mirrortool.mirror.directory import Mirror
 from mirrortool.mirror.lastreplay import LastReplay
+from mirrortool.record.control import ask
 from mirrortool.volume import Volume, VolumeSet
 
 
 @dataclass(frozen=True, slots=True)
 class JournalStatus:
-    """A journal at rest.
+    """A journal, at rest or being recorded.
 
     Attributes:
+        recorder: what its running recorder says of itself; None if none is at work, or it does not answer.
         head: after the newest whole frame.
         commit: the newest one.
         damage: what stops a reader before the end of the newest file; None if nothing does.
@@ -46,6 +49,7 @@ class JournalStatus:
     damage: JournalError | None
     file_count: int
     size: int
+    recorder: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,12 +90,19 @@ def status_of(path: str) -> JournalStatus | MirrorStatus:
 def journal_status(path: str) -> JournalStatus:
     """The status of a journal; reads its newest file, and older ones only until a commit is found."""
     journal = Journal(path)
+    commit = next(iter(newest_commits(journal, 1)), None)  # first: while a recorder is at work, the end moves on
     starts = journal.file_starts()
     head, time_ns, damage = _read_to_end(journal, starts)
-    commit = next(iter(newest_commits(journal, 1)), None)
     facts = [files.find_facts(journal.file_path(start)) for start in starts]
     size = sum(each.size for each in facts if each)
-    return JournalStatus(journal, _current_volumes(journal), head, time_ns, commit, damage, len(starts), size)
+    recorder = _ask_recorder(path)
+    return JournalStatus(journal, _current_volumes(journal), head, time_ns, commit, damage, len(starts), size, recorder)
+
+
+def _ask_recorder(path: str) -> Mapping[str, Any] | None:
+    with suppress(MirrortoolError):
+        return ask(path, {"request": "status"})
+    return None
 
 
 def mirror_status(path: str) -> MirrorStatus:

@@ -414,6 +414,7 @@ def to_json(mirror: Mirror, result: VerifyResult) -> dict[str, object]:
         "state_sum": f"{checkpoint.state_sum:016x}",
         "is_commit": checkpoint.is_commit,
         "is_fuzzy": checkpoint.is_fuzzy,
+        "is_incomplete": checkpoint.is_incomplete,
         "replay_finished": checkpoint.is_settled,
         "pages_checked": result.pages_checked,
         "pages_in_flight": result.pages_in_flight,

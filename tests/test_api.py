@@ -32,6 +32,23 @@ def test_the_main_job_from_python(tmp_path: Path) -> None:
     assert (tmp_path / "M" / "volumes" / "disk.img").read_bytes() == b"x" * 10_000
 
 
+def test_live_recording_from_python(tmp_path: Path) -> None:
+    journal, mirror = str(tmp_path / "J"), str(tmp_path / "M")
+    mirrortool.init(journal, [mirrortool.NewVolume("disk", str(tmp_path / "disk.img"), 1 << 20)], 4096)
+    with mirrortool.Recorder.open(journal) as recorder:
+        mirrortool.BaseScan(recorder).run()
+        recorder.write("disk", 5000, b"hello")
+        recorder.commit("greeted")
+        recorder.write("disk", 5000, b"HELLO")
+        assert recorder.read("disk", 4999, 7) == b"\0HELLO\0"
+    with mirrortool.Replay(journal, mirror, until=mirrortool.Until(mark="greeted")) as replay:
+        replay.run()
+    with mirrortool.Verify(mirror) as verify:
+        assert verify.run().is_right
+    assert (tmp_path / "M" / "volumes" / "disk.img").read_bytes()[5000:5005] == b"hello"
+    assert (tmp_path / "disk.img").read_bytes()[5000:5005] == b"HELLO"
+
+
 def test_importing_it_loads_nothing() -> None:
     code = "import sys, mirrortool; sys.exit(any(name.startswith('mirrortool.') for name in sys.modules))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

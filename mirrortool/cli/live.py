@@ -42,6 +42,10 @@ class LiveView:
         drawn = Group(self._progress, _table_of(groups)) if len(groups) > 1 else self._progress
         self._live.update(drawn, refresh=True)
 
+    def show_lines(self, lines: Sequence[str]) -> None:
+        """Draw lines in place of a progress bar."""
+        self._live.update(Text("\n".join(lines), no_wrap=True, overflow="ellipsis"), refresh=True)
+
     def close(self) -> None:
         """Give the terminal back."""
         self._live.stop()

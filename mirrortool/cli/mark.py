@@ -22,7 +22,7 @@ def parse_mark(text: str) -> str:
 @click.argument("name", type=Value("mark", parse_mark))
 @quiet
 def command(journal: str, name: str, quiet: bool) -> None:
-    """Give the newest commit of a resting journal a name, for replay --until.
+    """Give what a running recorder has acknowledged, or else the newest commit, a name, for replay --until.
 
     A name that was given before means the newest commit with it from now on.
     """

@@ -78,6 +78,17 @@ def parse_until(text: str) -> Until:
         raise ValueError(f"{text!r} is neither an LSN, nor a time, nor a mark") from None
 
 
+def parse_mode(text: str) -> int:
+    """Permission bits, in octal."""
+    try:
+        mode = int(text, 8)
+    except ValueError:
+        mode = -1
+    if not 0 <= mode <= 0o777:
+        raise ValueError(f"{text!r} is no mode, such as 0660")
+    return mode
+
+
 def parse_named_path(text: str) -> tuple[str, str]:
     """NAME=PATH."""
     name, equals, path = text.partition("=")
@@ -120,6 +131,7 @@ SIZE = Value("size", parse_size)
 DURATION = Value("duration", parse_duration)
 TIME = Value("time", parse_time)
 UNTIL = Value("lsn|time|mark", parse_until)
+MODE = Value("mode", parse_mode)
 NAMED_PATH = Value("name=path", parse_named_path)
 
 quiet = click.option("-q", "--quiet", is_flag=True, help="Print nothing but errors and results.")

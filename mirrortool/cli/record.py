@@ -13,9 +13,10 @@ from types import FrameType
 import click
 
 from mirrortool import clock
-from mirrortool.cli.options import DIRECTORY, DURATION, NAMED_PATH, as_json, complete_volume, quiet
+from mirrortool.cli.options import DIRECTORY, DURATION, MODE, NAMED_PATH, SIZE, as_json, complete_volume, quiet
 from mirrortool.cli.render import Display, View
 from mirrortool.cli.runner import Interrupted, Runner
+from mirrortool.cli.serving import MAX_CONNECTIONS_DEFAULT, SOCKET_MODE_DEFAULT, ServingOptions, serve
 from mirrortool.cli.text import format_bytes, format_time, printable, quoted, tell
 from mirrortool.errors import CommandFailedError, FuzzyCommitError, MirrortoolError, UsageError, host_error
 from mirrortool.operation import CommitKind
@@ -37,6 +38,28 @@ from mirrortool.record.scan import Scan, ScanCancelled, ScanResult
 @click.option("--before", metavar="COMMAND", help="Run by the shell before each scan, such as to make a snapshot.")
 @click.option("--after", metavar="COMMAND", help="Run by the shell after each scan, whatever became of it.")
 @click.option("--allow-fuzzy", is_flag=True, help="Exit 0 also if a volume changed while it was scanned.")
+@click.option(
+    "--nbd", multiple=True, metavar="URI",
+    help="Serve the volumes at unix:PATH or tcp:HOST:PORT, and journal every write before it is acknowledged.",
+)  # fmt: skip
+@click.option(
+    "--socket-mode", type=MODE, metavar="MODE", help=f"Permissions of unix:PATH.  [default: {SOCKET_MODE_DEFAULT:04o}]"
+)
+@click.option("--socket-group", metavar="GROUP", help="Group of unix:PATH.")
+@click.option(
+    "--tls-certificates", type=DIRECTORY, metavar="DIRECTORY",
+    help="Holds server-cert.pem and server-key.pem, and ca-cert.pem if clients must show theirs.",
+)  # fmt: skip
+@click.option("--insecure", is_flag=True, help="Serve tcp:HOST:PORT without TLS, to anybody.")
+@click.option(
+    "--max-connections", type=click.IntRange(1, 10_000), metavar="N",
+    help=f"Clients at a time.  [default: {MAX_CONNECTIONS_DEFAULT}]",
+)  # fmt: skip
+@click.option(
+    "--when-full", type=click.Choice(["stop", "detach"]),
+    help="What becomes of writes when the journal has no room.  [default: stop]",
+)  # fmt: skip
+@click.option("--reserve", type=SIZE, metavar="SIZE", help="Space kept free for --when-full detach.  [default: 16M]")
 @as_json
 @quiet
 def command(
@@ -47,6 +70,14 @@ def command(
     before: str | None,
     after: str | None,
     allow_fuzzy: bool,
+    nbd: tuple[str, ...],
+    socket_mode: int | None,
+    socket_group: str | None,
+    tls_certificates: str | None,
+    insecure: bool,
+    max_connections: int | None,
+    when_full: str | None,
+    reserve: int | None,
     as_json: bool,
     quiet: bool,
 ) -> None:
@@ -55,7 +86,20 @@ def command(
     The first time that is everything that is not zero. Each volume is read and compared with the sums that the journal
     keeps of it; holes cost nothing. A volume that is written meanwhile makes the commit fuzzy, which is no state that
     it ever had: scan a snapshot then, with --source, --before and --after.
+
+    With --nbd nothing is scanned again: the volumes are served to NBD clients such as QEMU until SIGINT or SIGTERM, and
+    each write is journaled before the client hears of it.
     """
+    serving = ServingOptions(
+        nbd, socket_mode, socket_group, tls_certificates, insecure, max_connections, when_full, reserve
+    )
+    if nbd:
+        if every is not None or sources or before or after or allow_fuzzy:
+            raise UsageError("--every, --source, --before, --after and --allow-fuzzy are for scans, not for --nbd")
+        serve(journal, serving, take_over=take_over, as_json=as_json, quiet=quiet)
+        return
+    if serving.are_given:
+        raise UsageError("the options of a server need --nbd")
     snapshots = dict(sources)
     if len(snapshots) != len(sources):
         raise UsageError("a volume is named twice by --source")

@@ -73,6 +73,12 @@ class Display:
             percent = f"{100 * view.done // view.total} %" if view.total else ""
             self.note(" ".join(filter(None, [self._title, percent, *words])))
 
+    def show_lines(self, lines: Sequence[str]) -> None:
+        """Show lines on a terminal; nothing in a pipe, where a service's log would fill with them."""
+        if self._live:
+            with contextlib.suppress(OSError):
+                self._live.show_lines([printable(line) for line in lines])
+
     def note(self, text: str) -> None:
         """A line for the person who watches; not part of the result."""
         if not self._quiet:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict
+from typing import Any
 
 import click
 
 from mirrortool.cli.options import DIRECTORY, as_json
 from mirrortool.cli.text import format_bytes, format_seconds, format_time, printable
+from mirrortool.operation import CommitKind
 from mirrortool.replay.session import describe
 from mirrortool.status import JournalStatus, MirrorStatus, status_of
 
@@ -17,7 +20,7 @@ from mirrortool.status import JournalStatus, MirrorStatus, status_of
 @click.argument("paths", metavar="PATH...", type=DIRECTORY, nargs=-1, required=True)
 @as_json
 def command(paths: tuple[str, ...], as_json: bool) -> int:
-    """Show how resting journals and mirrors stand.
+    """Show how journals and mirrors stand, and how a running recorder does.
 
     Exits with what is wrong with the first journal that is torn or damaged; everything is printed before.
     """
@@ -44,13 +47,28 @@ def _print_journal(status: JournalStatus) -> None:
         click.echo(f"  volume {volume.name}: {format_bytes(volume.size)}{'  ' + printable(path) if path else ''}")
     click.echo(f"  {status.file_count} files, {format_bytes(status.size)}, up to LSN {status.head.lsn}")
     if status.commit:
-        fuzzy = " (fuzzy)" if status.commit.kind.name == "FUZZY" else ""
-        click.echo(f"  newest commit {status.commit.lsn}{fuzzy} of {format_time(status.commit.time_ns)}")
+        kind = status.commit.kind
+        what = f" ({kind.name.lower()})" if kind in (CommitKind.FUZZY, CommitKind.INCOMPLETE) else ""
+        click.echo(f"  newest commit {status.commit.lsn}{what} of {format_time(status.commit.time_ns)}")
         behind = status.head.lsn - status.commit.lsn
         if behind:
-            click.echo(f"  {behind} operations of an unfinished scan follow it")
+            click.echo(f"  {behind} operations that are not committed follow it")
     else:
         click.echo("  no commit yet; next: mirrortool record")
+    if status.recorder is not None:
+        _print_recorder(status.recorder)
+
+
+def _print_recorder(recorder: Mapping[str, Any]) -> None:
+    """A recorder may be of another version: what it does not say is not shown."""
+    clients = sum(export.get("clients", 0) for export in recorder.get("exports", ()))
+    waiting = format_bytes(recorder.get("bytes_waiting", 0))
+    click.echo(f"  being recorded: {clients} client{'s' * (clients != 1)}, {waiting} on the way to the volumes")
+    if recorder.get("incomplete"):
+        done, total = recorder.get("base", (0, 0))
+        click.echo(f"  the base is not complete: {done} of {total} pages are read")
+    if recorder.get("problem"):
+        click.echo(f"  {printable(str(recorder['problem']))}")
 
 
 def _print_mirror(status: MirrorStatus) -> None:
@@ -89,6 +107,7 @@ def _journal_to_json(status: JournalStatus) -> dict[str, object]:
         "files": status.file_count,
         "bytes": status.size,
         "damage": str(status.damage) if status.damage else None,
+        "recorder": status.recorder,
     }
 
 
@@ -108,6 +127,7 @@ def _mirror_to_json(status: MirrorStatus) -> dict[str, object]:
         "reached_lsn": checkpoint.reached_lsn,
         "is_consistent": checkpoint.is_consistent,
         "is_fuzzy": checkpoint.is_fuzzy,
+        "is_incomplete": checkpoint.is_incomplete,
         "state_sum": f"{checkpoint.state_sum:016x}",
         "time_ns": checkpoint.time_ns,
         "head_lsn": status.journal.head.lsn if status.journal else None,

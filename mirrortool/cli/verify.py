@@ -88,6 +88,12 @@ def _conclude(verify: Verify, result: VerifyResult, quiet: bool, allow_fuzzy: bo
             where=path,
             remedy=f"mirrortool replay {verify.mirror.journal_path} {path}, then verify",
         )
+    if checkpoint.is_incomplete:
+        raise NotComparableError(
+            f"nothing wrong, but at commit {checkpoint.position.lsn} the primary's base was not complete",
+            where=verify.mirror.path,
+            remedy="replay again when the base scan is done",
+        )
     if checkpoint.is_fuzzy and not allow_fuzzy:
         raise FuzzyCommitError(
             f"nothing wrong, but commit {checkpoint.position.lsn} is fuzzy: a volume changed while it was scanned",

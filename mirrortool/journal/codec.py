@@ -25,6 +25,8 @@ from mirrortool.operation import MARK_NAME, Batch, CommitKind, Kind
 
 _COMMIT_KINDS = frozenset(CommitKind)
 _KIND_BYTES = bytes(Kind)
+_JOINED_BYTES_MAX = 64 << 10
+"""A shorter payload is copied: that costs less than another buffer to sum and to write."""
 
 
 class FrameError(Exception):
@@ -142,21 +144,26 @@ def encode_frame(
         state_sum: of the journal after this frame.
         seed: format.frame_seed of the place where it will be written.
     """
-    assert 0 < len(batch) <= layout.OPERATIONS_MAX and len(batch.payload) <= layout.PAYLOAD_BYTES_MAX
-    name = (batch.name or "").encode()
-    body: list[Buffer] = [batch.kinds, _little_endian(batch.pages), _little_endian(batch.counts), name]
-    body += [batch.sums, stored.data]
-    digest = xxhash.xxh3_64()
-    for part in body:
-        digest.update(part)
-    flags = (layout.FLAG_CAPTURED if captured else 0) | (layout.FLAG_COMMIT if batch.is_commit else 0)
+    count, kinds = len(batch.kinds), batch.kinds
+    assert 0 < count <= layout.OPERATIONS_MAX and len(batch.payload) <= layout.PAYLOAD_BYTES_MAX
+    name = batch.name.encode() if batch.name else b""
+    columns = b"".join((kinds, _little_endian(batch.pages), _little_endian(batch.counts), name, batch.sums))
+    if len(stored.data) <= _JOINED_BYTES_MAX:
+        body: list[Buffer] = [columns + stored.data]
+        checksum = xxhash.xxh3_64_intdigest(body[0])
+    else:
+        body = [columns, stored.data]
+        digest = xxhash.xxh3_64(columns)
+        digest.update(stored.data)
+        checksum = digest.intdigest()
+    flags = (layout.FLAG_CAPTURED if captured else 0) | (layout.FLAG_COMMIT if kinds[-1] >= Kind.COMMIT else 0)
     header = layout.FRAME_HEADER.pack(
-        layout.FRAME_MAGIC, len(batch), after.lsn + 1, batch.page_count, len(stored.data), stored.codec, flags,
-        len(name), 0, time_ns, after.chain, state_sum, digest.intdigest(), 0,
+        layout.FRAME_MAGIC, count, after.lsn + 1, len(batch.sums) // SUM_BYTES, len(stored.data), stored.codec, flags,
+        len(name), 0, time_ns, after.chain, state_sum, checksum, 0,
     )[: -layout.CHECKSUM_BYTES]  # fmt: skip
-    checksum = xxhash.xxh3_64_intdigest(header, seed).to_bytes(8, "little")
-    position = Position(after.lsn + len(batch), xxhash.xxh3_64_intdigest(header))
-    return [header + checksum, *body], position
+    seeded = xxhash.xxh3_64_intdigest(header, seed).to_bytes(layout.CHECKSUM_BYTES, "little")
+    position = Position(after.lsn + count, xxhash.xxh3_64_intdigest(header))
+    return [header + seeded, *body], position
 
 
 def decode_frame_header(data: Buffer, seed: int, page_size: int) -> FrameHeader:

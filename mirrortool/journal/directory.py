@@ -5,6 +5,9 @@ local.json      where this host has the volumes; never shipped
 recorder.json   the recorder's checkpoint
 files/          journal files, named by their first LSN
 sums/           the recorder's page sums, a sparse file a volume
+detached.json   which segments the journal lacks, as it had no room
+reserve         allocated, so that there is room for that
+control.sock    the door of a running recorder
 torn/           torn tails, moved there by the recorder; never read
 lock            held by whoever appends
 """
@@ -49,6 +52,8 @@ class RecorderCheckpoint:
     Attributes:
         boot_id: of the kernel that ran then; another one now means that the page cache was lost.
         volumes: by name, with sizes as of the position.
+        incomplete: names of volumes that were not read to their end yet, so that the journal lacks some of what they
+            have.
     """
 
     position: Position
@@ -56,6 +61,7 @@ class RecorderCheckpoint:
     time_ns: int
     boot_id: str
     volumes: Mapping[str, VolumeRecord]
+    incomplete: frozenset[str] = frozenset()
 
     def to_json(self) -> dict[str, object]:
         volumes = {
@@ -75,6 +81,7 @@ class RecorderCheckpoint:
             "time_ns": self.time_ns,
             "boot_id": self.boot_id,
             "volumes": volumes,
+            "incomplete": sorted(self.incomplete),
         }
 
     @classmethod
@@ -94,6 +101,7 @@ class RecorderCheckpoint:
             fields.integer("time_ns"),
             fields.text("boot_id"),
             volumes,
+            frozenset(fields.texts("incomplete")),
         )
 
 
@@ -158,6 +166,11 @@ class Journal:
     @property
     def torn_path(self) -> str:
         return files.join(self.path, "torn")
+
+    @property
+    def detached_path(self) -> str:
+        """What the journal lacks while it has no room, if something is there; see record/detach.py."""
+        return files.join(self.path, "detached.json")
 
     @property
     def files_path(self) -> str:
@@ -264,7 +277,9 @@ def _fill(path: str, volumes: VolumeSet, paths: Mapping[str, str], records: Mapp
     journal.uuid, journal.lineage = secrets.token_bytes(16), secrets.token_bytes(16)
     journal.epoch, journal.page_size, journal.volumes, journal.clean_end = 0, volumes.page_size, volumes, None
     journal.save_recorder_checkpoint(
-        RecorderCheckpoint(journal.start, empty_state_sum(volumes), clock.now_ns(), files.boot_id(), records)
+        RecorderCheckpoint(
+            journal.start, empty_state_sum(volumes), clock.now_ns(), files.boot_id(), records, frozenset(records)
+        )
     )
     journal._save()
     return journal

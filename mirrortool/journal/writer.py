@@ -4,10 +4,13 @@ Rule: a file is made durable before its successor is created, and the directory 
 torn tail. Rule: a failed append is cut off before the next. Rule: a failed fdatasync is never tried again, because the
 kernel may have dropped the pages that it could not write; the writer is dead then.
 
-Used by one thread at a time, under the journal's lock. Not here: which operations, and when to sync.
+Appended to by one thread at a time, under the journal's lock; made durable by any thread, meanwhile too: that is what
+lets one fdatasync serve everybody who waits. Not here: which operations, and when to sync.
 """
 
 from __future__ import annotations
+
+import threading
 
 from mirrortool import clock, files
 from mirrortool.errors import HostError, InputOutputError
@@ -43,7 +46,10 @@ class JournalWriter:
         self._file: File | None = None
         self._file_first_lsn, self._offset = end.file_first_lsn, end.offset
         self._file_time_ns = end.file_time_ns
-        self._dead = False
+        self._dead = self._is_closed = False
+        # _syncing is held for an fdatasync, and while a file gives way to its successor: so none is closed under an
+        # fdatasync, and `durable` never goes back. Who waits for it finds, mostly, that he has been served.
+        self._syncing = threading.Lock()
         journal.save_clean_end(None)
         self._remove_begun_successor()
         if self._file_first_lsn:
@@ -63,7 +69,7 @@ class JournalWriter:
         """
         stored = stored or compress(batch.payload)
         time_ns = max(self.time_ns, clock.now_ns() if time_ns is None else time_ns)
-        length = layout.FRAME_HEADER.size + len(batch) * layout.COLUMN_BYTES + len(batch.sums) + len(stored.data)
+        length = layout.FRAME_HEADER.size + len(batch.kinds) * layout.COLUMN_BYTES + len(batch.sums) + len(stored.data)
         file = self._file_for(length + len(batch.name or ""), time_ns)
         seed = layout.frame_seed(self.journal.uuid, self._file_first_lsn, self._offset)
         buffers, position = encode_frame(
@@ -87,18 +93,28 @@ class JournalWriter:
         return position
 
     def sync(self) -> Position:
-        """Make everything appended durable; returns the position that is."""
-        self._require_alive()
-        if self._file and self.durable != self.position:
+        """Make everything that was appended before the call durable; returns the position that is."""
+        wanted = self.position
+        with self._syncing:
+            self._require_alive()
+            if self.durable.lsn < wanted.lsn:
+                self._sync_file()
+            return self.durable
+
+    def _sync_file(self) -> None:
+        reached, file = self.position, self._file  # in this order: an older file than the position's is durable
+        assert file is not None
+        try:
+            file.fdatasync()
+        except BaseException:
             self._dead = True
-            self._file.fdatasync()
-            self._dead = False
-        self.durable = self.position
-        return self.durable
+            raise
+        self.durable = reached
 
     def close(self) -> None:
         """Stop cleanly: what was appended is durable, and journal.json says where it ends."""
         if self._file is None:
+            self._is_closed = True
             return
         try:
             self.sync()
@@ -106,8 +122,17 @@ class JournalWriter:
         finally:
             self.abandon()
 
+    @property
+    def is_dead(self) -> bool:
+        """Whether nothing can be appended or made durable any more."""
+        return self._dead
+
     def abandon(self) -> None:
-        """Let go without a clean end, as a crash would."""
+        """Let go without a clean end, as a crash would; nothing can be appended any more."""
+        self._is_closed = True
+        self._close_file()
+
+    def _close_file(self) -> None:
         file, self._file = self._file, None
         if file:
             file.close()
@@ -153,19 +178,23 @@ class JournalWriter:
             file.close()
             files.remove(path)
             raise
-        self.abandon()
-        self._file, self._file_first_lsn, self._offset = file, header.first_lsn, layout.FILE_HEADER.size
+        with self._syncing:
+            self._close_file()
+            self._file, self._file_first_lsn, self._offset = file, header.first_lsn, layout.FILE_HEADER.size
         self._file_time_ns = None
         return file
 
     def _cut_failed_append(self, file: File) -> None:
-        try:
-            file.truncate(self._offset)
-            file.fdatasync()  # else a power cut could bring it back, before a file that is begun next
-        except HostError:
-            self._dead = True
+        with self._syncing:  # of two fdatasyncs at a time only one would hear of a failure
+            try:
+                file.truncate(self._offset)
+                file.fdatasync()  # else a power cut could bring it back, before a file that is begun next
+            except HostError:
+                self._dead = True
 
     def _require_alive(self) -> None:
+        if self._is_closed:  # and the lock given back: somebody else may append by now
+            raise InputOutputError("the recorder has stopped", where=self.journal.path)
         if self._dead:
             raise InputOutputError(
                 "an earlier failure to make the journal durable cannot be undone",

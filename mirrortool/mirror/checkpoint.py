@@ -12,6 +12,9 @@ from dataclasses import dataclass, replace
 
 from mirrortool.journal.position import Position
 from mirrortool.jsonfile import Fields
+from mirrortool.operation import CommitKind
+
+_KINDS = {kind.name.lower(): kind for kind in CommitKind}
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +29,7 @@ class Checkpoint:
         commit_lsn: the newest commit at or before the position; 0 if there is none.
         reached_lsn: the newest LSN whose pages may be in the store already.
         sizes: of the volumes by name, in bytes, as of the position.
-        is_fuzzy: whether the newest commit is one that a volume changed under: no state that it ever had.
+        commit_kind: of the newest commit; None if there is none.
     """
 
     position: Position
@@ -36,7 +39,17 @@ class Checkpoint:
     commit_lsn: int
     reached_lsn: int
     sizes: Mapping[str, int]
-    is_fuzzy: bool = False
+    commit_kind: CommitKind | None = None
+
+    @property
+    def is_fuzzy(self) -> bool:
+        """Whether a volume changed under the newest commit, so that it is no state that it ever had."""
+        return self.commit_kind == CommitKind.FUZZY
+
+    @property
+    def is_incomplete(self) -> bool:
+        """Whether the journal lacked some of what the volumes had at the newest commit: their base was not read yet."""
+        return self.commit_kind == CommitKind.INCOMPLETE
 
     @property
     def is_settled(self) -> bool:
@@ -61,7 +74,7 @@ class Checkpoint:
             "commit_lsn": self.commit_lsn,
             "reached_lsn": self.reached_lsn,
             "sizes": dict(self.sizes),
-            "is_fuzzy": self.is_fuzzy,
+            "commit_kind": self.commit_kind.name.lower() if self.commit_kind else "none",
         }
 
     @classmethod
@@ -75,5 +88,5 @@ class Checkpoint:
             fields.integer("commit_lsn"),
             fields.integer("reached_lsn"),
             {name: sizes.integer(name) for name in sizes.names()},
-            fields.flag("is_fuzzy"),
+            _KINDS.get(fields.text("commit_kind")),
         )

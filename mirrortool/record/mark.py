@@ -1,16 +1,18 @@
-"""Gives the newest commit of a resting journal a name."""
+"""Gives a commit a name: what a running recorder has acknowledged, or the newest commit of a resting journal."""
 
 from __future__ import annotations
 
+from mirrortool import files
 from mirrortool.errors import NotComparableError, UsageError
 from mirrortool.journal.commits import newest_commits
 from mirrortool.journal.position import Position
-from mirrortool.operation import MARK_NAME, BatchBuilder
+from mirrortool.operation import MARK_NAME, BatchBuilder, CommitKind
+from mirrortool.record.control import ask
 from mirrortool.record.recovery import OpenJournal
 
 
 def mark(journal_path: str, name: str) -> Position:
-    """Append a MARK: a commit with a name, of the state of the newest commit.
+    """Append a MARK: a commit with a name. A running recorder does it; else of the state of the newest commit.
 
     A name may be given again; the newest counts.
 
@@ -21,10 +23,21 @@ def mark(journal_path: str, name: str) -> Position:
     """
     if not MARK_NAME.fullmatch(name):
         raise UsageError(f"{name!r} is no mark's name: a letter, then letters, digits, '.', '_', '-', at most 64")
+    answer = ask(journal_path, {"request": "mark", "name": name})
+    if answer is not None:
+        return Position(int(answer["lsn"]), int(answer["chain"], 16))
     with OpenJournal(journal_path) as opened:
+        if files.exists(opened.journal.detached_path):
+            raise NotComparableError(
+                "the journal had no room, and lacks some of what the volumes have",
+                where=journal_path,
+                remedy="make room, and record until it has caught up",
+            )
         newest = next(iter(newest_commits(opened.journal, 1)), None)
-        if newest is None or newest.position != opened.writer.position:
-            what = "no commit yet" if newest is None else "an unfinished scan follows the newest commit"
+        has_all = newest and newest.position == opened.writer.position
+        was_redone = opened.redone and not opened.checkpoint.incomplete  # all that was acknowledged, at one moment
+        if newest is None or not (has_all or was_redone) or newest.kind == CommitKind.INCOMPLETE:
+            what = "no commit yet" if newest is None else "an unfinished scan is all there is after the newest commit"
             raise NotComparableError(
                 f"{what}, so there is nothing to mark", where=journal_path, remedy="run mirrortool record first"
             )

@@ -1,55 +1,86 @@
-"""Opens a journal for appending: after a crash, cuts the torn tail and brings the sums up to what is durable.
+"""Opens a journal for appending: after a crash, redoes what the journal has and the volumes may lack.
 
 Rule: a torn tail is moved to `torn/`, never deleted. It was acknowledged by nobody, but it may be all that is left of a
 write that somebody wants to see.
+Rule: intended frames after the checkpoint are written to the volumes again, captured ones never: these the volume had
+before the journal did. Nothing is written before the volumes are known to be as the recorder left them.
 """
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from contextlib import ExitStack
 from dataclasses import replace
 
 from mirrortool import clock, files
+from mirrortool.checksum import unpack_sums
 from mirrortool.errors import CorruptJournalError, NotAJournalError, TornJournalError, UsageError
 from mirrortool.files import File
 from mirrortool.journal.check import check_inside
+from mirrortool.journal.codec import FrameHeader
 from mirrortool.journal.directory import Journal, RecorderCheckpoint, VolumeRecord
+from mirrortool.journal.position import Position
 from mirrortool.journal.reader import JournalReader
 from mirrortool.journal.writer import JournalWriter
+from mirrortool.operation import Batch, Kind
+from mirrortool.record.held import STALL_NS, HeldVolumes
+from mirrortool.store.base import PageWriter
+from mirrortool.store.flat import FlatStore
 from mirrortool.store.pagesums import PageSums
 from mirrortool.volume import Volume, VolumeSet
 
 _COPY_BYTES = 1 << 20
+_UNTORN_BYTES = 4096
+"""kill -9 may cut a write(2) short between two pages of memory, and so tear a larger page of ours."""
+_EXPECTED_PAGES_MAX = 1 << 14
+"""An operation that zeroes more is redone without comparing its pages first, as that would read them all."""
 
 
 class OpenJournal:
     """A journal with its lock, writer and sums; `with` closes them, cleanly if the checkpoint covers everything.
 
     Attributes:
-        checkpoint: the recorder's, as it was found.
+        checkpoint: the recorder's; as it was found, or as recovery or `save_checkpoint` left it.
         torn: where a torn tail was moved, None if there was none.
+        held: the volumes, if they are to be held.
+        redone: how many frames were written to the volumes again.
         sums_are_damaged: set by whoever finds that they are.
     """
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, *, hold: bool = False, take_over: bool = False) -> None:
         """Lock, recover and open.
 
+        Args:
+            hold: open the volumes for writing and hold them, too.
+            take_over: the volumes count as they are now, whatever the journal has that they lack; a scan follows.
         Raises:
-            LockedError: another recorder has it.
+            LockedError: another recorder has it, or somebody has a volume that is to be held or redone.
+            ChangedOutsideError: a volume is not as the recorder left it; it was not touched.
             NotAJournalError: this host has only a copy of the journal, not the primary's.
             JournalError: the journal is damaged; no journal file was changed.
         """
         self.journal = Journal(path)
         self.torn: str | None = None
+        self.redone = 0
         self.sums_are_damaged = False
+        self.held: HeldVolumes | None = None
+        self._redone_records: Mapping[str, VolumeRecord] = {}
+        self._written_ns = 0  # no volume is taken for changed outside that was written not much later
         with ExitStack() as opening:
             opening.enter_context(self.journal.lock())
             self.journal = Journal(path)  # as it is under the lock
             self.checkpoint = _require_checkpoint(self.journal)
+            if hold:
+                self.held = opening.enter_context(HeldVolumes(self.journal))
             self.sums = _open_sums(self.journal, self.checkpoint)
             opening.callback(lambda: self.sums.close())
-            self.writer = self._recover()
+            self.writer = self._recover(take_over)
             opening.callback(self.writer.abandon)
+            if take_over:  # durably, before anything is journaled: after a crash too, nothing older is redone into them
+                everything = [volume.name for volume in self.sums.volumes]
+                self.save_checkpoint(self.held.records() if self.held else {}, incomplete=everything)
+            elif self.redone:
+                self.save_checkpoint(self._redone_records)
             self._opened = opening.pop_all()
 
     def __enter__(self) -> OpenJournal:
@@ -63,41 +94,113 @@ class OpenJournal:
         finally:
             self._opened.close()
 
-    def save_checkpoint(self, records: dict[str, VolumeRecord]) -> None:
-        """Note that sums and volumes are as of the journal's durable end; makes the sums durable first."""
+    def save_checkpoint(
+        self,
+        records: Mapping[str, VolumeRecord],
+        *,
+        position: Position | None = None,
+        incomplete: Collection[str] | None = None,
+    ) -> None:
+        """Note that sums and volumes are as of a position, by default the durable end; makes the sums durable first.
+
+        Args:
+            records: of volumes that changed.
+            incomplete: the volumes without a complete base; by default those of before.
+        """
         self.sums.sync()
-        position = self.writer.durable
         self.checkpoint = RecorderCheckpoint(
-            position, self.sums.state_sum, clock.now_ns(), files.boot_id(), {**self.checkpoint.volumes, **records}
+            position or self.writer.durable,
+            self.sums.state_sum,
+            clock.now_ns(),
+            files.boot_id(),
+            {name: self._as_journaled(name, record) for name, record in {**self.checkpoint.volumes, **records}.items()},
+            self.checkpoint.incomplete if incomplete is None else frozenset(incomplete),
         )
         self.journal.save_recorder_checkpoint(self.checkpoint)
 
-    def _recover(self) -> JournalWriter:
+    def _as_journaled(self, name: str, record: VolumeRecord) -> VolumeRecord:
+        """With the size that the journal gives the volume; a RESIZE that a device or file got since is news."""
+        return replace(record, size=self.sums.volumes[name].size) if name in self.sums.volumes else record
+
+    def _recover(self, take_over: bool) -> JournalWriter:
+        was_clean = self.journal.clean_end is not None
         with JournalReader(self.journal, self.checkpoint.position) as reader:
-            was_clean = self.journal.clean_end is not None
-            try:
-                self._redo(reader)
-            except TornJournalError as tail:
-                self.torn = _move_tail(self.journal, tail.path, tail.offset)
-            if not was_clean:
-                self.sums.rebuild()
+            ahead = self._look_ahead(reader)
+            if take_over:
+                if self.held:
+                    self.held.check_sizes(self.sums.volumes)
+                self._redo(None, was_clean)
+            else:
+                self._check_and_redo(ahead, was_clean, reader.time_ns)
             if self.sums.state_sum != reader.state_sum:
                 self._make_sums_anew(reader)
             return JournalWriter(self.journal, reader)
 
-    def _redo(self, reader: JournalReader) -> None:
-        """Bring the sums up to the end. Captured frames only: the volume had these pages before the journal did."""
-        while self._redo_next(reader):
-            pass
+    def _look_ahead(self, reader: JournalReader) -> _Ahead:
+        """Read to the end without changing anything but a torn tail, which is moved away."""
+        ahead = _Ahead(self.sums.volumes)
+        try:
+            while header := reader.next_header():
+                ahead.add(header, reader.batch(payload=False), self.journal.path)
+        except TornJournalError as tail:
+            self.torn = _move_tail(self.journal, tail.path, tail.offset)
+        return ahead
 
-    def _redo_next(self, reader: JournalReader) -> bool:
-        """Take the next frame into the sums; False at the end of the journal."""
+    def _check_and_redo(self, ahead: _Ahead, was_clean: bool, newest_ns: int) -> None:
+        """Redo into volumes that are as they were left; where nothing needs them, they are not looked at."""
+        if self.held:
+            self._redo_held(self.held, ahead, was_clean, newest_ns)
+        elif ahead.intended:
+            with HeldVolumes(self.journal) as held:
+                self._redo_held(held, ahead, was_clean, newest_ns)
+        else:
+            self._redo(None, was_clean)
+
+    def _redo_held(self, held: HeldVolumes, ahead: _Ahead, was_clean: bool, newest_ns: int) -> None:
+        bound_ns = None if files.exists(self.journal.detached_path) else newest_ns
+        held.check_as_left(self.checkpoint, was_clean=was_clean, newest_ns=bound_ns)
+        if self.checkpoint.boot_id == files.boot_id() and self.journal.page_size <= _UNTORN_BYTES:
+            held.check_pages(self.sums.volumes, self.sums, ahead.expected)
+        if not ahead.intended:
+            self._redo(None, was_clean)
+            return
+        store = held.store(self.sums.volumes)
+        self._written_ns = newest_ns
+        self._redo(store, was_clean)
+        store.sync()
+        self.redone = ahead.intended
+        self._redone_records = held.records()
+
+    def _redo(self, store: FlatStore | None, was_clean: bool) -> None:
+        """Bring the sums up to the end, and the intended frames into `store` if one is given."""
+        with JournalReader(self.journal, self.checkpoint.position) as reader:
+            while self._redo_next(reader, store):
+                pass
+        if not was_clean:
+            self.sums.rebuild()
+
+    def _redo_next(self, reader: JournalReader, store: FlatStore | None = None) -> bool:
+        """Take the next frame into the sums, and the volumes if it must; False at the end of the journal."""
         header = reader.next_header()
         if header:
-            batch = reader.batch(payload=False)
+            is_redone = store is not None and not header.is_captured
+            batch = reader.batch(payload=is_redone)
             check_inside(header, batch, self.sums.volumes, self.journal.path)
+            if store and is_redone:
+                self._keep_time()
+                write_batch(store, batch)
             self.sums.apply_batch(batch)
         return header is not None
+
+    def _keep_time(self) -> None:
+        """Before volumes are written, note when: a crash in here must not look like a change from outside."""
+        now = clock.now_ns()
+        if now - self._written_ns > STALL_NS // 2:
+            known = self.checkpoint.volumes.items()
+            volumes = {name: replace(record, modified_ns=max(record.modified_ns, now)) for name, record in known}
+            self.checkpoint = replace(self.checkpoint, volumes=volumes)  # the boot id stays: pages may be torn
+            self.journal.save_recorder_checkpoint(self.checkpoint)
+            self._written_ns = now
 
     def _make_sums_anew(self, end: JournalReader) -> None:
         """The table of sums is damaged: the journal has what it must be, if it reaches back to LSN 1."""
@@ -114,6 +217,48 @@ class OpenJournal:
                 where=self.journal.path,
                 remedy="make a new journal; this one's commits can still be replayed",
             )
+
+
+class _Ahead:
+    """What the frames after the checkpoint hold.
+
+    Attributes:
+        intended: how many frames the volumes may lack.
+        expected: the sums that they give, by page.
+    """
+
+    def __init__(self, volumes: VolumeSet) -> None:
+        self._volumes = volumes
+        self.intended = 0
+        self.expected: dict[int, set[int]] = {}
+
+    def add(self, header: FrameHeader, batch: Batch, path: str) -> None:
+        self._volumes = check_inside(header, batch, self._volumes, path)
+        if header.is_captured or batch.kinds[0] >= Kind.COMMIT:
+            return
+        self.intended += 1
+        written, done = unpack_sums(batch.sums), 0
+        for kind, page, count in zip(batch.kinds, batch.pages, batch.counts, strict=True):
+            if kind == Kind.WRITE:
+                for number in range(page, page + count):
+                    self.expected.setdefault(number, set()).add(written[done + number - page])
+                done += count
+            elif kind == Kind.ZERO and count <= _EXPECTED_PAGES_MAX:
+                for number in range(page, page + count):
+                    self.expected.setdefault(number, set()).add(0)
+
+
+def write_batch(store: PageWriter, batch: Batch) -> None:
+    """Do a batch's operations to a store, one after another."""
+    size, done = store.volumes.page_size, 0
+    payload = memoryview(batch.payload)
+    for kind, page, count in zip(batch.kinds, batch.pages, batch.counts, strict=True):
+        if kind == Kind.WRITE:
+            length = count * size
+            store.write([(page, [payload[done : done + length]], length)])
+            done += length
+        elif kind == Kind.ZERO:
+            store.zero(page, count)
 
 
 def _require_checkpoint(journal: Journal) -> RecorderCheckpoint:

@@ -11,18 +11,18 @@ Bound: a piece for each thread, and PENDING_PAGES sums.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from itertools import groupby
 
 from mirrortool.address import pages_per_segment, split_at
-from mirrortool.checksum import SUM_BYTES, state_term, unpack_sums
+from mirrortool.checksum import SUM_BYTES, Buffer, state_term, unpack_sums
 from mirrortool.errors import CorruptJournalError, MirrortoolError, UnusableVolumeError
 from mirrortool.journal.codec import compress
 from mirrortool.journal.directory import VolumeRecord
 from mirrortool.journal.position import Position
-from mirrortool.operation import BatchBuilder, CommitKind
+from mirrortool.operation import Batch, BatchBuilder, CommitKind
 from mirrortool.record.recovery import OpenJournal
 from mirrortool.record.sources import Source, check_apart, check_identity, open_source
 from mirrortool.store.flat import FlatStore
@@ -84,7 +84,7 @@ class Scan:
             MirrortoolError: a guard refuses; no operation was journaled.
         """
         with ExitStack() as opening:
-            self._open = opening.enter_context(OpenJournal(journal_path))
+            self._open = opening.enter_context(OpenJournal(journal_path, take_over=take_over))
             self._sources: list[Source] = []
             for source in self._open_sources(dict(sources or {}), take_over):
                 opening.enter_context(source.file)
@@ -93,6 +93,7 @@ class Scan:
         self._writer, self._sums = self._open.writer, self._open.sums
         self.page_size = self._open.journal.page_size
         self.torn = self._open.torn
+        self._incomplete_before = self._open.checkpoint.incomplete
         # _lock protects everything below and the writer. Held by the scan's threads while they append a frame.
         self._lock = threading.Lock()
         self._state_sum = self._sums.state_sum
@@ -121,11 +122,11 @@ class Scan:
                 self._scan(source)
         except (MirrortoolError, ScanCancelled):
             if not self._is_settling:  # else the next recorder recovers the sums from the frames, which are durable
-                self._keep()
+                self._keep({source.name for source in self._sources})
             raise
         changed = {source.name: why for source in self._sources if (why := source.changed())}
         kind = CommitKind.FUZZY if changed else CommitKind.SCAN
-        commit = self._commit(kind)
+        commit = self._commit(kind, changed)
         statistics, torn = self._statistics, self._open.torn
         return ScanResult(commit, kind, self._state_sum, self._writer.time_ns, changed, statistics, torn)
 
@@ -171,6 +172,7 @@ class Scan:
                 f"volume {volume.name} has grown into the place of the next one", where=self._open.journal.path
             )
         first_page = self._sums.volumes.first_page(volume)
+        self._begin_journaling()
         kept, count = size // self.page_size, self._sums.volumes.page_count(volume)
         shrinks = size < volume.size and kept < count
         gone = self._sums.term_of(first_page + kept, count - kept) if shrinks else 0
@@ -197,21 +199,15 @@ class Scan:
         self._check_segments(page, count)
         new, old = unpack_sums(found), unpack_sums(known)
         places = [place for place in range(count) if new[place] != old[place]]
-        builder = BatchBuilder(self.page_size)
-        for first, number, is_zero in _runs(places, new):
-            if is_zero:
-                builder.zero(page + first, number)
-            else:
-                data = reader.buffer[first * self.page_size : (first + number) * self.page_size]
-                builder.write(page + first, data, found[first * SUM_BYTES : (first + number) * SUM_BYTES])
+        batch = captured_batch(page, places, reader.buffer, found, self.page_size)
         changes = {page + place: new[place] for place in places}
         term = state_term(list(changes), [old[place] for place in places])
         term ^= state_term(list(changes), list(changes.values()))
-        batch = builder.build()
         stored = compress(batch.payload)
         with self._lock:
             if self._is_settling:
                 return  # the other thread failed at it, and its error is on the way
+            self._begin_journaling()
             self._writer.append(batch, captured=True, state_sum=self._state_sum ^ term, stored=stored)
             self._state_sum ^= term
             self._pending.update(changes)
@@ -243,6 +239,12 @@ class Scan:
                 remedy="run record again: it makes the table anew from the journal",
             )
 
+    def _begin_journaling(self) -> None:
+        """Before the first frame it is noted that there will be less than the volumes have, until the scan ends."""
+        names = {source.name for source in self._sources}
+        if not names <= self._open.checkpoint.incomplete:
+            self._open.save_checkpoint({}, incomplete=names)
+
     def _settle(self) -> None:
         """Make the frames durable, then take in the sums that they bring."""
         self._writer.sync()
@@ -250,24 +252,45 @@ class Scan:
         self._sums.apply(self._pending)
         self._pending, self._is_settling = {}, False
 
-    def _commit(self, kind: CommitKind) -> Position:
+    def _commit(self, kind: CommitKind, changed: Collection[str]) -> Position:
         builder = BatchBuilder(self.page_size)
         builder.commit(kind, self._writer.durable.lsn)
         self._writer.append(builder.build(), captured=True, state_sum=self._state_sum)
-        self._keep()
+        self._keep(self._incomplete_before & frozenset(changed))
         return self._writer.durable
 
-    def _keep(self) -> None:
-        """Make everything found so far durable and remembered."""
+    def _keep(self, incomplete: Collection[str] | None = None) -> None:
+        """Make everything found so far durable and remembered, and which volumes are still not wholly journaled."""
         self._settle()
         assert self._sums.state_sum == self._state_sum, "the sums are not what the frames say"
-        self._open.save_checkpoint({source.name: self._record_of(source) for source in self._sources})
+        records = {source.name: self._record_of(source) for source in self._sources}
+        self._open.save_checkpoint(records, incomplete=incomplete)
 
     def _record_of(self, source: Source) -> VolumeRecord:
         """What to remember of a volume; of one that a snapshot stood for, only its size is news."""
         known = self._open.checkpoint.volumes.get(source.name)
         record = known if source.is_snapshot and known else VolumeRecord.of(source.facts)
         return replace(record, size=self._sums.volumes[source.name].size)
+
+
+def captured_batch(page: int, places: Sequence[int], data: Buffer, packed: bytes, page_size: int) -> Batch:
+    """The pages at some places of a piece that was read, as one frame's operations.
+
+    Args:
+        page: the first of the piece, which is what the places count from.
+        data: the piece.
+        packed: the sums of all its pages.
+    """
+    builder, view, sums = BatchBuilder(page_size), memoryview(data), unpack_sums(packed)
+    for first, number, is_zero in _runs(places, sums):
+        if is_zero:
+            builder.zero(page + first, number)
+        else:
+            end = first + number
+            builder.write(
+                page + first, view[first * page_size : end * page_size], packed[first * SUM_BYTES : end * SUM_BYTES]
+            )
+    return builder.build()
 
 
 def _runs(places: Sequence[int], sums: Sequence[int]) -> Iterator[tuple[int, int, bool]]:

@@ -130,11 +130,20 @@ def test_options_of_every_command(complete: Complete) -> None:
 
 @EACH_SHELL
 def test_values_of_choices(complete: Complete) -> None:
-    ranges, unit, shells = all_of(
-        complete, ["mirrortool replay --ranges ", "mirrortool replay --unit ", "mirrortool completion "]
+    ranges, unit, when_full, formats, shells = all_of(
+        complete,
+        [
+            "mirrortool replay --ranges ",
+            "mirrortool replay --unit ",
+            "mirrortool record --when-full ",
+            "mirrortool import --format ",
+            "mirrortool completion ",
+        ],
     )
     assert ranges == {"auto", "equal", "space", "interleaved"}
     assert unit == {"auto", "batch", "op"}
+    assert when_full == {"stop", "detach"}
+    assert formats == {"logwrites", "fio"}
     assert shells == set(SHELLS)
 
 
@@ -142,6 +151,12 @@ def test_values_of_choices(complete: Complete) -> None:
 @pytest.mark.parametrize("line", ["record journal --source ", "replay journal mirror --volume "])
 def test_names_of_volumes(complete: Complete, line: str) -> None:
     assert complete(f"mirrortool {line}") == {"disk=", "data="}
+
+
+@EACH_SHELL
+def test_names_of_volumes_of_an_import(complete: Complete) -> None:
+    every, some = all_of(complete, [f"mirrortool import journal log --volume {begun}" for begun in ("", "da")])
+    assert (every, some) == ({"disk", "data"}, {"data"})
 
 
 @EACH_SHELL

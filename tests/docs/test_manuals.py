@@ -7,6 +7,7 @@ import itertools
 import json
 import os
 import re
+import socket
 import subprocess
 import tomllib
 from collections.abc import Iterator
@@ -22,6 +23,8 @@ from mirrortool.journal import format as layout
 from mirrortool.journal import reader
 from tests.docs.manual import ROOT, Page, items, literal_lines, page, pages, plain, table
 from tests.docs.workshop import environment, make_image, require, run
+from tests.fakes.live import LiveRecorder
+from tests.record.importers.logs import MARK, Logged, log_bytes
 
 COMMANDS = cli.list_commands(click.Context(cli))
 EACH_PAGE = pytest.mark.parametrize("manual", pages(), ids=lambda manual: f"{manual.name}.{manual.section}")
@@ -254,7 +257,41 @@ def documented(lines: list[str]) -> set[str]:
 
 @pytest.mark.usefixtures("at_place")
 def test_fields_of_record() -> None:
-    assert printed("record", "journal") == documented(page("mirrortool-record").sub_part("JSON"))
+    assert printed("record", "journal") == documented(page("mirrortool-record").sub_part("JSON of a scan"))
+
+
+@pytest.fixture
+def recorded_live(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[LiveRecorder]:
+    """A live recording of tmp_path/journal, which is the current directory's."""
+    monkeypatch.chdir(tmp_path)
+    make_image(Path("disk.img"))
+    run("init", "journal", "disk=disk.img")
+    run("record", "journal", "-q")
+    with LiveRecorder(tmp_path / "journal", "--json") as live:
+        yield live
+
+
+def test_fields_of_a_live_recording(recorded_live: LiveRecorder) -> None:
+    recorded_live.stop()
+    assert set(keys_of(json.loads(recorded_live.result))) == documented(
+        page("mirrortool-record").sub_part("JSON of a live recording")
+    )
+
+
+@pytest.mark.usefixtures("recorded_live")
+def test_fields_of_control_sock() -> None:
+    requests: list[dict[str, object]] = [{"request": "mark", "name": "m"}, {"request": "status"}, {"request": "x"}]
+    with socket.socket(socket.AF_UNIX) as client:
+        client.settimeout(20)
+        client.connect("journal/control.sock")
+        client.sendall(b"".join(json.dumps(each).encode() + b"\n" for each in requests))
+        with client.makefile() as answers:
+            mark, status, refused = (json.loads(answers.readline()) for _ in requests)
+    described = {field for field, _ in items(page("mirrortool-status").sub_part("JSON"))}
+    assert set(status) <= {name for field in described for name in field.removeprefix("Va ").split(" , ")}
+    text = page("mirrortool-journal", 5).part("CONTROL SOCKET")
+    known = {match[1] for line in text if (match := re.match(r"\.Va (\w+)", line))}
+    assert {"request", "recorder", "name", *mark, *refused} == known
 
 
 @pytest.mark.usefixtures("at_place")
@@ -278,8 +315,18 @@ def test_fields_of_verify(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("at_place")
-def test_fields_of_status() -> None:
-    assert printed("status", "journal", "elsewhere") == documented(page("mirrortool-status").sub_part("JSON"))
+def test_fields_of_status(recorded_live: LiveRecorder, place: Path) -> None:
+    found = printed("status", str(recorded_live.journal), str(place / "elsewhere"))
+    assert found == documented(page("mirrortool-status").sub_part("JSON"))
+
+
+def test_fields_of_import(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    run("init", "journal", "disk=disk.img:1M")
+    Path("log").write_bytes(log_bytes([Logged(flags=MARK, text=b"no name")]))
+    assert printed("import", "journal", "log", "--format", "logwrites") == documented(
+        page("mirrortool-import").sub_part("JSON")
+    )
 
 
 @pytest.mark.usefixtures("at_place")
@@ -428,7 +475,20 @@ def test_fields_of_small_files(manual: str, path: str) -> None:
 @pytest.mark.parametrize(("manual", "path"), [("mirrortool-journal", "journal"), ("mirrortool-mirror", "elsewhere")])
 def test_directory_is_described(manual: str, path: str) -> None:
     heads = {head.removeprefix("Pa ").rstrip("/") for head, _ in items(page(manual, 5).sub_part("Directory"))}
-    assert {each.name for each in Path(path).iterdir()} == heads
+    now_and_then = {"control.sock", "detached.json", "reserve"} if manual == "mirrortool-journal" else set()
+    assert now_and_then <= heads
+    assert {each.name for each in Path(path).iterdir()} == heads - now_and_then
+
+
+def test_directory_of_a_live_recording_is_described(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    make_image(Path("disk.img"))
+    run("init", "journal", "disk=disk.img")
+    heads = {
+        head.removeprefix("Pa ").rstrip("/") for head, _ in items(page("mirrortool-journal", 5).sub_part("Directory"))
+    }
+    with LiveRecorder(tmp_path / "journal", "--when-full", "detach"):
+        assert {each.name for each in Path("journal").iterdir()} == heads - {"detached.json"}
 
 
 # The design.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import re
@@ -9,6 +10,11 @@ import shlex
 import subprocess
 import sys
 from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+
+import mirrortool
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text()
@@ -59,6 +65,39 @@ def _interleaved(stdout: str, stderr: str) -> str:
     """A first note, the result, and the next step: how a replay looks on a terminal."""
     first, _, rest = stderr.partition("\n")
     return f"{first}\n{stdout}{rest}"
+
+
+def block(language: str) -> str:
+    """The only block of a language."""
+    (found,) = re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+    assert isinstance(found, str)
+    return found
+
+
+def test_python_example_does_what_it_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    mirrortool.init("J", [mirrortool.NewVolume("disk", "disk.img", 1 << 20)], 4096)
+    with mirrortool.Scan("J") as scan:
+        scan.run()
+    exec(block("python"), {})
+    assert Path("disk.img").read_bytes()[4096:4101] == b"HELLO"
+    with mirrortool.Replay("J", "M", until=mirrortool.Until(mark="greeted")) as replay:
+        replay.run()
+    assert Path("M/volumes/disk.img").read_bytes()[4096:4101] == b"hello"
+
+
+def test_guests_disk_is_the_one_that_is_moved_and_served() -> None:
+    """libvirt, QEMU and QMP name one socket and one export."""
+    source = ElementTree.fromstring(block("xml")).find("source")
+    assert source is not None
+    host = source.find("host")
+    assert host is not None
+    commands = [json.loads(text) for text in re.findall(r"^{.*?}}+(?=$|\s{2,})", block("text"), re.DOTALL | re.M)]
+    added = commands[0]["arguments"]
+    assert [each["execute"] for each in commands] == ["blockdev-add", "blockdev-mirror", "block-job-complete"]
+    assert (source.get("name"), host.get("socket")) == (added["export"], added["server"]["path"])
+    assert f"export={added['export']},server.type=unix,server.path={added['server']['path']}," in README
+    assert f"--nbd unix:{added['server']['path']} " in README
 
 
 def test_ci_runs_the_readmes_test_command() -> None:

@@ -132,10 +132,19 @@ class Disk:
             if (left := self.durable.pop(source, None)) is not None:
                 self.durable[target] = left
 
-    def cut_power(self, chance: random.Random) -> None:
-        """Of what was not durable, any blocks are lost."""
+    def keep(self, path: str) -> None:
+        """What is below this path is on another machine, which does not lose its power."""
+        with self._lock:
+            self.durable = {name: old for name, old in self.durable.items() if not name.startswith(path)}
+
+    def cut_power(self, chance: random.Random, *, lose_size: bool = False) -> None:
+        """Of what was not durable, any blocks are lost; with `lose_size` also any of what was appended."""
         for path, old in self.durable.items():
+            if not os.path.exists(path):
+                continue
             new = Path(path).read_bytes()
+            if lose_size and len(new) > len(old) and chance.random() < 0.5:
+                new = new[: chance.randrange(len(old), len(new) + 1)]
             old = old.ljust(len(new), b"\0")
             keep = chance.choice([0.0, 0.5, 0.9, 1.0])
             kept = [(new if chance.random() < keep else old)[at : at + BLOCK] for at in range(0, len(new), BLOCK)]

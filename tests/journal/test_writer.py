@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import os
 import pathlib
+import threading
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -16,6 +18,7 @@ from mirrortool.files import Buffer, File
 from mirrortool.journal import format as layout
 from mirrortool.journal.codec import decode_file_header
 from mirrortool.journal.directory import CleanEnd, Journal
+from mirrortool.journal.position import Position
 from mirrortool.journal.reader import JournalReader
 from mirrortool.journal.writer import JournalWriter
 from tests.conftest import FakeClock
@@ -352,3 +355,189 @@ def test_a_writer_that_cannot_begin_leaves_no_descriptor_open(
             with pytest.raises(NoSpaceError):
                 JournalWriter(closed, end)
         assert os.listdir("/proc/self/fd") == before
+
+
+class Gate:
+    """Holds every fdatasync of a journal file until it is opened.
+
+    Attributes:
+        entered: set when one waits.
+        count: how many there were.
+    """
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.entered, self._open = threading.Event(), threading.Event()
+        self.count = 0
+        self.descriptors: list[int] = []
+        monkeypatch.setattr(File, "fdatasync", lambda file: self._fdatasync(file))
+
+    def open(self) -> None:
+        self._open.set()
+
+    def _fdatasync(self, file: File) -> None:
+        if not file.path.endswith(".mj"):
+            return
+        self.count += 1
+        self.entered.set()
+        assert self._open.wait(PATIENCE_SECONDS)
+        self.descriptors.append(file.fileno())
+
+
+PATIENCE_SECONDS = 60
+"""Only a test that fails waits so long."""
+
+
+def put(writer: JournalWriter, page: int) -> Position:
+    """Append without reading back, which would make it durable."""
+    return writer.append(write_batch(page, page), captured=False, state_sum=page)
+
+
+def positions(journal: Journal) -> list[Position]:
+    return [frame.position for frame in read_all(Journal(journal.path)).frames]
+
+
+def in_thread(act: Callable[[], object]) -> threading.Thread:
+    thread = threading.Thread(target=act, daemon=True)
+    thread.start()
+    return thread
+
+
+def join(*threads: threading.Thread) -> None:
+    for thread in threads:
+        thread.join(PATIENCE_SECONDS)
+        assert not thread.is_alive()
+
+
+def test_what_is_appended_during_an_fdatasync_is_not_durable_with_it(
+    journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writer = open_writer(journal)
+    first = put(writer, 0)
+    gate = Gate(monkeypatch)
+    syncing = in_thread(writer.sync)
+    assert gate.entered.wait(PATIENCE_SECONDS)
+    second = put(writer, 1)  # is not held up by it
+    assert writer.durable == journal.start
+    gate.open()
+    join(syncing)
+    assert writer.durable == first
+    assert writer.sync() == second
+
+
+def test_who_waits_for_an_fdatasync_shares_the_next(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
+    writer = open_writer(journal)
+    put(writer, 0)
+    gate = Gate(monkeypatch)
+    threads = [in_thread(writer.sync)]
+    assert gate.entered.wait(PATIENCE_SECONDS)
+    put(writer, 1)
+    threads += [in_thread(writer.sync) for _ in range(20)]
+    gate.open()
+    join(*threads)
+    assert gate.count == 2
+    assert writer.durable == writer.position
+
+
+def test_a_file_is_not_closed_under_an_fdatasync(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A thread makes it durable while another begins its successor."""
+    writer = open_writer(journal, file_bytes=150)
+    first = put(writer, 0)
+    gate = Gate(monkeypatch)
+    syncing = in_thread(writer.sync)
+    assert gate.entered.wait(PATIENCE_SECONDS)
+    appended: list[Any] = []
+    appending = in_thread(lambda: appended.append(put(writer, 1)))
+    gate.open()
+    join(syncing, appending)
+    assert all(descriptor >= 0 for descriptor in gate.descriptors)
+    assert journal.file_starts() == [1, 2]
+    assert writer.durable == first
+    writer.close()
+    assert positions(journal) == [first, appended[0]]
+
+
+def test_syncs_and_rotations_at_random_leave_nothing_behind(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`durable` never goes back, and never names what no fdatasync covered."""
+    writer = open_writer(journal, file_bytes=400)
+    synced: dict[str, int] = {}
+
+    def fdatasync(file: File) -> None:
+        if file.path.endswith(".mj"):
+            size = os.fstat(file.fileno()).st_size
+            time.sleep(0)
+            synced[file.path] = max(size, synced.get(file.path, 0))
+
+    monkeypatch.setattr(File, "fdatasync", fdatasync)
+    stop = threading.Event()
+    wrong: list[object] = []
+
+    def sync() -> None:
+        newest = 0
+        while not stop.is_set():
+            wanted = writer.position.lsn
+            durable = writer.sync().lsn
+            if durable < max(newest, wanted):
+                wrong.append((newest, wanted, durable))
+            newest = durable
+
+    threads = [in_thread(sync) for _ in range(2)]
+    frames = [put(writer, page) for page in range(80)]
+    stop.set()
+    join(*threads)
+    assert not wrong
+    writer.sync()
+    assert {path: os.path.getsize(path) for path in synced} == synced
+    assert positions(journal) == frames
+
+
+def test_a_failed_append_that_cannot_be_made_durable_ends_a_sync_that_waits(
+    journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The kernel tells one of two fdatasyncs of a descriptor what failed; the other must not believe its success."""
+    writer = open_writer(journal)
+    put(writer, 0)
+    entered, leave = threading.Event(), threading.Event()
+    calls: list[str] = []
+
+    def fdatasync(file: File) -> None:
+        calls.append(file.path)
+        if len(calls) == 1:
+            entered.set()
+            assert leave.wait(PATIENCE_SECONDS)
+            raise InputOutputError("no", where=file.path)
+
+    monkeypatch.setattr(File, "fdatasync", fdatasync)
+    monkeypatch.setattr(File, "pwritev", fail_with(errno.EIO))
+    failed: list[object] = []
+
+    def fail() -> None:
+        try:
+            put(writer, 1)
+        except HostError as error:
+            failed.append(error)
+
+    def sync() -> None:
+        try:
+            failed.append(writer.sync())
+        except HostError as error:
+            failed.append(error)
+
+    appending = in_thread(fail)
+    assert entered.wait(PATIENCE_SECONDS)
+    syncing = in_thread(sync)
+    syncing.join(0.05)
+    leave.set()
+    join(appending, syncing)
+    assert len(failed) == 2 and all(isinstance(each, HostError) for each in failed)
+    assert writer.durable == journal.start
+
+
+def test_nothing_is_appended_by_a_writer_that_was_closed(journal: Journal) -> None:
+    """Its lock is gone: another recorder may be at work."""
+    writer = open_writer(journal)
+    frame = put(writer, 0)
+    writer.close()
+    with pytest.raises(InputOutputError):
+        put(writer, 1)
+    assert journal.file_starts() == [1]
+    assert positions(journal) == [frame]

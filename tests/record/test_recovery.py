@@ -1,13 +1,15 @@
-"""Recovery: a damaged table of sums never makes the recorder journal a wrong state."""
+"""Recovery: a damaged table of sums never makes the recorder journal a wrong state, nor does a size that is news."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from mirrortool.errors import CorruptJournalError
 from mirrortool.record.recovery import OpenJournal
+from tests.fakes.recorders import based, check_everywhere, quiet_recorder
 from tests.fakes.volumes import Primary, make_primary, pattern
 
 
@@ -42,3 +44,63 @@ def test_without_the_journals_beginning_damaged_sums_are_an_error(crashed: Prima
     Path(crashed.journal_path, "journal.json").write_text(values.replace(str(64 << 10), str(128 << 10)))
     with pytest.raises(CorruptJournalError, match="state sum"), OpenJournal(crashed.journal_path):
         pass
+
+
+def test_a_size_that_was_not_journaled_is_not_remembered(tmp_path: Path) -> None:
+    """A device that grew is served with the size of before; only a scan journals a RESIZE, which it then must find."""
+    primary = make_primary(tmp_path, {"disk": pattern(1, 64 << 10)})
+    primary.scan()
+    with OpenJournal(primary.journal_path) as opened:
+        grown = replace(opened.checkpoint.volumes["disk"], size=128 << 10)
+        opened.save_checkpoint({"disk": grown})
+        assert opened.checkpoint.volumes["disk"].size == 64 << 10
+    primary.resize("disk", 128 << 10)
+    primary.scan()
+    primary.check()
+    assert primary.mirror().checkpoint.sizes == {"disk": 128 << 10}
+
+
+def test_a_torn_tail_is_moved_away_and_the_rest_redone(tmp_path: Path) -> None:
+    primary = based(make_primary(tmp_path, {"disk": pattern(1, 64 << 10)}))
+    with quiet_recorder(primary) as recorder:
+        recorder.write("disk", 5, b"kept", fua=True)
+    newest = Path(primary.journal.file_path(primary.journal.file_starts()[-1]))
+    with open(newest, "ab") as file:
+        file.write(b"MJF1 torn")
+    with quiet_recorder(primary) as recorder:
+        assert recorder.redone == 1
+        assert recorder.torn and Path(recorder.torn).read_bytes() == b"MJF1 torn"
+        assert recorder.read("disk", 5, 4) == b"kept"
+        recorder.close()
+    check_everywhere(primary, primary.contents())
+
+
+def test_recovery_again_and_again_comes_to_the_same(tmp_path: Path) -> None:
+    """Whatever is redone is redone whole, in order, from the checkpoint on."""
+    primary = based(make_primary(tmp_path, {"disk": pattern(1, 64 << 10)}))
+    with quiet_recorder(primary) as recorder:
+        for number in range(20):
+            recorder.write("disk", number * 300, b"%d" % number * 200)
+            recorder.zero("disk", number * 2500, 1100)
+        recorder.flush()
+        expected = recorder.read("disk", 0, 64 << 10)
+    saved = Path(primary.journal_path, "recorder.json").read_bytes()
+    for _ in range(3):
+        with quiet_recorder(primary) as recorder:
+            assert recorder.redone
+            assert recorder.read("disk", 0, 64 << 10) == expected
+        Path(primary.journal_path, "recorder.json").write_bytes(saved)
+    with quiet_recorder(primary) as recorder:
+        recorder.close()
+    check_everywhere(primary, {"disk": expected})
+
+
+def test_a_crash_without_anything_to_redo_writes_to_no_volume(tmp_path: Path) -> None:
+    primary = based(make_primary(tmp_path, {"disk": pattern(1, 64 << 10)}))
+    with quiet_recorder(primary) as recorder:
+        recorder.write("disk", 0, b"x")
+        recorder.write_back(checkpoint=True)
+    before = Path(primary.paths["disk"]).stat().st_mtime_ns
+    with quiet_recorder(primary) as recorder:
+        assert recorder.redone == 0
+    assert Path(primary.paths["disk"]).stat().st_mtime_ns == before

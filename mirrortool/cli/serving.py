@@ -1,0 +1,139 @@
+"""`mirrortool record --nbd`: records live until it is told to stop."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from urllib.parse import quote
+
+import click
+
+from mirrortool.cli.render import Display
+from mirrortool.cli.runner import Runner
+from mirrortool.cli.text import columns, format_bytes, format_seconds, format_time, quoted, tell
+from mirrortool.nbd.tls import server_context
+from mirrortool.record.detach import WhenFull
+from mirrortool.record.live import Door, LiveRecording
+from mirrortool.record.recorder import Recorder, RecorderStatistics
+
+
+@dataclass(frozen=True, slots=True)
+class ServingOptions:
+    """The options of `record` that only live recording has; None stands for the default."""
+
+    nbd: Sequence[str]
+    socket_mode: int | None
+    socket_group: str | None
+    tls_certificates: str | None
+    insecure: bool
+    max_connections: int | None
+    when_full: str | None
+    reserve: int | None
+
+    @property
+    def are_given(self) -> bool:
+        """Whether any of them was."""
+        return any(value not in (None, False, ()) for value in asdict(self).values())
+
+
+SOCKET_MODE_DEFAULT = 0o600
+MAX_CONNECTIONS_DEFAULT = 64
+
+
+def serve(journal: str, options: ServingOptions, *, take_over: bool, as_json: bool, quiet: bool) -> None:
+    """Record until SIGINT or SIGTERM, which end it cleanly.
+
+    Raises:
+        MirrortoolError: it could not begin, or cannot go on.
+    """
+    door = Door(
+        options.nbd,
+        server_context(options.tls_certificates) if options.tls_certificates else None,
+        options.insecure,
+        SOCKET_MODE_DEFAULT if options.socket_mode is None else options.socket_mode,
+        options.socket_group,
+        options.max_connections or MAX_CONNECTIONS_DEFAULT,
+    )
+    when_full = WhenFull(options.when_full or WhenFull.STOP)
+    recorder = Recorder(journal, take_over=take_over, when_full=when_full, reserve=options.reserve)
+    with recorder, Display("record", quiet=quiet) as display:
+        _tell_recovery(display, recorder)
+        has_tls = door.tls is not None
+        recording = LiveRecording(
+            recorder, door, display.warn, lambda addresses: _tell_ready(display, recorder, addresses, has_tls)
+        )
+        watch = _Watch(display, recording)
+        Runner(recording.run, recording.stop).run(watch.tick)
+    _conclude(journal, recorder.statistics(), as_json, quiet)
+
+
+def _tell_recovery(display: Display, recorder: Recorder) -> None:
+    if recorder.torn:
+        display.warn(f"a torn tail was moved to {recorder.torn}; nothing in it had been acknowledged as durable")
+    if recorder.redone:
+        display.note(f"after a crash, {recorder.redone} frames were written to the volumes again")
+
+
+def _tell_ready(display: Display, recorder: Recorder, addresses: Sequence[str], has_tls: bool) -> None:
+    for address in addresses:
+        for volume in recorder.volumes:
+            display.note(f"serving volume {volume.name} at {nbd_uri(address, volume.name, has_tls)}")
+
+
+def nbd_uri(address: str, name: str, has_tls: bool) -> str:
+    """The address of an export as NBD clients take it (the NBD project's uri.md)."""
+    kind, _, rest = address.partition(":")
+    if kind == "unix":
+        return f"nbd+unix:///{name}?socket={quote(rest, errors='surrogateescape')}"
+    return f"nbd{'s' * has_tls}://{rest}/{name}"
+
+
+class _Watch:
+    """Shows how a recording stands, and tells once when changes are refused, and when no more."""
+
+    def __init__(self, display: Display, recording: LiveRecording) -> None:
+        self._display = display
+        self._recording = recording
+        self._problem = ""
+        self._incomplete: Sequence[str] = tuple(recording.recorder.statistics().incomplete)
+
+    def tick(self) -> None:
+        recorder, server = self._recording.statistics()
+        if recorder.problem != self._problem:
+            self._problem = recorder.problem
+            self._display.warn(self._problem or "changes are taken and journaled again")
+        if self._incomplete and not recorder.incomplete:
+            self._incomplete = ()
+            self._display.note("the base is complete: from now on commits are states of the volumes")
+        rows = [
+            (each.name, str(each.clients), str(each.writes), format_bytes(each.bytes_written), str(each.flushes))
+            for each in server.exports
+        ]
+        table = columns(("export", "clients", "writes", "written", "flushes"), rows)
+        self._display.show_lines([*table, *self._lines(recorder)])
+
+    def _lines(self, now: RecorderStatistics) -> list[str]:
+        ratio = f", {now.bytes_journaled / now.bytes_written:.2f} of what was written" if now.bytes_written else ""
+        synced = f"made durable in {format_seconds(now.sync_seconds)}"
+        lines = [
+            f"{format_bytes(now.bytes_journaled)} journaled{ratio}",
+            f"{format_bytes(now.bytes_waiting)} on the way to the volumes",
+            f"commit {now.commit_lsn} of {format_time(now.commit_time_ns)}, {synced}",
+        ]
+        base = self._recording.base
+        if now.incomplete:
+            lines.append(f"base scan: {100 * base.pages_done // max(1, base.pages_total)} %")
+        return [*lines, now.problem] if now.problem else lines
+
+
+def _conclude(journal: str, last: RecorderStatistics, as_json: bool, quiet: bool) -> None:
+    if as_json:
+        click.echo(json.dumps({**asdict(last), "incomplete": list(last.incomplete)}))
+        return
+    click.echo(
+        f"commit {last.commit_lsn}  {last.operations} operations, {format_bytes(last.bytes_written)} written, "
+        f"{format_bytes(last.bytes_journaled)} journaled"
+    )
+    if not quiet:
+        tell(f"next: mirrortool replay {quoted(journal)} MIRROR")

@@ -1,0 +1,156 @@
+"""Page sums as of the newest frame; the table on disk stays as of the recorder's checkpoint.
+
+Rule: the table takes in sums only after the volumes hold their pages durably. So a page that recovery finds on a volume
+has the sum that the table gives it, or one that the journal gave it since; any other was written by somebody else.
+
+    changed     since the newest checkpoint was begun
+    settling    what that checkpoint brings into the table
+    blocks      the table itself, as far as it was asked for; a cache
+"""
+
+from __future__ import annotations
+
+import threading
+from array import array
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import islice
+
+from mirrortool.address import pages_per_segment
+from mirrortool.checksum import unpack_sums
+from mirrortool.errors import CorruptJournalError
+from mirrortool.store.pagesums import PageSums
+
+_BLOCK_SHIFT = 9
+_BLOCK_PAGES = 1 << _BLOCK_SHIFT
+_BLOCKS_MAX = 8192
+"""Of 512 sums each: 32 MiB, the sums of 16 GiB in pages of 4 KiB."""
+_SLICE_PAGES = 2048
+"""So many sums are taken into the table at once, while who asks for others waits."""
+
+
+class CurrentSums:
+    """The sums of all pages; used under the recorder's lock, but for `settle`, which its write-back calls without."""
+
+    def __init__(self, table: PageSums) -> None:
+        self.table = table
+        self._changed: dict[int, int] = {}
+        self._settling: dict[int, int] = {}
+        self._blocks: dict[int, array[int]] = {}
+        self._segment_pages = pages_per_segment(table.page_size)
+        self._segments_checked: set[int] = set()
+        self._is_torn = False  # whether `settle` is at work, or failed: segments may not be those of their sums
+        # _table_lock is held while the table's files are read or written, for one block or slice; taken last.
+        self._table_lock = threading.Lock()
+
+    @property
+    def changed_pages(self) -> int:
+        """How many sums wait for the next checkpoint."""
+        return len(self._changed)
+
+    def swap(self, pages: Sequence[int], sums: Sequence[int]) -> list[int]:
+        """Give pages new sums, in order; returns the sum that each had.
+
+        Raises:
+            CorruptJournalError: the table is damaged; no sum has changed.
+        """
+        changed, settling, blocks = self._changed, self._settling, self._blocks
+        old: list[int] = []
+        try:
+            for page, new in zip(pages, sums, strict=True):
+                known = changed.get(page)
+                if known is None:
+                    known = settling.get(page)
+                    if known is None:
+                        block = blocks.get(page >> _BLOCK_SHIFT) or self._load(page)
+                        known = block[page & _BLOCK_PAGES - 1]
+                old.append(known)
+                changed[page] = new
+        except BaseException:
+            self.restore(pages, old)
+            raise
+        return old
+
+    def restore(self, pages: Sequence[int], old: Sequence[int]) -> None:
+        """Undo a `swap`: what it was for did not happen."""
+        for index in range(len(old) - 1, -1, -1):
+            self._changed[pages[index]] = old[index]
+
+    def read(self, page: int, count: int) -> list[int]:
+        """The sums of adjacent pages of one volume."""
+        found: list[int] = []
+        newer = self._settling, self._changed  # before the blocks: what is in neither by then is in these
+        while len(found) < count:
+            place = page + len(found)
+            block = self._blocks.get(place >> _BLOCK_SHIFT) or self._load(place)
+            first = place & _BLOCK_PAGES - 1
+            found += block[first : first + count - len(found)]
+        for sums in newer:
+            for number in _members(sums, page, count):
+                found[number - page] = sums[number]
+        return found
+
+    def begin_settling(self) -> None:
+        """A checkpoint of everything so far begins; the one before is over."""
+        assert not self._settling
+        self._settling, self._changed = self._changed, {}
+
+    def settle(self) -> None:
+        """Take what is settling into the table; the pages are durable on their volumes.
+
+        Raises:
+            HostError: call it again.
+        """
+        if self._is_torn:
+            with self._table_lock:
+                self.table.rebuild()
+        self._is_torn = True
+        changes = iter(sorted(self._settling.items()))
+        while part := dict(islice(changes, _SLICE_PAGES)):
+            with self._table_lock:
+                self._take_in(part)
+        self._settling, self._is_torn = {}, False
+
+    def _take_in(self, part: Mapping[int, int]) -> None:
+        self.table.apply(part)
+        for page, new in part.items():
+            if block := self._blocks.get(page >> _BLOCK_SHIFT):
+                block[page & _BLOCK_PAGES - 1] = new
+
+    def forget(self) -> None:
+        """The table was changed past these: nothing waits, and nothing that is cached of it holds any more."""
+        assert not self._changed and not self._settling
+        self._blocks.clear()
+
+    def _load(self, page: int) -> array[int]:
+        table = self.table
+        first = page & -_BLOCK_PAGES
+        volume = table.volumes.find(page)
+        assert volume is not None, "checked where the operation was made"
+        end = table.volumes.first_page(volume) + table.volumes.page_count(volume)
+        with self._table_lock:
+            self._check_segment(page)
+            block = unpack_sums(table.read(first, min(_BLOCK_PAGES, end - first)))
+            if len(self._blocks) >= _BLOCKS_MAX:
+                del self._blocks[next(iter(self._blocks))]
+            self._blocks[page >> _BLOCK_SHIFT] = block  # before the lock goes: what settles next must find it
+        return block
+
+    def _check_segment(self, page: int) -> None:
+        """Once a segment: a sum that rotted on its disk would make every state sum from now on wrong."""
+        segment = page // self._segment_pages
+        if segment in self._segments_checked or self._is_torn:
+            return
+        if not self.table.is_segment_right(page):
+            raise CorruptJournalError(
+                "the recorder's table of sums is damaged",
+                where=self.table.path_of(page),
+                remedy="start record again: it makes the table anew from the journal",
+            )
+        self._segments_checked.add(segment)
+
+
+def _members(of: Mapping[int, int], page: int, count: int) -> Iterable[int]:
+    """The pages among these that a mapping has."""
+    if len(of) < count:
+        return [number for number in of if page <= number < page + count]
+    return [number for number in range(page, page + count) if number in of]

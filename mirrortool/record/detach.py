@@ -1,0 +1,220 @@
+"""What `--when-full detach` keeps: which segments of the volumes changed while the journal had no room.
+
+The recorder goes on serving. A segment is noted here, durably, before the first byte of it changes on its volume; when
+there is room again, what differs in it from the sums is journaled as captured. Commits in between do not exist.
+
+    JOURNAL/detached.json   {"segments": [...]}, numbers of 16 MiB segments of the address space
+    JOURNAL/reserve         allocated, so that there is room for that; given back when the journal is full
+
+Rule: a segment is noted only when the recorder's checkpoint covers everything that the journal has of it. So recovery
+never writes an older page over a newer one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from contextlib import suppress
+from enum import StrEnum
+
+from mirrortool import files, jsonfile
+from mirrortool.address import pages_per_segment, split_at
+from mirrortool.errors import HostError, NoSpaceError, NotAJournalError
+from mirrortool.journal import format as layout
+from mirrortool.journal.directory import Journal
+from mirrortool.operation import CommitKind
+from mirrortool.record.capture import Capture
+from mirrortool.record.journalside import JournalSide
+from mirrortool.record.volumeside import VolumeSide
+from mirrortool.record.writeback import Generation
+from mirrortool.store.pieces import PieceReader
+
+RESERVE_BYTES_DEFAULT = 16 << 20
+
+
+class WhenFull(StrEnum):
+    """What becomes of changes when the journal has no room."""
+
+    STOP = "stop"
+    DETACH = "detach"
+
+
+class Detachment:
+    """Whether the volumes go on without the journal, and how far it has caught up.
+
+    Everything but `detach` and `attach` is used under the journal's lock.
+    """
+
+    def __init__(
+        self, path: Journal, journal: JournalSide, volumes: VolumeSide, capture: Capture, *, reserve: int | None
+    ) -> None:
+        """Begin as the recorder before left it.
+
+        Args:
+            reserve: bytes to keep allocated; None if the journal is never left behind, unless it was before.
+        """
+        self._path, self._journal, self._volumes, self._capture = path, journal, volumes, capture
+        self._may = reserve is not None
+        self._reserve = RESERVE_BYTES_DEFAULT if reserve is None else reserve
+        self._step = pages_per_segment(path.page_size)
+        self._noted = _NotedSegments(path) if files.exists(path.detached_path) else None
+        self._is_ending = False  # whether there is room again, so that changes elsewhere are journaled
+        journal.may_commit = self._noted is None
+        if self._may and not self._noted:
+            _keep_reserve(path, self._reserve)
+
+    @property
+    def segment_count(self) -> int:
+        """How many segments the journal lacks; -1 if it is not detached."""
+        return len(self._noted.segments) if self._noted else -1
+
+    @property
+    def is_allowed(self) -> bool:
+        """Whether `detach` may be called: asked for, or begun by an earlier recorder."""
+        return self._may or self._noted is not None
+
+    def leaves_out(self, pages: Collection[int]) -> bool:
+        """Whether a change of these pages goes past the journal.
+
+        Raises:
+            NoSpaceError: some must and others must not: all have to be detached again.
+        """
+        if self._noted is None or not self._is_ending:
+            return self._noted is not None
+        covered = sum(page // self._step in self._noted.segments for page in pages)
+        if 0 < covered < len(pages):
+            raise NoSpaceError("the journal has not caught up with these pages yet", where=self._path.path)
+        return covered > 0
+
+    def change(self, content: Generation) -> None:
+        """Change pages of the volumes that are left out of the journal."""
+        assert self._noted
+        self._noted.add({page // self._step for page in content})
+        self._capture.touch(content)
+        self._volumes.write_now(content)
+
+    def sync(self) -> None:
+        """A flush, for what went past the journal."""
+        if self._noted:
+            self._volumes.sync()
+
+    def detach(self) -> None:
+        """From now on changes go past the journal.
+
+        Raises:
+            HostError: there is not even room to note it, or a volume fails.
+        """
+        files.remove(_reserve_path(self._path))
+        with self._volumes.settled():
+            self._noted = self._noted or _NotedSegments(self._path)
+            self._is_ending = self._journal.may_commit = False
+
+    def attach(self) -> bool:
+        """Journal what the noted segments have, if there is room by now; whether nothing is left to journal.
+
+        Raises:
+            HostError: the journal or a volume fails.
+        """
+        if not self._noted:
+            return True
+        if files.free_bytes(self._path.path) < 2 * self._reserve + layout.FILE_BYTES_TARGET:
+            return False
+        with self._journal.lock:
+            self._is_ending = True
+            waiting = sorted(self._noted.segments)
+        try:
+            self._catch_up(waiting)
+        except NoSpaceError:
+            self.detach()
+            return False
+        return self._end()
+
+    def _catch_up(self, segments: Iterable[int]) -> None:
+        reader = PieceReader(self._volumes.store, self._path.page_size)
+        for segment in segments:
+            if self._volumes.waiting.is_due:  # this may be the thread that others wait for to write back
+                self._volumes.write_back()
+            with self._journal.lock:
+                self._volumes.require_serving()
+                self._capture_segment(reader, segment)
+
+    def _capture_segment(self, reader: PieceReader, segment: int) -> None:
+        """Journal what differs in a segment; its changes are journaled from then on."""
+        assert self._noted
+        volumes = self._volumes.store.volumes
+        volume = volumes.find(segment * self._step)
+        # What is captured is never redone, so a power cut must not take from the volume what the journal has of it.
+        self._volumes.sync()
+        if volume:
+            end = min((segment + 1) * self._step, volumes.first_page(volume) + volumes.page_count(volume))
+            for page, count in split_at(segment * self._step, end - segment * self._step, len(reader.views)):
+                reader.read(page, count)
+                data = bytes(reader.buffer[: count * self._path.page_size])
+                self._capture.take(page, data, reader.sums(count))
+            self._journal.sync()
+        self._noted.remove(segment)
+
+    def _end(self) -> bool:
+        with self._journal.lock:
+            if self._noted is None or self._noted.segments:
+                return False
+            noted, self._noted = self._noted, None
+            self._journal.may_commit = True
+            self._journal.try_commit(CommitKind.INTERVAL)
+        self._volumes.write_back(checkpoint=True)
+        with self._journal.lock:
+            if self._noted is None:  # else a client found no room again, and its segments are noted there
+                noted.end()
+        if self._may:
+            _keep_reserve(self._path, self._reserve)
+        return True
+
+
+class _NotedSegments:
+    """detached.json.
+
+    Attributes:
+        segments: the numbers in it.
+    """
+
+    def __init__(self, journal: Journal) -> None:
+        """Load what an earlier recorder noted, or begin without any."""
+        self._path = journal.detached_path
+        fields = jsonfile.load(self._path, NotAJournalError)
+        self.segments = set(fields.integers("segments")) if fields else set[int]()
+        if fields is None:
+            self._save()
+
+    def add(self, segments: set[int]) -> None:
+        """Note, durably, that segments are about to change."""
+        new = segments - self.segments
+        if new:
+            self.segments |= new
+            try:
+                self._save()
+            except HostError:
+                self.segments -= new
+                raise
+
+    def remove(self, segment: int) -> None:
+        """What it has is durable in the journal."""
+        self.segments.discard(segment)
+        self._save()
+
+    def end(self) -> None:
+        """The journal has everything, durably."""
+        files.remove(self._path)
+        files.sync_name(self._path)
+
+    def _save(self) -> None:
+        jsonfile.save(self._path, {"segments": sorted(self.segments)})
+
+
+def _keep_reserve(journal: Journal, length: int) -> None:
+    """Allocate the reserve, as far as there is room."""
+    with suppress(NoSpaceError), files.open_file(_reserve_path(journal), write=True, create=True) as file:
+        file.truncate(length)
+        file.reserve(0, length)
+
+
+def _reserve_path(journal: Journal) -> str:
+    return files.join(journal.path, "reserve")

@@ -1,0 +1,172 @@
+"""The recorder's journal: appends frames, commits and makes durable, for many threads.
+
+Rule: an operation is acknowledged when its frame is appended, and durable when a flush that began later returns.
+Rule: a failed fdatasync is never tried again, and a damaged table of sums never used again: the recorder has failed
+then, and nothing more is acknowledged.
+
+Locks, in the order in which they are taken:
+    _flushing  one flush at a time: who waits for it finds, mostly, that the one before served him too
+    lock       from widening to append, and whatever must see one moment; only a large ZERO holds it for an fdatasync
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from contextlib import suppress
+
+from mirrortool import clock
+from mirrortool.checksum import state_term
+from mirrortool.errors import InputOutputError, MirrortoolError, NoSpaceError
+from mirrortool.journal.codec import Stored, compress
+from mirrortool.journal.commits import newest_commits
+from mirrortool.journal.position import Position
+from mirrortool.operation import Batch, BatchBuilder, CommitKind
+from mirrortool.record.currentsums import CurrentSums
+from mirrortool.record.recovery import OpenJournal
+
+
+class JournalSide:
+    """The end of a journal that many threads append to.
+
+    Attributes:
+        lock: protects everything here but `flush`, `sync` and `fail`, which any thread may call without it.
+        sums: of all pages, as of `position`.
+        committed: the newest commit; what follows it is not under one.
+        commit_time_ns: its time; 0 if there is none.
+        may_commit: false while the journal lacks some of what the volumes have.
+        incomplete: the volumes without a complete base; commits say so.
+        ending: set when nothing more can be recorded; `failure` says why. Who runs the recorder waits for it.
+        bytes_journaled: payload as stored, since the start.
+        sync_seconds: what the newest fdatasync took.
+    """
+
+    def __init__(self, opened: OpenJournal, incomplete: set[str]) -> None:
+        self._open = opened
+        self._writer = opened.writer
+        self._page_size = opened.sums.page_size
+        self._flushing = threading.Lock()
+        self.lock = threading.Lock()
+        self.sums = CurrentSums(opened.sums)
+        self.state_sum = opened.sums.state_sum
+        newest = next(iter(newest_commits(opened.journal, 1)), None)
+        self.committed = newest.position if newest else opened.journal.start
+        self.commit_time_ns = newest.time_ns if newest else 0
+        self.may_commit = True
+        self.incomplete = incomplete
+        self.failure: MirrortoolError | None = None
+        self.ending = threading.Event()
+        self.bytes_journaled = 0
+        self.sync_seconds = 0.0
+
+    @property
+    def position(self) -> Position:
+        """After the newest frame."""
+        return self._writer.position
+
+    @property
+    def durable(self) -> Position:
+        """After the newest frame that survives a power cut."""
+        return self._writer.durable
+
+    @property
+    def time_ns(self) -> int:
+        """Of the newest frame."""
+        return self._writer.time_ns
+
+    def append(
+        self, batch: Batch, stored: Stored, pages: Sequence[int], sums: Sequence[int], *, captured: bool
+    ) -> None:
+        """Append a frame that gives these pages these sums, in this order; all or nothing. Under `lock`.
+
+        Raises:
+            NoSpaceError, HostError: nothing was appended, and it may succeed later.
+        """
+        old = self._swap_sums(pages, sums)
+        state_sum = self.state_sum ^ state_term(pages, old) ^ state_term(pages, sums)
+        try:
+            self._append(batch, captured=captured, state_sum=state_sum, stored=stored)
+        except BaseException:
+            self.sums.restore(pages, old)
+            raise
+        self.state_sum = state_sum
+        self.bytes_journaled += len(stored.data)
+
+    def append_zero(self, page: int, count: int) -> None:
+        """Append a ZERO of many pages, whose sums are all in the table; the caller takes it in there. Under `lock`."""
+        builder = BatchBuilder(self._page_size)
+        builder.zero(page, count)
+        state_sum = self.state_sum ^ self.sums.table.term_of(page, count)
+        self._append(builder.build(), captured=False, state_sum=state_sum, stored=compress(b""))
+        self.state_sum = state_sum
+
+    def commit(self, kind: CommitKind, name: str | None = None) -> Position:
+        """Append a commit, or a mark if it has a name; under `lock`."""
+        self.require_alive()
+        builder = BatchBuilder(self._page_size)
+        builder.commit(CommitKind.INCOMPLETE if self.incomplete else kind, self._writer.durable.lsn, name)
+        self.committed = self._append(builder.build(), captured=False, state_sum=self.state_sum)
+        self.commit_time_ns = self._writer.time_ns
+        return self.committed
+
+    def _append(self, batch: Batch, *, captured: bool, state_sum: int, stored: Stored | None = None) -> Position:
+        """A failure after which the journal takes nothing more ends the recorder."""
+        try:
+            return self._writer.append(batch, captured=captured, state_sum=state_sum, stored=stored)
+        except MirrortoolError as error:
+            if self._writer.is_dead:
+                self.fail(error)
+            raise
+
+    def try_commit(self, kind: CommitKind) -> None:
+        """Commit what is not, if there is room for it and it may be; under `lock`."""
+        if self.committed != self._writer.position and self.may_commit:
+            with suppress(NoSpaceError):
+                self.commit(kind)
+
+    def flush(self) -> None:
+        """Commit, and make durable, everything that was appended before the call. Not under `lock`.
+
+        One fdatasync serves everybody who waits. Where there is no room for the COMMIT, the rest is durable anyhow.
+        """
+        wanted = self._writer.position
+        with self._flushing:
+            is_committed = self.committed.lsn >= wanted.lsn or not self.may_commit
+            if self._writer.durable.lsn >= wanted.lsn and is_committed:
+                return
+            with self.lock:
+                self.require_alive()
+                self.try_commit(CommitKind.FLUSH)
+            self.sync()
+
+    def sync(self) -> None:
+        """Make everything that was appended before the call durable."""
+        started = clock.monotonic()
+        try:
+            self._writer.sync()
+        except MirrortoolError as error:
+            self.fail(error)
+            raise
+        self.sync_seconds = clock.monotonic() - started
+
+    def fail(self, error: MirrortoolError) -> None:
+        """Stop for good; the journal has all that was acknowledged."""
+        self.failure = self.failure or error
+        self.ending.set()
+
+    def require_alive(self) -> None:
+        """
+        Raises:
+            InputOutputError: the recorder has failed.
+        """
+        if self.failure:
+            raise InputOutputError(self.failure.what, where=self.failure.where, remedy=self.failure.remedy)
+
+    def _swap_sums(self, pages: Sequence[int], sums: Sequence[int]) -> list[int]:
+        """A table that turns out damaged ends the recorder, as every state sum from now on would be wrong."""
+        try:
+            return self.sums.swap(pages, sums)
+        except MirrortoolError as error:
+            self._open.sums_are_damaged = True
+            self.fail(error)
+            raise

@@ -1,0 +1,110 @@
+"""A recorder at work: with its NBD server, its base scan and its control socket, from start to clean stop."""
+
+from __future__ import annotations
+
+import ssl
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from mirrortool.errors import MirrortoolError, UsageError
+from mirrortool.nbd.server import Server
+from mirrortool.nbd.statistics import ServerStatistics
+from mirrortool.record.base import BaseScan
+from mirrortool.record.control import Answer, ControlSocket
+from mirrortool.record.export import RecorderExport
+from mirrortool.record.recorder import Recorder, RecorderStatistics
+
+
+@dataclass(frozen=True, slots=True)
+class Door:
+    """How clients come in.
+
+    Attributes:
+        addresses: `unix:PATH` or `tcp:HOST:PORT`.
+        tls: certificates; None for none.
+        insecure: serve TCP without TLS.
+        socket_mode, socket_group: of sockets in the file system.
+        max_connections: clients at a time.
+    """
+
+    addresses: Sequence[str]
+    tls: ssl.SSLContext | None
+    insecure: bool
+    socket_mode: int
+    socket_group: str | None
+    max_connections: int
+
+
+class LiveRecording:
+    """A live recording; `run` lasts until `stop` is called or the recorder fails."""
+
+    def __init__(
+        self, recorder: Recorder, door: Door, on_event: Callable[[str], None], on_ready: Callable[[Sequence[str]], None]
+    ) -> None:
+        """Take over the recorder; it is closed at the end of `run`.
+
+        Args:
+            on_event: told, on any thread, a line of what happened.
+            on_ready: told the addresses when clients can come.
+        """
+        self.recorder = recorder
+        self._on_event, self._on_ready = on_event, on_ready
+        self._server = Server(
+            [RecorderExport(recorder, volume.name) for volume in recorder.volumes],
+            door.addresses,
+            tls=door.tls,
+            insecure=door.insecure,
+            max_connections=door.max_connections,
+            socket_mode=door.socket_mode,
+            socket_group=door.socket_group,
+            on_event=on_event,
+        )
+        self.base = BaseScan(recorder)
+
+    def stop(self) -> None:
+        """End `run` soon; from any thread."""
+        self.recorder.ending.set()
+
+    def run(self) -> None:
+        """Serve; everything acknowledged is on the volumes when it returns.
+
+        Raises:
+            MirrortoolError: the recorder failed, or could not begin.
+        """
+        with ExitStack() as running:
+            running.enter_context(self.recorder)
+            handlers = {"status": self._status, "mark": self._mark}
+            running.enter_context(ControlSocket(self.recorder.journal.path, handlers))
+            base = threading.Thread(target=self._scan_base, name="mirrortool-base", daemon=True)
+            base.start()
+            running.callback(base.join)
+            running.callback(self.base.stop)
+            running.enter_context(self._server)
+            self._on_ready([str(address) for address in self._server.addresses])
+            self.recorder.ending.wait()
+        if self.recorder.failure:
+            raise self.recorder.failure
+
+    def statistics(self) -> tuple[RecorderStatistics, ServerStatistics]:
+        """How it stands; from any thread."""
+        return self.recorder.statistics(), self._server.statistics()
+
+    def _scan_base(self) -> None:
+        try:
+            self.base.run()
+        except MirrortoolError as error:
+            self._on_event(f"the base scan stopped: {error}")
+
+    def _status(self, _request: Mapping[str, Any]) -> Answer:
+        recorder, server = self.statistics()
+        return {**asdict(recorder), "base": [self.base.pages_done, self.base.pages_total], **asdict(server)}
+
+    def _mark(self, request: Mapping[str, Any]) -> Answer:
+        name = request.get("name")
+        if not isinstance(name, str):
+            raise UsageError("a mark needs a name")
+        position = self.recorder.commit(name)
+        return {"lsn": position.lsn, "chain": f"{position.chain:016x}"}

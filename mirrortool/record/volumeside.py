@@ -1,0 +1,265 @@
+"""The recorder's volumes: brings to them what is durable in the journal, and notes checkpoints.
+
+    write-back   commit what is not; make the journal durable; write what waits, sorted and merged
+    checkpoint   after a write-back: make the volumes durable, then the sums, then replace recorder.json
+
+Rule (no-steal): nothing is written to a volume before its frame is durable.
+Rule: a volume that fails refuses changes, and keeps its pages in memory, until it takes them. Reads and flushes go on.
+
+Locks, in the order in which they are taken:
+    _cycle   one write-back or large ZERO at a time; held for as long as that takes
+    the journal's lock, see journalside.py; `_room` is a condition of it: those wait there for whom too much waits
+Thread: one, from `start` to `stop`; woken early when enough waits.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager, suppress
+
+from mirrortool import clock
+from mirrortool.errors import HostError, InputOutputError, MirrortoolError, NoSpaceError
+from mirrortool.journal.position import Position
+from mirrortool.operation import CommitKind
+from mirrortool.record.held import STALL_NS
+from mirrortool.record.journalside import JournalSide
+from mirrortool.record.recovery import OpenJournal
+from mirrortool.record.writeback import WAITING_BYTES_MAX, Generation, Waiting, write_pages
+
+COMMIT_SECONDS = 1.0
+"""So long after a change it is durable, committed and on its way to the volume, without anybody asking."""
+CHECKPOINT_SECONDS = 10.0
+CHECKPOINT_PAGES = 1 << 16
+"""A checkpoint is due after so many pages; recovery redoes little more than that."""
+
+
+class VolumeSide:
+    """The volumes, and what waits to be written to them.
+
+    Attributes:
+        store: the volumes.
+        waiting: what they lack.
+        problem: why changes are refused; None if they are not.
+        is_volumes_problem: whether a volume is at fault, not what is kept beside the journal.
+    """
+
+    def __init__(self, opened: OpenJournal, journal: JournalSide) -> None:
+        assert opened.held is not None
+        self._open, self._held, self._journal = opened, opened.held, journal
+        self.store = self._held.store(opened.sums.volumes)
+        self.waiting = Waiting(opened.sums.page_size)
+        self.problem: HostError | None = None
+        self.is_volumes_problem = False
+        self._cycle = threading.Lock()
+        self._room = threading.Condition(journal.lock)
+        self._is_going = False  # whether a write-back was begun and has not arrived
+        self._going_to: Position | None = None  # the checkpoint that it will be, if it will
+        self._going_incomplete: Collection[str] = ()  # the volumes without a complete base there
+        self._checkpointed_at = clock.monotonic()
+        self._stopping = threading.Event()
+        self._wake = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    @property
+    def checkpoint(self) -> Position:
+        """Up to here the volumes hold everything durably."""
+        return self._open.checkpoint.position
+
+    def start(self, then: Callable[[], object]) -> None:
+        """Write back every second in a thread, and call `then` each time."""
+        self._thread = threading.Thread(target=self._run, args=(then,), name="mirrortool-write-back", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End the thread."""
+        self._stopping.set()
+        self._wake.set()
+        if self._thread:
+            self._thread.join()
+
+    def hurry(self) -> None:
+        """Let the thread write back now, if that is due."""
+        if self.waiting.is_due or self._journal.sums.changed_pages >= CHECKPOINT_PAGES:
+            self._wake.set()
+
+    def wait_for_room(self) -> None:
+        """Until changes are taken and less waits than WAITING_BYTES_MAX; under the journal's lock.
+
+        Raises:
+            HostError: the journal or a volume refuses changes.
+        """
+        self.require_serving()
+        while self.waiting.bytes_waiting >= WAITING_BYTES_MAX:
+            self._wake.set()
+            self._room.wait()
+            self.require_serving()
+
+    def require_serving(self) -> None:
+        """
+        Raises:
+            HostError: the journal or a volume refuses changes.
+        """
+        self._journal.require_alive()
+        if self.problem:
+            raise type(self.problem)(self.problem.what, where=self.problem.where, remedy=self.problem.remedy)
+
+    def write_back(self, *, checkpoint: bool = False) -> None:
+        """Commit what there is, make it durable, and bring everything that waits to the volumes.
+
+        Args:
+            checkpoint: also when none is due.
+        Raises:
+            HostError: a volume does not take its pages; they stay in memory, and changes are refused until it does.
+        """
+        with self._cycle:
+            self._write_back(checkpoint)
+
+    @contextmanager
+    def settled(self) -> Iterator[None]:
+        """A moment, under the journal's lock, in which nothing waits and the newest checkpoint covers the journal."""
+        with self._cycle:
+            self._write_back(checkpoint=True)
+            with self._journal.lock:
+                self.require_serving()
+                self._begin(is_checkpoint=True)  # what came in since, which is little
+                self._journal.sync()
+                self._arrive(_do_nothing)
+                yield
+
+    def zero_now(self, page: int, count: int) -> None:
+        """Zero many pages, whose ZERO is the newest frame; in `settled`."""
+        self._journal.sync()
+        try:
+            self.store.zero(page, count)
+            self.store.sync()
+            self._journal.sums.table.zero(page, count)
+            self._journal.sums.forget()
+            self._save_checkpoint(self._journal.durable, self._journal.incomplete)
+        except HostError as error:
+            self._journal.fail(error)  # journaled, but not done: the next start redoes it
+            raise
+
+    def sync(self) -> None:
+        """Make durable what the volumes have.
+
+        Raises:
+            HostError: the recorder has failed, too: the kernel may have dropped any page since the checkpoint, and
+                would not say so again. The next start redoes them.
+        """
+        try:
+            self.store.sync()
+        except HostError as error:
+            self._journal.fail(error)
+            raise
+
+    def write_now(self, content: Generation) -> None:
+        """Write pages that the journal will not have; under the journal's lock.
+
+        Raises:
+            InputOutputError: also where the volume has no room, as there is no telling how much of it was written.
+        """
+        try:
+            write_pages(self.store, content, self.waiting.hole, _do_nothing)
+        except NoSpaceError as error:
+            raise InputOutputError(error.what, where=error.where, remedy=error.remedy) from error
+
+    def _write_back(self, checkpoint: bool) -> None:
+        """Under _cycle."""
+        try:
+            self._journal.require_alive()
+            if self._is_going:  # an earlier one failed
+                self._arrive(self._keep_time)
+            with self._journal.lock:
+                self._journal.try_commit(CommitKind.INTERVAL)
+                is_due = checkpoint or self._is_checkpoint_due()
+                if self._is_idle(is_due) and not (checkpoint and not self._journal.may_commit):
+                    return
+                self._begin(is_due)
+            self._journal.sync()
+            self._arrive(self._keep_time)
+        finally:
+            self._wake_waiters()
+
+    def _is_idle(self, is_due: bool) -> bool:
+        """Whether there is nothing to make durable, to write or to note."""
+        journal = self._journal
+        needs_checkpoint = is_due and journal.position != self.checkpoint
+        return journal.durable == journal.position and not self.waiting.generations[0] and not needs_checkpoint
+
+    def _begin(self, is_checkpoint: bool) -> None:
+        """Everything that waits is on its way, to be a checkpoint when it has arrived; under _cycle and the lock."""
+        self._going_to = self._journal.position if is_checkpoint else None
+        self._going_incomplete = frozenset(self._journal.incomplete)
+        self._is_going = True
+        self.waiting.begin()
+        if is_checkpoint:
+            self._journal.sums.begin_settling()
+
+    def _arrive(self, pause: Callable[[], None]) -> None:
+        """Bring what is on its way to the volumes; it is durable in the journal. Under _cycle.
+
+        Raises:
+            HostError: the same call can be made again.
+        """
+        with self._noting_problems(of_volume=True):
+            write_pages(self.store, self.waiting.generations[1], self.waiting.hole, pause)
+            if self._going_to:
+                self.sync()
+        with self._noting_problems(of_volume=False):
+            if self._going_to:
+                self._journal.sums.settle()
+                self._save_checkpoint(self._going_to, self._going_incomplete)
+        self.waiting.finish()
+        self._is_going, self.problem = False, None
+
+    @contextmanager
+    def _noting_problems(self, *, of_volume: bool) -> Iterator[None]:
+        try:
+            yield
+        except HostError as error:
+            self.problem, self.is_volumes_problem = error, of_volume
+            raise
+
+    def _save_checkpoint(self, position: Position, incomplete: Collection[str]) -> None:
+        self._open.save_checkpoint(self._held.records(), position=position, incomplete=incomplete)
+        self._checkpointed_at = clock.monotonic()
+
+    def _keep_time(self) -> None:
+        """Volumes are written no later than the newest frame allows: recovery relies on it (held.py)."""
+        if clock.now_ns() - self._journal.time_ns > STALL_NS // 2 and self._journal.may_commit:
+            with self._journal.lock, suppress(NoSpaceError):
+                self._journal.commit(CommitKind.INTERVAL)
+            self._journal.sync()
+
+    def _is_checkpoint_due(self) -> bool:
+        is_old = clock.monotonic() - self._checkpointed_at >= CHECKPOINT_SECONDS
+        return is_old or self._journal.sums.changed_pages >= CHECKPOINT_PAGES
+
+    def _run(self, then: Callable[[], object]) -> None:
+        """Every second, at once when enough waits, until the recorder stops or fails."""
+        while not self._stopping.is_set() and not self._journal.failure:
+            self._wake.wait(COMMIT_SECONDS)
+            self._wake.clear()
+            if self._stopping.is_set():
+                return
+            try:
+                self.write_back()
+                then()
+            except HostError:
+                self._stopping.wait(COMMIT_SECONDS)  # a volume that fails is tried again then, not at once
+            except MirrortoolError as error:
+                self._journal.fail(error)
+            except BaseException as bug:  # without this thread nothing would be written back, and nobody would notice
+                self._journal.fail(MirrortoolError(f"a bug: {bug!r}", where=self._open.journal.path))
+                self._wake_waiters()
+                raise
+        self._wake_waiters()
+
+    def _wake_waiters(self) -> None:
+        with self._room:
+            self._room.notify_all()
+
+
+def _do_nothing() -> None:
+    pass

@@ -1,0 +1,131 @@
+"""Live recording beside the C programs that serve the same image, in the same run: rates of fio through NBD.
+
+    python -m pytest -m bench -s tests/bench/test_record.py
+
+`blklogwrites` is qemu-nbd with the driver of that name, which journals every write, too; `qemu-nbd` keeps no journal.
+MIRRORTOOL_BENCH_DIR names the directory (by default /dev/shm), MIRRORTOOL_BENCH_SECONDS how long each load lasts.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from mirrortool.record.create import NewVolume, init
+from tests.bench.workloads import PAGE, half_compressible
+from tests.fakes.live import LiveRecorder
+
+SECONDS = int(os.environ.get("MIRRORTOOL_BENCH_SECONDS", "4"))
+IMAGE_BYTES = 256 << 20
+RUNS = 5
+
+pytestmark = [pytest.mark.bench, pytest.mark.timeout(3600)]
+
+LOADS = {
+    "4k depth 1": ["--rw=randwrite", "--bs=4k", "--iodepth=1"],
+    "4k depth 32": ["--rw=randwrite", "--bs=4k", "--iodepth=32"],
+    "256k depth 16": ["--rw=write", "--bs=256k", "--iodepth=16"],
+}
+SYNCED = ["--rw=randwrite", "--bs=4k", "--iodepth=32", "--fsync=1"]
+
+
+@pytest.fixture
+def place() -> Iterator[Path]:
+    parent = os.environ.get("MIRRORTOOL_BENCH_DIR", "/dev/shm")
+    with tempfile.TemporaryDirectory(dir=parent, prefix="mirrortool-bench-") as directory:
+        yield Path(directory)
+
+
+def sparse(path: Path, size: int = IMAGE_BYTES) -> Path:
+    with path.open("wb") as file:
+        file.truncate(size)
+    return path
+
+
+@contextmanager
+def ours(place: Path) -> Iterator[str]:
+    with tempfile.TemporaryDirectory(dir=place) as directory:
+        journal = Path(directory, "J")
+        init(str(journal), [NewVolume("disk", str(sparse(Path(directory, "disk.img"))))], PAGE)
+        with LiveRecorder(journal) as recorder:
+            yield recorder.uri()
+
+
+@contextmanager
+def qemu(place: Path, *, logs: bool) -> Iterator[str]:
+    with tempfile.TemporaryDirectory(dir=place) as directory:
+        image, log, socket = sparse(Path(directory, "disk.img")), Path(directory, "log"), Path(directory, "s")
+        log.touch()
+        driver = f"driver=blklogwrites,file.driver=file,file.filename={image},log.driver=file,log.filename={log}"
+        source = ["--image-opts", driver] if logs else ["-f", "raw", str(image)]
+        server = subprocess.Popen(["qemu-nbd", "-k", str(socket), "-t", *source])
+        try:
+            while not socket.exists():
+                time.sleep(0.01)
+            yield f"nbd+unix:///?socket={socket}"
+        finally:
+            server.terminate()
+            server.wait()
+
+
+def rate(uri: str, load: list[str]) -> float:
+    """Writes a second that fio reaches."""
+    command = ["fio", "--name=load", "--ioengine=nbd", f"--uri={uri}", f"--size={IMAGE_BYTES}", "--time_based"]
+    command += [f"--runtime={SECONDS}", "--output-format=json", *load]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    return float(json.loads(done.stdout[done.stdout.index("{") :])["jobs"][0]["write"]["iops"])
+
+
+PEERS = {"blklogwrites": True, "qemu-nbd": False}
+
+
+def measure(place: Path, load: list[str], logs: bool) -> str:
+    """The median of the ratios of interleaved pairs, and of the rates."""
+    pairs = []
+    for _ in range(RUNS):
+        with ours(place) as uri:
+            mine = rate(uri, load)
+        with qemu(place, logs=logs) as uri:
+            pairs.append((mine, rate(uri, load)))
+    ratio = statistics.median(mine / peer for mine, peer in pairs)
+    rates = [statistics.median(side) for side in zip(*pairs, strict=True)]
+    return f"{ratio:.2f} x  (ours {rates[0]:.0f}/s, peer {rates[1]:.0f}/s, median of {RUNS})"
+
+
+@pytest.mark.parametrize("peer", PEERS)
+@pytest.mark.parametrize("load", LOADS)
+def test_rate_of_writes(place: Path, load: str, peer: str) -> None:
+    print(f"\n{load} to {peer}: {measure(place, LOADS[load], PEERS[peer])}")
+
+
+def test_rate_of_synced_writes() -> None:
+    """On a disk: every write is followed by a flush."""
+    with tempfile.TemporaryDirectory(dir=os.environ.get("MIRRORTOOL_BENCH_DISK", "/var/tmp")) as directory:
+        print(f"\n4k depth 32 with fsync=1 on a disk, to blklogwrites: {measure(Path(directory), SYNCED, True)}")
+
+
+def test_cost_of_a_base_scan(place: Path) -> None:
+    """A client's rate while a volume of 4 GiB is read into the journal for the first time, to its rate afterwards."""
+    image = place / "disk.img"
+    block = half_compressible(64 << 20)
+    with image.open("wb") as file:
+        for _ in range(64):
+            file.write(block)
+    init(str(place / "J"), [NewVolume("disk", str(image))], PAGE)
+    with LiveRecorder(place / "J") as recorder:
+        during = rate(recorder.uri(), LOADS["4k depth 32"])
+        was_scanning = not any("the base is complete" in line for line in recorder.lines)
+        while not any("the base is complete" in line for line in recorder.lines):
+            time.sleep(0.1)
+        after = rate(recorder.uri(), LOADS["4k depth 32"])
+    print(f"\nduring the base scan {during / after:.2f} x of the rate after it ({during:.0f}/s, {after:.0f}/s)")
+    assert was_scanning, "the scan ended before the load did: give a larger volume or fewer MIRRORTOOL_BENCH_SECONDS"

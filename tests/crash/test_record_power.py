@@ -1,0 +1,202 @@
+"""The power fails under a live recorder, at any call: what was flushed is there, and everything agrees.
+
+A cut leaves of each 512-byte block that was not durable the old or the new bytes, in the journal, the volumes, the sums
+and the small files alike. The next recorder runs under another kernel. Then every volume is a state that it had, no
+older than the newest flush; the journal has the same; and a mirror that followed was never ahead of either.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+from collections.abc import Iterator
+from contextlib import suppress
+
+import pytest
+
+from mirrortool import files
+from mirrortool.errors import NotComparableError
+from mirrortool.nbd.export import Change
+from mirrortool.record.base import BaseScan
+from mirrortool.record.recorder import Recorder
+from tests.fakes.faulty_os import Call, FaultyOs, PowerCut, cut_at, faulty
+from tests.fakes.journals import replay_all
+from tests.fakes.recorders import Model, check_everywhere, drop, random_changes, small_scale
+from tests.fakes.serial import volumes_at
+from tests.fakes.volumes import Primary, fast_directory, make_primary, small_journal_files
+
+CUTS = 20
+"""A journal's, one after another."""
+
+
+@pytest.fixture
+def directory() -> Iterator[str]:
+    with fast_directory() as path:
+        yield path
+
+
+class Machine:
+    """One journal, whose machine loses its power again and again."""
+
+    def __init__(self, directory: str, seed: int, patch: pytest.MonkeyPatch, page_size: int) -> None:
+        self.chance = chance = random.Random(f"power {seed} {page_size}")
+        self.patch = patch
+        self.boots = self.cuts = self.redone = self.torn = 0
+        self.page_size = page_size
+        sizes = {"a": 12 * page_size + 7, "b": 3 * page_size}
+        contents = {name: chance.choice([bytes(size), chance.randbytes(size)]) for name, size in sizes.items()}
+        self.primary: Primary = make_primary(directory, contents, page_size)
+        self.mirror = os.path.join(directory, "mirror")
+        self.model = Model(contents)
+
+    def run_until_cut(self) -> None:
+        """Start, work until the power fails, and look at what is left."""
+        self.model = model = Model(self.model.contents, remember=True)
+        self.boots += 1
+        self.patch.setattr(files, "boot_id", lambda: f"boot-{self.boots}")
+        self.flushed = 0  # the index of the newest state that must survive
+        begin = self.chance.choice([1, 20, 60])
+        number = begin + self.chance.randrange(60)
+        self.working = True
+
+        def fault(call: Call) -> None:
+            if call.number >= number and self.working:
+                raise PowerCut
+
+        with faulty(fault) as system:
+            recorder = None
+            try:
+                recorder = Recorder(self.primary.journal_path, background=False)
+                self.redone += recorder.redone > 0
+                self.torn += recorder.torn is not None
+                while True:
+                    self.step(recorder, model, system)
+            except PowerCut:
+                self.cuts += 1
+            finally:
+                if recorder:
+                    drop(recorder)
+            system.disk.cut_power(self.chance, lose_size=True)
+
+    def step(self, recorder: Recorder, model: Model, system: FaultyOs) -> None:
+        chance = self.chance
+        kind = chance.choice(["change"] * 8 + ["flush", "fua", "back", "checkpoint", "base", "mark", "mirror", "stop"])
+        name = chance.choice(list(model.contents))
+        size = len(model.contents[name])
+        if kind == "change":
+            self.change(recorder, model, name, random_changes(chance, size, self.page_size, 4))
+        elif kind == "fua":
+            self.change(recorder, model, name, [Change(0, 3, b"fua")])
+            recorder.flush()
+            self.flushed = len(model.states) - 1
+        elif kind == "flush":
+            recorder.flush()
+            self.flushed = len(model.states) - 1
+        elif kind in ("back", "checkpoint"):
+            recorder.write_back(checkpoint=kind == "checkpoint")
+            self.flushed = len(model.states) - 1
+        elif kind == "base":
+            BaseScan(recorder).run()
+        elif kind == "mark" and not recorder.incomplete:
+            recorder.commit("here")
+            self.flushed = len(model.states) - 1
+        elif kind == "mirror" and chance.random() < 0.3:
+            self.follow(system)
+        elif kind == "stop" and chance.random() < 0.2:
+            recorder.close()
+            self.flushed = len(model.states) - 1
+            raise PowerCut
+
+    def change(self, recorder: Recorder, model: Model, name: str, changes: list[Change]) -> None:
+        """One frame, or one operation that becomes three; the model has each state on the way, also of the last."""
+        for change in changes:
+            for part in parts(change, self.page_size):
+                model.change(name, [part])
+            recorder.change(name, [change])
+
+    def follow(self, system: FaultyOs) -> None:
+        """A mirror on another machine takes what is durable."""
+        self.working = False
+        with suppress(NotComparableError):  # no commit yet
+            replay_all(self.primary.journal, self.mirror)
+        self.working = True
+        system.disk.keep(self.mirror)
+
+    def lose_power_in_recovery(self) -> None:
+        number = self.chance.randrange(1, 25)
+        with faulty(cut_at(number)) as system:
+            self.boots += 1
+            with suppress(PowerCut):
+                drop(Recorder(self.primary.journal_path, background=False))
+            system.disk.cut_power(self.chance, lose_size=True)
+
+    def check(self) -> None:
+        """Nothing that was flushed is missing, and everything that is left agrees."""
+        while self.chance.random() < 0.3:
+            self.lose_power_in_recovery()
+        self.boots += 1
+        recorder = Recorder(self.primary.journal_path, background=False)
+        try:
+            self.redone += recorder.redone > 0
+            self.torn += recorder.torn is not None
+            found = self.primary.contents()
+            possible = self.model.states[self.flushed :]
+            assert found in possible, "the volumes are no state that they had since the flush"
+            if self.chance.random() < 0.5:
+                BaseScan(recorder).run()
+            if not recorder.incomplete:
+                assert volumes_at(self.primary.journal) == found
+        finally:
+            drop(recorder)
+        self.model.contents = {name: bytearray(content) for name, content in found.items()}
+        if os.path.exists(self.mirror):
+            replay_all(self.primary.journal, self.mirror)  # or its position would be a fork
+
+    def check_at_the_end(self) -> None:
+        with Recorder(self.primary.journal_path) as recorder:
+            BaseScan(recorder).run()
+        check_everywhere(self.primary, self.model.state(), self.mirror if os.path.exists(self.mirror) else None)
+
+
+def parts(change: Change, page_size: int) -> list[Change]:
+    """A large ZERO is done edges first."""
+    end = change.offset + change.length
+    if change.data is not None or change.length <= 5 * page_size or change.keep_allocated:
+        return [change]
+    low, high = -(-change.offset // page_size) * page_size, end // page_size * page_size
+    cut = [(change.offset, low), (high, end), (low, high)]
+    return [Change(first, last - first, None) for first, last in cut if first < last]
+
+
+def lose_power_often(directory: str, seed: int, patch: pytest.MonkeyPatch, page_size: int = 512) -> Machine:
+    small_scale(patch, page_size)
+    small_journal_files(patch, 30 * page_size)
+    machine = Machine(directory, seed, patch, page_size)
+    for _ in range(CUTS):
+        machine.run_until_cut()
+        machine.check()
+    machine.check_at_the_end()
+    return machine
+
+
+@pytest.mark.parametrize("seed", range(100))
+def test_what_was_flushed_survives_a_power_cut_at_any_call(
+    directory: str, seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine = lose_power_often(directory, seed, monkeypatch)
+    assert machine.cuts == CUTS and machine.redone
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("page_size", [4096, 65536])
+def test_a_page_torn_by_a_power_cut_is_made_whole(
+    directory: str, seed: int, page_size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a page of many blocks some are new and some old."""
+    lose_power_often(directory, seed, monkeypatch, page_size)
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("seed", range(1000, 2000))
+def test_soak_power_cuts(directory: str, seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    lose_power_often(directory, seed, monkeypatch, (512, 4096)[seed % 2])

@@ -1,0 +1,516 @@
+"""A journal without room: clients are refused and go on later, or are served without it, and it catches up."""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from mirrortool import files
+from mirrortool.errors import NoSpaceError, NotComparableError
+from mirrortool.journal import format as layout
+from mirrortool.journal.commits import commits
+from mirrortool.nbd.export import Change
+from mirrortool.record.base import BaseScan
+from mirrortool.record.detach import WhenFull
+from mirrortool.record.mark import mark
+from mirrortool.record.recorder import Recorder
+from tests.fakes.faulty_os import faulty
+from tests.fakes.recorders import based, check_everywhere, quiet_recorder, small_scale
+from tests.fakes.volumes import PAGE, Primary, adopt, fast_directory, fill_up, loop_mount, make_primary, pattern
+
+SEGMENT = 16 << 20
+SIZE = 3 * SEGMENT + 9
+RESERVE = 64 << 10
+
+
+@pytest.fixture(autouse=True)
+def _small(monkeypatch: pytest.MonkeyPatch) -> None:
+    small_scale(monkeypatch)
+    monkeypatch.setattr(layout, "FILE_BYTES_TARGET", 256 << 10)
+
+
+@pytest.fixture
+def directory() -> Iterator[str]:
+    with fast_directory() as path:
+        yield path
+
+
+@pytest.fixture
+def primary(directory: str) -> Primary:
+    """Three segments and a little, sparse, with a base."""
+    return based(make_primary(directory, {"a": SIZE, "b": pattern(2, 5 * PAGE)}))
+
+
+class Full:
+    """A journal whose file system has no room while `is_full` is set; small files have the reserve's."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.is_full = False
+        real = files.File.pwritev
+
+        def pwritev(file: files.File, buffers: Any, offset: int) -> None:
+            if self.is_full and file.path.endswith(".mj"):
+                raise NoSpaceError("full", where=file.path)
+            real(file, buffers, offset)
+
+        monkeypatch.setattr(files.File, "pwritev", pwritev)
+        monkeypatch.setattr(files, "free_bytes", lambda _: 0 if self.is_full else 1 << 40)
+
+
+@pytest.fixture
+def full(monkeypatch: pytest.MonkeyPatch) -> Full:
+    return Full(monkeypatch)
+
+
+class Client:
+    """Writes through a recorder and knows what it wrote."""
+
+    def __init__(self, primary: Primary, recorder: Recorder) -> None:
+        self.primary, self.recorder = primary, recorder
+        self.contents = {name: bytearray(content) for name, content in primary.contents().items()}
+
+    def write(self, name: str, offset: int, data: bytes) -> None:
+        self.recorder.write(name, offset, data)
+        self.contents[name][offset : offset + len(data)] = data
+        assert self.recorder.read(name, offset, len(data)) == data
+
+    def zero(self, name: str, offset: int, length: int) -> None:
+        self.recorder.zero(name, offset, length)
+        self.contents[name][offset : offset + length] = bytes(length)
+
+    def check(self, recorder: Recorder) -> None:
+        for name, content in self.contents.items():
+            assert recorder.read(name, 0, len(content)) == content
+
+    def check_everywhere(self) -> None:
+        check_everywhere(self.primary, {name: bytes(content) for name, content in self.contents.items()})
+
+
+def detaching(primary: Primary) -> Any:
+    return quiet_recorder(primary, when_full=WhenFull.DETACH, reserve=RESERVE)
+
+
+def noted(primary: Primary) -> list[int]:
+    with open(os.path.join(primary.journal_path, "detached.json"), "rb") as file:
+        return list(json.load(file)["segments"])
+
+
+def test_with_stop_a_change_is_refused_and_works_later(primary: Primary, full: Full) -> None:
+    with quiet_recorder(primary) as recorder:
+        client = Client(primary, recorder)
+        client.write("a", 0, b"before")
+        full.is_full = True
+        before = recorder.read("a", 0, 100)
+        for _ in range(2):
+            with pytest.raises(NoSpaceError):
+                recorder.write("a", 0, b"refused")
+            with pytest.raises(NoSpaceError):
+                recorder.zero("a", 0, SIZE)
+        assert recorder.read("a", 0, 100) == before
+        recorder.flush()  # what was acknowledged is durable, though there is no room for the COMMIT
+        assert recorder.statistics().durable_lsn == recorder.statistics().head_lsn
+        recorder.write_back()
+        full.is_full = False
+        client.write("a", 50, b"after")
+        recorder.close()
+    client.check_everywhere()
+
+
+def test_with_detach_the_client_goes_on_and_the_journal_catches_up(primary: Primary, full: Full) -> None:
+    with detaching(primary) as recorder:
+        client = Client(primary, recorder)
+        client.write("a", 0, b"journaled")
+        recorder.commit("before")
+        full.is_full = True
+        head = recorder.statistics().head_lsn
+        client.write("a", 3, b"detached")
+        client.zero("a", SEGMENT - 3 * PAGE, 2 * PAGE)
+        client.zero("a", 2 * SEGMENT, SEGMENT)
+        client.write("b", 0, b"B" * 1000)
+        client.check(recorder)
+        recorder.flush()
+        recorder.write_back(checkpoint=True)
+        assert recorder.statistics().head_lsn <= head + 1
+        assert "no room" in recorder.statistics().problem
+        with pytest.raises(NotComparableError):
+            recorder.commit("between")
+        assert not recorder.attach()
+        full.is_full = False
+        client.write("a", SEGMENT + 5, b"still detached")
+        assert recorder.attach()
+        assert not os.path.exists(os.path.join(primary.journal_path, "detached.json"))
+        assert os.path.getsize(os.path.join(primary.journal_path, "reserve")) == RESERVE
+        assert recorder.statistics().problem == ""
+        client.write("a", 2, b"journaled again")
+        recorder.commit("after")
+        recorder.close()
+    assert [commit.name for commit in commits(primary.journal) if commit.name] == ["before", "after"]
+    client.check_everywhere()
+
+
+@pytest.mark.parametrize("clean", [True, False])
+@pytest.mark.parametrize("when_full", list(WhenFull))
+def test_a_detached_recorder_that_ends_is_continued_by_the_next(
+    primary: Primary, full: Full, clean: bool, when_full: WhenFull
+) -> None:
+    with detaching(primary) as recorder:
+        client = Client(primary, recorder)
+        client.write("a", 0, b"journaled")
+        full.is_full = True
+        client.write("a", 3, b"detached")
+        client.write("a", 2 * SEGMENT - 2, b"two segments")
+        if clean:
+            recorder.close()
+    assert noted(primary) == [0, 1, 2]
+    with quiet_recorder(primary, when_full=when_full, reserve=RESERVE) as recorder:
+        client.recorder = recorder
+        client.check(recorder)
+        client.write("a", 9, b"still")
+        full.is_full = False
+        assert recorder.attach()
+        recorder.close()
+    client.check_everywhere()
+
+
+def test_a_mark_of_a_journal_that_lacks_something_is_refused(primary: Primary, full: Full) -> None:
+    """Also when no recorder is at work."""
+    with detaching(primary) as recorder:
+        full.is_full = True
+        recorder.write("a", 3, b"detached")
+        recorder.close()
+    full.is_full = False
+    with pytest.raises(NotComparableError):
+        mark(primary.journal_path, "now")
+
+
+def test_a_base_that_ends_while_detached_makes_no_commit(directory: str, full: Full) -> None:
+    primary = make_primary(directory, {"a": pattern(1, 30 * PAGE), "b": pattern(2, 9 * PAGE)})
+    with detaching(primary) as recorder:
+        client = Client(primary, recorder)
+        full.is_full = True
+        client.write("a", 0, b"detached")
+        full.is_full = False
+        BaseScan(recorder).run()
+        assert not recorder.incomplete
+        assert not list(commits(primary.journal))
+        client.write("a", 5 * PAGE, b"detached")
+        assert recorder.attach()
+        recorder.close()
+    client.check_everywhere()
+
+
+def test_a_segment_is_noted_durably_before_its_first_byte_changes(
+    primary: Primary, full: Full, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with detaching(primary) as recorder:
+        real = recorder.store.write
+
+        def write(runs: Any) -> None:
+            if full.is_full:
+                assert {page * PAGE // SEGMENT for page, _, _ in runs} <= set(noted(primary))
+            real(runs)
+
+        monkeypatch.setattr(recorder.store, "write", write)
+        full.is_full = True
+        recorder.write("a", 3, b"detached")
+        recorder.write("a", SEGMENT + 3, b"detached")
+        assert noted(primary) == [0, 1]
+
+
+def test_the_checkpoint_covers_everything_before_a_segment_is_noted(primary: Primary, full: Full) -> None:
+    """Else recovery would write an older page over the newer one, and the journal never hear of it."""
+    with detaching(primary) as recorder:
+        client = Client(primary, recorder)
+        client.write("a", 0, b"older")
+        full.is_full = True
+        client.write("a", 0, b"newer")
+    with detaching(primary) as recorder:
+        assert recorder.redone == 0
+        client.recorder = recorder
+        client.check(recorder)
+
+
+def test_detached_again_while_it_catches_up(primary: Primary, full: Full) -> None:
+    """What was journaled since a segment caught up is never redone over what went past the journal later."""
+    with detaching(primary) as recorder:
+        client = Client(primary, recorder)
+        full.is_full = True
+        client.write("a", 0, b"one")
+        client.write("a", SEGMENT, b"one")
+        full.is_full = False
+        detachment = recorder._detachment
+        real = detachment._capture_segment
+        captured = []
+
+        def capture(reader: Any, segment: int) -> None:
+            if captured == [0]:
+                captured.append(-1)
+                lock = recorder._journal.lock
+                lock.release()  # a client's moment
+                try:
+                    client.write("a", 0, b"two: journaled")
+                    full.is_full = True
+                    client.write("a", 7, b"three: detached")
+                finally:
+                    lock.acquire()
+            real(reader, segment)
+            captured.append(segment)
+
+        detachment._capture_segment = capture  # type: ignore[method-assign]
+        assert not recorder.attach()
+        assert set(noted(primary)) >= {0}
+    with detaching(primary) as recorder:
+        client.recorder = recorder
+        client.check(recorder)
+        full.is_full = False
+        assert recorder.attach()
+        recorder.close()
+    client.check_everywhere()
+
+
+def test_a_change_of_caught_up_and_other_segments_is_neither_lost_nor_split(primary: Primary, full: Full) -> None:
+    with detaching(primary) as recorder:
+        client = Client(primary, recorder)
+        full.is_full = True
+        client.write("a", 0, b"one")
+        client.write("a", 2 * SEGMENT, b"one")
+        full.is_full = False
+        detachment, straddled = recorder._detachment, []
+        real = detachment._capture_segment
+
+        def capture(reader: Any, segment: int) -> None:
+            real(reader, segment)
+            if not straddled:  # segment 0 has caught up, 1 never lacked anything, 2 does
+                straddled.append(segment)
+                lock = recorder._journal.lock
+                lock.release()
+                try:
+                    client.write("a", SEGMENT - 700, b"S" * 1400)  # 0 and 1: journaled
+                    client.write("a", 2 * SEGMENT - 700, b"T" * 1400)  # 1 and 2: neither one nor the other
+                finally:
+                    lock.acquire()
+
+        detachment._capture_segment = capture  # type: ignore[method-assign]
+        while not recorder.attach():
+            pass
+        recorder.close()
+    client.check_everywhere()
+
+
+def test_a_client_that_detaches_as_catching_up_ends_is_noted(primary: Primary, full: Full) -> None:
+    """The end of one detachment must not remove what the next one noted."""
+    with detaching(primary) as recorder:
+        client = Client(primary, recorder)
+        full.is_full = True
+        client.write("a", 0, b"one")
+        full.is_full = False
+        real = recorder._volumes.write_back
+        done = []
+
+        def write_back(**options: Any) -> None:
+            real(**options)
+            if recorder._detachment.segment_count < 0 and not done:
+                done.append(True)
+                full.is_full = True
+                client.write("a", SEGMENT, b"two")
+
+        recorder._volumes.write_back = write_back  # type: ignore[method-assign]
+        recorder.attach()
+        assert done
+        assert noted(primary) == [1]
+    with detaching(primary) as recorder:
+        full.is_full = False
+        assert recorder.attach()
+        recorder.close()
+    client.check_everywhere()
+
+
+def test_what_is_journaled_as_captured_is_durable_on_the_volume_first(primary: Primary, full: Full) -> None:
+    """It is never redone, so a power cut must not take it from the volume."""
+    with faulty(lambda _: None) as system, detaching(primary) as recorder:
+        client = Client(primary, recorder)
+        full.is_full = True
+        client.write("a", 0, b"detached")
+        assert primary.paths["a"] in system.disk.durable
+        full.is_full = False
+        real = recorder._journal.append
+        seen = []
+
+        def append(*arguments: Any, captured: bool) -> None:
+            if captured:
+                seen.append(primary.paths["a"] in system.disk.durable)
+            real(*arguments, captured=captured)
+
+        recorder._journal.append = append  # type: ignore[method-assign]
+        recorder.attach()
+        assert seen and not any(seen)
+
+
+@pytest.mark.parametrize("what", ["recorder.json.new", "sums"])
+def test_no_room_for_a_checkpoint_is_no_room_in_the_journal(
+    primary: Primary, what: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever meets the end of the space first: clients are served on, with what the reserve gives."""
+    is_full = False
+    real = files.File._call
+
+    def call(file: files.File, doing: str, *arguments: Any) -> Any:
+        has_reserve = os.path.exists(os.path.join(primary.journal_path, "reserve"))
+        name = file.path.removeprefix(primary.journal_path)
+        if doing == "write" and is_full and ((has_reserve and what in name) or name.endswith(".mj")):
+            raise NoSpaceError("full", where=file.path)
+        return real(file, doing, *arguments)
+
+    monkeypatch.setattr(files.File, "_call", call)
+    with detaching(primary) as recorder:
+        client = Client(primary, recorder)
+        client.write("a", 0, b"journaled")
+        is_full = True
+        with pytest.raises(NoSpaceError):
+            recorder.write_back(checkpoint=True)
+        client.write("a", 5, b"served")
+        assert noted(primary) == [0]
+        assert "journal has no room" in recorder.statistics().problem
+        is_full = False
+        recorder.attach()
+        recorder.close()
+    client.check_everywhere()
+
+
+def test_a_volume_without_room_is_no_reason_to_detach(primary: Primary, monkeypatch: pytest.MonkeyPatch) -> None:
+    with detaching(primary) as recorder:
+        client = Client(primary, recorder)
+        client.write("a", 0, b"journaled")
+
+        def write(_: object) -> None:
+            raise NoSpaceError("full", where=primary.paths["a"])
+
+        with monkeypatch.context() as patch:
+            patch.setattr(recorder.store, "write", write)
+            for _ in range(2):
+                with pytest.raises(NoSpaceError):
+                    recorder.write_back()
+                with pytest.raises(NoSpaceError):
+                    recorder.write("a", 0, b"refused")
+            recorder.flush()
+            client.check(recorder)
+        recorder.write_back()
+        client.write("a", 3, b"taken")
+        assert not os.path.exists(os.path.join(primary.journal_path, "detached.json"))
+        recorder.close()
+    client.check_everywhere()
+
+
+def test_a_flush_makes_what_went_past_the_journal_durable(primary: Primary, full: Full) -> None:
+    with faulty(lambda _: None) as system, detaching(primary) as recorder:
+        full.is_full = True
+        recorder.write("a", 0, b"detached")
+        recorder.flush()
+        assert primary.paths["a"] not in system.disk.durable
+
+
+def test_a_huge_zero_past_the_journal_costs_segments(primary: Primary, full: Full) -> None:
+    with detaching(primary) as recorder:
+        client = Client(primary, recorder)
+        client.write("a", SEGMENT, b"x")
+        full.is_full = True
+        client.zero("a", 0, SIZE)
+        assert noted(primary) == [0, 1, 2, 3]
+        full.is_full = False
+        assert recorder.attach()
+        recorder.close()
+    client.check_everywhere()
+
+
+def test_changes_at_random_while_it_is_full_now_and_then(primary: Primary, full: Full) -> None:
+    """Cleanly stopped, dropped, detached and attached in any order."""
+    import random
+
+    chance = random.Random(5)
+    client = Client(primary, None)  # type: ignore[arg-type]
+    for _ in range(12):
+        with detaching(primary) as recorder:
+            client.recorder = recorder
+            for _ in range(chance.randrange(25)):
+                full.is_full = chance.random() < 0.4
+                offset = chance.choice([0, SEGMENT - 1000, 2 * SEGMENT - 100, SIZE - 5000]) + chance.randrange(3000)
+                step = chance.random()
+                if step < 0.5:
+                    client.write("a", offset, chance.randbytes(chance.randrange(1, 2000)))
+                elif step < 0.6:
+                    client.zero("a", offset, chance.choice([100, 3000, min(SIZE - offset, SEGMENT)]) % (SIZE - offset))
+                elif step < 0.7:
+                    recorder.flush()
+                elif step < 0.8:
+                    recorder.write_back(checkpoint=chance.random() < 0.5)
+                else:
+                    recorder.attach()
+            if chance.random() < 0.5:
+                recorder.close()
+    full.is_full = False
+    with detaching(primary) as recorder:
+        assert recorder.attach()
+        recorder.close()
+    client.check_everywhere()
+
+
+def test_a_full_file_system_under_load(directory: str) -> None:
+    """A real one: whatever meets the end of the space first, a frame, the sums or recorder.json."""
+    volume = os.path.join(directory, "a")
+    with loop_mount(directory, 24 << 20) as mounted:
+        with open(volume, "wb") as file:
+            file.truncate(8 << 20)
+        primary = based(adopt(mounted, {"a": volume}))
+        fill_up(mounted, leave=300 << 10)
+        with detaching(primary) as recorder:
+            client = Client(primary, recorder)
+            for number in range(400):
+                client.write("a", number * 20000 % (8 << 20), os.urandom(3000))
+                if number % 7 == 0:
+                    recorder.write_back(checkpoint=number % 3 == 0)
+                if number % 11 == 0:
+                    recorder.flush()
+            assert recorder.statistics().problem
+            assert not recorder.attach()
+        with detaching(primary) as recorder:  # after a crash, and still full
+            client.recorder = recorder
+            client.check(recorder)
+            client.write("a", 5, b"still served")
+            os.unlink(os.path.join(mounted, "filler"))
+            assert recorder.attach()
+            recorder.close()
+        client.check_everywhere()
+
+
+def test_the_thread_attaches_by_itself(primary: Primary, full: Full) -> None:
+    with Recorder(primary.journal_path, when_full=WhenFull.DETACH, reserve=RESERVE) as recorder:
+        client = Client(primary, recorder)
+        full.is_full = True
+        client.write("a", 0, b"detached")
+        ended, real = threading.Event(), recorder._detachment._end
+
+        def end() -> bool:
+            is_over = real()
+            ended.set()
+            return is_over
+
+        recorder._detachment._end = end  # type: ignore[method-assign]
+        full.is_full = False
+        recorder._volumes._wake.set()
+        assert ended.wait(60)
+    client.check_everywhere()
+
+
+def test_without_room_for_the_reserve_it_starts_anyhow(primary: Primary, monkeypatch: pytest.MonkeyPatch) -> None:
+    def reserve(*_: object) -> None:
+        raise NoSpaceError("full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(files.File, "reserve", reserve)
+        with detaching(primary) as recorder:
+            recorder.change("a", [Change(0, 1, b"x")])

@@ -1,0 +1,53 @@
+"""A volume of a recorder as an NBD server sees it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from mirrortool.nbd.export import Change, Export
+from mirrortool.record.export import RecorderExport
+from tests.fakes.recorders import based, check_everywhere, quiet_recorder
+from tests.fakes.volumes import PAGE, Primary, fast_directory, make_primary, pattern
+
+
+@pytest.fixture
+def primary() -> Iterator[Primary]:
+    with fast_directory() as path:
+        yield based(make_primary(path, {"a": pattern(1, 30 * PAGE + 5), "b": 9 * PAGE}))
+
+
+def test_each_volume_is_an_export_of_its_name(primary: Primary) -> None:
+    with quiet_recorder(primary) as recorder:
+        a: Export = RecorderExport(recorder, "a")
+        b: Export = RecorderExport(recorder, "b")
+        assert (a.name, a.size, a.page_size, a.read_only, a.zeroes_fast) == ("a", 30 * PAGE + 5, PAGE, False, True)
+        assert (b.name, b.size) == ("b", 9 * PAGE) and "b" in b.description
+
+
+def test_what_one_connection_did_all_others_see(primary: Primary) -> None:
+    with quiet_recorder(primary) as recorder:
+        one, other = RecorderExport(recorder, "b"), RecorderExport(recorder, "b")
+        one.change([Change(3, 5, b"hello"), Change(5, 2, None), Change(7 * PAGE, PAGE, memoryview(b"x" * PAGE))])
+        buffer = bytearray(8)
+        other.read_into(1, memoryview(buffer))
+        assert buffer == b"\0\0he\0\0o\0"
+        assert list(other.extents(0, 9 * PAGE)) == [(PAGE, False), (6 * PAGE, True), (PAGE, False), (PAGE, True)]
+        other.cache(0, PAGE)
+        other.flush()
+        assert recorder.statistics().durable_lsn == recorder.statistics().head_lsn
+        recorder.close()
+    check_everywhere(primary, primary.contents())
+
+
+def test_space_that_is_wanted_again_is_kept(primary: Primary) -> None:
+    with quiet_recorder(primary) as recorder:
+        export = RecorderExport(recorder, "a")
+        export.change([Change(0, 4 * PAGE, None, True), Change(8 * PAGE, 4 * PAGE, None)])
+        runs = list(export.extents(0, 12 * PAGE))
+        assert sum(run for run, is_hole in runs if not is_hole) == 8 * PAGE
+        assert runs[-1] == (PAGE, True)
+        recorder.close()
+    content = primary.contents()["a"]
+    assert not any(content[: 4 * PAGE]) and not any(content[8 * PAGE : 12 * PAGE])
