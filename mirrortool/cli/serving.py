@@ -95,7 +95,7 @@ class _Watch:
     def __init__(self, display: Display, recording: LiveRecording) -> None:
         self._display = display
         self._recording = recording
-        self._problem = ""
+        self._problem = self._base_problem = ""
         self._incomplete: Sequence[str] = tuple(recording.recorder.statistics().incomplete)
 
     def tick(self) -> None:
@@ -103,6 +103,9 @@ class _Watch:
         if recorder.problem != self._problem:
             self._problem = recorder.problem
             self._display.warn(self._problem or "changes are taken and journaled again")
+        if self._recording.base_problem != self._base_problem:
+            self._base_problem = self._recording.base_problem
+            self._display.warn(f"base scan: {self._base_problem or 'it gets on again'}")
         if self._incomplete and not recorder.incomplete:
             self._incomplete = ()
             self._display.note("the base is complete: from now on commits are states of the volumes")
@@ -123,7 +126,8 @@ class _Watch:
         ]
         base = self._recording.base
         if now.incomplete:
-            lines.append(f"base scan: {100 * base.pages_done // max(1, base.pages_total)} %")
+            problem = self._recording.base_problem
+            lines.append(f"base scan: {100 * base.pages_done // max(1, base.pages_total)} % {problem}".rstrip())
         return [*lines, now.problem] if now.problem else lines
 
 

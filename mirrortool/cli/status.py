@@ -66,7 +66,8 @@ def _print_recorder(recorder: Mapping[str, Any]) -> None:
     click.echo(f"  being recorded: {clients} client{'s' * (clients != 1)}, {waiting} on the way to the volumes")
     if recorder.get("incomplete"):
         done, total = recorder.get("base", (0, 0))
-        click.echo(f"  the base is not complete: {done} of {total} pages are read")
+        problem = printable(str(recorder.get("base_problem") or ""))
+        click.echo(f"  the base is not complete: {done} of {total} pages are read{'; ' + problem if problem else ''}")
     if recorder.get("problem"):
         click.echo(f"  {printable(str(recorder['problem']))}")
 

@@ -25,6 +25,10 @@ from mirrortool.operation import MARK_NAME, Batch, CommitKind, Kind
 
 _COMMIT_KINDS = frozenset(CommitKind)
 _KIND_BYTES = bytes(Kind)
+_SAMPLED_BYTES_MIN = 32 << 10
+_WORTHWHILE = 15 / 16
+"""A sample that shrinks less than to this is as good as random."""
+_SAMPLE_PIECES, _SAMPLE_BYTES, _SAMPLE_STRIDE = 16, 256, 1237
 _JOINED_BYTES_MAX = 64 << 10
 """A shorter payload is copied: that costs less than another buffer to sum and to write."""
 
@@ -97,11 +101,26 @@ class Stored:
 
 
 def compress(payload: Buffer) -> Stored:
-    """The payload as an LZ4 block, or as it is where that is no larger. Releases the GIL while it works."""
-    if not payload:
-        return Stored(layout.CODEC_RAW, b"")
+    """The payload as an LZ4 block, or as it is where that is no larger. Releases the GIL while it works.
+
+    Of a long payload a sample is tried first: where that hardly shrinks, such as of what is encrypted or compressed
+    already, LZ4 would cost more than all else that is done with the payload.
+    """
+    if not payload or (len(payload) >= _SAMPLED_BYTES_MIN and not _shrinks(_sample(payload))):
+        return Stored(layout.CODEC_RAW, payload)
     packed = lz4.block.compress(payload, store_size=False)
     return Stored(layout.CODEC_LZ4, packed) if len(packed) < len(payload) else Stored(layout.CODEC_RAW, payload)
+
+
+def _sample(payload: Buffer) -> bytes:
+    """Pieces from all over, each from another part of its page: a page may be half data and half padding."""
+    view, step = memoryview(payload), len(payload) // _SAMPLE_PIECES
+    starts = (number * step + number * _SAMPLE_STRIDE % (step - _SAMPLE_BYTES) for number in range(_SAMPLE_PIECES))
+    return b"".join(view[start : start + _SAMPLE_BYTES] for start in starts)
+
+
+def _shrinks(sample: bytes) -> bool:
+    return len(lz4.block.compress(sample, store_size=False)) <= len(sample) * _WORTHWHILE
 
 
 def encode_file_header(header: FileHeader) -> bytes:

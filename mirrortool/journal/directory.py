@@ -6,6 +6,7 @@ recorder.json   the recorder's checkpoint
 files/          journal files, named by their first LSN
 sums/           the recorder's page sums, a sparse file a volume
 detached.json   which segments the journal lacks, as it had no room
+seen.json       the volumes' times after the newest write-back, not made durable
 reserve         allocated, so that there is room for that
 control.sock    the door of a running recorder
 torn/           torn tails, moved there by the recorder; never read
@@ -166,6 +167,11 @@ class Journal:
     @property
     def torn_path(self) -> str:
         return files.join(self.path, "torn")
+
+    @property
+    def seen_path(self) -> str:
+        """The volumes' times as the newest write-back left them; see record/held.py."""
+        return files.join(self.path, "seen.json")
 
     @property
     def detached_path(self) -> str:

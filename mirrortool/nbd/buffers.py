@@ -7,6 +7,7 @@ export may keep it: a page pins a page, not the receive that it came in, and cop
 
 from __future__ import annotations
 
+from mirrortool import files
 from mirrortool.files import Buffer
 from mirrortool.nbd.channel import Channel
 
@@ -16,6 +17,14 @@ WAITED_BYTES_MAX = 64 << 10
 OUTBOX_BYTES = 64 << 10
 OUTBOX_BYTES_KEPT_MAX = (1 << 20) + 512
 """The outbox grows with the replies; memory for a larger one than this is given back when it has been sent."""
+
+
+UNTOUCHED_BYTES_MIN = 1 << 20
+
+
+def _memory_for(length: int) -> bytearray | memoryview:
+    """Zeros. Where it is much, it takes memory only as it is filled: a client may announce what never comes."""
+    return bytearray(length) if length < UNTOUCHED_BYTES_MIN else files.aligned_buffer(length)
 
 
 class Inbox:
@@ -47,7 +56,7 @@ class Inbox:
         start, self.start = self.start, self.start + length
         if self.start <= self.end:
             return bytes(self.view[start : self.start])
-        data = bytearray(length)
+        data = _memory_for(length)
         there = self.end - start
         with memoryview(data) as whole:
             whole[:there] = self.view[start : self.end]
@@ -79,7 +88,7 @@ class Outbox:
         if self._used + length > len(self._view):
             self.send()
             if length > len(self._view):
-                self._view = memoryview(bytearray(length))
+                self._view = memoryview(_memory_for(length))
         start, self._used = self._used, self._used + length
         return self._view[start : self._used]
 

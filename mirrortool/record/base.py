@@ -9,10 +9,14 @@ from __future__ import annotations
 
 import threading
 
-from mirrortool.errors import NoSpaceError
+from mirrortool import clock
+from mirrortool.errors import HostError
 from mirrortool.record.recorder import Recorder
 from mirrortool.record.volumeside import COMMIT_SECONDS
 from mirrortool.store.pieces import PieceReader, pieces
+
+CLIENTS_SHARE = 2.0
+"""For so many times as long as a piece took the scan rests while clients write."""
 
 
 class BaseScan:
@@ -20,6 +24,7 @@ class BaseScan:
 
     Attributes:
         pages_total, pages_done: of all volumes that it reads.
+        problem: why it does not get on; None if it does.
     """
 
     def __init__(self, recorder: Recorder) -> None:
@@ -29,6 +34,7 @@ class BaseScan:
         volumes = recorder.volumes
         self.pages_total = sum(volumes.page_count(volumes[name]) for name in self._names)
         self.pages_done = 0
+        self.problem: HostError | None = None
 
     def stop(self) -> None:
         """End it soon; the next recorder begins it again, and skips what it finds in the journal."""
@@ -38,7 +44,7 @@ class BaseScan:
         """Scan.
 
         Raises:
-            MirrortoolError: a volume cannot be read, or the recorder has failed. Of a full journal it waits for room.
+            MirrortoolError: the recorder has failed. What fails otherwise is tried again every second.
         """
         done = 0
         # What is captured is never redone, so a power cut must not take from a volume what the journal has of it.
@@ -57,20 +63,29 @@ class BaseScan:
         first = recorder.volumes.first_page(volume)
         reader = PieceReader(recorder.store, recorder.page_size)
         for page, count in pieces(recorder.store, recorder.table, volume):
+            began, operations = clock.monotonic(), recorder.operations
             while not self._stopping.is_set() and not self._take(reader, page, count):
                 self._stopping.wait(COMMIT_SECONDS)
+            if recorder.operations != operations:  # clients are at work: most of the time is theirs
+                self._stopping.wait(CLIENTS_SHARE * (clock.monotonic() - began))
             if self._stopping.is_set():
                 return
             self.pages_done = done + page + count - first
 
     def _take(self, reader: PieceReader, page: int, count: int) -> bool:
-        """Compare a piece; False if there was no room for what differs."""
+        """Compare a piece; False if it could not be read, or there was no room for what differs."""
         recorder = self._recorder
         recorder.capture.watch(page, count)
-        reader.read(page, count)
-        data = bytes(reader.buffer[: count * recorder.page_size])
         try:
+            reader.read(page, count)
+            data = bytes(reader.buffer[: count * recorder.page_size])
             recorder.capture.take_watched(page, data, reader.sums(count))
-        except NoSpaceError:
+        except HostError as error:
+            if recorder.failure:
+                raise
+            self.problem = error
             return False
+        finally:
+            recorder.capture.unwatch()
+        self.problem = None
         return True

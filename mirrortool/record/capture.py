@@ -19,7 +19,7 @@ from mirrortool.record.writeback import waiting_pages
 
 @dataclass(frozen=True, slots=True)
 class _Watch:
-    """Pages that are being read, and which of them changed; others may be among these."""
+    """Pages that are being read, and which of them changed."""
 
     page: int
     end: int
@@ -40,10 +40,15 @@ class Capture:
             waiting = waiting_pages(self._volumes.waiting.generations, page, count)
             self._watch = _Watch(page, page + count, set(waiting))
 
+    def unwatch(self) -> None:
+        """Nobody reads any more."""
+        with self._journal.lock:
+            self._watch = None
+
     def touch(self, pages: Iterable[int]) -> None:
         """Pages change; under the journal's lock."""
-        if self._watch:
-            self._watch.touched.update(pages)
+        if watch := self._watch:
+            watch.touched.update(page for page in pages if watch.page <= page < watch.end)
 
     def touch_run(self, page: int, count: int) -> None:
         """A run of pages changes, which may be long; under the journal's lock."""

@@ -75,20 +75,25 @@ class Detachment:
     def leaves_out(self, pages: Collection[int]) -> bool:
         """Whether a change of these pages goes past the journal.
 
+        Where some must and others must not, the journal first catches up with the former.
+
         Raises:
-            NoSpaceError: some must and others must not: all have to be detached again.
+            NoSpaceError: it has no room for that.
         """
         if self._noted is None or not self._is_ending:
             return self._noted is not None
-        covered = sum(page // self._step in self._noted.segments for page in pages)
-        if 0 < covered < len(pages):
-            raise NoSpaceError("the journal has not caught up with these pages yet", where=self._path.path)
-        return covered > 0
+        segments = _segments_of(pages, self._step)
+        lacking = segments & self._noted.segments
+        if len(lacking) == len(segments):
+            return True
+        for segment in lacking:
+            self._capture_segment(segment)
+        return False
 
     def change(self, content: Generation) -> None:
         """Change pages of the volumes that are left out of the journal."""
         assert self._noted
-        self._noted.add({page // self._step for page in content})
+        self._noted.add(_segments_of(content, self._step))
         self._capture.touch(content)
         self._volumes.write_now(content)
 
@@ -129,17 +134,19 @@ class Detachment:
         return self._end()
 
     def _catch_up(self, segments: Iterable[int]) -> None:
-        reader = PieceReader(self._volumes.store, self._path.page_size)
         for segment in segments:
             if self._volumes.waiting.is_due:  # this may be the thread that others wait for to write back
                 self._volumes.write_back()
             with self._journal.lock:
                 self._volumes.require_serving()
-                self._capture_segment(reader, segment)
+                self._capture_segment(segment)
 
-    def _capture_segment(self, reader: PieceReader, segment: int) -> None:
-        """Journal what differs in a segment; its changes are journaled from then on."""
+    def _capture_segment(self, segment: int) -> None:
+        """Journal what differs in a segment; its changes are journaled from then on. Under the journal's lock."""
         assert self._noted
+        if segment not in self._noted.segments:
+            return
+        reader = PieceReader(self._volumes.store, self._path.page_size)
         volumes = self._volumes.store.volumes
         volume = volumes.find(segment * self._step)
         # What is captured is never redone, so a power cut must not take from the volume what the journal has of it.
@@ -155,7 +162,7 @@ class Detachment:
 
     def _end(self) -> bool:
         with self._journal.lock:
-            if self._noted is None or self._noted.segments:
+            if self._noted is None or self._noted.segments or not self._is_ending:
                 return False
             noted, self._noted = self._noted, None
             self._journal.may_commit = True
@@ -207,6 +214,13 @@ class _NotedSegments:
 
     def _save(self) -> None:
         jsonfile.save(self._path, {"segments": sorted(self.segments)})
+
+
+def _segments_of(pages: Iterable[int], step: int) -> set[int]:
+    """The segments, of so many pages, that pages lie in; a range may be long."""
+    if isinstance(pages, range):
+        return set(range(pages.start // step, (pages.stop - 1) // step + 1))
+    return {page // step for page in pages}
 
 
 def _keep_reserve(journal: Journal, length: int) -> None:

@@ -1,23 +1,31 @@
 """The primary's volumes, open for writing and held against every other writer that asks: QEMU does.
 
-Rule: whoever writes to a volume has first made sure that it is as the recorder left it. After a clean stop a file has
-the very same change time (ctime); after a crash it was written no later than the newest frame allows, as no byte
-reaches it before its frame is durable, and a recorder that still writes keeps journaling the time. A device has no
-times: each page to be redone has the sum that it had at the checkpoint, or one that the journal gave it since. That
-does not hold after a power cut, which may tear a page, nor for pages that kill -9 can tear (recovery.py): then a device
-is taken as it is.
+Rule: whoever writes to a volume has first made sure that it is as the recorder left it, as far as can be told:
+
+    a file, after a clean stop                    has the very same change time (ctime)
+    after kill -9 between two write-backs         the same: each notes in JOURNAL/seen.json the times that it leaves
+    after a crash within one, or a power cut      is no younger than the newest frame allows: no byte reaches it before
+                                                  its frame is durable, and who still writes keeps journaling the time
+    a device, after a clean stop                  was not written, as the kernel counts it (sysfs)
+    both, after a crash in the same boot          each page to be redone has the sum that it had at the checkpoint, or
+                                                  one that the journal gave it since
+
+The last does not hold after a power cut, which may tear a page, nor for pages that kill -9 can tear (recovery.py).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import ExitStack
+import json
+import threading
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import replace
 from itertools import groupby
 
 from mirrortool import files
 from mirrortool.checksum import page_sums, unpack_sums
-from mirrortool.errors import ChangedOutsideError, UnusableVolumeError
-from mirrortool.files import File
+from mirrortool.errors import ChangedOutsideError, HostError, UnusableVolumeError
+from mirrortool.files import Facts, File
 from mirrortool.journal.directory import Journal, RecorderCheckpoint, VolumeRecord
 from mirrortool.record.sources import check_apart, inspect_volume
 from mirrortool.store.flat import FlatStore
@@ -44,7 +52,11 @@ class HeldVolumes:
         if missing:
             raise UnusableVolumeError(f"no path is known for volume {missing[0]}", where=journal.path)
         check_apart(journal.path, paths)
+        # _seen_lock protects the file of times and _writers, those who are in `writing`; taken last.
+        self._seen_lock = threading.Lock()
+        self._writers = 0
         with ExitStack() as opening:
+            self._seen = opening.enter_context(files.open_file(journal.seen_path, write=True, create=True))
             self._files = {volume.name: opening.enter_context(_open(paths[volume.name])) for volume in journal.volumes}
             self._opened = opening.pop_all()
 
@@ -62,9 +74,49 @@ class HeldVolumes:
         """A store over them; closing it closes them."""
         return FlatStore(volumes, self._files)
 
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """The volumes are written in here, and nowhere else; unless that fails, their times are noted at the end."""
+        with self._seen_lock:
+            self._writers += 1
+            self._seen.truncate(0)
+        is_done = False
+        try:
+            yield
+            is_done = True
+        finally:
+            with self._seen_lock:
+                self._writers -= 1
+                if is_done and not self._writers:
+                    self._note(are_synced=False)
+
+    def note_rest(self, *, are_synced: bool) -> None:
+        """Note how the volumes are, for the next start to compare; `are_synced` if nothing waits in the page cache."""
+        with self._seen_lock:
+            if not self._writers:
+                self._note(are_synced)
+
+    def _note(self, are_synced: bool) -> None:
+        facts = self._facts()
+        noted = {
+            "boot_id": files.boot_id(),
+            "changed_ns": {name: each.changed_ns for name, each in facts.items() if not each.identity.is_device},
+            "sectors": {
+                name: files.sectors_written(each.identity)
+                for name, each in facts.items()
+                if each.identity.is_device and are_synced
+            },
+        }
+        with suppress(HostError):  # without room for it, the next start knows less
+            self._seen.truncate(0)
+            self._seen.pwrite(json.dumps(noted).encode(), 0)
+
+    def _facts(self) -> dict[str, Facts]:
+        return {name: file.facts() for name, file in self._files.items()}
+
     def records(self) -> dict[str, VolumeRecord]:
         """What to remember of each, as it is now."""
-        return {name: VolumeRecord.of(file.facts()) for name, file in self._files.items()}
+        return {name: VolumeRecord.of(facts) for name, facts in self._facts().items()}
 
     def check_as_left(self, checkpoint: RecorderCheckpoint, *, was_clean: bool, newest_ns: int | None) -> None:
         """Each volume is as the recorder left it, as far as its inode tells.
@@ -74,9 +126,18 @@ class HeldVolumes:
         Raises:
             ChangedOutsideError: one is not; nothing was written.
         """
+        seen = _Seen(self._seen)
         for name, file in self._files.items():
             known = checkpoint.volumes.get(name)
-            problem = known and _problem(file, known, was_clean, newest_ns)
+            if known is None:
+                continue
+            changed_ns = None if was_clean else seen.changed_ns.get(name)
+            is_exact = was_clean or changed_ns is not None
+            known = replace(known, changed_ns=known.changed_ns if changed_ns is None else changed_ns)
+            problem = _problem(file, known, is_exact, newest_ns)
+            if not problem and was_clean and seen.sectors.get(name) is not None:
+                is_same = files.sectors_written(file.facts().identity) == seen.sectors[name]
+                problem = None if is_same else "the device was written since the recorder stopped"
             if problem:
                 raise _changed(name, file.path, problem)
 
@@ -96,20 +157,22 @@ class HeldVolumes:
                     remedy="mirrortool record --scan without --nbd journals its new size",
                 )
 
-    def check_pages(self, volumes: VolumeSet, sums: PageSums, expected: Mapping[int, set[int]]) -> None:
-        """Pages of devices have the sums that the table gives them, or one of those expected.
+    def check_pages(
+        self, volumes: VolumeSet, sums: PageSums, expected: Mapping[int, set[int]], without: Collection[str]
+    ) -> None:
+        """Pages have the sums that the table gives them, or one of those expected.
 
+        Args:
+            without: the volumes of which the table does not know everything.
         Raises:
             ChangedOutsideError: one has not; nothing was written.
         """
-        store = self.store(volumes)
-        on_devices = {name for name, file in self._files.items() if file.facts().identity.is_device}
+        store, size = self.store(volumes), volumes.page_size
         for page, count in _runs(sorted(expected)):
             volume = volumes.find(page)
             assert volume is not None
-            if volume.name not in on_devices:
+            if volume.name in without:
                 continue
-            size = volumes.page_size
             buffer = memoryview(bytearray(count * size))
             store.read_into(page, [buffer])
             found = unpack_sums(page_sums([buffer[i : i + size] for i in range(0, len(buffer), size)], size))
@@ -131,7 +194,25 @@ def _open(path: str) -> File:
     return file
 
 
-def _problem(file: File, known: VolumeRecord, was_clean: bool, newest_ns: int | None) -> str | None:
+class _Seen:
+    """What seen.json notes of volumes in this boot, by name; nothing while they were being written.
+
+    Attributes:
+        changed_ns: of files.
+        sectors: written to devices by then.
+    """
+
+    def __init__(self, file: File) -> None:
+        self.changed_ns: dict[str, int] = {}
+        self.sectors: dict[str, int | None] = {}
+        with suppress(ValueError, LookupError, TypeError, AttributeError, RecursionError):  # empty, or torn
+            noted = json.loads(file.pread(files.SMALL_FILE_BYTES_MAX, 0))
+            if noted["boot_id"] and noted["boot_id"] == files.boot_id():
+                self.changed_ns = {str(name): int(value) for name, value in noted["changed_ns"].items()}
+                self.sectors = {str(name): value for name, value in noted["sectors"].items()}
+
+
+def _problem(file: File, known: VolumeRecord, is_exact: bool, newest_ns: int | None) -> str | None:
     now = file.facts()
     if (now.identity.inode, now.identity.is_device) != (known.identity.inode, known.identity.is_device):
         return "it is another file or device than the one recorded"
@@ -139,11 +220,12 @@ def _problem(file: File, known: VolumeRecord, was_clean: bool, newest_ns: int | 
         return f"it has {now.size} bytes, not {known.size}"
     if now.identity.is_device:
         return None
-    if was_clean and now.changed_ns != known.changed_ns:
-        return "it was written since the recorder stopped"
-    if not newest_ns or was_clean:  # without any frame nothing was promised yet
+    if is_exact:
+        return "it was written since the recorder stopped" if now.changed_ns != known.changed_ns else None
+    if not newest_ns:  # without any frame nothing was promised yet
         return None
-    if now.modified_ns > max(newest_ns, known.modified_ns) + STALL_NS:
+    # The change time: a copy that keeps the modification time, as cp -p and rsync -t make it, is a change all the same.
+    if now.changed_ns > max(newest_ns, known.modified_ns) + STALL_NS:
         return "it was written after the recorder had crashed"
     return None
 

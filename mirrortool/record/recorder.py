@@ -233,7 +233,7 @@ class Recorder:
         generations = self._volumes.waiting.generations  # before the volume is asked
         start, stop = volume.base + offset, volume.base + offset + length
         first, end = start // self.page_size, -(-stop // self.page_size)
-        runs = list(self.store.data_runs(first, end - first))
+        runs = self.store.data_runs(first, end - first)
         waiting = [(page, self._is_hole(generations, page)) for page in waiting_pages(generations, first, end - first)]
         for low, high, is_hole in overlaid(runs, waiting, first, end):
             low, high = max(start, low * self.page_size), min(stop, high * self.page_size)
@@ -316,6 +316,11 @@ class Recorder:
         return self._journal.sums.table
 
     @property
+    def operations(self) -> int:
+        """How many clients have brought since the start."""
+        return self._operations
+
+    @property
     def incomplete(self) -> Collection[str]:
         """The volumes without a complete base."""
         return frozenset(self._journal.incomplete)
@@ -387,8 +392,11 @@ class Recorder:
             content = generation.get(page)
             if content is not None:
                 return content
+        volume = self.volumes.find(page)
+        assert volume is not None, "checked before it was changed"
+        offset = page * self.page_size - volume.base
         buffer = bytearray(self.page_size)
-        self.store.read_into(page, [memoryview(buffer)])
+        self.store.read_bytes(volume.name, offset, memoryview(buffer)[: volume.size - offset])
         return buffer
 
     def _zero_much(self, volume: Volume, change: Change) -> None:

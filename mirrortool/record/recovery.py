@@ -14,7 +14,7 @@ from dataclasses import replace
 
 from mirrortool import clock, files
 from mirrortool.checksum import unpack_sums
-from mirrortool.errors import CorruptJournalError, NotAJournalError, TornJournalError, UsageError
+from mirrortool.errors import CorruptJournalError, HostError, NotAJournalError, TornJournalError, UsageError
 from mirrortool.files import File
 from mirrortool.journal.check import check_inside
 from mirrortool.journal.codec import FrameHeader
@@ -81,6 +81,10 @@ class OpenJournal:
                 self.save_checkpoint(self.held.records() if self.held else {}, incomplete=everything)
             elif self.redone:
                 self.save_checkpoint(self._redone_records)
+            if self.held:
+                self.held.note_rest(are_synced=False)
+            else:
+                files.remove(self.journal.seen_path)  # a volume that is not held may be written by anybody
             self._opened = opening.pop_all()
 
     def __enter__(self) -> OpenJournal:
@@ -89,10 +93,16 @@ class OpenJournal:
     def __exit__(self, *exc: object) -> None:
         try:
             # Without a clean end the next start computes the sums anew, and compares them with the journal's.
-            if self.writer.position == self.checkpoint.position and not self.sums_are_damaged:
+            if self.writer.position == self.checkpoint.position and not self.sums_are_damaged and self._is_at_rest():
                 self.writer.close()
         finally:
             self._opened.close()
+
+    def _is_at_rest(self) -> bool:
+        """Whether recorder.json knows the volumes as they are; not if they were written past the journal meanwhile."""
+        if self.held:
+            self.held.note_rest(are_synced=True)
+        return self.held is not None or not files.exists(self.journal.detached_path)
 
     def save_checkpoint(
         self,
@@ -107,7 +117,11 @@ class OpenJournal:
             records: of volumes that changed.
             incomplete: the volumes without a complete base; by default those of before.
         """
-        self.sums.sync()
+        try:
+            self.sums.sync()
+        except HostError:
+            self.sums_are_damaged = True  # the kernel may have dropped any of them, and would not say so again
+            raise
         self.checkpoint = RecorderCheckpoint(
             position or self.writer.durable,
             self.sums.state_sum,
@@ -160,14 +174,15 @@ class OpenJournal:
         bound_ns = None if files.exists(self.journal.detached_path) else newest_ns
         held.check_as_left(self.checkpoint, was_clean=was_clean, newest_ns=bound_ns)
         if self.checkpoint.boot_id == files.boot_id() and self.journal.page_size <= _UNTORN_BYTES:
-            held.check_pages(self.sums.volumes, self.sums, ahead.expected)
+            held.check_pages(self.sums.volumes, self.sums, ahead.expected, self.checkpoint.incomplete)
         if not ahead.intended:
             self._redo(None, was_clean)
             return
         store = held.store(self.sums.volumes)
         self._written_ns = newest_ns
-        self._redo(store, was_clean)
-        store.sync()
+        with held.writing():
+            self._redo(store, was_clean)
+            store.sync()
         self.redone = ahead.intended
         self._redone_records = held.records()
 
@@ -224,28 +239,43 @@ class _Ahead:
 
     Attributes:
         intended: how many frames the volumes may lack.
-        expected: the sums that they give, by page.
+        expected: the sums that they give, by page; captured ones too, as the volume may have those.
     """
 
     def __init__(self, volumes: VolumeSet) -> None:
         self._volumes = volumes
         self.intended = 0
         self.expected: dict[int, set[int]] = {}
+        self._zeroed: list[range] = []  # by operations of too many pages to expect each
 
     def add(self, header: FrameHeader, batch: Batch, path: str) -> None:
         self._volumes = check_inside(header, batch, self._volumes, path)
-        if header.is_captured or batch.kinds[0] >= Kind.COMMIT:
+        if batch.kinds[0] >= Kind.COMMIT:
             return
-        self.intended += 1
+        self.intended += not header.is_captured
         written, done = unpack_sums(batch.sums), 0
         for kind, page, count in zip(batch.kinds, batch.pages, batch.counts, strict=True):
             if kind == Kind.WRITE:
                 for number in range(page, page + count):
-                    self.expected.setdefault(number, set()).add(written[done + number - page])
+                    self._expect(number, written[done + number - page])
                 done += count
             elif kind == Kind.ZERO and count <= _EXPECTED_PAGES_MAX:
                 for number in range(page, page + count):
-                    self.expected.setdefault(number, set()).add(0)
+                    self._expect(number, 0)
+            elif kind == Kind.ZERO:
+                self._expect_zeros(range(page, page + count))
+
+    def _expect(self, page: int, page_sum: int) -> None:
+        sums = self.expected.get(page)
+        if sums is None:
+            sums = self.expected[page] = {0} if any(page in zeroed for zeroed in self._zeroed) else set()
+        sums.add(page_sum)
+
+    def _expect_zeros(self, pages: range) -> None:
+        self._zeroed.append(pages)
+        for page, sums in self.expected.items():
+            if page in pages:
+                sums.add(0)
 
 
 def write_batch(store: PageWriter, batch: Batch) -> None:

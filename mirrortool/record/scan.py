@@ -16,6 +16,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from itertools import groupby
 
+from mirrortool import files
 from mirrortool.address import pages_per_segment, split_at
 from mirrortool.checksum import SUM_BYTES, Buffer, state_term, unpack_sums
 from mirrortool.errors import CorruptJournalError, MirrortoolError, UnusableVolumeError
@@ -257,6 +258,8 @@ class Scan:
         builder.commit(kind, self._writer.durable.lsn)
         self._writer.append(builder.build(), captured=True, state_sum=self._state_sum)
         self._keep(self._incomplete_before & frozenset(changed))
+        if not any(source.is_snapshot for source in self._sources):
+            files.remove(self._open.journal.detached_path)  # the journal has caught up
         return self._writer.durable
 
     def _keep(self, incomplete: Collection[str] | None = None) -> None:

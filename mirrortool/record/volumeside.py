@@ -30,7 +30,7 @@ from mirrortool.record.writeback import WAITING_BYTES_MAX, Generation, Waiting, 
 COMMIT_SECONDS = 1.0
 """So long after a change it is durable, committed and on its way to the volume, without anybody asking."""
 CHECKPOINT_SECONDS = 10.0
-CHECKPOINT_PAGES = 1 << 16
+CHECKPOINT_PAGES = 1 << 18
 """A checkpoint is due after so many pages; recovery redoes little more than that."""
 
 
@@ -131,8 +131,9 @@ class VolumeSide:
         """Zero many pages, whose ZERO is the newest frame; in `settled`."""
         self._journal.sync()
         try:
-            self.store.zero(page, count)
-            self.store.sync()
+            with self._held.writing():
+                self.store.zero(page, count)
+            self.sync()
             self._journal.sums.table.zero(page, count)
             self._journal.sums.forget()
             self._save_checkpoint(self._journal.durable, self._journal.incomplete)
@@ -160,7 +161,8 @@ class VolumeSide:
             InputOutputError: also where the volume has no room, as there is no telling how much of it was written.
         """
         try:
-            write_pages(self.store, content, self.waiting.hole, _do_nothing)
+            with self._held.writing():
+                write_pages(self.store, content, self.waiting.hole, _do_nothing)
         except NoSpaceError as error:
             raise InputOutputError(error.what, where=error.where, remedy=error.remedy) from error
 
@@ -168,10 +170,12 @@ class VolumeSide:
         """Under _cycle."""
         try:
             self._journal.require_alive()
-            if self._is_going:  # an earlier one failed
-                self._arrive(self._keep_time)
             with self._journal.lock:
                 self._journal.try_commit(CommitKind.INTERVAL)
+            if self._is_going:  # an earlier one failed; whether it does or not, what came since becomes durable
+                self._journal.sync()
+                self._arrive(self._keep_time)
+            with self._journal.lock:
                 is_due = checkpoint or self._is_checkpoint_due()
                 if self._is_idle(is_due) and not (checkpoint and not self._journal.may_commit):
                     return
@@ -203,11 +207,14 @@ class VolumeSide:
             HostError: the same call can be made again.
         """
         with self._noting_problems(of_volume=True):
-            write_pages(self.store, self.waiting.generations[1], self.waiting.hole, pause)
+            if going := self.waiting.generations[1]:
+                with self._held.writing():
+                    write_pages(self.store, going, self.waiting.hole, pause)
             if self._going_to:
                 self.sync()
         with self._noting_problems(of_volume=False):
             if self._going_to:
+                self._journal.require_alive()  # else another's fdatasync may have had the error that ours did not
                 self._journal.sums.settle()
                 self._save_checkpoint(self._going_to, self._going_incomplete)
         self.waiting.finish()
@@ -222,7 +229,12 @@ class VolumeSide:
             raise
 
     def _save_checkpoint(self, position: Position, incomplete: Collection[str]) -> None:
-        self._open.save_checkpoint(self._held.records(), position=position, incomplete=incomplete)
+        try:
+            self._open.save_checkpoint(self._held.records(), position=position, incomplete=incomplete)
+        except HostError as error:
+            if self._open.sums_are_damaged:
+                self._journal.fail(error)
+            raise
         self._checkpointed_at = clock.monotonic()
 
     def _keep_time(self) -> None:

@@ -12,6 +12,7 @@ Bound: the recorder lets writers wait above WAITING_BYTES_MAX.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import groupby
 
@@ -23,6 +24,7 @@ WAITING_BYTES_MAX = 128 << 20
 WRITE_BACK_BYTES = 64 << 20
 """With so much waiting a write-back begins, without waiting for its time."""
 _SLICE_BYTES = 4 << 20
+_SLICE_RUNS = 256
 
 Generation = dict[int, Buffer]
 """Content by page. A page that became zero has `Waiting.hole`, that very object."""
@@ -74,7 +76,7 @@ class Waiting:
 
 
 def write_pages(store: PageWriter, pages: Generation, hole: Buffer, pause: Callable[[], None]) -> None:
-    """Write a generation to the volumes, sorted and merged; `pause` is called between slices of some MiB.
+    """Write a generation to the volumes, sorted and merged; `pause` is called before each slice and each hole.
 
     Raises:
         HostError: call it again with the same pages.
@@ -83,7 +85,8 @@ def write_pages(store: PageWriter, pages: Generation, hole: Buffer, pause: Calla
     runs: list[WriteRun] = []
     length = 0
     for page, buffers in _runs(pages, hole):
-        if runs and (length >= _SLICE_BYTES or not _are_together(store.volumes, runs[0][0], page)):
+        is_full = length >= _SLICE_BYTES or len(runs) >= _SLICE_RUNS
+        if runs and (is_full or not _are_together(store.volumes, runs[0][0], page)):
             store.write(runs)
             runs, length = [], 0
             pause()
@@ -93,6 +96,7 @@ def write_pages(store: PageWriter, pages: Generation, hole: Buffer, pause: Calla
     if runs:
         store.write(runs)
     for page, count in _holes(pages, hole):
+        pause()
         store.zero(page, count)
 
 
@@ -137,7 +141,7 @@ def overlaid(
         runs: (first page, count) that have data on the volume, ascending.
         waiting: (page, whether it became a hole), ascending; these count, not the volume.
     """
-    on_volume = iter([*runs, (end, 1)])
+    on_volume = itertools.chain(runs, [(end, 1)])
     start, count = next(on_volume)
     place = first
     for page, is_hole in [*waiting, (end, True)]:

@@ -7,10 +7,11 @@ never touched.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from mirrortool import files
-from mirrortool.errors import UnusableVolumeError
+from mirrortool.errors import HostError, InputOutputError, UnusableVolumeError
 from mirrortool.files import ALIGNMENT, File
 from mirrortool.store.base import WriteRun
 from mirrortool.store.direct import Arenas, DirectFile
@@ -29,6 +30,10 @@ class FlatStore:
         self._opened = dict(opened)
         self._is_device = {name: file.facts().identity.is_device for name, file in self._opened.items()}
         self._files = [file for name, file in self._opened.items() if not self._is_device[name]]
+        # _syncing is held for a sync: of two at once only one would hear of an error. After one has failed, none
+        # succeeds: the kernel may have dropped what it could not write, and tells nobody a second time.
+        self._syncing = threading.Lock()
+        self._sync_failure: HostError | None = None
         self._arenas = Arenas()
         self._direct: dict[str, DirectFile] = {}  # by name; empty while everything goes through the page cache
         self._set_volumes(volumes)
@@ -105,9 +110,11 @@ class FlatStore:
 
     def read_bytes(self, name: str, offset: int, buffer: memoryview) -> None:
         """Fill a buffer with a volume's bytes from `offset` on, all of them inside the volume."""
-        got = self._opened[name].pread_into([buffer], offset)
-        if got < len(buffer):
-            _clear_from([buffer], got)
+        file = self._opened[name]
+        if file.pread_into([buffer], offset) < len(buffer):
+            raise InputOutputError(
+                f"volume {name} ends before it should", where=file.path, remedy="find out who truncated it"
+            )
 
     def data_runs(self, page: int, count: int) -> Iterator[tuple[int, int]]:
         volume, file, offset = self._locate(page)
@@ -123,8 +130,15 @@ class FlatStore:
                 return
 
     def sync(self) -> None:
-        for file in self._opened.values():
-            file.fdatasync()
+        with self._syncing:
+            if self._sync_failure:
+                raise type(self._sync_failure)(self._sync_failure.what, where=self._sync_failure.where)
+            try:
+                for file in self._opened.values():
+                    file.fdatasync()
+            except HostError as error:
+                self._sync_failure = error
+                raise
 
     def drop_caches(self) -> None:
         for name, file in self._opened.items():

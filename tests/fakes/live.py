@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import signal
 import subprocess
@@ -68,6 +69,7 @@ class LiveRecorder:
         self._process = subprocess.Popen(
             [str(word) for word in command], text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
         )
+        atexit.register(self._process.kill)  # whatever fails; of one that was waited for it does nothing
         self._reader = threading.Thread(target=self._read, args=(self._process, self._is_decided), daemon=True)
         self._reader.start()
 

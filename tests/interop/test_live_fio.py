@@ -41,7 +41,16 @@ def site() -> Iterator[Site]:
 def job(size: int, options: list[str]) -> list[str]:
     """The part of a job that says where what is written: the same for the server and for the mirror's file."""
     places = [f"--size={size}", f"--offset_increment={size}", f"--numjobs={JOBS}", "--randseed=7"]
-    return ["fio", "--name=v", "--group_reporting", *places, "--verify=crc32c", "--verify_fatal=1", *options]
+    return [
+        "fio",
+        "--name=v",
+        "--group_reporting",
+        *places,
+        "--verify=crc32c",
+        "--verify_state_save=0",
+        "--verify_fatal=1",
+        *options,
+    ]
 
 
 def fio(*words: str) -> None:

@@ -42,7 +42,8 @@ def verifying_client(live: LiveRecorder) -> Iterator[None]:
     """fio, round and round until the block ends; it must have seen no error."""
     command = [
         "fio", "--name=v", "--ioengine=nbd", f"--uri={live.uri('work')}", "--rw=randwrite", "--bs=4k", "--size=4m",
-        "--offset_increment=4m", "--numjobs=2", "--iodepth=8", "--verify=crc32c", "--verify_fatal=1", "--do_verify=1",
+        "--offset_increment=4m", "--numjobs=2", "--iodepth=8", "--verify=crc32c", "--verify_fatal=1",
+        "--verify_state_save=0", "--do_verify=1",
         "--group_reporting", "--rate_iops=1500",
     ]  # fmt: skip
     stop = threading.Event()

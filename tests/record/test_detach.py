@@ -247,7 +247,7 @@ def test_detached_again_while_it_catches_up(primary: Primary, full: Full) -> Non
         real = detachment._capture_segment
         captured = []
 
-        def capture(reader: Any, segment: int) -> None:
+        def capture(segment: int) -> None:
             if captured == [0]:
                 captured.append(-1)
                 lock = recorder._journal.lock
@@ -258,7 +258,7 @@ def test_detached_again_while_it_catches_up(primary: Primary, full: Full) -> Non
                     client.write("a", 7, b"three: detached")
                 finally:
                     lock.acquire()
-            real(reader, segment)
+            real(segment)
             captured.append(segment)
 
         detachment._capture_segment = capture  # type: ignore[method-assign]
@@ -283,8 +283,8 @@ def test_a_change_of_caught_up_and_other_segments_is_neither_lost_nor_split(prim
         detachment, straddled = recorder._detachment, []
         real = detachment._capture_segment
 
-        def capture(reader: Any, segment: int) -> None:
-            real(reader, segment)
+        def capture(segment: int) -> None:
+            real(segment)
             if not straddled:  # segment 0 has caught up, 1 never lacked anything, 2 does
                 straddled.append(segment)
                 lock = recorder._journal.lock

@@ -12,6 +12,7 @@ import pytest
 
 from mirrortool import files
 from mirrortool.errors import ChangedOutsideError, LockedError, MirrortoolError, UnusableVolumeError
+from mirrortool.record import held
 from mirrortool.record.base import BaseScan
 from mirrortool.record.mark import mark
 from mirrortool.record.recorder import Recorder
@@ -111,14 +112,31 @@ def test_after_a_clean_stop_an_untouched_volume_is_taken(primary: Primary) -> No
         assert recorder.redone == 0 and not recorder.incomplete
 
 
-def test_after_a_crash_a_later_write_is_seen(primary: Primary) -> None:
+def forget_times(primary: Primary) -> None:
+    """As where the crash came while the volumes were written."""
+    os.truncate(primary.journal.seen_path, 0)
+
+
+def test_after_a_crash_between_two_write_backs_any_write_is_seen(primary: Primary) -> None:
+    """At once, and also where the time of the content is that of an older copy (cp -p, rsync -t)."""
     crash_with_something_to_redo(primary)
-    touch_at(primary, HOUR)
+    touch_at(primary, -HOUR)
+    assert_refused(primary, "since the recorder stopped")
+
+
+def test_after_a_crash_within_a_write_back_a_later_write_is_seen(
+    primary: Primary, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    crash_with_something_to_redo(primary)
+    forget_times(primary)
+    monkeypatch.setattr(held, "STALL_NS", -1_000_000_000)
+    touch_at(primary, -HOUR)
     assert_refused(primary, "after the recorder had crashed")
 
 
 def test_after_a_crash_what_the_recorder_may_have_written_is_not_taken_for_a_change(primary: Primary) -> None:
     expected = crash_with_something_to_redo(primary)
+    forget_times(primary)
     touch_at(primary, 9)
     with Recorder(primary.journal_path, background=False) as recorder:
         assert recorder.redone == 1
@@ -279,6 +297,7 @@ def test_captured_frames_are_never_redone(directory: str) -> None:
     with open(primary.paths["a"], "r+b") as file:  # as what a detached recorder wrote, within the time allowed
         file.seek(9 * PAGE)
         file.write(b"newer")
+    forget_times(primary)
     with quiet_recorder(primary) as recorder:
         assert recorder.redone == 1
         assert recorder.read("a", 9 * PAGE, 5) == b"newer"

@@ -143,16 +143,18 @@ def test_a_call_that_fails_once_loses_nothing(
         fault = fail_at(number, code, lambda call: call.name == name and where(call))
         with faulty(fault):
             client.work(recorder)
-        assert not recorder.failure
-        client.check(recorder)
-        recorder.write_back()
-        client.write(recorder, "b", 3, b"later")
-        recorder.flush()
-        if clean:
-            recorder.close()
-            assert primary.contents() == client.contents
+        has_failed = recorder.failure is not None
+        assert not has_failed or (name == "fdatasync" and where is is_sums), "it is tried again"
+        if not has_failed:
+            client.check(recorder)
+            recorder.write_back()
+            client.write(recorder, "b", 3, b"later")
+            recorder.flush()
+            if clean:
+                recorder.close()
+                assert primary.contents() == client.contents
     with quiet_recorder(primary) as recorder:
-        assert recorder.redone == 0 or not clean
+        assert recorder.redone == 0 or has_failed or not clean
         client.check(recorder)
         recorder.close()
     check_everywhere(primary, client.state())
@@ -237,6 +239,7 @@ def test_a_failed_fdatasync_of_a_volume_is_the_end_and_the_next_start_redoes(pri
             if is_volume(call) and call.name == "fdatasync" and call.path in system.disk.durable:
                 with open(call.path, "r+b") as file:
                     file.write(system.disk.durable.pop(call.path))
+                os.truncate(primary.journal.seen_path, 0)  # of which this left another time than a kernel would
                 raise OSError(code, os.strerror(code))
 
         with faulty(fault) as system:
@@ -370,8 +373,8 @@ def test_a_page_that_arrives_while_it_is_read_is_not_missed(primary: Primary, mo
             real(name, offset, buffer)
             recorder.write_back()
 
-        monkeypatch.setattr(recorder.store, "read_bytes", read_bytes_of)
         recorder.write("a", 0, b"acknowledged")
+        monkeypatch.setattr(recorder.store, "read_bytes", read_bytes_of)
         assert recorder.read("a", 0, 12) == b"acknowledged"
 
 
