@@ -76,6 +76,12 @@ class Transmission:
         Raises:
             ProtocolError, OSError, EndOfStreamError: the connection must end.
         """
+        try:
+            return self._serve(is_stopping)
+        finally:
+            self._handlers.clear()  # else this, and its memory, waits for the garbage collector
+
+    def _serve(self, is_stopping: Callable[[], bool]) -> bool:
         inbox = self._inbox
         while inbox.receive():
             try:
