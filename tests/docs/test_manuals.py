@@ -475,7 +475,8 @@ def test_fields_of_small_files(manual: str, path: str) -> None:
 @pytest.mark.parametrize(("manual", "path"), [("mirrortool-journal", "journal"), ("mirrortool-mirror", "elsewhere")])
 def test_directory_is_described(manual: str, path: str) -> None:
     heads = {head.removeprefix("Pa ").rstrip("/") for head, _ in items(page(manual, 5).sub_part("Directory"))}
-    now_and_then = {"control.sock", "detached.json", "reserve", "seen.json"} if manual == "mirrortool-journal" else set()
+    is_journal = manual == "mirrortool-journal"
+    now_and_then = {"control.sock", "detached.json", "reserve", "seen.json"} if is_journal else set()
     assert now_and_then <= heads
     assert {each.name for each in Path(path).iterdir()} == heads - now_and_then
 
