@@ -28,7 +28,7 @@ from tests.fakes.journals import (
 )
 from tests.fakes.serial import volumes_at
 
-KILLS = 30
+KILLS = 15
 PAGE = 4096
 SIZES = {"disk": 24 << 20, "log": (8 << 20) + 777}
 

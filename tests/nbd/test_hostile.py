@@ -166,7 +166,7 @@ def no_traceback(capfd: pytest.CaptureFixture[str]) -> Iterator[None]:
 
 @pytest.mark.usefixtures("no_traceback")
 def test_fuzzed_conversations(tmp_path: Path) -> None:
-    fuzz(tmp_path, 6000, 1)
+    fuzz(tmp_path, 3000, 1)
 
 
 @pytest.mark.soak
