@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from mirrortool import files
-from mirrortool.errors import NoSpaceError, NotComparableError
+from mirrortool.errors import MirrortoolError, NoSpaceError, NotComparableError
 from mirrortool.journal import format as layout
 from mirrortool.journal.commits import commits
 from mirrortool.nbd.export import Change
@@ -514,3 +514,29 @@ def test_without_room_for_the_reserve_it_starts_anyhow(primary: Primary, monkeyp
         patch.setattr(files.File, "reserve", reserve)
         with detaching(primary) as recorder:
             recorder.change("a", [Change(0, 1, b"x")])
+
+
+def test_a_mark_that_is_refused_after_a_crash_leaves_the_volume_known(primary: Primary, full: Full) -> None:
+    """It must not make a clean stop of it: the volume was written past the journal since the checkpoint."""
+    with detaching(primary) as recorder:
+        client = Client(primary, recorder)
+        full.is_full = True
+        client.write("a", 0, b"past the journal")
+    full.is_full = False
+    with pytest.raises(MirrortoolError):
+        mark(primary.journal_path, "refused")
+    with detaching(primary) as recorder:
+        assert recorder.attach()
+        recorder.close()
+    client.check_everywhere()
+
+
+def test_a_scan_ends_a_detachment(primary: Primary, full: Full) -> None:
+    with detaching(primary) as recorder:
+        client = Client(primary, recorder)
+        full.is_full = True
+        client.write("a", 0, b"past the journal")
+    full.is_full = False
+    primary.scan()
+    mark(primary.journal_path, "whole")
+    client.check_everywhere()

@@ -426,3 +426,46 @@ def test_a_long_write_back_keeps_the_journals_time(
         fake_clock.advance(100)
         recorder.write_back()
     assert len(gaps) == 10 and max(gaps) < 6 * 10**9
+
+
+@pytest.mark.parametrize("is_captured", [False, True])
+def test_a_device_crashed_before_or_within_its_base_scan_keeps_what_was_flushed(
+    directory: str, is_captured: bool
+) -> None:
+    """The table knows nothing of the page, or a captured frame does: neither is a change from outside."""
+    with loop_device(directory, 64 << 10) as device:
+        with open(device, "r+b") as file:
+            file.write(pattern(1, 64 << 10))
+        primary = adopt(directory, {"a": device})
+        with quiet_recorder(primary) as recorder:
+            if is_captured:
+                BaseScan(recorder).run()
+                recorder.write("a", 9 * PAGE, b"another page", fua=True)
+            recorder.write("a", PAGE, b"flushed", fua=True)
+        with quiet_recorder(primary) as recorder:
+            assert recorder.redone == 1 + is_captured
+            assert recorder.read("a", PAGE, 7) == b"flushed"
+            BaseScan(recorder).run()
+            expected = recorder.read("a", 0, 64 << 10)
+            recorder.close()
+        check_everywhere(primary, {"a": expected})
+
+
+def test_a_device_written_after_a_clean_stop_is_refused(directory: str) -> None:
+    """The kernel counts what is written to it."""
+    with loop_device(directory, 64 << 10) as device:
+        primary = based(adopt(directory, {"a": device}))
+        with open(device, "r+b") as file:
+            file.write(b"somebody else")
+            os.fsync(file.fileno())
+        with pytest.raises(ChangedOutsideError, match="device was written"):
+            Recorder(primary.journal_path, background=False)
+
+
+def test_a_volume_truncated_while_it_is_recorded_is_an_error_and_no_zeros(primary: Primary) -> None:
+    with quiet_recorder(primary) as recorder:
+        os.truncate(primary.paths["a"], 5)
+        with pytest.raises(MirrortoolError, match="ends before it should"):
+            recorder.read("a", PAGE, 10)
+        with pytest.raises(MirrortoolError, match="ends before it should"):
+            recorder.write("a", PAGE + 1, b"a part of a page")

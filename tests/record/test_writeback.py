@@ -17,7 +17,7 @@ from mirrortool.record import recorder as recorder_module
 from mirrortool.record import volumeside
 from mirrortool.record.base import BaseScan
 from mirrortool.record.recorder import Recorder
-from mirrortool.record.writeback import overlaid
+from mirrortool.record.writeback import overlaid, write_pages
 from tests.fakes.faulty_os import Call, fail_at, faulty
 from tests.fakes.journals import set_boot_id
 from tests.fakes.recorders import based, check_everywhere, drop, quiet_recorder, small_scale
@@ -747,3 +747,15 @@ def test_a_bug_in_the_thread_ends_the_recorder(primary: Primary, monkeypatch: py
 )
 def test_what_waits_lies_over_what_the_volume_has(runs: Any, waiting: Any, expected: Any) -> None:
     assert list(overlaid(runs, waiting, 2, 8)) == expected
+
+
+def test_the_time_is_kept_before_every_hole(primary: Primary) -> None:
+    """Discards may be slow, and a volume must not look younger than the newest frame."""
+    events = []
+    with quiet_recorder(primary) as recorder:
+        recorder.change("a", [Change(number * 2 * PAGE, PAGE, None) for number in range(5)])
+        pages, hole = recorder._volumes.waiting.generations[0], recorder._volumes.waiting.hole
+        real = recorder.store.zero
+        recorder.store.zero = lambda page, count: (events.append("zero"), real(page, count))  # type: ignore
+        write_pages(recorder.store, pages, hole, lambda: events.append("pause"))
+    assert events == ["pause", *["pause", "zero"] * 5]

@@ -326,3 +326,19 @@ def test_a_store_is_an_array_of_bytes(steps: list[tuple[str, int, int]], page_si
             content[page * page_size : page * page_size + length] = data[:length]
         assert read_bytes(f"{path}/v0") == content
         assert isinstance(store.volumes, VolumeSet)
+
+
+def test_after_a_failed_sync_none_succeeds(directory: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kernel drops what it could not write, and the next fdatasync of the same file says nothing of it."""
+    with store_of(directory, 4 * PAGE) as store:
+        put(store, 0, [bytes(PAGE)])
+
+        def fail(_file: File) -> None:
+            raise InputOutputError("cannot make durable")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(File, "fdatasync", fail)
+            with pytest.raises(InputOutputError):
+                store.sync()
+        with pytest.raises(InputOutputError):
+            store.sync()
