@@ -9,6 +9,7 @@ detached.json   which segments the journal lacks, as it had no room
 seen.json       the volumes' times after the newest write-back, not made durable
 reserve         allocated, so that there is room for that
 control.sock    the door of a running recorder
+slots/          who reads the journal, and how far he is
 torn/           torn tails, moved there by the recorder; never read
 lock            held by whoever appends
 """

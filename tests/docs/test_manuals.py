@@ -476,7 +476,7 @@ def test_fields_of_small_files(manual: str, path: str) -> None:
 def test_directory_is_described(manual: str, path: str) -> None:
     heads = {head.removeprefix("Pa ").rstrip("/") for head, _ in items(page(manual, 5).sub_part("Directory"))}
     is_journal = manual == "mirrortool-journal"
-    now_and_then = {"control.sock", "detached.json", "reserve", "seen.json"} if is_journal else set()
+    now_and_then = {"control.sock", "detached.json", "reserve", "seen.json", "slots"} if is_journal else set()
     assert now_and_then <= heads
     assert {each.name for each in Path(path).iterdir()} == heads - now_and_then
 
@@ -489,7 +489,7 @@ def test_directory_of_a_live_recording_is_described(tmp_path: Path, monkeypatch:
         head.removeprefix("Pa ").rstrip("/") for head, _ in items(page("mirrortool-journal", 5).sub_part("Directory"))
     }
     with LiveRecorder(tmp_path / "journal", "--when-full", "detach"):
-        assert {each.name for each in Path("journal").iterdir()} == heads - {"detached.json"}
+        assert {each.name for each in Path("journal").iterdir()} == heads - {"detached.json", "slots"}
 
 
 # The design.

@@ -1,0 +1,253 @@
+"""Slots: who reads a journal, and how far he is, so that it keeps what they still need.
+
+`JOURNAL/slots/NAME.json`, one for each mirror and for each copy that is shipped to, replaced atomically by who reads.
+
+Rule: a slot never is ahead of what its owner has durably. It may be behind: it is saved once in SLOT_SECONDS.
+Rule: a slot that is lost stays so until its owner has started over; only retention makes one lost.
+Locks: `slots/lock`, of this host, is held to read all slots and act on what they say, and for each save; it orders
+savers and retention. Who finds it held tries again with the next position.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+
+from mirrortool import clock, files, jsonfile
+from mirrortool.errors import (
+    AccessError,
+    HostError,
+    LockedError,
+    NotAJournalError,
+    UsageError,
+)
+from mirrortool.files import File
+from mirrortool.journal.directory import Journal
+from mirrortool.journal.position import Position
+from mirrortool.jsonfile import Fields
+from mirrortool.operation import MARK_NAME
+
+SLOT_SECONDS = 1.0
+SLOTS_MAX = 1024
+_LOCK_SECONDS = 5.0
+_SUFFIX = ".json"
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """A reader of a journal.
+
+    Attributes:
+        owner: uuid of the mirror, or of the copy's own, in hexadecimal: two owners cannot share a slot.
+        kind: `mirror` or `ship`.
+        where: the mirror's path, or where the journal is shipped to; for people.
+        position: what the owner durably has.
+        time_ns: of the frame that ends there.
+        updated_ns: when the slot was saved.
+        is_lost: what it needs was removed.
+        via: of a mirror that reads a copy, the name of the slot through which that is shipped; such a slot holds
+            nothing back here. Empty for a reader of this journal.
+    """
+
+    name: str
+    owner: str
+    kind: str
+    where: str
+    position: Position
+    time_ns: int
+    updated_ns: int
+    is_lost: bool = False
+    via: str = ""
+
+    @property
+    def holds_back(self) -> bool:
+        """Whether journal files that it needs must stay."""
+        return not self.is_lost and not self.via
+
+    def to_json(self) -> dict[str, object]:
+        return {
+            "owner": self.owner,
+            "kind": self.kind,
+            "where": self.where,
+            "position": self.position.to_json(),
+            "time_ns": self.time_ns,
+            "updated_ns": self.updated_ns,
+            "is_lost": self.is_lost,
+            "via": self.via,
+        }
+
+    @classmethod
+    def from_json(cls, name: str, fields: Fields) -> Slot:
+        return cls(
+            name,
+            fields.text("owner"),
+            fields.text("kind"),
+            fields.text("where"),
+            Position.from_json(fields.object("position")),
+            fields.integer("time_ns"),
+            fields.integer("updated_ns"),
+            fields.flag("is_lost"),
+            fields.text("via"),
+        )
+
+
+def check_name(name: str) -> None:
+    """Raise UsageError unless a slot can have this name."""
+    if not MARK_NAME.fullmatch(name):
+        raise UsageError(f"{name!r} is no slot's name: a letter, then letters, digits, '.', '_', '-', at most 64")
+
+
+def slots_path(journal: Journal) -> str:
+    return files.join(journal.path, "slots")
+
+
+def find_slot(journal: Journal, name: str) -> Slot | None:
+    """The slot of this name.
+
+    Raises:
+        NotAJournalError: its file makes no sense.
+    """
+    fields = jsonfile.load(_path(journal, name), NotAJournalError)
+    return None if fields is None else Slot.from_json(name, fields)
+
+
+def slots(journal: Journal) -> list[Slot]:
+    """All slots, by name.
+
+    Raises:
+        NotAJournalError: the file of one makes no sense, so what it needs is not known.
+    """
+    names = [name.removesuffix(_SUFFIX) for name in files.list_directory(slots_path(journal)) if name.endswith(_SUFFIX)]
+    found = (find_slot(journal, name) for name in names if MARK_NAME.fullmatch(name))
+    return [slot for slot in found if slot]
+
+
+@contextmanager
+def locked(journal: Journal) -> Iterator[None]:
+    """Nobody else saves or removes a slot, nor removes what slots need.
+
+    Raises:
+        LockedError: somebody does, for longer than any of that takes.
+        AccessError: the journal cannot be written; a mirror of it needs no slot.
+    """
+    ends = clock.monotonic() + _LOCK_SECONDS
+    while True:
+        try:
+            file = _try_lock(journal)
+            break
+        except LockedError:
+            if clock.monotonic() > ends:
+                raise
+            clock.sleep(0.01)
+    with file:
+        yield
+
+
+def save(journal: Journal, slot: Slot) -> None:
+    """Replace a slot; under `locked`."""
+    jsonfile.save(_path(journal, slot.name), slot.to_json())
+
+
+def drop(journal: Journal, name: str) -> Slot:
+    """Forget a slot: what it held back may go.
+
+    Raises:
+        UsageError: there is none of this name.
+    """
+    check_name(name)
+    with locked(journal):
+        slot = find_slot(journal, name)
+        if slot is None:
+            raise UsageError(f"no slot {name}", where=journal.path, remedy="mirrortool slot list shows what there is")
+        files.remove(_path(journal, name))
+        files.sync_directory(slots_path(journal))
+    return slot
+
+
+class SlotKeeper:
+    """Keeps one slot where its owner is. Used by one thread."""
+
+    def __init__(self, journal: Journal, slot: Slot) -> None:
+        """Register; a slot that the owner had goes to where the owner is now.
+
+        Raises:
+            UsageError: it belongs to another owner, or there are too many.
+            AccessError: the journal cannot be written.
+        """
+        check_name(slot.name)
+        self._journal = journal
+        with _saying_no_slot(), locked(journal):
+            found = find_slot(journal, slot.name)
+            if found and found.owner != slot.owner:
+                raise UsageError(
+                    f"slot {slot.name} belongs to {found.where}",
+                    where=journal.path,
+                    remedy=f"choose another name, or mirrortool slot drop {journal.path} {slot.name}",
+                )
+            if not found and len(slots(journal)) >= SLOTS_MAX:
+                raise UsageError(f"there are {SLOTS_MAX} slots already", where=journal.path, remedy="drop some")
+            self.was_lost = found is not None and found.is_lost
+            self._slot = replace(slot, is_lost=self.was_lost)
+            self._save()
+
+    @property
+    def slot(self) -> Slot:
+        """As it was saved last."""
+        return self._slot
+
+    def advance(self, position: Position, time_ns: int, *, now: bool = False) -> None:
+        """The owner durably has everything up to here; saved if SLOT_SECONDS have passed, or `now`.
+
+        A journal that cannot be written for a while, full or being pruned, keeps the older position.
+        """
+        is_due = now or clock.monotonic() - self._saved_at >= SLOT_SECONDS
+        if not is_due or position == self._slot.position:
+            return
+        try:
+            with _try_lock(self._journal):
+                found = find_slot(self._journal, self._slot.name)
+                if found is None:  # dropped: the owner was told to go
+                    return
+                self._slot = replace(self._slot, position=position, time_ns=time_ns, is_lost=found.is_lost)
+                self._save()
+        except (LockedError, HostError, NotAJournalError):
+            return
+
+    def start_over(self, position: Position, time_ns: int) -> None:
+        """The owner was lost, and durably is at a place again from which the journal goes on."""
+        with locked(self._journal):
+            self._slot = replace(self._slot, position=position, time_ns=time_ns, is_lost=False)
+            self.was_lost = False
+            self._save()
+
+    def _save(self) -> None:
+        self._slot = replace(self._slot, updated_ns=clock.now_ns())
+        save(self._journal, self._slot)
+        self._saved_at = clock.monotonic()
+
+
+def _path(journal: Journal, name: str) -> str:
+    return files.join(slots_path(journal), name + _SUFFIX)
+
+
+def _try_lock(journal: Journal) -> File:
+    directory = slots_path(journal)
+    if not files.exists(directory):
+        files.make_directory(directory, exist_ok=True)
+    file = files.open_file(files.join(directory, "lock"), write=True, create=True)
+    try:
+        file.lock(exclusive=True, what="the journal's slots")
+    except BaseException:
+        file.close()
+        raise
+    return file
+
+
+@contextmanager
+def _saying_no_slot() -> Iterator[None]:
+    try:
+        yield
+    except AccessError as error:
+        error.remedy = "let this user write there, or give --no-slot: then nothing is kept back for this mirror"
+        raise

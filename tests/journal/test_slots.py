@@ -1,0 +1,151 @@
+"""Slots: a journal knows who reads it and how far he is, never further than he durably is."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from mirrortool.errors import AccessError, LockedError, NotAJournalError, UsageError
+from mirrortool.journal import slots as module
+from mirrortool.journal.directory import Journal
+from mirrortool.journal.position import Position
+from mirrortool.journal.slots import SlotKeeper, drop, find_slot, locked, save, slots
+from tests.conftest import FakeClock
+from tests.fakes.journals import JournalMaker
+
+A, B = "aa" * 16, "bb" * 16
+
+
+@pytest.fixture
+def journal(tmp_path: Path) -> Journal:
+    return JournalMaker(tmp_path / "j", {"disk": 8192}).close()
+
+
+def slot(name: str = "m1", lsn: int = 0, owner: str = A) -> module.Slot:
+    return module.Slot(name, owner, "mirror", "/srv/m1", Position(lsn, 7 * lsn), 1000 + lsn, 0)
+
+
+def test_a_slot_comes_back_as_it_was_saved(journal: Journal, fake_clock: FakeClock) -> None:
+    keeper = SlotKeeper(journal, slot(lsn=5))
+    assert find_slot(journal, "m1") == keeper.slot == replace(slot(lsn=5), updated_ns=fake_clock.ns)
+    assert slots(journal) == [keeper.slot]
+
+
+def test_no_slots_at_first(journal: Journal) -> None:
+    assert slots(journal) == []
+
+
+def test_a_slot_is_saved_once_a_second_and_at_the_end(journal: Journal, fake_clock: FakeClock) -> None:
+    keeper = SlotKeeper(journal, slot())
+    keeper.advance(Position(3, 21), 2000)
+    assert slots(journal)[0].position.lsn == 0
+    fake_clock.advance(1.0)
+    keeper.advance(Position(4, 28), 3000)
+    assert (slots(journal)[0].position.lsn, slots(journal)[0].time_ns) == (4, 3000)
+    keeper.advance(Position(5, 35), 4000, now=True)
+    assert slots(journal)[0].position.lsn == 5
+
+
+def test_two_mirrors_cannot_share_a_slot(journal: Journal) -> None:
+    SlotKeeper(journal, slot(owner=A))
+    with pytest.raises(UsageError, match="belongs to /srv/m1"):
+        SlotKeeper(journal, slot(owner=B))
+    SlotKeeper(journal, slot(owner=A, lsn=2))
+    assert slots(journal)[0].position.lsn == 2
+
+
+def test_a_lost_slot_stays_lost_until_its_owner_has_started_over(journal: Journal, fake_clock: FakeClock) -> None:
+    keeper = SlotKeeper(journal, slot())
+    with locked(journal):
+        save(journal, replace(keeper.slot, is_lost=True))
+    fake_clock.advance(2.0)
+    keeper.advance(Position(9, 63), 5000)
+    assert slots(journal)[0].is_lost
+    again = SlotKeeper(journal, slot(lsn=9))
+    assert again.was_lost
+    assert slots(journal)[0].is_lost
+    again.start_over(Position(20, 140), 6000)
+    assert not slots(journal)[0].is_lost
+    assert slots(journal)[0].holds_back
+
+
+def test_a_dropped_slot_does_not_come_back_by_itself(journal: Journal, fake_clock: FakeClock) -> None:
+    keeper = SlotKeeper(journal, slot())
+    assert drop(journal, "m1").name == "m1"
+    fake_clock.advance(2.0)
+    keeper.advance(Position(9, 63), 5000)
+    assert slots(journal) == []
+    with pytest.raises(UsageError, match="no slot m1"):
+        drop(journal, "m1")
+
+
+def test_while_somebody_prunes_a_slot_waits(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_LOCK_SECONDS", 0.0)
+    keeper = SlotKeeper(journal, slot())
+    with locked(journal):
+        keeper.advance(Position(9, 63), 5000, now=True)
+        assert slots(journal)[0].position.lsn == 0
+        with pytest.raises(LockedError):
+            SlotKeeper(journal, slot("m2"))
+    keeper.advance(Position(9, 63), 5000, now=True)
+    assert slots(journal)[0].position.lsn == 9
+
+
+@pytest.mark.parametrize("name", ["", "9", "a/b", "../x", "a" * 65, "a\n"])
+def test_a_slot_has_a_name_that_is_a_file_name(journal: Journal, name: str) -> None:
+    with pytest.raises(UsageError, match="is no slot's name"):
+        SlotKeeper(journal, slot(name))
+    with pytest.raises(UsageError, match="is no slot's name"):
+        drop(journal, name)
+
+
+def test_slots_are_bounded(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "SLOTS_MAX", 2)
+    for name in ("a", "b"):
+        SlotKeeper(journal, slot(name))
+    with pytest.raises(UsageError, match="2 slots already"):
+        SlotKeeper(journal, slot("c"))
+    SlotKeeper(journal, slot("a", lsn=1))
+
+
+def test_a_slot_that_makes_no_sense_is_an_error(journal: Journal) -> None:
+    """What it holds back is not known, so nothing may be removed."""
+    SlotKeeper(journal, slot())
+    Path(journal.path, "slots", "m1.json").write_text("{}")
+    with pytest.raises(NotAJournalError):
+        slots(journal)
+
+
+def test_other_files_are_no_slots(journal: Journal) -> None:
+    SlotKeeper(journal, slot())
+    Path(journal.path, "slots", "m1.json.new").write_text("{")
+    Path(journal.path, "slots", "README").write_text("{")
+    assert [each.name for each in slots(journal)] == ["m1"]
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anything")
+def test_a_read_only_journal_needs_no_slot(journal: Journal) -> None:
+    os.chmod(journal.path, 0o555)
+    try:
+        with pytest.raises(AccessError, match="--no-slot"):
+            SlotKeeper(journal, slot())
+    finally:
+        os.chmod(journal.path, 0o755)
+
+
+def test_a_journal_that_cannot_be_written_names_no_slot(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_args: object, **_kwargs: object) -> None:
+        raise AccessError("cannot make the directory: read-only", where=journal.path)
+
+    monkeypatch.setattr(module.files, "make_directory", refuse)
+    with pytest.raises(AccessError, match="--no-slot"):
+        SlotKeeper(journal, slot())
+
+
+def test_a_far_slot_holds_nothing_back() -> None:
+    assert slot().holds_back
+    assert not replace(slot(), via="ship-east").holds_back
+    assert not replace(slot(), is_lost=True).holds_back
