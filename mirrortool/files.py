@@ -373,6 +373,19 @@ def replace_small(path: str, data: bytes) -> None:
     rename(temporary, path)
 
 
+def replace_unsynced(path: str, data: bytes, mode: int) -> None:
+    """Replace a small file atomically for who reads it now; after a power cut it may be gone, or empty.
+
+    The directory may belong to somebody else: what he puts where the new file is made is not written through.
+    """
+    temporary = f"{path}.new"
+    remove(temporary)
+    with open_file(temporary, write=True, create=True, exclusive=True) as file:
+        file.pwrite(data, 0)
+        file._call("set the permissions of", os.fchmod, mode)
+    _on_path(temporary, "rename", os.rename, path)
+
+
 def rename(source: str, target: str) -> None:
     """Rename durably, within one file system."""
     _on_path(source, "rename", os.rename, target)

@@ -1,7 +1,8 @@
 """Only files.py touches files, only clock.py touches time, and only cli/ knows click and rich.
 
 So a test that replaces those two modules sees every fault and every tick. Sockets are no files: nbd/ has its clients',
-record/control.py the one in the journal's directory, whose name is bound and removed by nbd/listener.py and files.py.
+record/control.py the one in the journal's directory, whose name is bound and removed by nbd/listener.py and files.py;
+notify.py sends to the service manager's.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ ALLOWED = {
     "nbd/negotiation.py": {"ssl.SSLContext"},
     "nbd/server.py": {"socket.socket", "ssl.SSLContext"},
     "nbd/tls.py": {"ssl"},
+    "notify.py": {"socket"},
     "record/control.py": {"socket"},
     "record/live.py": {"ssl.SSLContext"},
 }

@@ -6,21 +6,29 @@ import json
 import signal
 import subprocess
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import fields
 from types import FrameType
+from typing import Any
 
 import click
 
-from mirrortool import clock
+from mirrortool import clock, files
 from mirrortool.cli.options import DIRECTORY, DURATION, MODE, NAMED_PATH, SIZE, as_json, complete_volume, quiet
 from mirrortool.cli.render import Display, View
 from mirrortool.cli.runner import Interrupted, Runner
+from mirrortool.cli.service import Service, metrics_file
 from mirrortool.cli.serving import MAX_CONNECTIONS_DEFAULT, SOCKET_MODE_DEFAULT, ServingOptions, serve
-from mirrortool.cli.text import format_bytes, format_time, printable, quoted, tell
+from mirrortool.cli.text import format_bytes, format_seconds, format_time, printable, quoted, tell
 from mirrortool.errors import CommandFailedError, FuzzyCommitError, MirrortoolError, UsageError, host_error
+from mirrortool.nbd.server import check_addresses
 from mirrortool.operation import CommitKind
+from mirrortool.record.samples import ScanCount
 from mirrortool.record.scan import Scan, ScanCancelled, ScanResult
+
+_LOOK_SECONDS = 1.0
+"""Between scans, whoever wants to know that the command is alive is told this often."""
 
 
 @click.command("record")
@@ -60,6 +68,7 @@ from mirrortool.record.scan import Scan, ScanCancelled, ScanResult
     help="What becomes of writes when the journal has no room.  [default: stop]",
 )  # fmt: skip
 @click.option("--reserve", type=SIZE, metavar="SIZE", help="Space kept free for --when-full detach.  [default: 16M]")
+@metrics_file
 @as_json
 @quiet
 def command(
@@ -78,6 +87,7 @@ def command(
     max_connections: int | None,
     when_full: str | None,
     reserve: int | None,
+    metrics_file: str | None,
     as_json: bool,
     quiet: bool,
 ) -> None:
@@ -90,25 +100,42 @@ def command(
     With --nbd nothing is scanned again: the volumes are served to NBD clients such as QEMU until SIGINT or SIGTERM, and
     each write is journaled before the client hears of it.
     """
+    check_options(click.get_current_context().params)
     serving = ServingOptions(
         nbd, socket_mode, socket_group, tls_certificates, insecure, max_connections, when_full, reserve
     )
     if nbd:
-        if every is not None or sources or before or after or allow_fuzzy:
-            raise UsageError("--every, --source, --before, --after and --allow-fuzzy are for scans, not for --nbd")
-        serve(journal, serving, take_over=take_over, as_json=as_json, quiet=quiet)
+        serve(journal, serving, take_over=take_over, metrics_file=metrics_file, as_json=as_json, quiet=quiet)
         return
-    if serving.are_given:
+    count = ScanCount(files.absolute(journal))
+    with Service(metrics_file, lambda _: count.samples(), _warn) as service:
+        once = _Once(journal, dict(sources), take_over, before, after, allow_fuzzy, as_json, quiet, count, service)
+        if every is None:
+            with _stopped_by_sigterm():
+                once.run()
+        else:
+            _repeat(once, every, service)
+
+
+def check_options(values: Mapping[str, Any]) -> None:
+    """Options that make sense one by one make sense together.
+
+    Raises:
+        UsageError: they do not.
+    """
+    scanning = [values[name] for name in ("sources", "before", "after", "allow_fuzzy")]
+    if values["nbd"] and (values["every"] is not None or any(scanning)):
+        raise UsageError("--every, --source, --before, --after and --allow-fuzzy are for scans, not for --nbd")
+    serving = ServingOptions(**{field.name: values[field.name] for field in fields(ServingOptions)})
+    if serving.are_given and not values["nbd"]:
         raise UsageError("the options of a server need --nbd")
-    snapshots = dict(sources)
-    if len(snapshots) != len(sources):
+    if len(dict(values["sources"])) != len(values["sources"]):
         raise UsageError("a volume is named twice by --source")
-    once = _Once(journal, snapshots, take_over, before, after, allow_fuzzy, as_json, quiet)
-    if every is None:
-        with _stopped_by_sigterm():
-            once.run()
-    else:
-        _repeat(once, every)
+    check_addresses(values["nbd"], has_tls=bool(values["tls_certificates"]), insecure=values["insecure"])
+
+
+def _warn(text: str) -> None:
+    tell(f"mirrortool: {printable(text)}")
 
 
 class _Once:
@@ -124,6 +151,8 @@ class _Once:
         allow_fuzzy: bool,
         as_json: bool,
         quiet: bool,
+        count: ScanCount,
+        service: Service,
     ) -> None:
         self._journal = journal
         self._snapshots = snapshots
@@ -132,6 +161,7 @@ class _Once:
         self._allow_fuzzy = allow_fuzzy
         self._as_json = as_json
         self._quiet = quiet
+        self._count, self._service = count, service
 
     def run(self, *, final: bool = True) -> None:
         """Scan and print the result.
@@ -140,8 +170,13 @@ class _Once:
             FuzzyCommitError: a volume changed, and that is not allowed.
             Interrupted: by a signal.
         """
-        with self._around():
-            result = self._scan()
+        self._count.begin()
+        try:
+            with self._around():
+                result = self._scan()
+        except MirrortoolError:
+            self._count.fail()
+            raise
         self._print(result, final)
         if result.kind == CommitKind.FUZZY and not self._allow_fuzzy:
             name, why = next(iter(result.changed.items()))
@@ -176,11 +211,19 @@ class _Once:
                 return View(now.pages_done, now.pages_total, now.pages_done * page_size, detail)
 
             with Display("scan", quiet=self._quiet) as display:
+                self._service.ready(f"scanning {self._journal}")
                 if scan.torn:
                     display.warn(f"a torn tail was moved to {scan.torn}; nothing in it had been acknowledged")
-                runner = Runner(scan.run, scan.cancel)
+                runner = Runner(scan.run, self._service.before(scan.cancel))
+
+                def look() -> None:
+                    display.show(view())
+                    self._service.tick(f"scanning {self._journal}")
+
                 try:
-                    return runner.run(lambda: display.show(view()))
+                    result = runner.run(look)
+                    self._count.end(result)
+                    return result
                 except ScanCancelled:
                     raise Interrupted(
                         runner.signal_number, "stopped without a commit; record again goes on from here"
@@ -216,15 +259,18 @@ def _stopped_by_sigterm() -> Iterator[None]:
         signal.signal(signal.SIGTERM, previous)
 
 
-def _repeat(once: _Once, every: float) -> None:
+def _repeat(once: _Once, every: float, service: Service) -> None:
     """Scan until SIGINT or SIGTERM; what is wrong with one scan does not end the next."""
     stop = threading.Event()
 
+    request_stop = service.before(stop.set)
+
     def on_signal(_number: int, _frame: FrameType | None) -> None:
-        stop.set()
+        request_stop()
 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, on_signal)
+    waiting = f"the next scan begins {format_seconds(every)} after the start of the one before"
     is_first = True
     while not stop.is_set():
         started = clock.monotonic()
@@ -237,7 +283,8 @@ def _repeat(once: _Once, every: float) -> None:
                 raise
             tell(f"mirrortool: {printable(str(error))}")
         is_first = False
-        stop.wait(max(0.0, started + every - clock.monotonic()))
+        while (left := started + every - clock.monotonic()) > 0 and not stop.wait(min(left, _LOOK_SECONDS)):
+            service.tick(waiting)
 
 
 def _shell(command: str, option: str) -> None:

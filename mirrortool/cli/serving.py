@@ -9,13 +9,17 @@ from urllib.parse import quote
 
 import click
 
+from mirrortool import files
 from mirrortool.cli.render import Display
 from mirrortool.cli.runner import Runner
+from mirrortool.cli.service import Service
 from mirrortool.cli.text import columns, format_bytes, format_seconds, format_time, quoted, tell
+from mirrortool.metrics import Sample
 from mirrortool.nbd.tls import server_context
 from mirrortool.record.detach import WhenFull
 from mirrortool.record.live import Door, LiveRecording
 from mirrortool.record.recorder import Recorder, RecorderStatistics
+from mirrortool.record.samples import live_samples
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +45,9 @@ SOCKET_MODE_DEFAULT = 0o600
 MAX_CONNECTIONS_DEFAULT = 64
 
 
-def serve(journal: str, options: ServingOptions, *, take_over: bool, as_json: bool, quiet: bool) -> None:
+def serve(
+    journal: str, options: ServingOptions, *, take_over: bool, metrics_file: str | None, as_json: bool, quiet: bool
+) -> None:
     """Record until SIGINT or SIGTERM, which end it cleanly.
 
     Raises:
@@ -60,11 +66,20 @@ def serve(journal: str, options: ServingOptions, *, take_over: bool, as_json: bo
     with recorder, Display("record", quiet=quiet) as display:
         _tell_recovery(display, recorder)
         has_tls = door.tls is not None
-        recording = LiveRecording(
-            recorder, door, display.warn, lambda addresses: _tell_ready(display, recorder, addresses, has_tls)
-        )
+
+        def on_ready(addresses: Sequence[str]) -> None:
+            _tell_ready(display, recorder, addresses, has_tls)
+            service.ready(_status(recording))
+
+        recording = LiveRecording(recorder, door, display.warn, on_ready)
         watch = _Watch(display, recording)
-        Runner(recording.run, recording.stop).run(watch.tick)
+
+        def look() -> None:
+            watch.tick()
+            service.tick(_status(recording))
+
+        with Service(metrics_file, lambda serving: _samples(recording, serving), display.warn) as service:
+            Runner(recording.run, service.before(recording.stop)).run(look)
     _conclude(journal, recorder.statistics(), as_json, quiet)
 
 
@@ -73,6 +88,19 @@ def _tell_recovery(display: Display, recorder: Recorder) -> None:
         display.warn(f"a torn tail was moved to {recorder.torn}; nothing in it had been acknowledged as durable")
     if recorder.redone:
         display.note(f"after a crash, {recorder.redone} frames were written to the volumes again")
+
+
+def _status(recording: LiveRecording) -> str:
+    """For the service manager."""
+    recorder, server = recording.statistics()
+    names = ", ".join(export.name for export in server.exports)
+    return recorder.problem or f"serving {names}; clients: {server.connections}, commit {recorder.commit_lsn}"
+
+
+def _samples(recording: LiveRecording, serving: bool) -> list[Sample]:
+    base = recording.base.pages_done, recording.base.pages_total
+    journal = files.absolute(recording.recorder.journal.path)
+    return live_samples(journal, *recording.statistics(), base, serving=serving)
 
 
 def _tell_ready(display: Display, recorder: Recorder, addresses: Sequence[str], has_tls: bool) -> None:

@@ -35,6 +35,20 @@ _ABORT_SECONDS = 5.0
 _PAUSE_SECONDS = 0.2
 
 
+def check_addresses(addresses: Iterable[str | Address], *, has_tls: bool, insecure: bool) -> list[Address]:
+    """The addresses, where a server with or without TLS may listen at them.
+
+    Raises:
+        UsageError: one is none, or would be TCP without TLS.
+    """
+    parsed = [parse_address(each) if isinstance(each, str) else each for each in addresses]
+    if not has_tls and not insecure and not all(isinstance(each, UnixAddress) for each in parsed):
+        raise UsageError(
+            "TCP without TLS can be read and written by anybody", remedy="give --tls-certificates, or --insecure"
+        )
+    return parsed
+
+
 class Server:
     """A server of exports; a context manager that listens inside its block."""
 
@@ -64,11 +78,7 @@ class Server:
         Raises:
             UsageError: an address is none, TCP would be without TLS, or exports have bad or equal names.
         """
-        self._addresses = [parse_address(each) if isinstance(each, str) else each for each in addresses]
-        if not tls and not insecure and not all(isinstance(each, UnixAddress) for each in self._addresses):
-            raise UsageError(
-                "TCP without TLS can be read and written by anybody", remedy="give --tls-certificates, or --insecure"
-            )
+        self._addresses = check_addresses(addresses, has_tls=bool(tls), insecure=insecure)
         _check_names(exports)
         self._exports = ExportTable(exports)
         self._tls = tls

@@ -21,6 +21,7 @@ from mirrortool import errors
 from mirrortool.cli.main import cli
 from mirrortool.journal import format as layout
 from mirrortool.journal import reader
+from mirrortool.metrics import METRICS, PREFIX
 from tests.docs.manual import ROOT, Page, items, literal_lines, page, pages, plain, table
 from tests.docs.workshop import environment, make_image, require, run
 from tests.fakes.live import LiveRecorder
@@ -146,7 +147,7 @@ def test_every_variable_is_listed() -> None:
         if isinstance(option, click.Option)
     }
     listed = dict(items(page("mirrortool").part("ENVIRONMENT")))
-    others = {"Ev MIRRORTOOL_DEBUG", "Ev TMPDIR"}
+    others = {"Ev MIRRORTOOL_DEBUG", "Ev NOTIFY_SOCKET , WATCHDOG_USEC , WATCHDOG_PID", "Ev TMPDIR"}
     assert {head.removeprefix("Ev "): text for head, text in listed.items() if head not in others} == expected
     assert others <= listed.keys()
 
@@ -381,6 +382,17 @@ def test_quick_start_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
 
 
 # Formats.
+
+
+def test_metrics_are_those_of_the_table() -> None:
+    manual = page("mirrortool-metrics", 5)
+    written = [(head, text) for head, text in items(manual.part("METRICS")) if "_" in head]
+    assert written == [
+        (f"Va {PREFIX}{each.name}", f"{each.kind.capitalize()} by {', '.join(each.labels)}. {each.help}")
+        for each in METRICS
+    ]
+    labels = {head.removeprefix("Va ") for head, _ in items(manual.sub_part("Labels"))}
+    assert labels == {label for each in METRICS for label in each.labels}
 
 
 def format_tables() -> dict[str, list[tuple[str, ...]]]:

@@ -1,0 +1,104 @@
+"""A recorder tells its service manager and Prometheus how it stands: as a process, with a real socket and file."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from mirrortool.cli.main import main
+from mirrortool.nbd.addresses import UnixAddress
+from mirrortool.nbd.protocol import Command
+from tests.fakes.live import LiveRecorder
+from tests.interop.tool import Site
+from tests.nbd.wire import Client
+from tests.test_metrics import parsed
+from tests.test_notify import Manager
+
+MIB = 1 << 20
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Site:
+    made = Site(tmp_path)
+    (tmp_path / "disk.img").write_bytes(b"disk" * (MIB // 4))
+    made.init(f"disk={tmp_path}/disk.img")
+    return made
+
+
+@pytest.fixture
+def manager(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Manager]:
+    monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
+    listening = Manager(str(tmp_path / "notify"))
+    yield listening
+    listening.close()
+
+
+def values(path: Path) -> dict[str, float]:
+    """By name, of the only journal and volume."""
+    return {name.removeprefix("mirrortool_record_"): value for (name, _), value in parsed(path.read_text()).items()}
+
+
+def test_a_live_recording_is_told_from_start_to_end(site: Site, manager: Manager) -> None:
+    metrics = site.path / "m.prom"
+    with LiveRecorder(site.journal, "--metrics-file", metrics) as live:
+        assert [text.split("\n")[0] for text in manager.wait()] == ["READY=1"]
+        live.wait_for_base()
+        with Client(UnixAddress(str(live.socket))) as client:
+            client.go("disk")
+            assert client.do(Command.WRITE, 0, MIB // 2, 0, os.urandom(MIB // 2)).error == 0
+            assert client.do(Command.FLUSH).error == 0
+        live.stop()
+    assert manager.heard()[-1].startswith("STOPPING=1")
+    last = values(metrics)
+    expected = {"serving": 0, "problem": 0, "clients": 0, "writes_total": 1, "flushes_total": 1, "waiting_bytes": 0}
+    expected |= {"written_bytes_total": MIB // 2, "incomplete_volumes": 0, "errors_total": 0}
+    assert expected.items() <= last.items()
+    assert last["head_lsn"] == last["commit_lsn"] == last["durable_lsn"] == last["checkpoint_lsn"]
+    assert last["base_pages"] == last["base_read_pages"] == MIB // 4096
+    assert last["journaled_bytes_total"] > MIB // 2
+
+
+def test_a_failed_recorder_does_not_serve(site: Site) -> None:
+    metrics = site.path / "m.prom"
+    (site.path / "s").write_text("no socket")
+    live = LiveRecorder(site.journal, "--metrics-file", metrics)
+    live.begin()
+    live.wait(2)
+    assert values(metrics)["serving"] == 0
+
+
+def test_metrics_that_cannot_be_written_do_not_matter(site: Site) -> None:
+    with LiveRecorder(site.journal, "--metrics-file", site.path / "nothing" / "m.prom") as live:
+        live.wait_for_base()
+    assert sum("metrics are not written" in line for line in live.lines) == 1
+    site.prove()
+
+
+def test_a_repeated_scan_is_told(site: Site, manager: Manager) -> None:
+    metrics = site.path / "m.prom"
+    command = [sys.executable, "-m", "mirrortool", "record", site.journal, "--every", "1h", "--metrics-file", metrics]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout
+        assert process.stdout.readline().startswith("commit ")
+        assert manager.heard()[0].startswith("READY=1\nSTATUS=scanning ")
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(20) == 0
+    assert manager.heard()[-1].startswith("STOPPING=1")
+    assert {"scans_total": 1, "fuzzy_scans_total": 0, "failed_scans_total": 0}.items() <= values(metrics).items()
+
+
+def test_a_single_scan_leaves_its_metrics(site: Site) -> None:
+    metrics = site.path / "m.prom"
+    assert main(["record", str(site.journal), "--metrics-file", str(metrics), "-q"]) == 0
+    found = values(metrics)
+    assert found["scans_total"] == 1 and found["commit_lsn"] > 0
+    assert main(["record", str(site.journal), "--metrics-file", str(metrics), "-q", "--before", "false"]) == 34
+    assert values(metrics)["failed_scans_total"] == 1 and values(metrics)["scans_total"] == 0
+    assert main(["record", str(site.journal), "--metrics-file", str(metrics), "-q", "--after", "false"]) == 34
+    assert values(metrics)["failed_scans_total"] == 0 and values(metrics)["scans_total"] == 1
