@@ -1,8 +1,14 @@
-"""Status: what is to be known of a resting journal or mirror, from its small files and its newest frames."""
+"""Status: what is to be known of a journal or mirror, from its small files and its newest frames.
+
+A `Watch` looks again and again, and reads only what was appended since: of a journal, a reader stays open that stands
+behind the newest frame; of a mirror, one that stands at its checkpoint.
+
+Not here: the content of volumes (verify.py).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -14,13 +20,12 @@ from mirrortool.errors import (
     MirrortoolError,
     NotAJournalError,
     OtherJournalError,
-    TornJournalError,
     UsageError,
 )
-from mirrortool.journal.commits import Commit, newest_commits
+from mirrortool.journal.commits import Commit, commit_of, newest_commits
 from mirrortool.journal.directory import Journal
 from mirrortool.journal.position import Position
-from mirrortool.journal.reader import JournalReader
+from mirrortool.journal.reader import JournalReader, up_to_what_is_appended
 from mirrortool.mirror import lastreplay
 from mirrortool.mirror.checkpoint import Checkpoint
 from mirrortool.mirror.directory import Mirror
@@ -72,56 +77,192 @@ class MirrorStatus:
     damage: JournalError | None = None
 
 
-def status_of(path: str) -> JournalStatus | MirrorStatus:
-    """The status of whatever is at a path.
+class Watch:
+    """Looks at journals and mirrors by their paths; one thread's. Keeps at most two files open for each path."""
 
-    Raises:
-        NotAJournalError: neither a journal nor a mirror.
-    """
-    if files.exists(files.join(path, "mirror.json")):
-        return mirror_status(path)
-    if files.exists(files.join(path, "journal.json")):
-        return journal_status(path)
-    raise NotAJournalError(
-        "neither a journal nor a mirror", where=path, remedy="mirrortool init makes a journal, replay a mirror"
-    )
+    def __init__(self) -> None:
+        self._journals: dict[str, _Journal] = {}
+        self._places: dict[str, _Place] = {}
+
+    def __enter__(self) -> Watch:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        for journal in self._journals.values():
+            journal.close()
+        for place in self._places.values():
+            place.close()
+
+    def look(self, path: str) -> JournalStatus | MirrorStatus:
+        """How what is at a path stands now.
+
+        Raises:
+            NotAJournalError: it is neither a journal nor a mirror.
+        """
+        if files.exists(files.join(path, "mirror.json")):
+            return self.look_at_mirror(path)
+        if files.exists(files.join(path, "journal.json")):
+            return self.look_at_journal(path)
+        raise NotAJournalError(
+            "neither a journal nor a mirror", where=path, remedy="mirrortool init makes a journal, replay a mirror"
+        )
+
+    def look_at_journal(self, path: str) -> JournalStatus:
+        """A journal; the first look reads its newest file, and older ones only until a commit is found."""
+        return self._journals.setdefault(path, _Journal(path)).look()
+
+    def look_at_mirror(self, path: str) -> MirrorStatus:
+        """A mirror, compared with its journal where that is at hand."""
+        mirror = Mirror(path)
+        checkpoint = mirror.checkpoint
+        last = _last_replay(path)
+        try:
+            journal = self.look_at_journal(mirror.journal_path)
+            mirror.check_mirrors(journal.journal)
+            self._places.setdefault(path, _Place()).require(journal.journal, checkpoint.position)
+        except (HostError, NotAJournalError, OtherJournalError):
+            return MirrorStatus(mirror, checkpoint, last, None, None, None)
+        except JournalError as error:
+            return MirrorStatus(mirror, checkpoint, last, None, None, None, error)
+        if journal.commit is None:
+            return MirrorStatus(mirror, checkpoint, last, journal, 0, 0.0, journal.damage)
+        behind = lag(checkpoint, journal.commit, clock.now_ns())
+        return MirrorStatus(mirror, checkpoint, last, journal, *behind, journal.damage)
+
+
+class _Journal:
+    """A journal that is looked at, and what was read of it so far."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._reader: JournalReader | None = None
+        self._commit: Commit | None = None
+
+    def close(self) -> None:
+        if self._reader:
+            self._reader.close()
+            self._reader = None
+
+    def look(self) -> JournalStatus:
+        journal = Journal(self._path)
+        if self._reader is None or not self._has_gone_on(journal, self._reader):
+            self.close()
+            # First: while a recorder is at work, the end moves on.
+            self._commit = next(iter(newest_commits(journal, 1)), None)
+            head, time_ns, damage = self._read_to_end(journal)
+        else:
+            head, time_ns, damage = self._reader.position, self._reader.time_ns, None
+        starts = journal.file_starts()
+        facts = [files.find_facts(journal.file_path(start)) for start in starts]
+        size = sum(each.size for each in facts if each)
+        recorder = _ask_recorder(self._path)
+        return JournalStatus(
+            journal, _current_volumes(journal), head, time_ns, self._commit, damage, len(starts), size, recorder
+        )
+
+    def _has_gone_on(self, journal: Journal, reader: JournalReader) -> bool:
+        """Read what was appended; False if that is not all there is to know, and everything must be looked at anew."""
+        known = reader.journal
+        if (known.uuid, known.lineage, known.epoch) != (journal.uuid, journal.lineage, journal.epoch):
+            return False
+        reader.journal = journal  # with the end that it notes by now
+        try:
+            self._read_on(reader)
+        except JournalError:
+            return False
+        return reader.is_in_place()
+
+    def _read_on(self, reader: JournalReader) -> None:
+        with up_to_what_is_appended(reader.journal):
+            while header := reader.next_header():
+                if header.is_commit:
+                    self._commit = commit_of(reader, header)
+                else:
+                    reader.batch(payload=False)
+
+    def _read_to_end(self, journal: Journal) -> tuple[Position, int, JournalError | None]:
+        """The end of the newest file, or of the one before if that one has not even a header."""
+        starts = journal.file_starts()
+        position, time_ns, damage = journal.start, 0, None
+        for start in reversed(starts) if starts else [None]:
+            self.close()
+            try:
+                with up_to_what_is_appended(journal):
+                    self._reader = JournalReader(journal, first_lsn=start)
+                    self._read_on(self._reader)
+            except JournalError as error:
+                damage = damage or error
+            if self._reader:
+                position, time_ns = self._reader.position, self._reader.time_ns
+            if damage:
+                self.close()  # the next look begins anew, as long as something is wrong
+            if position.lsn:
+                break
+        return position, time_ns, damage
+
+
+class _Place:
+    """Where a mirror stands in its journal."""
+
+    def __init__(self) -> None:
+        self._reader: JournalReader | None = None
+
+    def close(self) -> None:
+        if self._reader:
+            self._reader.close()
+            self._reader = None
+
+    def require(self, journal: Journal, position: Position) -> None:
+        """The journal contains the position.
+
+        Raises:
+            ForkedJournalError: it does not.
+            JournalError: it cannot be read there.
+        """
+        if self._reader and self._has_come_to(self._reader, journal, position):
+            return
+        self.close()
+        self._reader = JournalReader(journal, position)
+
+    def _has_come_to(self, reader: JournalReader, journal: Journal, position: Position) -> bool:
+        """Read on to the position, if that is possible from where the reader stands."""
+        if (reader.journal.uuid, reader.journal.lineage) != (journal.uuid, journal.lineage):
+            return False
+        try:
+            while reader.position.lsn < position.lsn and reader.next_header():
+                pass
+        except JournalError:
+            return False
+        return reader.position == position
+
+
+def status_of(path: str) -> JournalStatus | MirrorStatus:
+    """The status of whatever is at a path; see `Watch.look`."""
+    with Watch() as watch:
+        return watch.look(path)
 
 
 def journal_status(path: str) -> JournalStatus:
-    """The status of a journal; reads its newest file, and older ones only until a commit is found."""
-    journal = Journal(path)
-    commit = next(iter(newest_commits(journal, 1)), None)  # first: while a recorder is at work, the end moves on
-    starts = journal.file_starts()
-    head, time_ns, damage = _read_to_end(journal, starts)
-    facts = [files.find_facts(journal.file_path(start)) for start in starts]
-    size = sum(each.size for each in facts if each)
-    recorder = _ask_recorder(path)
-    return JournalStatus(journal, _current_volumes(journal), head, time_ns, commit, damage, len(starts), size, recorder)
+    """The status of a journal; see `Watch.look_at_journal`."""
+    with Watch() as watch:
+        return watch.look_at_journal(path)
+
+
+def mirror_status(path: str) -> MirrorStatus:
+    """The status of a mirror; see `Watch.look_at_mirror`."""
+    with Watch() as watch:
+        return watch.look_at_mirror(path)
+
+
+def lags_of(status: JournalStatus | MirrorStatus) -> list[tuple[str, float | None]]:
+    """The mirrors that a status tells of, each by its path, with the seconds that it is behind; None if not known."""
+    return [(status.mirror.path, status.lag_seconds)] if isinstance(status, MirrorStatus) else []
 
 
 def _ask_recorder(path: str) -> Mapping[str, Any] | None:
     with suppress(MirrortoolError):
         return ask(path, {"request": "status"})
     return None
-
-
-def mirror_status(path: str) -> MirrorStatus:
-    """The status of a mirror, compared with its journal where that is at hand."""
-    mirror = Mirror(path)
-    checkpoint = mirror.checkpoint
-    last = _last_replay(path)
-    try:
-        journal = journal_status(mirror.journal_path)
-        mirror.check_mirrors(journal.journal)
-        JournalReader(journal.journal, checkpoint.position).close()
-    except (HostError, NotAJournalError, OtherJournalError):
-        return MirrorStatus(mirror, checkpoint, last, None, None, None)
-    except JournalError as error:
-        return MirrorStatus(mirror, checkpoint, last, None, None, None, error)
-    if journal.commit is None:
-        return MirrorStatus(mirror, checkpoint, last, journal, 0, 0.0, journal.damage)
-    behind = lag(checkpoint, journal.commit, clock.now_ns())
-    return MirrorStatus(mirror, checkpoint, last, journal, *behind, journal.damage)
 
 
 def _last_replay(path: str) -> LastReplay | None:
@@ -141,25 +282,6 @@ def lag(checkpoint: Checkpoint, newest: Commit, now_ns: int) -> tuple[int, float
         return 0, 0.0
     since_ns = checkpoint.time_ns or newest.time_ns
     return behind, max(0, now_ns - since_ns) / 1e9
-
-
-def _read_to_end(journal: Journal, starts: Sequence[int]) -> tuple[Position, int, JournalError | None]:
-    """The end of the newest file, or of the one before if that one has not even a header."""
-    position, time_ns, damage = journal.start, 0, None
-    for start in reversed(starts) if starts else [None]:
-        try:
-            with JournalReader(journal, first_lsn=start) as reader:
-                try:
-                    while reader.next_header():
-                        reader.batch(payload=False)
-                finally:
-                    position, time_ns = reader.position, reader.time_ns
-        except JournalError as error:
-            is_append = isinstance(error, TornJournalError) and journal.is_at_work()
-            damage = damage or (None if is_append else error)
-        if position.lsn:
-            break
-    return position, time_ns, damage
 
 
 def _current_volumes(journal: Journal) -> VolumeSet:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+import shutil
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
-from mirrortool import clock
+from mirrortool import clock, files
 from mirrortool.errors import CorruptJournalError, NotAJournalError, TornJournalError
 from mirrortool.journal.commits import Commit, Until
 from mirrortool.journal.format import FILE_HEADER
@@ -17,7 +18,7 @@ from mirrortool.mirror.checkpoint import Checkpoint
 from mirrortool.operation import CommitKind
 from mirrortool.record.mark import mark
 from mirrortool.record.scan import Scan
-from mirrortool.status import JournalStatus, MirrorStatus, journal_status, lag, mirror_status, status_of
+from mirrortool.status import JournalStatus, MirrorStatus, Watch, journal_status, lag, mirror_status, status_of
 from tests.fakes.volumes import (
     PAGE,
     Primary,
@@ -257,3 +258,115 @@ def test_status_knows_what_the_last_replay_did(tmp_path: Path) -> None:
     assert last.units == last.direct + last.mini_queue + last.counter_waits - last.given_back > 0
     Path(mirror.path, "last-replay.json").write_text("{")
     assert mirror_status(mirror.path).last_replay is None
+
+
+# A watch.
+
+
+def facts_of(status: JournalStatus | MirrorStatus) -> tuple[object, ...]:
+    """What can be compared of two looks."""
+    if isinstance(status, JournalStatus):
+        return status.head, status.time_ns, status.commit, str(status.damage), status.file_count, status.size
+    journal = facts_of(status.journal) if status.journal else None
+    return status.checkpoint, status.lag_operations, status.lag_seconds, str(status.damage), journal
+
+
+def replaced_by_another(primary: Primary) -> None:
+    os.rename(primary.journal_path, f"{primary.directory}/elsewhere")
+    make_primary(primary.directory, {"a": b"other"}).scan()
+
+
+def without_its_oldest_file(primary: Primary) -> None:
+    os.unlink(primary.journal.file_path(primary.journal.file_starts()[0]))
+
+
+def with_a_copy_in_the_place_of_its_newest_file(primary: Primary) -> None:
+    """As rsync leaves it."""
+    shutil.copy(newest_file(primary), f"{primary.directory}/copy")
+    os.rename(f"{primary.directory}/copy", newest_file(primary))
+    mark(primary.journal_path, "appended")
+
+
+def cut(primary: Primary) -> None:
+    crash(primary)
+    os.truncate(newest_file(primary), os.path.getsize(newest_file(primary)) - 1)
+
+
+STEPS: dict[str, Callable[[Primary], object]] = {
+    "nothing": lambda _: None,
+    "a scan": lambda primary: primary.scan(),
+    "a change": lambda primary: (primary.write("a", 5 * PAGE, os.urandom(3 * PAGE)), primary.scan()),
+    "several files": lambda primary: [(primary.write("a", 0, os.urandom(5000)), primary.scan()) for _ in range(3)],
+    "a mark": lambda primary: mark(primary.journal_path, "here"),
+    "a replay": lambda primary: primary.mirror(),
+    "a change and a replay": lambda primary: (primary.write("a", 0, os.urandom(9)), primary.scan(), primary.mirror()),
+    "an older file goes": without_its_oldest_file,
+    "a copy": with_a_copy_in_the_place_of_its_newest_file,
+    "a torn tail": cut,
+    "another journal": replaced_by_another,
+}
+ORDERS = [
+    ["nothing", "a change", "several files", "a replay", "nothing", "a mark", "a change and a replay", "a scan"],
+    ["several files", "a replay", "an older file goes", "a change", "a change and a replay"],
+    ["a mark", "a copy", "a mark", "a copy", "a replay", "a copy"],
+    ["a change", "a torn tail", "nothing"],
+    ["a change", "a replay", "another journal", "nothing"],
+]
+
+
+@pytest.mark.parametrize("order", ORDERS, ids=[" ".join(order)[:40] for order in ORDERS])
+def test_a_watch_sees_what_a_first_look_sees(
+    primary: Primary, monkeypatch: pytest.MonkeyPatch, order: list[str]
+) -> None:
+    set_clock(monkeypatch, NOW)
+    primary.scan()
+    mirror = primary.mirror().path
+    with Watch() as watch:
+        for number, step in enumerate(["nothing", *order]):
+            set_clock(monkeypatch, NOW + number * SECOND)
+            STEPS[step](primary)
+            for path in (primary.journal_path, mirror):
+                assert facts_of(watch.look(path)) == facts_of(status_of(path)), step
+
+
+def test_a_watch_reads_only_what_was_appended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    primary = make_primary(tmp_path, {"disk": os.urandom(8 << 20)})
+    primary.scan()
+    mirror = primary.mirror().path
+    read = []
+    real = files.File.pread_into
+
+    def counted(file: files.File, buffers: Sequence[memoryview], offset: int) -> int:
+        read.append(real(file, buffers, offset))
+        return read[-1]
+
+    monkeypatch.setattr(files.File, "pread_into", counted)
+    with Watch() as watch:
+        watch.look(mirror)
+        assert sum(read) > 8 << 20
+        read.clear()
+        watch.look(mirror)
+        assert sum(read) == 0
+        primary.write("disk", 0, os.urandom(PAGE))
+        primary.scan()
+        read.clear()
+        assert mirror_status(mirror).lag_operations == watch.look(mirror).lag_operations == 2  # type: ignore[union-attr]
+        read.clear()
+        watch.look(mirror)
+        assert sum(read) == 0
+        primary.mirror()
+        read.clear()
+        watch.look(mirror)
+        assert sum(read) < 4 * PAGE
+
+
+def test_a_watch_keeps_few_files_open(primary: Primary) -> None:
+    primary.scan()
+    mirror = primary.mirror().path
+    before = len(os.listdir("/proc/self/fd"))
+    with Watch() as watch:
+        for _ in range(5):
+            STEPS["several files"](primary)
+            watch.look(mirror)
+        assert len(os.listdir("/proc/self/fd")) <= before + 2
+    assert len(os.listdir("/proc/self/fd")) == before

@@ -3,40 +3,106 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import signal
+import sys
+import threading
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from types import FrameType
 from typing import Any
 
 import click
 
-from mirrortool.cli.options import DIRECTORY, as_json
+from mirrortool import clock
+from mirrortool.cli.options import DIRECTORY, DURATION, as_json
 from mirrortool.cli.text import format_bytes, format_seconds, format_time, printable
+from mirrortool.errors import LagError, UsageError
 from mirrortool.operation import CommitKind
 from mirrortool.replay.session import describe
-from mirrortool.status import JournalStatus, MirrorStatus, status_of
+from mirrortool.status import JournalStatus, MirrorStatus, Watch, lags_of
+
+WATCH_SECONDS = 2.0
+
+Found = Sequence[JournalStatus | MirrorStatus]
 
 
 @click.command("status")
 @click.argument("paths", metavar="PATH...", type=DIRECTORY, nargs=-1, required=True)
+@click.option("--watch", "is_watching", is_flag=True, help="Show it again every two seconds, until a signal.")
+@click.option(
+    "--max-lag", type=DURATION, metavar="DURATION", help="Exit 50 if a mirror is further behind, or that is not known."
+)
 @as_json
-def command(paths: tuple[str, ...], as_json: bool) -> int:
+def command(paths: tuple[str, ...], is_watching: bool, max_lag: float | None, as_json: bool) -> None:
     """Show how journals and mirrors stand, and how a running recorder does.
 
     Exits with what is wrong with the first journal that is torn or damaged; everything is printed before.
     """
-    found = [status_of(path) for path in paths]
+    with Watch() as watch:
+        if is_watching:
+            _watch(watch, paths, max_lag, as_json)
+            return
+        found = [watch.look(path) for path in paths]
+    _show(found, as_json)
+    damage = next((each.damage for each in found if each.damage), None)
+    if damage:
+        raise damage
+    _check_lags(found, max_lag)
+
+
+def _watch(watch: Watch, paths: Sequence[str], max_lag: float | None, as_json: bool) -> None:
+    """Show everything again and again, until SIGINT or SIGTERM; what is damaged does not end it, a lag does."""
+    stop = threading.Event()
+
+    def on_signal(_number: int, _frame: FrameType | None) -> None:
+        stop.set()
+
+    previous = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        while not stop.is_set():
+            found = [watch.look(path) for path in paths]
+            if not as_json:
+                click.clear()
+                click.echo(format_time(clock.now_ns()))
+            _show(found, as_json)
+            for damage in (each.damage for each in found if each.damage and not as_json):
+                click.echo(printable(str(damage)))
+            sys.stdout.flush()
+            _check_lags(found, max_lag)
+            stop.wait(WATCH_SECONDS)
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+def _check_lags(found: Found, max_lag: float | None) -> None:
+    """No mirror is further behind than that.
+
+    Raises:
+        LagError: one is, or that is not known.
+        UsageError: there is no mirror.
+    """
+    if max_lag is None:
+        return
+    lags = [each for status in found for each in lags_of(status)]
+    if not lags:
+        raise UsageError("--max-lag needs a mirror among the paths")
+    for name, seconds in lags:
+        if seconds is None:
+            raise LagError("how far the mirror is behind is not known", where=name, remedy="see its journal")
+        if seconds > max_lag:
+            raise LagError(f"{format_seconds(seconds)} behind, more than {format_seconds(max_lag)}", where=name)
+
+
+def _show(found: Found, as_json: bool) -> None:
     if as_json:
         values = [
             _journal_to_json(each) if isinstance(each, JournalStatus) else _mirror_to_json(each) for each in found
         ]
         click.echo(json.dumps(values[0] if len(values) == 1 else {"paths": values}))
-    else:
-        for each in found:
-            _print_journal(each) if isinstance(each, JournalStatus) else _print_mirror(each)
-    damage = next((each.damage for each in found if each.damage), None)
-    if damage:
-        raise damage
-    return 0
+        return
+    for each in found:
+        _print_journal(each) if isinstance(each, JournalStatus) else _print_mirror(each)
 
 
 def _print_journal(status: JournalStatus) -> None:

@@ -160,10 +160,15 @@ def _commits_of(reader: JournalReader, only_file: int | None = None) -> Iterator
         if only_file is not None and reader.file_first_lsn != only_file:
             return
         if header.is_commit:
-            yield _commit_of(reader, header)
+            yield commit_of(reader, header)
 
 
-def _commit_of(reader: JournalReader, header: FrameHeader) -> Commit:
+def commit_of(reader: JournalReader, header: FrameHeader) -> Commit:
+    """The commit that the frame is to which the reader has just moved.
+
+    Raises:
+        JournalError: it cannot be decoded.
+    """
     batch = reader.batch()
     return Commit(
         header.position,

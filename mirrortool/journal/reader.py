@@ -92,6 +92,11 @@ class JournalFile:
         self.size = 0
         self._buffered = 0
 
+    def is_in_place(self) -> bool:
+        """Whether the file still has its name: who copies a journal may put a longer one in its place."""
+        facts = files.find_facts(self.path)
+        return facts is not None and facts.identity == self._file.facts().identity
+
     def file_header(self) -> FileHeader:
         """The header of the file.
 
@@ -221,6 +226,10 @@ class JournalReader:
     def offset(self) -> int:
         """Where the next frame would begin in that file."""
         return self._offset
+
+    def is_in_place(self) -> bool:
+        """Whether it reads what has the name of a journal file now; if not, it may wait for nothing."""
+        return self._file is None or self._file.is_in_place()
 
     def next_header(self) -> FrameHeader | None:
         """Move to the next frame; None at the end, which may move later.
