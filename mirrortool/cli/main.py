@@ -33,6 +33,7 @@ COMMANDS = {
     "status": "Show how journals and mirrors stand.",
     "log": "List the commits of a journal.",
     "mark": "Give the newest commit a name.",
+    "unit": "Print a systemd unit for a command that goes on.",
     "bench": "Measure what replaying with groups of tasks is worth.",
     "demo": "Mirror a volume before your eyes, kill the replay, and prove the result.",
     "completion": "Print the shell's completion script.",

@@ -148,6 +148,14 @@ def test_values_of_choices(complete: Complete) -> None:
 
 
 @EACH_SHELL
+def test_commands_that_can_be_a_service_and_their_options(complete: Complete) -> None:
+    names, own, theirs = all_of(
+        complete, ["mirrortool unit rec", "mirrortool unit --user", "mirrortool unit record journal --when"]
+    )
+    assert (names, own, theirs) == ({"record"}, {"--user-name"}, {"--when-full"})
+
+
+@EACH_SHELL
 @pytest.mark.parametrize("line", ["record journal --source ", "replay journal mirror --volume "])
 def test_names_of_volumes(complete: Complete, line: str) -> None:
     assert complete(f"mirrortool {line}") == {"disk=", "data="}

@@ -61,13 +61,16 @@ class LiveRecorder:
         """The address of an export, for clients of the NBD project's and QEMU."""
         return f"nbd+unix:///{name}?socket={self.socket}"
 
+    def command(self) -> list[object]:
+        """The command line."""
+        return [sys.executable, "-m", "mirrortool", "record", self.journal, "--nbd", self.address, *self.options]
+
     def begin(self) -> None:
         """Start the process, and wait for nothing."""
         self.lines = []
         self._is_decided = threading.Event()
-        command = [sys.executable, "-m", "mirrortool", "record", self.journal, "--nbd", self.address, *self.options]
         self._process = subprocess.Popen(
-            [str(word) for word in command], text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+            [str(word) for word in self.command()], text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
         )
         atexit.register(self._process.kill)  # whatever fails; of one that was waited for it does nothing
         self._reader = threading.Thread(target=self._read, args=(self._process, self._is_decided), daemon=True)
