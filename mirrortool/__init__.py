@@ -8,6 +8,7 @@
     Replay, Plan, Until bring a mirror up to a commit
     Verify              prove a mirror; run() returns a VerifyResult
     Audit               prove a journal
+    Promotion           make a mirror the primary: drain(), verify(), carry_out()
     status_of           how a journal or mirror stands
     Journal, Mirror     what lies in their directories
 
@@ -25,6 +26,7 @@ _MODULES = {
     "Mirror": "mirror.directory",
     "NewVolume": "record.create",
     "Plan": "replay.engine",
+    "Promotion": "promote",
     "Recorder": "record.recorder",
     "Replay": "replay.session",
     "Scan": "record.scan",

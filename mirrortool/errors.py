@@ -10,6 +10,7 @@
         ForkedJournalError              13  a position that this journal does not contain
         NotAJournalError                14  not a journal, or one of a newer format
         OtherJournalError               15  a journal of another uuid than the mirror's
+        UnfinishedPromotionError        16  a promotion was interrupted; run it again
       VolumeError                       20-29: a volume or a mirror
         UnusableVolumeError             20  missing, neither a file nor a block device, too small, in use
         ChangedOutsideError             21  the volume or the mirror is not as mirrortool left it
@@ -17,6 +18,7 @@
         PastTargetError                 23  the mirror is already past the point asked for
         NotAMirrorError                 24  not a mirror, or one of a newer format
         FuzzyCommitError                25  a volume changed while it was scanned
+        PromotedError                   26  the mirror is a primary now
       HostError                         30-39: the machine that we run on
         NoSpaceError                    30
         InputOutputError                31
@@ -116,6 +118,12 @@ class OtherJournalError(JournalError):
     exit_code = 15
 
 
+class UnfinishedPromotionError(JournalError):
+    """A promotion has begun to change the journal, and only promote can use it until that is complete."""
+
+    exit_code = 16
+
+
 class VolumeError(MirrortoolError):
     """Something is wrong with a volume or a mirror."""
 
@@ -154,6 +162,12 @@ class FuzzyCommitError(VolumeError):
     """The commit is in the journal, but it is no state that the volume ever had."""
 
     exit_code = 25
+
+
+class PromotedError(VolumeError):
+    """The mirror was promoted: its volumes are a primary's now, and no replay may touch them."""
+
+    exit_code = 26
 
 
 class HostError(MirrortoolError):

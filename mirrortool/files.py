@@ -36,6 +36,7 @@ _BLKGETSIZE64 = 0x80081272
 _BLKZEROOUT = 0x127F
 _BLKFLSBUF = 0x1261
 _ZERO_CHUNK = bytes(1 << 20)
+_COPY_BYTES = 1 << 20
 _NOT_SUPPORTED = (errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL, errno.ENOTTY)
 Result = TypeVar("Result")
 
@@ -384,6 +385,13 @@ def replace_unsynced(path: str, data: bytes, mode: int) -> None:
         file.pwrite(data, 0)
         file._call("set the permissions of", os.fchmod, mode)
     _on_path(temporary, "rename", os.rename, path)
+
+
+def copy_range(source: File, target: File, start: int, end: int) -> None:
+    """Copy bytes to the same place in another file; what is a hole stays one."""
+    for first, last in source.data_extents(start, end):
+        for offset in range(first, last, _COPY_BYTES):
+            target.pwrite(source.pread(min(_COPY_BYTES, last - offset), offset), offset)
 
 
 def rename(source: str, target: str) -> None:

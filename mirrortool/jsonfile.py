@@ -107,7 +107,7 @@ class Fields:
         for name in self._values:
             yield name, self.object(name)
 
-    def changed(self, **values: str) -> dict[str, Any]:
+    def changed(self, **values: Any) -> dict[str, Any]:
         """All fields, some with other values."""
         return {**self._values, **values}
 

@@ -116,6 +116,8 @@ class Watch:
         mirror = Mirror(path)
         checkpoint = mirror.checkpoint
         last = _last_replay(path)
+        if mirror.promoted:
+            return MirrorStatus(mirror, checkpoint, last, None, None, None)
         try:
             journal = self.look_at_journal(mirror.journal_path)
             mirror.check_mirrors(journal.journal)

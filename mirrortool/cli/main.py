@@ -30,6 +30,7 @@ COMMANDS = {
     "import": "Journal what a log of dm-log-writes, QEMU or fio tells of.",
     "replay": "Bring a mirror up to a commit of its journal.",
     "verify": "Prove, page by page, that a mirror or journal is right.",
+    "promote": "Make a mirror the primary, when that has died.",
     "status": "Show how journals and mirrors stand.",
     "log": "List the commits of a journal.",
     "mark": "Give the newest commit a name.",

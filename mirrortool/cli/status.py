@@ -150,7 +150,10 @@ def _print_mirror(status: MirrorStatus) -> None:
             f"  last replay: {last.units} units, {last.direct} direct, {last.mini_queue} through mini queues, "
             f"{last.counter_waits} after a counter wait, {last.given_back} given back"
         )
-    if status.lag_operations is None or status.lag_seconds is None:
+    if mirror.promoted:
+        since, where = format_time(mirror.promoted.time_ns), printable(mirror.promoted.journal_path)
+        click.echo(f"  promoted on {since} to the primary of epoch {mirror.promoted.epoch.number}, recorded in {where}")
+    elif status.lag_operations is None or status.lag_seconds is None:
         click.echo("  its journal is not at hand, so how far it is behind is not known")
     elif status.lag_operations:
         click.echo(f"  {status.lag_operations} operations and {format_seconds(status.lag_seconds)} behind its journal")
@@ -199,5 +202,6 @@ def _mirror_to_json(status: MirrorStatus) -> dict[str, object]:
         "time_ns": checkpoint.time_ns,
         "head_lsn": status.journal.head.lsn if status.journal else None,
         "lag": lag,
+        "promoted": mirror.promoted.to_json() if mirror.promoted else None,
         "last_replay": asdict(status.last_replay) if status.last_replay else None,
     }

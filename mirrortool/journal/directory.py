@@ -11,6 +11,8 @@ reserve         allocated, so that there is room for that
 control.sock    the door of a running recorder
 slots/          who reads the journal, and how far he is
 torn/           torn tails, moved there by the recorder; never read
+forked/         frames that a promotion dropped; never read
+promoting.json  a promotion under way; see journal/promoting.py
 lock            held by whoever appends
 """
 
@@ -26,11 +28,11 @@ from mirrortool.address import PAGE_SIZE_MAX, is_page_size
 from mirrortool.errors import AccessError, HostError, NotAJournalError, UsageError
 from mirrortool.files import Facts, File, Identity
 from mirrortool.journal import format as layout
+from mirrortool.journal.lineage import LINEAGE_BYTES, History, load_history
 from mirrortool.journal.position import Position
+from mirrortool.journal.promoting import FrameEnd, check_none
 from mirrortool.jsonfile import Fields
 from mirrortool.volume import Volume, VolumeSet
-
-_EPOCH_MAX = (1 << 32) - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,25 +109,29 @@ class RecorderCheckpoint:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class CleanEnd:
-    """Where the frames end after a clean stop: what is missing before it, or undecodable, is damage."""
-
-    position: Position
-    file_first_lsn: int
-    offset: int
+CleanEnd = FrameEnd
+"""Where the frames end after a clean stop: what is missing before it, or undecodable, is damage."""
 
 
 class Journal:
-    """A journal's directory. Holds no open file; whoever appends holds `lock`."""
+    """A journal's directory. Holds no open file; whoever appends holds `lock`.
 
-    def __init__(self, path: str) -> None:
+    Attributes:
+        history: the epochs; the last is the one that is recorded, or received.
+    """
+
+    def __init__(self, path: str, *, promoting: bool = False) -> None:
         """Open what is there.
 
+        Args:
+            promoting: even if a promotion was interrupted; for promote.
         Raises:
             NotAJournalError: no journal.json, or one of a newer format, or one that makes no sense.
+            UnfinishedPromotionError: a promotion was interrupted.
         """
         self.path = path
+        if not promoting:
+            check_none(path)
         fields = jsonfile.load(files.join(path, "journal.json"), NotAJournalError)
         if fields is None:
             raise NotAJournalError("no journal here", where=path, remedy="mirrortool init makes one")
@@ -137,8 +143,7 @@ class Journal:
 
     def _load(self, fields: Fields) -> None:
         self.uuid = fields.hexadecimal("uuid", 16)
-        self.lineage = fields.hexadecimal("lineage", 16)
-        self.epoch = fields.integer("epoch", _EPOCH_MAX)
+        self.history = load_history(fields, self.uuid)
         self.page_size = fields.integer("page_size", PAGE_SIZE_MAX)
         if not is_page_size(self.page_size):
             raise fields.wrong("page_size")
@@ -149,7 +154,17 @@ class Journal:
             self.volumes = VolumeSet(placed, self.page_size)
         except UsageError as error:
             raise NotAJournalError(error.what, where=self.path) from None
-        self.clean_end = _clean_end(fields.object("end")) if "end" in fields else None
+        self.clean_end = CleanEnd.from_json(fields.object("end")) if "end" in fields else None
+
+    @property
+    def lineage(self) -> bytes:
+        """Of the epoch that is recorded."""
+        return self.history.current.lineage
+
+    @property
+    def epoch(self) -> int:
+        """The one that is recorded."""
+        return self.history.current.number
 
     @property
     def start(self) -> Position:
@@ -164,6 +179,11 @@ class Journal:
     @property
     def sums_path(self) -> str:
         return files.join(self.path, "sums")
+
+    @property
+    def forked_path(self) -> str:
+        """What promotions dropped; see promote.py."""
+        return files.join(self.path, "forked")
 
     @property
     def torn_path(self) -> str:
@@ -198,12 +218,34 @@ class Journal:
         index = bisect.bisect_right(starts, lsn) - 1
         return starts[index] if index >= 0 else None
 
+    def reload_history(self) -> bool:
+        """Take in the epochs that journal.json has by now, if the journal was promoted since; whether it was.
+
+        Raises:
+            UnfinishedPromotionError: nobody may go on with it yet.
+        """
+        newer = Journal(self.path).history
+        if newer == self.history or not newer.continues(self.history):
+            return False
+        self.history = newer
+        return True
+
+    def save_history(self, history: History, end: CleanEnd | None = None) -> None:
+        """Begin an epoch here, or follow the one that a sender began. The frames up to `end` are durable."""
+        self.history, self.clean_end = history, end
+        self._save()
+
     def volume_paths(self) -> dict[str, str]:
         """Where this host has the volumes; empty on a host that has only the journal."""
         fields = jsonfile.load(files.join(self.path, "local.json"), NotAJournalError)
         if fields is None:
             return {}
         return {name: each.text("path") for name, each in fields.object("volumes").named_objects()}
+
+    def save_volume_paths(self, paths: Mapping[str, str]) -> None:
+        """Say where this host has the volumes."""
+        values = {"volumes": {name: {"path": where} for name, where in paths.items()}}
+        jsonfile.save(files.join(self.path, "local.json"), values)
 
     def recorder_checkpoint(self) -> RecorderCheckpoint | None:
         """The recorder's checkpoint; None on a host that has only the journal."""
@@ -249,11 +291,10 @@ class Journal:
             "uuid": self.uuid.hex(),
             "lineage": self.lineage.hex(),
             "epoch": self.epoch,
+            "history": self.history.to_json(),
             "page_size": self.page_size,
             "volumes": [{"name": each.name, "base": each.base, "size": each.size} for each in self.volumes],
-            "end": None
-            if end is None
-            else {"position": end.position.to_json(), "file": end.file_first_lsn, "offset": end.offset},
+            "end": end.to_json() if end else None,
         }
         jsonfile.save(files.join(self.path, "journal.json"), values)
 
@@ -277,12 +318,12 @@ def create(path: str, volumes: VolumeSet, paths: Mapping[str, str], records: Map
 def _fill(path: str, volumes: VolumeSet, paths: Mapping[str, str], records: Mapping[str, VolumeRecord]) -> Journal:
     for name in ("files", "sums", "torn"):
         files.make_directory(files.join(path, name), exist_ok=True)
-    local = {"volumes": {name: {"path": where} for name, where in paths.items()}}
-    jsonfile.save(files.join(path, "local.json"), local)
     journal = Journal.__new__(Journal)
     journal.path = path
-    journal.uuid, journal.lineage = secrets.token_bytes(16), secrets.token_bytes(16)
-    journal.epoch, journal.page_size, journal.volumes, journal.clean_end = 0, volumes.page_size, volumes, None
+    journal.save_volume_paths(paths)
+    journal.uuid = secrets.token_bytes(16)
+    journal.history = History.begun(journal.uuid, secrets.token_bytes(LINEAGE_BYTES))
+    journal.page_size, journal.volumes, journal.clean_end = volumes.page_size, volumes, None
     journal.save_recorder_checkpoint(
         RecorderCheckpoint(
             journal.start, empty_state_sum(volumes), clock.now_ns(), files.boot_id(), records, frozenset(records)
@@ -309,8 +350,3 @@ def _claim_directory(path: str) -> None:
     if names - {"files", "sums", "torn", "lock", *begun} or "journal.json" in names:
         what = "a journal is here already" if "journal.json" in names else "the directory is not empty"
         raise AccessError(what, where=path, remedy="choose another path")
-
-
-def _clean_end(fields: Fields) -> CleanEnd:
-    position = Position.from_json(fields.object("position"))
-    return CleanEnd(position, fields.integer("file"), fields.integer("offset"))

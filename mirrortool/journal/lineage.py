@@ -74,7 +74,7 @@ class History:
         return self.epochs[-1]
 
     def promoted(self, start: Position, lineage: bytes) -> History:
-        """With one epoch more.
+        """With one epoch more, and without those that began behind that.
 
         Raises:
             UsageError: there are as many as there may be.
@@ -82,7 +82,8 @@ class History:
         number = self.current.number + 1
         if len(self.epochs) >= EPOCHS_KEPT_MAX or number > EPOCH_MAX:
             raise UsageError(f"the journal was promoted {number - 1} times; make a new one")
-        return History(self.uuid, (*self.epochs, Epoch(number, lineage, start)))
+        kept = (each for each in self.epochs if each.start.lsn <= start.lsn)
+        return History(self.uuid, (*kept, Epoch(number, lineage, start)))
 
     def find(self, number: int, lineage: bytes) -> Epoch | None:
         """The epoch of this number and lineage."""

@@ -21,7 +21,7 @@ Bound: one frame, and at least 4 MiB, in memory.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from mirrortool import files
@@ -174,6 +174,9 @@ class JournalReader:
     Attributes:
         position, time_ns, state_sum: after the frame that was read last.
         file_time_ns: of the first frame in the file; None while none was read.
+        is_in_current_epoch: whether the file in which it stands is of the journal's epoch, not of one before.
+        on_epoch: called, in the thread that reads, when the journal was promoted meanwhile and goes on here, before
+            a frame of the new epoch is given out. journal.history has the epoch by then.
     """
 
     def __init__(self, journal: Journal, start: Position | None = None, *, first_lsn: int | None = None) -> None:
@@ -194,6 +197,9 @@ class JournalReader:
         self.position = journal.start
         self._before = self.position, self.time_ns, self.state_sum
         self.file_time_ns: int | None = None
+        self.is_in_current_epoch = True
+        self.on_epoch: Callable[[], None] | None = None
+        self._epoch_end: Position | None = None
         self._held_lsn = 0
         try:
             if first_lsn is not None:
@@ -250,6 +256,7 @@ class JournalReader:
             if failure is None:
                 return self.next_header()
             raise failure from None
+        self._check_before_fork(file, header)
         self._header, self._frame_offset = header, self._offset
         self._before = self.position, self.time_ns, self.state_sum
         if self.file_time_ns is None:
@@ -327,6 +334,7 @@ class JournalReader:
             if self._offset < self._file.size:
                 return True
             if self._offset > self._file.size:
+                self._check_not_promoted()
                 what = f"the file ends here, but was read up to offset {self._offset}"
                 raise _corrupt(self._file.path, self._file.size, self.position.lsn, what)
         following = self.position.lsn + 1
@@ -348,6 +356,7 @@ class JournalReader:
         file = JournalFile(self.journal, first_lsn)
         try:
             header = file.file_header()
+            end = self._end_of_epoch(file, header)
             if self.position.lsn + 1 == first_lsn and self.position != header.start:
                 what = f"does not continue the file before it, which ends at {self.position}"
                 raise CorruptJournalError(what, where=file.path, remedy=_COPY_AGAIN)
@@ -358,7 +367,45 @@ class JournalReader:
         self.close()
         self._file, self._offset, self._header = file, layout.FILE_HEADER.size, None
         self.file_time_ns = None
+        self._epoch_end, self.is_in_current_epoch = end, end is None
         self._stand_at(header.start, header.time_ns, header.state_sum)
+
+    def _end_of_epoch(self, file: JournalFile, header: FileHeader) -> Position | None:
+        """Where the epoch of a file ends; None for the current one.
+
+        Raises:
+            ForkedJournalError: the journal has no such epoch, or not there: the file is of another history.
+        """
+        journal = self.journal
+        epoch = journal.history.find(header.epoch, header.lineage)
+        if epoch is None and journal.reload_history():
+            epoch = journal.history.find(header.epoch, header.lineage)
+            if self.on_epoch:
+                self.on_epoch()
+        end = journal.history.end_of(epoch) if epoch else None
+        is_before = epoch is not None and header.start.lsn < epoch.start.lsn
+        is_other = epoch is not None and header.start.lsn == epoch.start.lsn and header.start != epoch.start
+        if epoch is None or is_before or is_other or (end is not None and header.start.lsn >= end.lsn):
+            raise self._forked(file, f"begins at position {header.start} in epoch {header.epoch}")
+        return end
+
+    def _check_before_fork(self, file: JournalFile, header: FrameHeader) -> None:
+        end, position = self._epoch_end, header.position
+        if end is not None and position.lsn >= end.lsn and position != end:
+            raise self._forked(file, f"goes on to position {position}, past the end of its epoch at {end}")
+
+    def _check_not_promoted(self) -> None:
+        """What was read of a file is not there any more: because a promotion dropped it?"""
+        if self._file and self.journal.reload_history():
+            raise self._forked(self._file, f"was read up to position {self.position}, past what was promoted")
+
+    def _forked(self, file: JournalFile, what: str) -> ForkedJournalError:
+        epoch = self.journal.history.current
+        return ForkedJournalError(
+            f"{what}, but epoch {epoch.number} of the journal began at position {epoch.start}",
+            where=file.path,
+            remedy="this is what a primary that was replaced recorded, or a promotion dropped",
+        )
 
     def _stand_at(self, position: Position, time_ns: int, state_sum: int) -> None:
         self.position, self.time_ns, self.state_sum = position, time_ns, state_sum

@@ -20,15 +20,16 @@ from mirrortool.address import PAGE_SIZE_MAX, is_page_size
 from mirrortool.errors import (
     AccessError,
     ChangedOutsideError,
-    ForkedJournalError,
     HostError,
     NotAMirrorError,
     OtherJournalError,
+    PromotedError,
     UnusableVolumeError,
     UsageError,
 )
 from mirrortool.files import Facts, File, Identity
 from mirrortool.journal.directory import Journal
+from mirrortool.journal.lineage import Epoch, check_continues, load_history
 from mirrortool.jsonfile import Fields
 from mirrortool.mirror.checkpoint import Checkpoint
 from mirrortool.mirror.target import Primaries, check_target, open_target, prepare_target, too_small
@@ -37,7 +38,6 @@ from mirrortool.store.pagesums import PageSums
 from mirrortool.volume import Volume, VolumeSet
 
 FORMAT = 1
-_EPOCH_MAX = (1 << 32) - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +55,34 @@ class MirrorVolume:
     identity: Identity | None
 
 
+@dataclass(frozen=True, slots=True)
+class Promoted:
+    """That the mirror's volumes are a primary's now, and of which journal.
+
+    Attributes:
+        epoch: the one that began with it.
+        time_ns: when.
+    """
+
+    epoch: Epoch
+    journal_path: str
+    time_ns: int
+
+    def to_json(self) -> dict[str, object]:
+        return {**self.epoch.to_json(), "journal_path": self.journal_path, "time_ns": self.time_ns}
+
+    @classmethod
+    def from_json(cls, fields: Fields) -> Promoted:
+        return cls(Epoch.from_json(fields), fields.text("journal_path"), fields.integer("time_ns"))
+
+
 class Mirror:
-    """A mirror's directory. Holds no open file."""
+    """A mirror's directory. Holds no open file.
+
+    Attributes:
+        history: the epochs of its journal, as far as it followed them.
+        promoted: set when it became a primary, which is for ever.
+    """
 
     def __init__(self, path: str) -> None:
         """Open what is there.
@@ -65,25 +91,25 @@ class Mirror:
             NotAMirrorError: no mirror.json, or one of a newer format, or one that makes no sense.
         """
         self.path = path
-        fields = jsonfile.load(files.join(path, "mirror.json"), NotAMirrorError)
+        self._load()
+
+    def _load(self) -> None:
+        fields = jsonfile.load(self._json_path, NotAMirrorError)
         if fields is None:
-            raise NotAMirrorError("no mirror here", where=path, remedy="mirrortool replay makes one")
+            raise NotAMirrorError("no mirror here", where=self.path, remedy="mirrortool replay makes one")
         if fields.integer("format") != FORMAT:
             what = f"mirror format {fields.integer('format')} is not known here"
-            raise NotAMirrorError(what, where=path, remedy="upgrade mirrortool")
-        self._load(fields)
-        self.checkpoint = self._load_checkpoint()
-
-    def _load(self, fields: Fields) -> None:
+            raise NotAMirrorError(what, where=self.path, remedy="upgrade mirrortool")
         self.uuid = fields.hexadecimal("uuid", 16)
         self.journal_uuid = fields.hexadecimal("journal_uuid", 16)
-        self.lineage = fields.hexadecimal("lineage", 16)
-        self.epoch = fields.integer("epoch", _EPOCH_MAX)
+        self.history = load_history(fields, self.journal_uuid)
+        self.promoted = Promoted.from_json(fields.object("promoted")) if "promoted" in fields else None
         self.journal_path = fields.text("journal_path")
         self.page_size = fields.integer("page_size", PAGE_SIZE_MAX)
         if not is_page_size(self.page_size):
             raise fields.wrong("page_size")
         self.kept = [_mirror_volume(each) for each in fields.objects("volumes")]
+        self.checkpoint = self._load_checkpoint()
 
     def _load_checkpoint(self) -> Checkpoint:
         path = files.join(self.path, "checkpoint.json")
@@ -94,6 +120,10 @@ class Mirror:
         if set(checkpoint.sizes) != {volume.name for volume in self.kept}:
             raise NotAMirrorError("the checkpoint is of other volumes", where=path, remedy="make the mirror anew")
         return checkpoint
+
+    @property
+    def _json_path(self) -> str:
+        return files.join(self.path, "mirror.json")
 
     @property
     def volumes(self) -> VolumeSet:
@@ -121,33 +151,58 @@ class Mirror:
         jsonfile.save(files.join(self.path, "checkpoint.json"), checkpoint.to_json())
         self.checkpoint = checkpoint
 
-    def follow_to(self, journal_path: str) -> None:
-        """Remember where the journal is, which may have been moved; a full file system does not matter."""
-        path, here = files.join(self.path, "mirror.json"), files.absolute(journal_path)
-        fields = jsonfile.load(path, NotAMirrorError)
-        if fields and self.journal_path != here:
-            with suppress(HostError):
-                jsonfile.save(path, fields.changed(journal_path=here))
-                self.journal_path = here
-
-    def lock(self, *, exclusive: bool) -> File:
-        """Lock the mirror until the returned file is closed, and read the checkpoint again.
+    def follow_to(self, journal: Journal) -> None:
+        """Remember where the journal is, which may have been moved, and its epochs, so that none before is followed.
 
         Raises:
+            HostError: a new epoch could not be noted. That the path could not be does not matter.
+        """
+        here = files.absolute(journal.path)
+        if journal.history != self.history:
+            self._change(**_epoch_fields(journal), journal_path=here)
+            self.history, self.journal_path = journal.history, here
+        elif self.journal_path != here:
+            with suppress(HostError):
+                self._change(journal_path=here)
+                self.journal_path = here
+
+    def save_promoted(self, promoted: Promoted) -> None:
+        """Note durably that the volumes are a primary's from now on."""
+        self._change(promoted=promoted.to_json())
+        self.promoted = promoted
+
+    def _change(self, **values: object) -> None:
+        fields = jsonfile.load(self._json_path, NotAMirrorError)
+        assert fields is not None, "read when the mirror was opened"
+        jsonfile.save(self._json_path, fields.changed(**values))
+
+    def lock(self, *, exclusive: bool, promoting: bool = False) -> File:
+        """Lock the mirror until the returned file is closed, and read its small files again.
+
+        Args:
+            promoting: even if it was promoted; for promote.
+        Raises:
             LockedError: a replay, repair or promote is at work, or, for those, anything is.
+            PromotedError: it is a primary now.
         """
         # A read-only file system can still be verified: nobody can write there.
         file = files.open_file(files.join(self.path, "lock"), write=exclusive, create=exclusive)
         try:
             file.lock(exclusive=exclusive, what="the mirror")
-            self.checkpoint = self._load_checkpoint()
+            self._load()
+            if self.promoted and not promoting:
+                raise PromotedError(
+                    f"the mirror was promoted: its volumes are the primary's of epoch {self.promoted.epoch.number}",
+                    where=self.path,
+                    remedy=f"they are recorded in {self.promoted.journal_path}; make mirrors of that",
+                )
         except BaseException:
             file.close()
             raise
         return file
 
     def check_mirrors(self, journal: Journal) -> None:
-        """The mirror is one of this journal.
+        """The mirror is one of this journal, and may go on with it.
 
         Raises:
             OtherJournalError, ForkedJournalError: it is not, and what to do.
@@ -156,12 +211,14 @@ class Mirror:
             raise OtherJournalError(
                 "the mirror belongs to another journal", where=self.path, remedy=f"its journal is {self.journal_path}"
             )
-        if journal.epoch < self.epoch or (journal.epoch == self.epoch and journal.lineage != self.lineage):
-            raise ForkedJournalError(
-                f"the journal is of epoch {journal.epoch}, the mirror of epoch {self.epoch}",
-                where=journal.path,
-                remedy="the journal was promoted elsewhere; use the one that goes on",
-            )
+        checkpoint = self.checkpoint
+        check_continues(
+            journal.history,
+            self.history,
+            checkpoint.position,
+            reached_lsn=checkpoint.reached_lsn,
+            where=journal.path,
+        )
 
     def open_store(self, *, write: bool) -> FlatStore:
         """The volumes, locked and as the owner named them.
@@ -301,13 +358,16 @@ def _save_new(path: str, journal: Journal, kept: list[MirrorVolume]) -> None:
         "format": FORMAT,
         "uuid": secrets.token_hex(16),
         "journal_uuid": journal.uuid.hex(),
-        "lineage": journal.lineage.hex(),
-        "epoch": journal.epoch,
+        **_epoch_fields(journal),
         "journal_path": files.absolute(journal.path),
         "page_size": journal.page_size,
         "volumes": [_volume_to_json(volume) for volume in kept],
     }
     jsonfile.save(files.join(path, "mirror.json"), values)
+
+
+def _epoch_fields(journal: Journal) -> dict[str, object]:
+    return {"lineage": journal.lineage.hex(), "epoch": journal.epoch, "history": journal.history.to_json()}
 
 
 def _volume_to_json(volume: MirrorVolume) -> dict[str, object]:

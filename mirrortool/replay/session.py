@@ -76,7 +76,7 @@ class Replay:
         wanted = Wanted.exactly(plan) if isinstance(plan, Plan) else plan or Wanted()
         wanted.check()
         self.journal = Journal(journal_path)
-        self.target = _require_commit(self.journal, until)
+        self.target = require_commit(self.journal, until)
         check_total(self.journal.volumes, max_bytes)
         self.is_new = not files.exists(files.join(mirror_path, "mirror.json"))
         if self.is_new:
@@ -90,7 +90,8 @@ class Replay:
             self._check_target(until)
             self._reader = JournalReader(self.journal, self.mirror.checkpoint.position)
             opening.enter_context(self._reader)
-            self.mirror.follow_to(journal_path)
+            self._reader.on_epoch = self._follow
+            self._follow()
             store = self.mirror.open_store(write=True)
             opening.callback(store.close)
             sums = self.mirror.open_sums(write=True)
@@ -153,6 +154,11 @@ class Replay:
         """Each group's active task table now (FIG. 10); from any thread."""
         return self._engine.tables()
 
+    def _follow(self) -> None:
+        """Before a frame of a new epoch is applied, the mirror refuses every journal of the one before."""
+        self.mirror.check_mirrors(self.journal)
+        self.mirror.follow_to(self.journal)
+
     def _keep_counts(self, start_lsn: int) -> None:
         """For `status`; a mirror without room for it does without."""
         groups = self.statistics().groups
@@ -214,7 +220,13 @@ def describe(checkpoint: Checkpoint) -> str:
     return f"the mirror is rolling forward from LSN {checkpoint.position.lsn}: run replay again"
 
 
-def _require_commit(journal: Journal, until: Until | None) -> Commit:
+def require_commit(journal: Journal, until: Until | None) -> Commit:
+    """The last commit at or before a point, by default the newest.
+
+    Raises:
+        UsageError, NotComparableError: there is none.
+        JournalError: what hides them.
+    """
     commit = find_commit(journal, until)
     if commit is None:
         _raise_what_hides_commits(journal, until)

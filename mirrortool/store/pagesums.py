@@ -25,6 +25,23 @@ from mirrortool.volume import Volume, VolumeSet
 _REBUILD_PAGES = 1 << 16
 
 
+def copy_sums(source: str, target: str, names: Iterable[str]) -> None:
+    """Make a directory hold the tables of these volumes that another one has, durably, and no others; holes stay holes.
+
+    Repeated after a crash, it does the same. Nobody else has the tables open for writing.
+    """
+    kept = [f"{name}.{kind}" for name in names for kind in ("sums", "segments")]
+    for name in set(files.list_directory(target)) - set(kept):
+        files.remove(files.join(target, name))
+    for name in kept:
+        with _open(source, name, write=False) as table, _open(target, name, write=True) as copy:
+            copy.truncate(0)
+            files.copy_range(table, copy, 0, table.size())
+            copy.truncate(table.size())
+            copy.fdatasync()
+    files.sync_directory(target)
+
+
 class PageSums:
     """The sums of a set of volumes as of one position, and their state sum.
 

@@ -140,6 +140,14 @@ def test_epochs_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
         ONE.promoted(AT_20, b"2" * 16)
 
 
+def test_a_promotion_before_an_earlier_one_undoes_that() -> None:
+    again = ONE.promoted(Position(7, 7), b"z" * 16)
+    assert again.epochs == (FIRST.current, Epoch(2, b"z" * 16, Position(7, 7)))
+    with pytest.raises(ForkedJournalError, match="promoted apart"):
+        check_continues(again, ONE, Position(5, 5), where="J")
+    check_continues(again, FIRST, Position(7, 7), where="J")
+
+
 def test_where_an_epoch_ends() -> None:
     assert [TWO.end_of(epoch) for epoch in TWO.epochs] == [AT_10, AT_20, None]
     assert TWO.find(1, b"1" * 16) == TWO.epochs[1]

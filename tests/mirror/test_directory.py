@@ -20,12 +20,13 @@ from mirrortool.errors import (
     NoSpaceError,
     NotAMirrorError,
     OtherJournalError,
+    PromotedError,
     UnusableVolumeError,
     UsageError,
 )
 from mirrortool.journal.position import Position
 from mirrortool.mirror.checkpoint import Checkpoint
-from mirrortool.mirror.directory import Mirror, create
+from mirrortool.mirror.directory import Mirror, Promoted, create
 from tests.fakes.volumes import (
     PAGE,
     Primary,
@@ -404,28 +405,50 @@ def test_another_journal_is_refused(primary: Primary, directory: str) -> None:
     assert primary.journal_path in str(refused.value)
 
 
-EPOCHS = [
-    (3, "same", 3, None), (3, "other", 3, ForkedJournalError), (2, "same", 3, ForkedJournalError),
-    (2, "other", 3, ForkedJournalError), (4, "other", 3, None),
-]  # fmt: skip
+def test_a_mirror_follows_a_promoted_journal_and_refuses_that_of_before(primary: Primary) -> None:
+    path, journal = primary.mirror().path, primary.journal
+    old, position = journal.history, Mirror(path).checkpoint.position
+    journal.history = old.promoted(position, b"1" * 16)
+    Mirror(path).check_mirrors(journal)
+    Mirror(path).follow_to(journal)
+    assert Mirror(path).history == journal.history
+    for other in (old, old.promoted(position, b"2" * 16)):
+        journal.history = other
+        with pytest.raises(ForkedJournalError, match=str(position)) as refused:
+            Mirror(path).check_mirrors(journal)
+        assert refused.value.exit_code == 13
 
 
-@pytest.mark.parametrize(("journal_epoch", "lineage", "mirror_epoch", "error"), EPOCHS)
-def test_an_older_or_foreign_epoch_is_refused(
-    primary: Primary, journal_epoch: int, lineage: str, mirror_epoch: int, error: type[MirrortoolError] | None
-) -> None:
+def test_a_mirror_that_may_hold_what_a_promotion_dropped_is_refused(primary: Primary) -> None:
+    mirror, journal = primary.mirror(), primary.journal
+    journal.history = journal.history.promoted(mirror.checkpoint.position, b"1" * 16)
+    mirror.save_checkpoint(mirror.checkpoint.reaching(mirror.checkpoint.position.lsn + 1))
+    with pytest.raises(ForkedJournalError, match="past that"):
+        mirror.check_mirrors(journal)
+
+
+def test_a_new_epoch_that_cannot_be_noted_is_not_followed(primary: Primary, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(path: str, _: object) -> None:
+        raise NoSpaceError("no space left", where=path)
+
+    mirror, journal = primary.mirror(), primary.journal
+    journal.history = journal.history.promoted(mirror.checkpoint.position, b"1" * 16)
+    monkeypatch.setattr(jsonfile, "save", full)
+    with pytest.raises(NoSpaceError):
+        mirror.follow_to(journal)
+    assert mirror.history != journal.history
+
+
+def test_a_promoted_mirror_is_a_mirror_no_more(primary: Primary) -> None:
     mirror = primary.mirror()
-    edit(f"{mirror.path}/mirror.json", epoch=mirror_epoch)
-    journal = primary.journal
-    journal.epoch = journal_epoch
-    if lineage == "other":
-        journal.lineage = bytes(16)
-    if error is None:
-        Mirror(mirror.path).check_mirrors(journal)
-        return
-    with pytest.raises(error, match=f"epoch {journal_epoch}") as refused:
-        Mirror(mirror.path).check_mirrors(journal)
-    assert refused.value.exit_code == 13
+    epoch = mirror.history.promoted(mirror.checkpoint.position, b"1" * 16).current
+    mirror.save_promoted(Promoted(epoch, primary.journal_path, 5))
+    assert Mirror(mirror.path).promoted == Promoted(epoch, primary.journal_path, 5)
+    for exclusive in (True, False):
+        with pytest.raises(PromotedError, match="epoch 1") as refused:
+            mirror.lock(exclusive=exclusive)
+        assert (refused.value.exit_code, primary.journal_path in str(refused.value)) == (26, True)
+    mirror.lock(exclusive=True, promoting=True).close()
 
 
 DAMAGE = [

@@ -1,0 +1,182 @@
+"""`mirrortool promote`."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+
+import click
+
+from mirrortool.cli.options import DIRECTORY, UNTIL, as_json, quiet
+from mirrortool.cli.render import Display, View
+from mirrortool.cli.runner import Interrupted, Runner
+from mirrortool.cli.text import format_bytes, format_seconds, format_time, printable, quoted, tell
+from mirrortool.errors import UsageError
+from mirrortool.journal.commits import Until
+from mirrortool.mirror.checkpoint import Checkpoint
+from mirrortool.promote import Promotion, PromotionPlan
+from mirrortool.replay.session import Replay, describe
+from mirrortool.verify import Verify, VerifyCancelled, VerifyResult
+
+
+@click.command("promote")
+@click.argument("mirror", type=DIRECTORY)
+@click.option(
+    "--journal", metavar="JOURNAL", type=DIRECTORY, help="Where the journal is.  [default: as at the last replay]"
+)
+@click.option(
+    "--until", type=UNTIL, metavar="LSN|TIME|MARK", help="Promote at the last commit at or before this.  "
+    "[default: the newest]",
+)  # fmt: skip
+@click.option("--allow-fuzzy", is_flag=True, help="Promote a commit under which a volume changed, too.")
+@click.option("--no-verify", is_flag=True, help="Do not prove the mirror first.")
+@click.option("-y", "--yes", is_flag=True, help="Do not ask.")
+@click.option("--dry-run", is_flag=True, help="Print what would be done, and do nothing.")
+@as_json
+@quiet
+def command(
+    mirror: str,
+    journal: str | None,
+    until: Until | None,
+    allow_fuzzy: bool,
+    no_verify: bool,
+    yes: bool,
+    dry_run: bool,
+    as_json: bool,
+    quiet: bool,
+) -> None:
+    """Make a mirror the primary of its journal: to be used when the primary has died.
+
+    The mirror is brought to the last commit that has arrived, and verified. What the journal has behind that is moved
+    aside, and the journal gets a new epoch, so that nothing that the old primary still records is ever taken for it.
+    Then mirrortool record serves the mirror's volumes. A promotion that was interrupted is completed by running it
+    again; until then neither journal nor mirror can be used.
+    """
+    with Promotion(mirror, journal_path=journal, until=until, allow_fuzzy=allow_fuzzy) as promotion:
+        plan = promotion.plan
+        if plan and not (as_json and dry_run):
+            _tell_plan(promotion, plan)
+        elif promotion.promoted and not promotion.is_complete:
+            tell(f"completing the promotion that was begun on {format_time(promotion.promoted.time_ns)}")
+        verified = None
+        if not dry_run:
+            if plan:
+                _confirm(yes)
+                verified = _prepare(promotion, no_verify, quiet)
+            promotion.carry_out()
+        _print(promotion, verified, as_json, dry_run, quiet)
+
+
+def _tell_plan(promotion: Promotion, plan: PromotionPlan) -> None:
+    """What will happen, before it does; on standard error, also with --quiet."""
+    commit, dropped, mirror = plan.commit, plan.dropped, promotion.mirror
+    name = f" {commit.name}" if commit.name else ""
+    tell(
+        f"mirror {printable(mirror.path)} becomes the primary at commit {commit.lsn}{name} ({commit.kind.name.lower()})"
+        f"\n  of {format_time(commit.time_ns)}, {format_seconds(plan.age_seconds)} ago; what was written since is lost"
+    )
+    if plan.operations_to_replay:
+        tell(f"  {plan.operations_to_replay} operations of the journal are replayed before")
+    if dropped.size:
+        tell(
+            f"  dropped: {dropped.operations} operations in {dropped.frames} frames, {format_bytes(dropped.size)}, "
+            f"moved to {printable(promotion.journal.forked_path)}"
+        )
+    else:
+        tell("  the journal has nothing behind it")
+    tell("  make sure that the old primary has stopped and stays so: its clients' writes would be lost")
+
+
+def _confirm(yes: bool) -> None:
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        raise UsageError("promote asks before it acts, and there is no terminal to ask at; give --yes")
+    if not click.confirm("Promote?", err=True):
+        raise Interrupted(signal.SIGINT, "not promoted; nothing was changed")
+
+
+def _prepare(promotion: Promotion, no_verify: bool, quiet: bool) -> bool:
+    """Replay and verify with a display; whether the mirror was proved."""
+    promotion.drain(lambda replay: _replay(replay, quiet))
+    if no_verify:
+        tell("mirrortool: WARNING: the mirror was not verified")
+        return False
+    promotion.verify(lambda verify: _verify(verify, quiet))
+    return True
+
+
+def _replay(replay: Replay, quiet: bool) -> Checkpoint:
+    start, target = replay.mirror.checkpoint.position.lsn, replay.target
+
+    def view() -> View:
+        now = replay.statistics()
+        done = now.progress.lsn - start
+        return View(done, target.lsn - start, now.progress.payload_bytes, f"LSN {now.progress.lsn}", now.groups)
+
+    with Display("replay", quiet=quiet) as display:
+        runner = Runner(replay.run, replay.cancel)
+        checkpoint = runner.run(lambda: display.show(view()))
+    if runner.signal_number and checkpoint.position != target.position:
+        raise Interrupted(runner.signal_number, f"not promoted; {describe(checkpoint)}")
+    return checkpoint
+
+
+def _verify(verify: Verify, quiet: bool) -> VerifyResult:
+    page_size = verify.mirror.page_size
+
+    def view() -> View:
+        now = verify.statistics()
+        detail = f"{now.bad_pages} pages differ" if now.bad_pages else ""
+        return View(now.pages_done, now.pages_total, now.pages_done * page_size, detail)
+
+    with Display("verify", quiet=quiet) as display:
+        runner = Runner(verify.run, verify.cancel)
+        try:
+            return runner.run(lambda: display.show(view()))
+        except VerifyCancelled:
+            raise Interrupted(runner.signal_number, "not promoted; the mirror is a mirror still") from None
+
+
+def _print(promotion: Promotion, verified: bool | None, as_json: bool, dry_run: bool, quiet: bool) -> None:
+    if as_json:
+        click.echo(json.dumps(_to_json(promotion, verified)))
+    elif dry_run and not promotion.is_complete:
+        click.echo("nothing was changed")
+    elif promotion.promoted:
+        epoch = promotion.promoted.epoch
+        click.echo(
+            f"{printable(promotion.mirror.path)} is the primary of epoch {epoch.number}, from LSN {epoch.start.lsn} on"
+        )
+        if not quiet:
+            tell(f"next: mirrortool record {quoted(promotion.journal.path)} --nbd unix:SOCKET")
+
+
+def _to_json(promotion: Promotion, verified: bool | None) -> dict[str, object]:
+    plan, promoted = promotion.plan, promotion.promoted
+    position = promoted.epoch.start if promoted else plan.commit.position if plan else None
+    return {
+        "mirror": promotion.mirror.path,
+        "journal": promotion.journal.path,
+        "is_complete": promotion.is_complete,
+        "lsn": position.lsn if position else None,
+        "chain": f"{position.chain:016x}" if position else None,
+        "epoch": promoted.epoch.number if promoted else None,
+        "verified": verified,
+        "commit": _plan_to_json(plan) if plan else None,
+    }
+
+
+def _plan_to_json(plan: PromotionPlan) -> dict[str, object]:
+    return {
+        "time_ns": plan.commit.time_ns,
+        "kind": plan.commit.kind.name.lower(),
+        "name": plan.commit.name,
+        "state_sum": f"{plan.commit.state_sum:016x}",
+        "age_seconds": round(plan.age_seconds, 3),
+        "operations_to_replay": plan.operations_to_replay,
+        "frames_dropped": plan.dropped.frames,
+        "operations_dropped": plan.dropped.operations,
+        "bytes_dropped": plan.dropped.size,
+    }

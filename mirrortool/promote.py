@@ -1,0 +1,335 @@
+"""Promote: a mirror becomes the primary of its journal, at the last commit that the journal has.
+
+Order, each step durable before the next:
+
+    1  the mirror is replayed to the commit and verified          all of this can be repeated, or left at that: journal
+                                                                  and mirror are what they were
+    2  JOURNAL/promoting.json says what is to be done             nobody reads or appends to the journal from here on
+    3  mirror.json says that the mirror is promoted               nobody replays into it from here on
+    4  frames behind the commit go to JOURNAL/forked              bytes are durable there before they are cut off
+    5  JOURNAL/sums, local.json and recorder.json become those
+       of the mirror's volumes
+    6  journal.json gets the new epoch, and where frames end
+    7  promoting.json goes                                        record can begin
+
+Rule: a promotion that was interrupted between 2 and 3 is forgotten by the next one, as nothing had changed; one that
+was interrupted later is completed, and nothing but promote can use journal or mirror before. So at no point are there
+two primaries.
+Rule: the journal is locked from the first look to the end, so that no recorder and no receiver is at work; the mirror
+is locked while it is looked at, and from 2 on.
+
+Not here: making sure that the old primary has stopped. What it records from here on is refused, by its epoch.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+
+from mirrortool import clock, files
+from mirrortool.errors import (
+    ChangedOutsideError,
+    CorruptJournalError,
+    FuzzyCommitError,
+    JournalError,
+    LockedError,
+    MirrortoolError,
+    NoSpaceError,
+    NotComparableError,
+    PastTargetError,
+    PromotedError,
+)
+from mirrortool.files import File
+from mirrortool.journal.commits import Commit, Until
+from mirrortool.journal.directory import Journal, RecorderCheckpoint
+from mirrortool.journal.forking import Dropped, count_behind, find_end, fork
+from mirrortool.journal.lineage import LINEAGE_BYTES, Epoch, History
+from mirrortool.journal.promoting import FrameEnd, PromotionNote, check_none, load_note, remove_note, save_note
+from mirrortool.mirror.checkpoint import Checkpoint
+from mirrortool.mirror.directory import Mirror, Promoted
+from mirrortool.operation import CommitKind
+from mirrortool.record.held import HeldVolumes
+from mirrortool.record.sources import check_apart
+from mirrortool.replay.session import Replay, describe, require_commit
+from mirrortool.store.pagesums import copy_sums
+from mirrortool.verify import Verify, VerifyResult
+
+_SPARE_BYTES = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class PromotionPlan:
+    """What a promotion would do.
+
+    Attributes:
+        commit: the state that the new primary begins with.
+        age_seconds: since it was made.
+        operations_to_replay: that the mirror lacks of it.
+        end: where the journal is cut.
+        dropped: what lies behind it.
+    """
+
+    commit: Commit
+    age_seconds: float
+    operations_to_replay: int
+    end: FrameEnd
+    dropped: Dropped
+
+
+class Promotion:
+    """A promotion; `with` releases the locks. First `drain`, then `verify` or not, then `carry_out`.
+
+    Attributes:
+        plan: what it will do; None if an earlier one has only to be completed, or is complete.
+        promoted: of the earlier one; or of this one, when it is carried out.
+        is_complete: whether nothing is left to be done.
+    """
+
+    def __init__(
+        self,
+        mirror_path: str,
+        *,
+        journal_path: str | None = None,
+        until: Until | None = None,
+        allow_fuzzy: bool = False,
+    ) -> None:
+        """Lock the journal and look at everything; nothing is changed.
+
+        Args:
+            journal_path: where the journal is, by default where the mirror's last replay found it.
+            until: promote at the last commit at or before this; by default at the newest.
+            allow_fuzzy: promote a commit under which a volume changed, too.
+        Raises:
+            LockedError: a recorder, a receiver or a replay is at work.
+            PromotedError: the mirror was promoted with another journal.
+            UnfinishedPromotionError: another mirror's promotion was interrupted.
+            NotComparableError: there is no commit yet, or the base is not complete.
+            FuzzyCommitError, PastTargetError, JournalError: there is no such state.
+        """
+        self.mirror = Mirror(mirror_path)
+        path = journal_path or self.mirror.journal_path
+        Journal(path, promoting=True)  # before a lock file is made where no journal is
+        with ExitStack() as opening:
+            opening.enter_context(_lock(path))
+            self.journal = Journal(path, promoting=True)
+            with self.mirror.lock(exclusive=True, promoting=True):
+                self._note = self._find_note()
+                self.promoted = self.mirror.promoted
+                self.is_complete = self.promoted is not None and self._note is None
+                self.plan = None if self.promoted else self._plan(until, allow_fuzzy)
+            self._opened = opening.pop_all()
+
+    def __enter__(self) -> Promotion:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._opened.close()
+
+    def drain(self, run: Callable[[Replay], Checkpoint] = Replay.run) -> None:
+        """Bring the mirror to the commit.
+
+        Args:
+            run: runs the replay.
+        Raises:
+            MirrortoolError: as a replay does; the mirror is where that left it, and still a mirror.
+        """
+        assert self.plan is not None
+        commit = self.plan.commit
+        with Replay(self.journal.path, self.mirror.path, until=Until(lsn=commit.lsn)) as replay:
+            try:
+                run(replay)
+            except JournalError:  # damage behind the commit does not matter
+                if replay.mirror.checkpoint.position != commit.position:
+                    raise
+        self.mirror = Mirror(self.mirror.path)
+
+    def verify(self, run: Callable[[Verify], VerifyResult] = Verify.run) -> VerifyResult:
+        """Prove that the mirror is the primary at the commit.
+
+        Args:
+            run: runs the verification.
+        Raises:
+            ChangedOutsideError: some pages are bad.
+            CorruptJournalError: the sums contradict each other.
+        """
+        with Verify(self.mirror.path) as verify:
+            result = run(verify)
+            if verify.journal_error:
+                raise verify.journal_error
+        if result.bad_pages:
+            raise ChangedOutsideError(
+                f"{result.bad_pages} pages are not what the primary had, so it is not promoted",
+                where=self.mirror.path,
+                remedy=f"mirrortool verify {self.mirror.path} names them; another mirror may be sound",
+            )
+        if not result.is_right:
+            raise self._wrong_sums()
+        return result
+
+    def carry_out(self) -> Promoted:
+        """Make the mirror the primary; what an earlier call left undone is done.
+
+        Raises:
+            MirrortoolError: it is not complete. If journal and mirror are not as they were, promote completes it.
+        """
+        if not self.is_complete:
+            with self.mirror.lock(exclusive=True, promoting=True):
+                if self._note is None:
+                    self._begin()
+                self._complete()
+            self.is_complete = True
+        assert self.promoted is not None
+        return self.promoted
+
+    def _find_note(self) -> PromotionNote | None:
+        """What an interrupted promotion of this mirror left to be done.
+
+        One that had not marked the mirror yet had changed nothing, so it is forgotten.
+        """
+        note, promoted = load_note(self.journal.path), self.mirror.promoted
+        if note and note.mirror_uuid != self.mirror.uuid:
+            check_none(self.journal.path)
+        if note and promoted is None:
+            remove_note(self.journal.path)
+            return None
+        known = (note.epoch,) if note else self.journal.history.epochs
+        if promoted and promoted.epoch not in known:
+            raise PromotedError(
+                f"the mirror was promoted with another journal, at position {promoted.epoch.start}",
+                where=self.mirror.path,
+                remedy=f"its volumes are recorded in {promoted.journal_path}",
+            )
+        return note
+
+    def _plan(self, until: Until | None, allow_fuzzy: bool) -> PromotionPlan:
+        self.mirror.check_mirrors(self.journal)
+        commit, checkpoint = require_commit(self.journal, until), self.mirror.checkpoint
+        self._check_kind(commit, allow_fuzzy)
+        reached = max(checkpoint.position.lsn, checkpoint.reached_lsn)
+        if reached > commit.lsn and until is None:
+            raise NotComparableError(
+                f"no commit after LSN {commit.lsn}, but {describe(checkpoint)}",
+                where=self.mirror.path,
+                remedy="promote another mirror, or wait for the commit that it was going to",
+            )
+        if reached > commit.lsn:
+            raise PastTargetError(
+                f"the mirror is at LSN {reached} already, past commit {commit.lsn}",
+                where=self.mirror.path,
+                remedy=f"mirrortool replay {self.journal.path} NEW-MIRROR --until {commit.lsn} makes one to promote",
+            )
+        self.journal.history.promoted(commit.position, b"")  # one more there may be
+        end = find_end(self.journal, commit.position)
+        return PromotionPlan(
+            commit,
+            max(0, clock.now_ns() - commit.time_ns) / 1e9,
+            commit.lsn - checkpoint.position.lsn,
+            end,
+            count_behind(self.journal, end, check=until is None),
+        )
+
+    def _check_kind(self, commit: Commit, allow_fuzzy: bool) -> None:
+        if commit.kind == CommitKind.INCOMPLETE:
+            raise NotComparableError(
+                f"at commit {commit.lsn} the primary's base was not complete: the mirror lacks some of what it had",
+                where=self.journal.path,
+                remedy="no state of the primary that is whole can be promoted",
+            )
+        if commit.kind == CommitKind.FUZZY and not allow_fuzzy:
+            raise FuzzyCommitError(
+                f"commit {commit.lsn} is fuzzy: a volume changed while it was scanned",
+                where=self.journal.path,
+                remedy="name an earlier commit with --until, or give --allow-fuzzy and check the file systems",
+            )
+
+    def _begin(self) -> None:
+        """Steps 2 and 3, after the last checks."""
+        plan, mirror, checkpoint = self.plan, self.mirror, self.mirror.checkpoint
+        assert plan is not None
+        if checkpoint.position != plan.commit.position or not checkpoint.is_consistent:
+            raise NotComparableError(
+                f"{describe(checkpoint)}, not at commit {plan.commit.lsn}", where=mirror.path, remedy="promote again"
+            )
+        check_apart(self.journal.path, self._volume_paths())
+        sums = mirror.open_sums(write=False)
+        try:
+            if sums.compute_state_sum() != checkpoint.state_sum:
+                raise self._wrong_sums()
+        finally:
+            sums.close()
+        self._check_space(plan)
+        epoch = self.journal.history.promoted(plan.commit.position, secrets.token_bytes(LINEAGE_BYTES)).current
+        now, here = clock.now_ns(), files.absolute(self.journal.path)
+        mirror.open_store(write=True).close()  # the volumes are there, and as they were left
+        self._note = PromotionNote(files.absolute(mirror.path), mirror.uuid, plan.end, epoch, now)
+        save_note(self.journal.path, self._note)
+        mirror.save_promoted(Promoted(epoch, here, now))
+        self.promoted = mirror.promoted
+
+    def _complete(self) -> None:
+        """Steps 4 to 7."""
+        note, journal, mirror = self._note, self.journal, self.mirror
+        assert note is not None
+        mirror.open_store(write=True).close()
+        if journal.history.current != note.epoch:
+            fork(journal, note.end, journal.epoch)
+            files.make_directory(journal.sums_path, exist_ok=True)
+            copy_sums(mirror.sums_path, journal.sums_path, [kept.name for kept in mirror.kept])
+            journal.save_volume_paths(self._volume_paths())
+            files.remove(journal.detached_path)  # it told of the old primary's volumes
+            self._save_recorder_checkpoint(note)
+            journal.save_history(_with_epoch(journal.history, note.epoch), note.end)
+        remove_note(journal.path)
+
+    def _save_recorder_checkpoint(self, note: PromotionNote) -> None:
+        checkpoint = self.mirror.checkpoint
+        with HeldVolumes(self.journal) as held:
+            sizes = checkpoint.sizes.items()
+            records = held.records()
+            held.note_rest(are_synced=True)
+            self.journal.save_recorder_checkpoint(
+                RecorderCheckpoint(
+                    note.end.position,
+                    checkpoint.state_sum,
+                    clock.now_ns(),
+                    files.boot_id(),
+                    {name: replace(records[name], size=size) for name, size in sizes},
+                )
+            )
+
+    def _volume_paths(self) -> dict[str, str]:
+        return {kept.name: files.absolute(self.mirror.volume_path(kept)) for kept in self.mirror.kept}
+
+    def _check_space(self, plan: PromotionPlan) -> None:
+        directory = self.mirror.sums_path
+        tables = [files.find_facts(files.join(directory, name)) for name in files.list_directory(directory)]
+        needed = _SPARE_BYTES + sum(facts.allocated for facts in tables if facts) + plan.dropped.size
+        if files.free_bytes(self.journal.path) < needed:
+            raise NoSpaceError(
+                f"the journal needs {needed} bytes for sums and for what is dropped",
+                where=self.journal.path,
+                remedy="free some space and run the command again; nothing was changed",
+            )
+
+    def _wrong_sums(self) -> MirrortoolError:
+        return CorruptJournalError(
+            "the mirror's table of sums does not give the primary's state sum, so it is not promoted",
+            where=self.mirror.path,
+            remedy="mirrortool verify with --journal proves the pages without the table",
+        )
+
+
+def _with_epoch(history: History, epoch: Epoch) -> History:
+    begun = history.promoted(epoch.start, epoch.lineage)
+    assert begun.current == epoch, "the journal was locked, or noted, since the epoch was chosen"
+    return begun
+
+
+def _lock(path: str) -> File:
+    try:
+        return Journal(path, promoting=True).lock()
+    except LockedError as error:
+        error.remedy = "stop its recorder or receiver first: nothing may arrive while the mirror is promoted"
+        raise
