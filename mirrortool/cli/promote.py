@@ -85,6 +85,8 @@ def _tell_plan(promotion: Promotion, plan: PromotionPlan) -> None:
         )
     else:
         tell("  the journal has nothing behind it")
+    if dropped.problem:
+        tell(f"  WARNING: what is dropped cannot be read to its end: {printable(dropped.problem)}")
     tell("  make sure that the old primary has stopped and stays so: its clients' writes would be lost")
 
 
@@ -179,4 +181,5 @@ def _plan_to_json(plan: PromotionPlan) -> dict[str, object]:
         "frames_dropped": plan.dropped.frames,
         "operations_dropped": plan.dropped.operations,
         "bytes_dropped": plan.dropped.size,
+        "problem": plan.dropped.problem,
     }

@@ -28,11 +28,13 @@ class Dropped:
     Attributes:
         frames, operations: that are whole; behind damage, none is counted.
         size: of everything there, in bytes.
+        problem: what ends the count early, a torn tail or damage; None if nothing does.
     """
 
     frames: int
     operations: int
     size: int
+    problem: str | None = None
 
 
 def find_end(journal: Journal, position: Position) -> FrameEnd:
@@ -58,18 +60,18 @@ def count_behind(journal: Journal, end: FrameEnd, *, check: bool) -> Dropped:
         JournalError: `check`, and there is damage.
     """
     frames = operations = 0
+    problem: JournalError | None = None
     try:
         with JournalReader(journal, end.position) as reader:
             while header := reader.next_header():
                 frames, operations = frames + 1, operations + header.operations
                 if check and header.is_commit:
                     reader.batch(payload=False)
-    except TornJournalError:
-        pass
-    except JournalError:
-        if check:
+    except JournalError as error:
+        if check and not isinstance(error, TornJournalError):
             raise
-    return Dropped(frames, operations, _size_behind(journal, end))
+        problem = error
+    return Dropped(frames, operations, _size_behind(journal, end), problem.what if problem else None)
 
 
 def fork(journal: Journal, end: FrameEnd, epoch: int) -> None:
