@@ -209,9 +209,10 @@ def test_new_frames_are_in_files_of_the_new_epoch(site: Site) -> None:
     assert headers(site.journal) == [(1, 0), (12, 1)], "and only the first such frame begins one"
 
 
-def test_without_a_clean_stop_since_it_is_recovered_as_any_journal(site: Site, other_boot: None) -> None:
+def test_the_machine_may_be_started_anew_before_it_is_recorded(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     promotion = site.promote()
     files.remove(f"{site.journal}/seen.json")
+    monkeypatch.setattr(files, "boot_id", lambda: "another boot")
     check_is_primary(site.journal, promotion, site.path / "third")
 
 
@@ -553,9 +554,8 @@ def test_frames_that_only_the_stale_primary_has_are_refused(site: Site) -> None:
     with pytest.raises(ForkedJournalError, match="past the end of its epoch at 11:"), Recorder(site.journal):
         pass  # its checkpoint is at the fork, and behind that there may be nothing of the old epoch
     journal = Journal(site.journal)
-    with pytest.raises(ForkedJournalError, match="goes on to position 12:"), JournalReader(journal) as reader:
-        while reader.next_header():
-            pass
+    with pytest.raises(ForkedJournalError, match="goes on to position 12:"):
+        volumes_at(journal)
 
 
 # Who reads the journal meanwhile.
@@ -581,7 +581,7 @@ def test_a_reader_behind_the_commit_learns_that_it_forked(site: Site) -> None:
             pass
         assert reader.position.lsn == 13
         site.promote()
-        with pytest.raises(ForkedJournalError, match="was read up to position 13:.*began at position 11:"):
+        with pytest.raises(ForkedJournalError, match=r"was read up to position 13:.*began at position 11:"):
             reader.next_header()
 
 
@@ -617,9 +617,8 @@ def check_half(site: Site, before: dict[str, bytes]) -> None:
     is_begun = load_note(site.journal) is not None
     is_marked = Mirror(site.mirror).promoted is not None
     if not is_begun and not is_marked:
-        assert {
-            name: data for name, data in snapshot(Path(site.journal)).items() if not name.endswith(".new")
-        } == before
+        now = snapshot(Path(site.journal)).items()
+        assert {name: data for name, data in now if not name.endswith(".new")} == before
         replay_all(site.journal, site.mirror)
         return
     if is_begun:

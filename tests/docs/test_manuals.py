@@ -7,6 +7,7 @@ import itertools
 import json
 import os
 import re
+import shutil
 import socket
 import subprocess
 import tomllib
@@ -21,6 +22,8 @@ from mirrortool import errors
 from mirrortool.cli.main import cli
 from mirrortool.journal import format as layout
 from mirrortool.journal import reader
+from mirrortool.journal.promoting import FrameEnd, PromotionNote
+from mirrortool.mirror.directory import Mirror
 from mirrortool.metrics import METRICS, PREFIX
 from tests.docs.manual import ROOT, Page, items, literal_lines, page, pages, plain, table
 from tests.docs.workshop import environment, make_image, require, run
@@ -37,6 +40,8 @@ SIGPIPE_CODE = -13
 """The same, as the parent of the process sees it."""
 NAMED_BY_DATA = {"changed"}
 """Fields whose own fields are names of volumes."""
+NOW_AND_THEN = {"detached.json", "forked", "promoting.json", "slots"}
+"""In the directory of a journal that was without room, was promoted, or has mirrors that registered."""
 
 
 def command_of(name: str) -> click.Command:
@@ -315,10 +320,38 @@ def test_fields_of_verify(tmp_path: Path) -> None:
     assert printed("verify", "journal") == documented(manual.sub_part("JSON of a journal"))
 
 
+@pytest.fixture
+def promoted(place: Path, tmp_path: Path) -> Path:
+    """A mirror that was promoted, with a copy of the journal."""
+    copy, mirror = tmp_path / "received", tmp_path / "promoted"
+    copy.mkdir()
+    shutil.copy(place / "journal/journal.json", copy)
+    shutil.copytree(place / "journal/files", copy / "files")
+    run("replay", str(copy), str(mirror), "-q")
+    run("promote", str(mirror), "--yes", "-q")
+    return mirror
+
+
 @pytest.mark.usefixtures("at_place")
-def test_fields_of_status(recorded_live: LiveRecorder, place: Path) -> None:
-    found = printed("status", str(recorded_live.journal), str(place / "elsewhere"))
+def test_fields_of_status(recorded_live: LiveRecorder, place: Path, promoted: Path) -> None:
+    found = printed("status", str(recorded_live.journal), str(place / "elsewhere"), str(promoted))
     assert found == documented(page("mirrortool-status").sub_part("JSON"))
+
+
+def test_fields_of_promote(place: Path, promoted: Path, tmp_path: Path) -> None:
+    run("replay", str(place / "journal"), str(tmp_path / "mirror"), "-q")
+    found = printed("promote", str(tmp_path / "mirror"), "--dry-run") | printed("promote", str(promoted))
+    assert found == documented(page("mirrortool-promote").sub_part("JSON"))
+
+
+def test_fields_of_promoting_json(promoted: Path) -> None:
+    mirror = Mirror(str(promoted))
+    assert mirror.promoted is not None
+    end = FrameEnd(mirror.checkpoint.position, 1, 128)
+    note = PromotionNote(mirror.path, mirror.uuid, end, mirror.promoted.epoch, 1)
+    known = documented(page("mirrortool-journal", 5).lines)
+    known |= {match[1] for line in page("mirrortool-journal", 5).lines if (match := re.match(r"\.Va (\w+)", line))}
+    assert set(keys_of(note.to_json())) <= known
 
 
 def test_fields_of_import(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -488,7 +521,7 @@ def test_fields_of_small_files(manual: str, path: str) -> None:
 def test_directory_is_described(manual: str, path: str) -> None:
     heads = {head.removeprefix("Pa ").rstrip("/") for head, _ in items(page(manual, 5).sub_part("Directory"))}
     is_journal = manual == "mirrortool-journal"
-    now_and_then = {"control.sock", "detached.json", "reserve", "seen.json", "slots"} if is_journal else set()
+    now_and_then = {"control.sock", "reserve", "seen.json", *NOW_AND_THEN} if is_journal else set()
     assert now_and_then <= heads
     assert {each.name for each in Path(path).iterdir()} == heads - now_and_then
 
@@ -501,7 +534,7 @@ def test_directory_of_a_live_recording_is_described(tmp_path: Path, monkeypatch:
         head.removeprefix("Pa ").rstrip("/") for head, _ in items(page("mirrortool-journal", 5).sub_part("Directory"))
     }
     with LiveRecorder(tmp_path / "journal", "--when-full", "detach"):
-        assert {each.name for each in Path("journal").iterdir()} == heads - {"detached.json", "slots"}
+        assert {each.name for each in Path("journal").iterdir()} == heads - NOW_AND_THEN
 
 
 # The design.
