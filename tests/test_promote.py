@@ -367,6 +367,15 @@ def test_damage_behind_an_earlier_commit_that_is_named_does_not_matter(place: Pa
     check_is_primary(site.journal, promotion, site.path / "third")
 
 
+def test_a_bad_page_that_replay_did_not_look_at_is_found(site: Site) -> None:
+    with Promotion(site.mirror) as promotion:
+        promotion.drain()
+        _bad_page(site)
+        with pytest.raises(ChangedOutsideError, match="1 pages are not what the primary had"):
+            promotion.verify()
+    assert load_note(site.journal) is None
+
+
 def test_sums_that_rotted_are_found_without_verify_too(site: Site) -> None:
     replay_all(site.journal, site.mirror)
     _flip(Path(site.mirror, "sums", "b.sums"), 9)
