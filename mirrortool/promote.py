@@ -178,7 +178,12 @@ class Promotion:
             with self.mirror.lock(exclusive=True, promoting=True):
                 if self._note is None:
                     self._begin()
-                self._complete()
+                try:
+                    self._complete()
+                except MirrortoolError as error:
+                    again = "then run promote again, which completes what was begun"
+                    error.remedy = f"{error.remedy}; {again}" if error.remedy else again
+                    raise
             self.is_complete = True
         assert self.promoted is not None
         return self.promoted
@@ -296,7 +301,8 @@ class Promotion:
                     clock.now_ns(),
                     files.boot_id(),
                     {name: replace(records[name], size=size) for name, size in sizes},
-                )
+                ),
+                note.epoch.lineage,
             )
 
     def _volume_paths(self) -> dict[str, str]:

@@ -24,6 +24,7 @@ from mirrortool.errors import (
     LockedError,
     MirrortoolError,
     NoSpaceError,
+    NotAJournalError,
     NotAMirrorError,
     NotComparableError,
     PastTargetError,
@@ -477,6 +478,20 @@ def test_promoting_again_says_that_it_is_done(site: Site) -> None:
     assert snapshot(site.path) == before
 
 
+def test_the_old_primarys_host_is_no_primary_of_the_new_epoch(site: Site) -> None:
+    """Its journal may be continued with what the new primary sends, if it lacked the end; its volumes may not."""
+    old = Path(site.primary.path)
+    assert site.primary.recorder_checkpoint() is not None
+    site.promote()
+    record_on(site.journal)
+    shutil.rmtree(old / "files")
+    receive(Journal(site.journal), old)
+    assert Journal(str(old)).recorder_checkpoint() is None
+    with pytest.raises(NotAJournalError, match="this is a copy"):
+        OpenJournal(str(old))
+    replay_all(str(old), site.path / "third")
+
+
 def test_it_cannot_be_promoted_with_another_copy(site: Site) -> None:
     receive(site.primary, site.path / "copy")
     site.promote()
@@ -682,19 +697,28 @@ def test_it_is_completed_whatever_call_it_stopped_at(
     assert number > 40 and halves > 20, (number, halves)
 
 
+def test_what_stops_it_says_that_it_must_be_run_again(site: Site) -> None:
+    with Promotion(site.mirror) as promotion:
+        promotion.drain()
+        with faulty(lambda call: _stop_at("recorder.json", call)), pytest.raises(HostError, match="run promote again"):
+            promotion.carry_out()
+        promotion.carry_out()
+    check_is_primary(site.journal, promotion, site.path / "third")
+
+
 def test_one_that_had_changed_nothing_yet_is_forgotten(site: Site) -> None:
     """The note is there, the mirror is not marked; and it went on with another copy of the journal since."""
     with Promotion(site.mirror, until=Until(lsn=9)) as promotion:
         promotion.drain()
-        with faulty(lambda call: _stop_at_mirror_json(call)), pytest.raises(HostError):
+        with faulty(lambda call: _stop_at("mirror.json", call)), pytest.raises(HostError):
             promotion.carry_out()
     assert load_note(site.journal) is not None
     replay_all(site.primary, site.mirror)
     check_is_primary(site.journal, site.promote(journal_path=site.journal), site.path / "third")
 
 
-def _stop_at_mirror_json(call: Call) -> None:
-    if "mirror.json" in call.path:
+def _stop_at(name: str, call: Call) -> None:
+    if name in call.path:
         raise OSError(errno.EIO, "failed by the test")
 
 

@@ -248,13 +248,23 @@ class Journal:
         jsonfile.save(files.join(self.path, "local.json"), values)
 
     def recorder_checkpoint(self) -> RecorderCheckpoint | None:
-        """The recorder's checkpoint; None on a host that has only the journal."""
-        fields = jsonfile.load(files.join(self.path, "recorder.json"), NotAJournalError)
-        return None if fields is None else RecorderCheckpoint.from_json(fields)
+        """The recorder's checkpoint; None on a host that has only the journal.
 
-    def save_recorder_checkpoint(self, checkpoint: RecorderCheckpoint) -> None:
-        """Replace it. The caller has made durable what it says."""
-        jsonfile.save(files.join(self.path, "recorder.json"), checkpoint.to_json())
+        That is so too where the primary of an epoch before was: what is in its volumes is for nobody to go on with.
+        """
+        fields = jsonfile.load(files.join(self.path, "recorder.json"), NotAJournalError)
+        if fields is None or ("lineage" in fields and fields.hexadecimal("lineage", LINEAGE_BYTES) != self.lineage):
+            return None
+        return RecorderCheckpoint.from_json(fields)
+
+    def save_recorder_checkpoint(self, checkpoint: RecorderCheckpoint, lineage: bytes | None = None) -> None:
+        """Replace it. The caller has made durable what it says.
+
+        Args:
+            lineage: of the epoch that the recorder is the primary of; by default the newest.
+        """
+        values = {**checkpoint.to_json(), "lineage": (lineage or self.lineage).hex()}
+        jsonfile.save(files.join(self.path, "recorder.json"), values)
 
     def save_clean_end(self, end: CleanEnd | None) -> None:
         """Note a clean stop, or that one is over because frames will be appended."""
