@@ -8,7 +8,7 @@ Order, each step durable before the next:
     3  mirror.json says that the mirror is promoted               nobody replays into it from here on
     4  frames behind the commit go to JOURNAL/forked              bytes are durable there before they are cut off
     5  JOURNAL/sums, local.json and recorder.json become those
-       of the mirror's volumes
+       of the mirror's volumes, and slots behind the commit lost
     6  journal.json gets the new epoch, and where frames end
     7  promoting.json goes                                        record can begin
 
@@ -47,6 +47,7 @@ from mirrortool.journal.directory import Journal, RecorderCheckpoint
 from mirrortool.journal.forking import Dropped, count_behind, find_end, fork
 from mirrortool.journal.lineage import LINEAGE_BYTES, Epoch, History
 from mirrortool.journal.promoting import FrameEnd, PromotionNote, check_none, load_note, remove_note, save_note
+from mirrortool.journal.slots import settle_after_fork, slots
 from mirrortool.mirror.checkpoint import Checkpoint
 from mirrortool.mirror.directory import Mirror, Promoted
 from mirrortool.operation import CommitKind
@@ -265,6 +266,7 @@ class Promotion:
         finally:
             sums.close()
         self._check_space(plan)
+        slots(self.journal)  # each makes sense
         epoch = self.journal.history.promoted(plan.commit.position, secrets.token_bytes(LINEAGE_BYTES)).current
         now, here = clock.now_ns(), files.absolute(self.journal.path)
         mirror.open_store(write=True).close()  # the volumes are there, and as they were left
@@ -285,6 +287,7 @@ class Promotion:
             journal.save_volume_paths(self._volume_paths())
             files.remove(journal.detached_path)  # it told of the old primary's volumes
             self._save_recorder_checkpoint(note)
+            settle_after_fork(journal, note.end.position, mirror.uuid.hex())
             journal.save_history(_with_epoch(journal.history, note.epoch), note.end)
         remove_note(journal.path)
 

@@ -3,7 +3,8 @@
 `JOURNAL/slots/NAME.json`, one for each mirror and for each copy that is shipped to, replaced atomically by who reads.
 
 Rule: a slot never is ahead of what its owner has durably. It may be behind: it is saved once in SLOT_SECONDS.
-Rule: a slot that is lost stays so until its owner has started over; only retention makes one lost.
+Rule: a slot that is lost stays so until its owner has started over; only retention makes one lost, or a promotion that
+dropped what its owner has.
 Locks: `slots/lock`, of this host, is held to read all slots and act on what they say, and for each save; it orders
 savers and retention. Who finds it held tries again with the next position.
 """
@@ -163,6 +164,25 @@ def drop(journal: Journal, name: str) -> Slot:
         files.remove(_path(journal, name))
         files.sync_directory(slots_path(journal))
     return slot
+
+
+def settle_after_fork(journal: Journal, end: Position, promoted: str) -> None:
+    """What is behind `end` was dropped: slots there are lost, as the journal will never have what their owners have.
+
+    Args:
+        promoted: the owner that became the primary; it needs no slot any more.
+    Raises:
+        NotAJournalError: the file of a slot makes no sense.
+    """
+    if not files.exists(slots_path(journal)):
+        return
+    with locked(journal):
+        for slot in slots(journal):
+            if slot.owner == promoted:
+                files.remove(_path(journal, slot.name))
+            elif slot.position.lsn > end.lsn or (slot.position.lsn == end.lsn and slot.position != end):
+                save(journal, replace(slot, is_lost=True))
+        files.sync_directory(slots_path(journal))
 
 
 class SlotKeeper:

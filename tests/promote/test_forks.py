@@ -1,0 +1,175 @@
+"""After a promotion there is one primary: what anybody else records or holds is refused, with both positions."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from mirrortool.errors import ForkedJournalError, MirrortoolError, NotAJournalError, PromotedError
+from mirrortool.journal import format as layout
+from mirrortool.journal.commits import Until
+from mirrortool.journal.directory import Journal
+from mirrortool.journal.reader import JournalReader
+from mirrortool.journal.writer import JournalWriter
+from mirrortool.mirror.directory import Mirror
+from mirrortool.record.recorder import Recorder
+from mirrortool.record.recovery import OpenJournal
+from mirrortool.status import mirror_status
+from mirrortool.verify import Verify
+from tests.fakes.journals import assert_verifies, images_of, replay_all
+from tests.fakes.promotions import FRAMES, Site, make_site, promote, receive, record_on, snapshot
+from tests.fakes.serial import volumes_at
+from tests.journal.sample import commit_batch
+
+
+def test_a_promoted_mirror_is_nobodys_mirror_any_more(site: Site) -> None:
+    site.promote()
+    for use in (lambda: replay_all(site.journal, site.mirror), lambda: Verify(site.mirror)):
+        with pytest.raises(PromotedError, match=f"primary's of epoch 1; they are recorded in {site.journal}"):
+            use()
+    replay_all(site.primary, site.path / "other")
+    assert mirror_status(site.mirror).mirror.promoted is not None
+    with pytest.raises(MirrortoolError):
+        replay_all(site.primary, site.mirror)
+
+
+def test_promoting_again_says_that_it_is_done(site: Site) -> None:
+    first = site.promote()
+    record_on(site.journal)
+    before = snapshot(site.path)
+    again = site.promote()
+    assert (again.plan, again.is_complete, again.promoted) == (None, True, first.promoted)
+    assert snapshot(site.path) == before
+
+
+def test_the_old_primarys_host_is_no_primary_of_the_new_epoch(site: Site) -> None:
+    """Its journal may be continued with what the new primary sends, if it lacked the end; its volumes may not."""
+    old = Path(site.primary.path)
+    assert site.primary.recorder_checkpoint() is not None
+    site.promote()
+    record_on(site.journal)
+    shutil.rmtree(old / "files")
+    receive(Journal(site.journal), old)
+    assert Journal(str(old)).recorder_checkpoint() is None
+    with pytest.raises(NotAJournalError, match="this is a copy"):
+        OpenJournal(str(old))
+    replay_all(str(old), site.path / "third")
+
+
+def test_it_cannot_be_promoted_with_another_copy(site: Site) -> None:
+    receive(site.primary, site.path / "copy")
+    site.promote()
+    with pytest.raises(PromotedError, match="with another journal"):
+        site.promote(journal_path=str(site.path / "copy"))
+
+
+def go_on(site: Site) -> None:
+    """The old primary records what nobody receives."""
+    with JournalReader(site.primary) as end:
+        while end.next_header():
+            pass
+        writer = JournalWriter(site.primary, end)
+    writer.append(commit_batch(writer.durable.lsn), captured=True, state_sum=writer.state_sum)
+    writer.close()
+
+
+def test_mirrors_before_the_fork_go_on_and_refuse_the_stale_primary(site: Site) -> None:
+    replay_all(site.journal, site.path / "behind", until=Until(lsn=6))
+    replay_all(site.journal, site.path / "there", until=Until(lsn=11))
+    site.promote()
+    now = record_on(site.journal)
+    go_on(site)
+    for name in ("behind", "there"):
+        replay_all(site.journal, site.path / name)
+        assert images_of(site.path / name) == now
+        assert_verifies(site.path / name)
+        at = Mirror(str(site.path / name)).checkpoint.position
+        with pytest.raises(ForkedJournalError, match=f"ended at position 11:.* at position {at}"):
+            replay_all(site.primary, site.path / name)
+
+
+def test_a_mirror_refuses_the_stale_primary_from_the_first_look_on(site: Site) -> None:
+    """Before it has applied anything that only the new primary has."""
+    replay_all(site.journal, site.path / "behind", until=Until(lsn=6))
+    site.promote()
+    replay_all(site.journal, site.path / "behind", until=Until(lsn=6))
+    with pytest.raises(ForkedJournalError):
+        replay_all(site.primary, site.path / "behind")
+
+
+def test_mirrors_past_the_fork_are_refused_with_both_positions(site: Site) -> None:
+    go_on(site)
+    replay_all(site.primary, site.path / "ahead")
+    at = Mirror(str(site.path / "ahead")).checkpoint.position
+    assert at.lsn == 14
+    start = site.promote().promoted.epoch.start
+    with pytest.raises(ForkedJournalError, match=f"began at position {start}, but the mirror is at position {at}"):
+        replay_all(site.journal, site.path / "ahead")
+
+
+def test_two_mirrors_promoted_apart_refuse_each_other(site: Site) -> None:
+    receive(site.primary, site.path / "J2")
+    for name in ("M2", "of-one", "of-other"):
+        replay_all(str(site.path / "J2"), site.path / name, until=Until(lsn=3))
+    site.promote()
+    promote(str(site.path / "M2"), until=Until(lsn=6))
+    record_on(site.journal, "1")
+    record_on(str(site.path / "J2"), "2")
+    replay_all(site.journal, site.path / "of-one")
+    replay_all(str(site.path / "J2"), site.path / "of-other")
+    for journal, mirror in ((site.journal, "of-other"), (str(site.path / "J2"), "of-one")):
+        with pytest.raises(ForkedJournalError, match="promoted apart"):
+            replay_all(journal, site.path / mirror)
+
+
+def test_a_file_of_the_other_history_is_refused(site: Site) -> None:
+    """Such as one that a receiver of the old primary's stored: its name may be the very next."""
+    receive(site.primary, site.path / "J2")
+    replay_all(str(site.path / "J2"), site.path / "M2")
+    promote(str(site.path / "M2"))
+    record_on(str(site.path / "J2"), "2")
+    site.promote()
+    name = layout.file_name(12)
+    shutil.copy(site.path / "J2" / "files" / name, f"{site.journal}/files/{name}")
+    with pytest.raises(ForkedJournalError, match=r"position 11:.*in epoch 1, but epoch 1 of the journal began"):
+        replay_all(site.journal, site.path / "third")
+
+
+def test_frames_that_only_the_stale_primary_has_are_refused(site: Site) -> None:
+    site.promote()
+    name = layout.file_name(1)
+    shutil.copy(f"{site.primary.path}/files/{name}", f"{site.journal}/files/{name}")
+    with pytest.raises(ForkedJournalError, match="past the end of its epoch at 11:"), Recorder(site.journal):
+        pass  # its checkpoint is at the fork, and behind that there may be nothing of the old epoch
+    journal = Journal(site.journal)
+    with pytest.raises(ForkedJournalError, match="goes on to position 12:"):
+        volumes_at(journal)
+
+
+# Who reads the journal meanwhile.
+
+
+def test_a_reader_at_the_commit_goes_on_into_the_new_epoch(place: Path) -> None:
+    site = make_site(place, FRAMES, until=Until(lsn=6))
+    with JournalReader(Journal(site.journal)) as reader:
+        while reader.next_header():
+            pass
+        site.promote()
+        assert reader.next_header() is None
+        record_on(site.journal)
+        told: list[int] = []
+        reader.on_epoch = lambda: told.append(reader.position.lsn)
+        assert reader.next_header() is not None
+        assert (told, reader.journal.epoch, reader.is_in_current_epoch) == ([11], 1, True)
+
+
+def test_a_reader_behind_the_commit_learns_that_it_forked(site: Site) -> None:
+    with JournalReader(Journal(site.journal)) as reader:
+        while reader.next_header():
+            pass
+        assert reader.position.lsn == 13
+        site.promote()
+        with pytest.raises(ForkedJournalError, match=r"was read up to position 13:.*began at position 11:"):
+            reader.next_header()
