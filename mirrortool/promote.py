@@ -111,10 +111,9 @@ class Promotion:
         """
         self.mirror = Mirror(mirror_path)
         path = journal_path or self.mirror.journal_path
-        Journal(path, promoting=True)  # before a lock file is made where no journal is
         with ExitStack() as opening:
-            opening.enter_context(_lock(path))
-            self.journal = Journal(path, promoting=True)
+            opening.enter_context(_lock(Journal(path, promoting=True)))
+            self.journal = Journal(path, promoting=True)  # as it is under the lock
             with self.mirror.lock(exclusive=True, promoting=True):
                 self._note = self._find_note()
                 self.promoted = self.mirror.promoted
@@ -336,9 +335,9 @@ def _with_epoch(history: History, epoch: Epoch) -> History:
     return begun
 
 
-def _lock(path: str) -> File:
+def _lock(journal: Journal) -> File:
     try:
-        return Journal(path, promoting=True).lock()
+        return journal.lock()
     except LockedError as error:
         error.remedy = "stop its recorder or receiver first: nothing may arrive while the mirror is promoted"
         raise

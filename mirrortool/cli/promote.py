@@ -64,7 +64,7 @@ def command(
             if plan:
                 _confirm(yes)
                 verified = _prepare(promotion, no_verify, quiet)
-            promotion.carry_out()
+            _carry_out(promotion)
         _print(promotion, verified, as_json, dry_run, quiet)
 
 
@@ -107,6 +107,14 @@ def _prepare(promotion: Promotion, no_verify: bool, quiet: bool) -> bool:
         return False
     promotion.verify(lambda verify: _verify(verify, quiet))
     return True
+
+
+def _carry_out(promotion: Promotion) -> None:
+    try:
+        promotion.carry_out()
+    except KeyboardInterrupt:
+        again = "interrupted; run mirrortool promote again, which completes what was begun"
+        raise Interrupted(signal.SIGINT, again) from None
 
 
 def _replay(replay: Replay, quiet: bool) -> Checkpoint:

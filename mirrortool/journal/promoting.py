@@ -59,13 +59,11 @@ class PromotionNote:
 
     @classmethod
     def from_json(cls, fields: Fields) -> PromotionNote:
-        return cls(
-            fields.text("mirror_path"),
-            fields.hexadecimal("mirror_uuid", 16),
-            FrameEnd.from_json(fields.object("end")),
-            Epoch.from_json(fields.object("begins")),
-            fields.integer("time_ns"),
-        )
+        end, epoch = FrameEnd.from_json(fields.object("end")), Epoch.from_json(fields.object("begins"))
+        if end.position != epoch.start or not end.file_first_lsn <= end.position.lsn:
+            raise fields.wrong("end")
+        path, uuid = fields.text("mirror_path"), fields.hexadecimal("mirror_uuid", 16)
+        return cls(path, uuid, end, epoch, fields.integer("time_ns"))
 
 
 def note_path(journal_path: str) -> str:

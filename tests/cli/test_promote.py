@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from mirrortool.cli.main import main
+from mirrortool.journal import forking
 from mirrortool.journal.commits import commits
 from mirrortool.journal.directory import Journal
 from mirrortool.journal.promoting import load_note
@@ -171,6 +172,19 @@ def test_what_makes_no_sense_is_one_line(
     _, err = run(capsys, *arguments, code=code)
     assert named in err and len(err.strip().splitlines()) == 1
     assert state(here) == before
+
+
+@pytest.mark.usefixtures("here")
+def test_interrupted_it_says_that_it_must_be_run_again(capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(forking.files, "copy_range", interrupted)
+        _, err = run(capsys, "M", "--yes", "-q", code=130)
+    assert "run mirrortool promote again, which completes what was begun" in err
+    assert load_note("J") is not None
+    assert run(capsys, "M", "-q")[0] == "M is the primary of epoch 1, from LSN 5 on\n"
 
 
 # Killed at any call that changes something, as a process: what the next one finds is all that is left.

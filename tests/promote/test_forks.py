@@ -16,6 +16,7 @@ from mirrortool.journal.writer import JournalWriter
 from mirrortool.mirror.directory import Mirror
 from mirrortool.record.recorder import Recorder
 from mirrortool.record.recovery import OpenJournal
+from mirrortool.replay.session import Replay
 from mirrortool.status import mirror_status
 from mirrortool.verify import Verify
 from tests.fakes.journals import assert_verifies, images_of, replay_all
@@ -163,6 +164,20 @@ def test_a_reader_at_the_commit_goes_on_into_the_new_epoch(place: Path) -> None:
         reader.on_epoch = lambda: told.append(reader.position.lsn)
         assert reader.next_header() is not None
         assert (told, reader.journal.epoch, reader.is_in_current_epoch) == ([11], 1, True)
+
+
+def test_a_replay_at_work_notes_the_epoch_before_it_has_a_frame_of_it(place: Path) -> None:
+    site = make_site(place, FRAMES, until=Until(lsn=6))
+    other = site.path / "other"
+    with Replay(site.journal, str(other)) as replay:
+        replay.run()
+        promotion = site.promote()
+        record_on(site.journal)
+        assert Mirror(str(other)).history == site.primary.history
+        assert replay._reader.next_header() is not None
+        assert Mirror(str(other)).history.current == promotion.promoted.epoch
+    with pytest.raises(ForkedJournalError):
+        replay_all(site.primary, other)
 
 
 def test_a_reader_behind_the_commit_learns_that_it_forked(site: Site) -> None:

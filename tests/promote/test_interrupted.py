@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import itertools
+import json
 import random
 import shutil
 from collections.abc import Callable
@@ -157,7 +158,21 @@ def test_another_mirror_does_not_take_over_an_interrupted_promotion(site: Site) 
     site.promote()
 
 
-def test_a_note_that_makes_no_sense_is_an_error_of_the_journal(site: Site) -> None:
-    Path(site.journal, "promoting.json").write_text("{}")
-    with pytest.raises(JournalError, match=r"promoting\.json"):
-        site.promote()
+def _strange_notes() -> dict[str, object]:
+    start = {"lsn": 11, "chain": "0" * 16}
+    epoch = {"epoch": 1, "lineage": "0" * 32, "position": start}
+    good = {"mirror_path": "M", "mirror_uuid": "0" * 32, "begins": epoch, "time_ns": 1}
+    return {
+        "nothing": {},
+        "no list": [],
+        "another end": {**good, "end": {"position": {**start, "lsn": 9}, "file": 1, "offset": 128}},
+        "a file behind the end": {**good, "end": {"position": start, "file": 12, "offset": 128}},
+    }
+
+
+@pytest.mark.parametrize("note", _strange_notes().values(), ids=_strange_notes().keys())
+def test_a_note_that_makes_no_sense_is_an_error_of_the_journal(site: Site, note: object) -> None:
+    Path(site.journal, "promoting.json").write_text(json.dumps(note))
+    for use in (site.promote, lambda: replay_all(site.journal, site.path / "third")):
+        with pytest.raises(JournalError, match=r"promoting\.json"):
+            use()
