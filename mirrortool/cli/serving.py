@@ -10,11 +10,13 @@ from urllib.parse import quote
 import click
 
 from mirrortool import files
+from mirrortool.cli.rates import Rates
 from mirrortool.cli.render import Display
 from mirrortool.cli.runner import Runner
 from mirrortool.cli.service import Service
 from mirrortool.cli.text import columns, format_bytes, format_seconds, format_time, quoted, tell
 from mirrortool.metrics import Sample
+from mirrortool.nbd.statistics import ExportStatistics
 from mirrortool.nbd.tls import server_context
 from mirrortool.record.detach import WhenFull
 from mirrortool.record.live import Door, LiveRecording
@@ -125,6 +127,7 @@ class _Watch:
         self._recording = recording
         self._problem = self._base_problem = ""
         self._incomplete: Sequence[str] = tuple(recording.recorder.statistics().incomplete)
+        self._rates = Rates()
 
     def tick(self) -> None:
         recorder, server = self._recording.statistics()
@@ -137,18 +140,22 @@ class _Watch:
         if self._incomplete and not recorder.incomplete:
             self._incomplete = ()
             self._display.note("the base is complete: from now on commits are states of the volumes")
-        rows = [
-            (each.name, str(each.clients), str(each.writes), format_bytes(each.bytes_written), str(each.flushes))
-            for each in server.exports
-        ]
-        table = columns(("export", "clients", "writes", "written", "flushes"), rows)
+        headings = ("export", "clients", "writes", "written", "flushes", "writes/s", "written/s")
+        table = columns(headings, [self._row(each) for each in server.exports])
         self._display.show_lines([*table, *self._lines(recorder)])
+
+    def _row(self, now: ExportStatistics) -> tuple[str, ...]:
+        writes, written = self._rates.take(now.name, (now.writes, now.bytes_written))
+        counted = str(now.clients), str(now.writes), format_bytes(now.bytes_written), str(now.flushes)
+        return (now.name, *counted, f"{writes:.0f}", f"{format_bytes(written)}/s")
 
     def _lines(self, now: RecorderStatistics) -> list[str]:
         ratio = f", {now.bytes_journaled / now.bytes_written:.2f} of what was written" if now.bytes_written else ""
+        operations, journaled = self._rates.take(None, (now.operations, now.bytes_journaled))
         synced = f"made durable in {format_seconds(now.sync_seconds)}"
         lines = [
-            f"{format_bytes(now.bytes_journaled)} journaled{ratio}",
+            f"{format_bytes(now.bytes_journaled)} journaled{ratio}; "
+            f"{operations:.0f} operations/s, {format_bytes(journaled)}/s",
             f"{format_bytes(now.bytes_waiting)} on the way to the volumes",
             f"commit {now.commit_lsn} of {format_time(now.commit_time_ns)}, {synced}",
         ]
