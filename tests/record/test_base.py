@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from mirrortool.errors import NoSpaceError, NotComparableError
+from mirrortool.errors import InputOutputError, NoSpaceError, NotComparableError
 from mirrortool.journal.commits import commits
 from mirrortool.operation import CommitKind
 from mirrortool.record import volumeside
@@ -224,6 +224,37 @@ def test_without_room_it_waits_and_goes_on(primary: Primary, monkeypatch: pytest
         assert len(failures) == 2 and not recorder.incomplete
         recorder.close()
     check_everywhere(primary, primary.contents())
+
+
+def test_a_piece_that_cannot_be_read_is_read_again(primary: Primary, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a client writes between two attempts is the client's, and the second attempt's the volume's."""
+    with quiet_recorder(primary) as recorder:
+        real, failed = recorder.store.read_into, []
+        scan = BaseScan(recorder)
+
+        def read_into(page: int, buffers: Any) -> None:
+            if page == 16 and len(failed) < 3:
+                failed.append(page)
+                raise InputOutputError("no", where=primary.paths["a"])
+            real(page, buffers)
+
+        def wait(_seconds: float) -> None:
+            if not scan.problem:  # it lets clients go first
+                return
+            assert recorder.incomplete == {"a", "b"} and scan.pages_done == 16
+            recorder.write("a", (16 + len(failed)) * PAGE, b"N" * PAGE)
+            if len(failed) == 2:
+                recorder.write_back()
+
+        monkeypatch.setattr(recorder.store, "read_into", read_into)
+        monkeypatch.setattr(scan._stopping, "wait", wait)
+        scan.run()
+        assert len(failed) == 3 and scan.problem is None
+        assert not recorder.incomplete and scan.pages_done == scan.pages_total
+        recorder.close()
+    expected = bytearray(pattern(1, PAGES * PAGE))
+    expected[17 * PAGE : 20 * PAGE] = b"N" * 3 * PAGE
+    check_everywhere(primary, {"a": bytes(expected), "b": pattern(2, 3 * PAGE + 5)})
 
 
 def test_without_room_for_the_commit_the_base_is_complete_anyhow(primary: Primary) -> None:

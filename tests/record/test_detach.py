@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -302,6 +303,62 @@ def test_a_change_of_caught_up_and_other_segments_is_neither_lost_nor_split(prim
     client.check_everywhere()
 
 
+def random_load(client: Client, chance: random.Random, steps: int) -> None:
+    """Changes at the edges of all segments, so that many touch two; flushes and write-backs between them."""
+    for _ in range(steps):
+        offset = chance.choice([0, SEGMENT, 2 * SEGMENT, 3 * SEGMENT - 1000]) + chance.choice([-PAGE, -700, 0, 9])
+        offset = max(0, offset)
+        step, length = chance.random(), min(chance.choice([5, PAGE, 1400]), SIZE - offset)
+        if step < 0.7:
+            client.write("a", offset, chance.randbytes(length))
+        elif step < 0.8:
+            client.zero("a", offset, length)
+        elif step < 0.9:
+            client.recorder.flush()
+        else:
+            client.recorder.write_back(checkpoint=step < 0.95)
+        with pytest.raises(NotComparableError):
+            client.recorder.commit("between")
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_catching_up_under_load(primary: Primary, full: Full, seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Clients change segments that have caught up, whose pages then wait, those that have not, and both at once."""
+    chance = random.Random(seed)
+    with detaching(primary) as recorder:
+        client = Client(primary, recorder)
+        client.write("a", 0, b"journaled")
+        before = recorder.commit("before").lsn
+        full.is_full = True
+        client.write("a", 0, b"detached")
+        random_load(client, chance, 12)
+        full.is_full = False
+        lock, real = recorder._journal.lock, recorder._detachment._capture_segment
+        is_clients = False
+        heads = []
+
+        def capture(segment: int) -> None:
+            nonlocal is_clients
+            if not is_clients:  # else a client's own change needs the segment
+                is_clients = True
+                lock.release()
+                random_load(client, chance, 8)
+                lock.acquire()
+                is_clients = False
+                heads.append(recorder.statistics().head_lsn)
+            real(segment)
+
+        monkeypatch.setattr(recorder._detachment, "_capture_segment", capture)
+        for _ in range(8):  # of which one ends it, as changes elsewhere are journaled meanwhile
+            if recorder.attach():
+                break
+        recorder.commit("after")
+        recorder.close()
+    assert len(heads) > 1
+    assert not [commit.lsn for commit in commits(primary.journal) if before < commit.lsn <= heads[-1]]
+    client.check_everywhere()
+
+
 def test_a_client_that_detaches_as_catching_up_ends_is_noted(primary: Primary, full: Full) -> None:
     """The end of one detachment must not remove what the next one noted."""
     with detaching(primary) as recorder:
@@ -429,8 +486,6 @@ def test_a_huge_zero_past_the_journal_costs_segments(primary: Primary, full: Ful
 
 def test_changes_at_random_while_it_is_full_now_and_then(primary: Primary, full: Full) -> None:
     """Cleanly stopped, dropped, detached and attached in any order."""
-    import random
-
     chance = random.Random(5)
     client = Client(primary, None)  # type: ignore[arg-type]
     for _ in range(12):

@@ -6,7 +6,9 @@ from collections.abc import Iterator
 
 import pytest
 
+from mirrortool.files import File
 from mirrortool.nbd.export import Change, Export
+from mirrortool.nbd.transmission import merged
 from mirrortool.record.export import RecorderExport
 from tests.fakes.recorders import based, check_everywhere, quiet_recorder
 from tests.fakes.volumes import PAGE, Primary, fast_directory, make_primary, pattern
@@ -51,3 +53,29 @@ def test_space_that_is_wanted_again_is_kept(primary: Primary) -> None:
         recorder.close()
     content = primary.contents()["a"]
     assert not any(content[: 4 * PAGE]) and not any(content[8 * PAGE : 12 * PAGE])
+
+
+def test_the_first_extent_does_not_cost_a_walk_of_the_volume(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A client that asks with REQ_ONE asks often; of a volume in many pieces each answer must cost one."""
+    block, pieces = 4096, 300
+    with fast_directory() as path:
+        primary = make_primary(path, {"a": 2 * pieces * block})
+        for number in range(pieces):
+            primary.write("a", 2 * number * block, b"x")
+        real, asked = File.data_extents, []
+
+        def data_extents(file: File, start: int, end: int) -> Iterator[tuple[int, int]]:
+            for found in real(file, start, end):
+                asked.append(found)
+                yield found
+
+        monkeypatch.setattr(File, "data_extents", data_extents)
+        with quiet_recorder(primary) as recorder:
+            export, size = RecorderExport(recorder, "a"), recorder.volumes["a"].size
+            asked.clear()
+            for number in range(0, 2 * pieces, 50):
+                left = size - number * block
+                assert merged(export.extents(number * block, left), left, 1) == [(block, False)]
+                assert len(asked) <= 3  # a run ends where the next one begins
+                asked.clear()
+            assert len(list(export.extents(0, size))) == len(asked) * 2 == 2 * pieces

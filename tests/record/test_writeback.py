@@ -198,6 +198,34 @@ def test_a_volume_that_fails_refuses_writes_until_it_takes_them(primary: Primary
     check_everywhere(primary, client.state())
 
 
+def test_while_a_volume_fails_what_came_meanwhile_is_committed_and_durable(
+    primary: Primary, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was acknowledged before the write-back failed, and perhaps no client asks for a flush."""
+    client = Client(primary)
+    with quiet_recorder(primary) as recorder:
+
+        def write_pages(*_: object) -> None:
+            if not recorder.statistics().problem:  # the first attempt; later changes are refused
+                client.write(recorder, "b", 7, b"meanwhile")
+            raise InputOutputError("no", where=primary.paths["a"])
+
+        with monkeypatch.context() as patch:
+            patch.setattr(volumeside, "write_pages", write_pages)
+            client.write(recorder, "a", 5, b"on its way")
+            for attempt in range(3):
+                with pytest.raises(InputOutputError):
+                    recorder.write_back()
+                now = recorder.statistics()
+                is_settled = now.durable_lsn == now.head_lsn == now.commit_lsn
+                assert is_settled == (attempt > 0)
+        client.check(recorder)
+    with quiet_recorder(primary) as recorder:  # after kill -9
+        client.check(recorder)
+        recorder.close()
+    check_everywhere(primary, client.state())
+
+
 @pytest.mark.parametrize("rotated", [False, True])
 def test_a_failed_fdatasync_of_the_journal_is_the_end(
     primary: Primary, rotated: bool, monkeypatch: pytest.MonkeyPatch
