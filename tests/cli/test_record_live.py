@@ -438,7 +438,7 @@ def test_replay_verify_and_log_of_one_at_work(site: Site) -> None:
 def test_status_of_one_at_work_never_has_a_commit_past_the_end(site: Site) -> None:
     """What is committed was written; the two are not read at one moment."""
     with LiveRecorder(site.journal) as live:
-        stop = threading.Event()
+        stop, committed = threading.Event(), threading.Event()
 
         def flush_on() -> None:
             with client_of(live) as client:
@@ -446,10 +446,12 @@ def test_status_of_one_at_work_never_has_a_commit_past_the_end(site: Site) -> No
                 while not stop.is_set():
                     number += 1
                     assert put(client, number * 512 % (SIZE - 8192), b"%08d" % number * 512, CommandFlag.FUA) == 0
+                    committed.set()
 
         writer = threading.Thread(target=flush_on)
         writer.start()
         try:
+            assert committed.wait(60)
             for _ in range(4):
                 told = json.loads(site.run("status", site.journal, "--json"))
                 assert told["commit_lsn"] <= told["head_lsn"]

@@ -1,5 +1,8 @@
 """A journal cut at every byte, and with every byte changed: what is read is true, or an error says why it is not.
 
+The ordinary suite does every second byte, half of the scenes the even ones and half the odd; the soak does the rest:
+pytest -m soak tests/crash/test_journal_bytes.py
+
 Reading gives a prefix of what was written that ends at a frame, then perhaps a JournalError; nothing else, ever.
 After a clean stop nothing passes unseen. After a crash, recovery moves the torn tail away byte for byte, the sums are
 those of the frames that are left, and the next frame follows them.
@@ -26,6 +29,7 @@ from mirrortool.errors import (
 from mirrortool.journal.directory import Journal
 from mirrortool.operation import Kind
 from mirrortool.record.recovery import OpenJournal
+from tests.fakes.parts import in_parts
 from tests.journal.sample import (
     Read,
     Recorded,
@@ -134,10 +138,16 @@ def check(scene: Scene, stop: str) -> Read:
     return result
 
 
-def test_every_flip_is_found(scene: Scene, stop: str) -> None:
+def half(part: int, stop: str, first: int, end: int) -> range:
+    """The even numbers from `first` to `end-1` or the odd ones: for neighbouring scenes the other ones."""
+    return range(first + (part + SCENES.index(stop) + first) % 2, end, 2)
+
+
+@in_parts(2)
+def test_every_flip_is_found(scene: Scene, stop: str, part: int) -> None:
     for path in journal_files(scene.path):
         whole = path.read_bytes()
-        for offset in range(len(whole)):
+        for offset in half(part, stop, 0, len(whole)):
             flip(path, offset, 1 << offset % 8)
             error = check(scene, stop).error
             assert error is not None
@@ -146,12 +156,13 @@ def test_every_flip_is_found(scene: Scene, stop: str) -> None:
             path.write_bytes(whole)
 
 
-def test_every_cut_ends_at_a_frame(scene: Scene, stop: str) -> None:
+@in_parts(2)
+def test_every_cut_ends_at_a_frame(scene: Scene, stop: str, part: int) -> None:
     last = last_file(scene.open())
     ends = {frame.end for frame in scene.in_last_file()}
     for path in journal_files(scene.path):
         whole = path.read_bytes()
-        for size in range(len(whole)):
+        for size in half(part, stop, 0, len(whole)):
             path.write_bytes(whole[:size])
             error = check(scene, stop).error
             if path != last:
@@ -273,10 +284,11 @@ def fresh(scene: Scene, tmp_path: pathlib.Path) -> Scene:
 
 
 @pytest.mark.parametrize("stop", SCENES[1:3], indirect=True)
-def test_recovery_goes_on_from_every_cut(crashed: Scene, tmp_path: pathlib.Path) -> None:
+@in_parts(2)
+def test_recovery_goes_on_from_every_cut(crashed: Scene, tmp_path: pathlib.Path, stop: str, part: int) -> None:
     first, end = not_durable(crashed)
     chance = random.Random(1)
-    for size in range(first, end + 1):
+    for size in half(part, stop, first, end + 1):
         scene = fresh(crashed, tmp_path)
         path = last_file(scene.open())
         path.write_bytes(path.read_bytes()[:size])
@@ -284,10 +296,13 @@ def test_recovery_goes_on_from_every_cut(crashed: Scene, tmp_path: pathlib.Path)
 
 
 @pytest.mark.parametrize("stop", SCENES[2:3], indirect=True)
-def test_recovery_goes_on_from_every_flip_of_a_power_cut(crashed: Scene, tmp_path: pathlib.Path) -> None:
+@in_parts(2)
+def test_recovery_goes_on_from_every_flip_of_a_power_cut(
+    crashed: Scene, tmp_path: pathlib.Path, stop: str, part: int
+) -> None:
     first, end = not_durable(crashed)
     chance = random.Random(2)
-    for offset in range(first, end):
+    for offset in half(part, stop, first, end):
         scene = fresh(crashed, tmp_path)
         flip(last_file(scene.open()), offset, 1 << offset % 8)
         recover(scene, offset % 3, chance)

@@ -38,7 +38,7 @@ SIZE = 16 * MIB + 777
 CLIENTS = 4
 STRIPE = 64 << 10
 """Each client has every CLIENTS-th stripe to itself: the order of its own requests is all the order there is."""
-KILLS = 10
+KILLS = 6
 SOAK_KILLS = 200
 
 
@@ -304,7 +304,7 @@ def test_killed_during_the_base_scan(tmp_path: Path) -> None:
     live = LiveRecorder(site.journal)
     chance = random.Random(5)
     between = 0
-    for number in range(6):
+    for number in range(4):
         live.start()
         with Client(UnixAddress(str(live.socket))) as client:
             client.go("disk")

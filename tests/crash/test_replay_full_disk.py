@@ -71,7 +71,12 @@ def test_a_full_disk_leaves_a_commit_and_replay_goes_on(journal, small, mirror, 
     assert main(["verify", str(mirror), "--quiet"]) == 0
 
 
-@pytest.mark.parametrize("left", [0, *range(11 * MIB, 11 * MIB + 300_000, 8 * 4096)])
+TIGHT = range(11 * MIB, 11 * MIB + 300_000, 8 * 4096)
+
+
+@pytest.mark.parametrize(
+    "left", [0, *TIGHT[::4], *(pytest.param(left, marks=pytest.mark.soak) for left in TIGHT if left not in TIGHT[::4])]
+)
 def test_without_space_for_sums_or_the_checkpoint_the_mirror_is_truthful(journal, small, mirror, left):
     """Blocks for the pages can be had, but hardly any for what proves them."""
     assert replay(journal, mirror, "--until", "22") == 0

@@ -1,7 +1,7 @@
 """kill -9 of a real replay at any moment: the mirror is a commit or says that it rolls forward; the next ends right.
 
 The process is slowed down by many small frames, not by sleeping. When it is killed is drawn from a seed, in fractions
-of the time that a whole run takes here.
+of the time that a whole run takes here. The long run: pytest -m soak tests/crash/test_replay_kill.py
 """
 
 import json
@@ -28,7 +28,8 @@ from tests.fakes.journals import (
 )
 from tests.fakes.serial import volumes_at
 
-KILLS = 15
+KILLS = 8
+SOAK_KILLS = 60
 PAGE = 4096
 SIZES = {"disk": 24 << 20, "log": (8 << 20) + 777}
 
@@ -90,10 +91,11 @@ def kill_after(process, seconds):
     return False
 
 
-def test_killed_at_any_moment(made, capsys):
+@pytest.mark.parametrize("kills", [KILLS, pytest.param(SOAK_KILLS, marks=pytest.mark.soak)])
+def test_killed_at_any_moment(made, capsys, kills):
     chance = random.Random(11)
     killed = between = 0
-    for number in range(KILLS):
+    for number in range(kills):
         if number % 4 == 0:
             shutil.rmtree(made.mirror, ignore_errors=True)
         killed += kill_after(run(made.journal, made.mirror), made.seconds * chance.uniform(0.1, 1.0))
@@ -104,7 +106,7 @@ def test_killed_at_any_moment(made, capsys):
             assert main(["replay", made.journal.path, str(made.mirror), "--quiet"]) == 0
             assert images_of(made.mirror) == made.last
             assert main(["verify", str(made.mirror), "--quiet"]) == 0
-    assert killed > KILLS // 3
+    assert killed > kills // 3
     assert between, "no kill ever met a replay at work"
 
 
@@ -122,10 +124,11 @@ def check_truthful(made, capsys):
     return not checkpoint.is_consistent
 
 
-def test_killed_while_the_mirror_is_made(made):
+@pytest.mark.parametrize("kills", [6, pytest.param(SOAK_KILLS, marks=pytest.mark.soak)])
+def test_killed_while_the_mirror_is_made(made, kills):
     """Whatever the first moments left behind, the same command makes the mirror."""
     chance = random.Random(5)
-    for _ in range(12):
+    for _ in range(kills):
         shutil.rmtree(made.mirror, ignore_errors=True)
         process = run(made.journal, made.mirror)
         while not made.mirror.exists() and process.poll() is None:

@@ -12,6 +12,8 @@ I7  Nobody sleeps beside a main queue that is not empty, unless somebody is on t
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from mirrortool.replay.group import TaskGroup
 from mirrortool.replay.table import Row
 from mirrortool.replay.unit import Footprint, PageSet
@@ -38,7 +40,8 @@ def check_quiet(group: TaskGroup) -> None:
 def _check_rows(group: TaskGroup) -> None:
     union = 0
     for task in group._tasks:
-        row, shown = task.row, _mask(task.row.range)
+        row = task.row
+        shown = _mask(row.range) if row.range.end else 0
         assert not union & shown, f"I1: the range of task {task.number} overlaps another"
         union |= shown
         if shown:
@@ -51,19 +54,24 @@ def _check_rows(group: TaskGroup) -> None:
 
 
 def _check_counters(group: TaskGroup) -> None:
+    pointers = [0] * len(group._tasks)
     for task in group._tasks:
-        pointers = sum(each.row.counter is task.counter for each in group._tasks)
-        assert task.counter.left == pointers, f"I3: counter {task.number} is {task.counter.left}, not {pointers}"
+        if (counter := task.row.counter) is not None:
+            pointers[counter.owner] += 1
+    for task, count in zip(group._tasks, pointers, strict=True):
+        assert task.counter.left == count, f"I3: counter {task.number} is {task.counter.left}, not {count}"
 
 
 def _check_units(group: TaskGroup, finished: set[int]) -> None:
     for task in group._tasks:
+        if not task.work and not task.mini:
+            continue
         unfinished = [unit for unit in (*task.work, *task.mini) if unit.sequence not in finished]
         if not unfinished:
             continue
         shown = _mask(_end_of_chain(group, task.row).range)
         for unit in unfinished:
-            assert not _mask(unit.footprint) & ~shown, f"I4: nobody shows the pages of unit {unit.sequence}"
+            assert not _mask_of(unit.footprint) & ~shown, f"I4: nobody shows the pages of unit {unit.sequence}"
 
 
 def _end_of_chain(group: TaskGroup, row: Row) -> Row:
@@ -81,5 +89,17 @@ def _check_sleepers(group: TaskGroup) -> None:
         assert coming or full, "I7: a task sleeps beside a main queue that is not empty"
 
 
-def _mask(pages: PageSet | Footprint) -> int:
-    return sum(1 << page for page in pages.each_page())
+def _mask(pages: PageSet) -> int:
+    """The pages as the bits of a number."""
+    mask = 0
+    for first, end in pages._runs:
+        mask |= (1 << end) - (1 << first)
+    for page in pages._pages or ():
+        mask |= 1 << page
+    return mask
+
+
+@lru_cache(maxsize=64)
+def _mask_of(footprint: Footprint) -> int:
+    """Those of a footprint, which never change."""
+    return sum(1 << page for page in footprint.each_page())

@@ -1,18 +1,21 @@
-"""The command line as its users have it: a process for each command."""
+"""A primary's journal and a mirror of it, brought on by the commands that their users give.
+
+Commands that end by themselves run in this process, as most of what they take otherwise is the interpreter's start;
+tests/cli and tests/docs start the program. A recorder at work is a process of its own: fakes/live.py.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
+from mirrortool.cli.main import main
 from mirrortool.journal.directory import Journal
 from tests.fakes.loop import call
-
-RUN_SECONDS = 120.0
 
 
 class Site:
@@ -25,11 +28,12 @@ class Site:
 
     def run(self, *arguments: object, code: int = 0) -> str:
         """Run mirrortool; it must end with this code and without a traceback. Returns what it prints."""
-        command = [sys.executable, "-m", "mirrortool", *(str(argument) for argument in arguments)]
-        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=RUN_SECONDS)
-        assert done.returncode == code, f"{arguments}: {done.returncode}: {done.stdout}{done.stderr}"
-        assert "Traceback" not in done.stderr
-        return done.stdout
+        output, errors = io.StringIO(), io.StringIO()
+        with contextlib.redirect_stdout(output), contextlib.redirect_stderr(errors):
+            ended = main([str(argument) for argument in arguments])
+        assert ended == code, f"{arguments}: {ended}: {output.getvalue()}{errors.getvalue()}"
+        assert "Traceback" not in errors.getvalue()
+        return output.getvalue()
 
     def init(self, *volumes: str) -> None:
         self.run("init", self.journal, *volumes)

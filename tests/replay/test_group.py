@@ -184,7 +184,7 @@ def test_scenario_with_mini_queues_of_one_unit_in_orders_with_one_preemption(nam
 @pytest.mark.parametrize("longest", [1, 2, 3])
 def test_random_units_with_short_mini_queues_end_as_serial_replay_would(longest):
     kind = type("Short", (TaskGroup,), {"mini_units_max": longest})
-    for seed in range(200_000, 205_000):
+    for seed in range(200_000, 202_000):
         run_case(random_case(seed), Walk(seed), kind)
 
 

@@ -17,6 +17,7 @@ from mirrortool.errors import BadLogError
 from mirrortool.files import open_file
 from mirrortool.record.importers.logwrites import Flag, LogWrites
 from mirrortool.record.importers.step import PIECE_BYTES, Action, Step
+from tests.fakes.parts import in_parts
 from tests.record.importers.logs import DISCARD, FLUSH, FUA, MARK, METADATA, Logged, log_bytes, written
 
 SECTOR_SIZES = (32, 512, 4096)
@@ -120,9 +121,10 @@ def test_steps_are_in_the_order_that_dm_log_writes_defines(tmp_path: Path) -> No
     ]
 
 
-def test_log_cut_at_any_byte_is_refused(tmp_path: Path) -> None:
+@in_parts(4)
+def test_log_cut_at_any_byte_is_refused(tmp_path: Path, part: int) -> None:
     whole = log_bytes(SAMPLE)
-    for end in range(len(whole)):
+    for end in range(part, len(whole), 4):
         with pytest.raises(BadLogError) as caught:
             read_again(written(tmp_path / "log", whole[:end]))
         assert str(caught.value).startswith(f"{tmp_path}/log: ")
