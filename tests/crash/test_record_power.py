@@ -4,7 +4,8 @@ A cut leaves of each 512-byte block that was not durable the old or the new byte
 and the small files alike. The next recorder runs under another kernel. Then every volume is a state that it had, no
 older than the newest flush; the journal has the same; and a mirror that followed was never ahead of either.
 
-The ordinary suite cuts 520 times. All 2,120 cuts: pytest -m "not bench" tests/crash/test_record_power.py -k "not soak"
+The ordinary suite cuts 520 times. All 2,120 cuts:
+pytest -m "not bench" tests/crash/test_record_power.py -k "survives or torn"
 Ten times as many: pytest -m soak tests/crash/test_record_power.py
 """
 
