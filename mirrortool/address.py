@@ -6,7 +6,7 @@ replay count is a page: `address // page_size`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 ADDRESS_BITS = 62
 ADDRESS_LIMIT = 1 << ADDRESS_BITS
@@ -45,3 +45,16 @@ def split_at(first: int, count: int, step: int) -> Iterator[tuple[int, int]]:
         cut = min(end, first - first % step + step)
         yield first, cut - first
         first = cut
+
+
+def adjacent_runs(numbers: Iterable[int]) -> Iterator[tuple[int, int]]:
+    """Runs of adjacent numbers among ascending ones, none below 0: pairs of the first and how many."""
+    first = end = 0
+    for number in numbers:
+        if number != end:
+            if end > first:
+                yield first, end - first
+            first = number
+        end = number + 1
+    if end > first:
+        yield first, end - first

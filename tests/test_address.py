@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -10,6 +12,7 @@ from mirrortool.address import (
     ADDRESS_LIMIT,
     SEGMENT_BYTES,
     VOLUME_ALIGNMENT,
+    adjacent_runs,
     is_page_size,
     pages_in,
     pages_per_segment,
@@ -48,3 +51,19 @@ def test_split_pieces_cover_the_run_and_cross_no_cut(first: int, count: int, ste
     for start, number in pieces:
         assert number > 0
         assert start // step == (start + number - 1) // step
+
+
+@given(st.sets(st.integers(0, 40) | st.integers(0, 1 << 53)))
+def test_runs_are_the_numbers_and_as_long_as_can_be(numbers: set[int]) -> None:
+    runs = list(adjacent_runs(sorted(numbers)))
+    assert [number for first, count in runs for number in range(first, first + count)] == sorted(numbers)
+    for (first, count), (following, _) in pairwise(runs):
+        assert first + count < following
+
+
+def test_runs_are_told_as_they_end() -> None:
+    """So that nobody keeps them all."""
+    numbers = iter([0, 1, 2, 7, 8, 20])
+    runs = adjacent_runs(numbers)
+    assert next(runs) == (0, 3)
+    assert next(numbers) == 8

@@ -20,9 +20,9 @@ import threading
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
-from itertools import groupby
 
 from mirrortool import files
+from mirrortool.address import adjacent_runs, split_at
 from mirrortool.checksum import page_sums, unpack_sums
 from mirrortool.errors import ChangedOutsideError, HostError, UnusableVolumeError
 from mirrortool.files import Facts, File
@@ -168,7 +168,7 @@ class HeldVolumes:
             ChangedOutsideError: one has not; nothing was written.
         """
         store, size = self.store(volumes), volumes.page_size
-        for page, count in _runs(sorted(expected)):
+        for page, count in _pieces(sorted(expected)):
             volume = volumes.find(page)
             assert volume is not None
             if volume.name in without:
@@ -238,9 +238,7 @@ def _changed(name: str, path: str, problem: str) -> ChangedOutsideError:
     )
 
 
-def _runs(pages: Iterable[int]) -> Iterator[tuple[int, int]]:
+def _pieces(pages: Iterable[int]) -> Iterator[tuple[int, int]]:
     """Runs of adjacent pages among ascending ones, of bounded length: they lie in one volume, as volumes are apart."""
-    for _, members in groupby(enumerate(pages), lambda item: item[1] - item[0]):
-        numbers = [page for _, page in members]
-        for start in range(0, len(numbers), _PIECE_PAGES):
-            yield numbers[start], len(numbers[start : start + _PIECE_PAGES])
+    for page, count in adjacent_runs(pages):
+        yield from split_at(page, count, _PIECE_PAGES)

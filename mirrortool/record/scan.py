@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from itertools import groupby
 
 from mirrortool import files
-from mirrortool.address import pages_per_segment, split_at
+from mirrortool.address import adjacent_runs, pages_per_segment, split_at
 from mirrortool.checksum import SUM_BYTES, Buffer, state_term, unpack_sums
 from mirrortool.errors import CorruptJournalError, MirrortoolError, UnusableVolumeError
 from mirrortool.journal.codec import compress
@@ -298,7 +298,9 @@ def captured_batch(page: int, places: Sequence[int], data: Buffer, packed: bytes
 
 def _runs(places: Sequence[int], sums: Sequence[int]) -> Iterator[tuple[int, int, bool]]:
     """Runs of adjacent places of one kind: (first, length, whether they became zero)."""
-    numbered = ((place - number, not sums[place], place) for number, place in enumerate(places))
-    for (_, is_zero), group in groupby(numbered, lambda item: item[:2]):
-        members = [place for _, _, place in group]
-        yield members[0], len(members), is_zero
+    for first, count in adjacent_runs(places):
+        place = first
+        for is_zero, members in groupby(range(first, first + count), lambda place: not sums[place]):
+            length = sum(1 for _ in members)
+            yield place, length, is_zero
+            place += length

@@ -14,8 +14,8 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from itertools import groupby
 
+from mirrortool.address import adjacent_runs
 from mirrortool.files import Buffer
 from mirrortool.store.base import PageWriter, WriteRun
 from mirrortool.volume import VolumeSet
@@ -84,35 +84,21 @@ def write_pages(store: PageWriter, pages: Generation, hole: Buffer, pause: Calla
     pause()
     runs: list[WriteRun] = []
     length = 0
-    for page, buffers in _runs(pages, hole):
+    for page, count in adjacent_runs(sorted(page for page, data in pages.items() if data is not hole)):
         is_full = length >= _SLICE_BYTES or len(runs) >= _SLICE_RUNS
         if runs and (is_full or not _are_together(store.volumes, runs[0][0], page)):
             store.write(runs)
             runs, length = [], 0
             pause()
+        buffers = [pages[number] for number in range(page, page + count)]
         size = sum(map(len, buffers))
         runs.append((page, buffers, size))
         length += size
     if runs:
         store.write(runs)
-    for page, count in _holes(pages, hole):
+    for page, count in adjacent_runs(sorted(page for page, data in pages.items() if data is hole)):
         pause()
         store.zero(page, count)
-
-
-def _runs(pages: Generation, hole: Buffer) -> Iterator[tuple[int, list[Buffer]]]:
-    """Runs of adjacent pages with content, in order of their addresses."""
-    written = sorted(page for page, data in pages.items() if data is not hole)
-    for _, members in groupby(enumerate(written), lambda item: item[1] - item[0]):
-        numbers = [page for _, page in members]
-        yield numbers[0], [pages[page] for page in numbers]
-
-
-def _holes(pages: Generation, hole: Buffer) -> Iterator[tuple[int, int]]:
-    zeroed = sorted(page for page, data in pages.items() if data is hole)
-    for _, members in groupby(enumerate(zeroed), lambda item: item[1] - item[0]):
-        numbers = [page for _, page in members]
-        yield numbers[0], len(numbers)
 
 
 def _are_together(volumes: VolumeSet, page: int, other: int) -> bool:
