@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import gc
 import ssl
-import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from mirrortool.errors import MirrortoolError, UsageError
+from mirrortool.interpreter import taking_turns
 from mirrortool.nbd.server import Server
 from mirrortool.nbd.statistics import ServerStatistics
 from mirrortool.record.base import BaseScan
@@ -41,23 +40,7 @@ class Door:
 
 
 _SWITCH_SECONDS = 100e-6
-_COLLECT_AFTER = 200_000
-
-
-@contextmanager
-def _answering_first() -> Iterator[None]:
-    """Lets a client's thread that comes back from the kernel have the interpreter soon, even if another computes.
-
-    And holds garbage collection back: a recorder makes no cycles, and a collection visits every page that waits.
-    """
-    switch_seconds, collect_after = sys.getswitchinterval(), gc.get_threshold()
-    sys.setswitchinterval(_SWITCH_SECONDS)
-    gc.set_threshold(_COLLECT_AFTER, *collect_after[1:])
-    try:
-        yield
-    finally:
-        sys.setswitchinterval(switch_seconds)
-        gc.set_threshold(*collect_after)
+"""A client's thread that comes back from the kernel is answered soon, even if another computes."""
 
 
 class LiveRecording:
@@ -97,7 +80,7 @@ class LiveRecording:
             MirrortoolError: the recorder failed, or could not begin.
         """
         with ExitStack() as running:
-            running.enter_context(_answering_first())
+            running.enter_context(taking_turns(_SWITCH_SECONDS))
             running.enter_context(self.recorder)
             handlers = {"status": self._status, "mark": self._mark}
             running.enter_context(ControlSocket(self.recorder.journal.path, handlers))

@@ -8,8 +8,6 @@ Owned by one thread, the receiver, but for `statistics` and `tables`.
 
 from __future__ import annotations
 
-import gc
-import sys
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -18,6 +16,7 @@ from itertools import islice
 
 from mirrortool import clock
 from mirrortool.errors import UsageError
+from mirrortool.interpreter import taking_turns
 from mirrortool.memory import keep_freed_memory
 from mirrortool.operation import Kind
 from mirrortool.replay.barrier import InFlight, InFlightStatistics
@@ -34,11 +33,10 @@ THREADS_MAX = 4096
 IN_FLIGHT_BYTES = 48 << 20
 BATCH_UNIT_PAGES = 512
 _SMALL_RUN_BYTES = 32 << 10
-_SWITCH_INTERVAL = 0.0005
+_SWITCH_SECONDS = 500e-6
 _SLICE_UNITS = 64
 _UNITS_A_TASK = 4
 _FEW_THREADS = 4
-_COLLECT_AFTER = 200_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +104,8 @@ class ReplayEngine:
         self._times: list[UnitTime] = []
         # The groups, and what those before them had done. Replaced together, so that any thread sees a whole.
         self._groups_and_past: tuple[list[TaskGroup], list[GroupStatistics]] = [], []
-        self._running = ExitStack()
+        self._running = ExitStack()  # the groups' threads
+        self._around = ExitStack()  # what is set while they run
         self._set_plan(plan, timed)
 
     def _set_plan(self, plan: Plan, timed: bool) -> None:
@@ -126,12 +125,7 @@ class ReplayEngine:
 
     def __enter__(self) -> ReplayEngine:
         keep_freed_memory()
-        self._switch_interval = sys.getswitchinterval()
-        # A task that comes back from the kernel waits this long for the interpreter if the receiver computes.
-        sys.setswitchinterval(_SWITCH_INTERVAL)
-        # What a replay makes has no cycles, and a collection visits all of it while every task stands.
-        self._collect_after = gc.get_threshold()
-        gc.set_threshold(_COLLECT_AFTER, *self._collect_after[1:])
+        self._around.enter_context(taking_turns(_SWITCH_SECONDS))
         try:
             self._start()
         except BaseException:
@@ -144,9 +138,8 @@ class ReplayEngine:
             self._running.enter_context(group)
 
     def __exit__(self, *exc: object) -> None:
-        self._running.close()
-        sys.setswitchinterval(self._switch_interval)
-        gc.set_threshold(*self._collect_after)
+        with self._around:
+            self._running.close()
 
     def change(self, plan: Plan, *, timed: bool) -> None:
         """Go on with another plan, once everything handed out is written.
