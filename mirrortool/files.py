@@ -551,14 +551,22 @@ def keep_private(descriptor: int) -> None:
         raise host_error(error, "a new socket", "set the permissions of") from error
 
 
-def give_access(path: str, mode: int, group: str | None = None) -> None:
-    """Set the group, by name or number, and then the permission bits."""
+def group_number(group: str) -> int:
+    """The number of a group that is given by name or number.
+
+    Raises:
+        UsageError: there is none of this name.
+    """
+    try:
+        return int(group) if group.isdecimal() else grp.getgrnam(group).gr_gid
+    except (KeyError, ValueError):
+        raise UsageError(f"there is no group {group!r}") from None
+
+
+def give_access(path: str, mode: int, group: int | None = None) -> None:
+    """Set the group, by number, and then the permission bits."""
     if group is not None:
-        try:
-            number = int(group) if group.isdecimal() else grp.getgrnam(group).gr_gid
-        except (KeyError, ValueError):
-            raise UsageError(f"there is no group {group!r}") from None
-        _on_path(path, "change the group of", os.chown, -1, number)
+        _on_path(path, "change the group of", os.chown, -1, group)
     _on_path(path, "change the permissions of", os.chmod, mode)
 
 

@@ -21,11 +21,11 @@ class SocketAccess:
 
     Attributes:
         mode: its permission bits.
-        group: its group, by name or number; None leaves it as it is.
+        group: the number of its group; None leaves it as it is.
     """
 
     mode: int = 0o600
-    group: str | None = None
+    group: int | None = None
 
 
 class Listener:

@@ -16,7 +16,7 @@ import threading
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
-from mirrortool import clock
+from mirrortool import clock, files
 from mirrortool.errors import UsageError
 from mirrortool.nbd.addresses import Address, UnixAddress, parse_address
 from mirrortool.nbd.channel import Channel
@@ -73,10 +73,11 @@ class Server:
             insecure: serve TCP without TLS, to anybody.
             max_connections: clients at a time; a further one is closed at once.
             handshake_seconds: what all of a client's handshake may take.
-            socket_mode, socket_group: who may connect to a socket in the file system.
+            socket_mode, socket_group: who may connect to a socket in the file system; the group by name or number.
             on_event: told, on any thread, a line for people of what went wrong. No more than one of a kind in 10 s.
         Raises:
-            UsageError: an address is none, TCP would be without TLS, or exports have bad or equal names.
+            UsageError: an address is none, there is no such group, TCP would be without TLS, or exports have bad or
+                equal names.
         """
         self._addresses = check_addresses(addresses, has_tls=bool(tls), insecure=insecure)
         _check_names(exports)
@@ -84,7 +85,8 @@ class Server:
         self._tls = tls
         self._max_connections = max_connections
         self._handshake_seconds = handshake_seconds
-        self._access = SocketAccess(socket_mode, socket_group)
+        group = None if socket_group is None else files.group_number(socket_group)
+        self._access = SocketAccess(socket_mode, group)
         self._events = Events(on_event)
         self._listeners: list[Listener] = []
         self._accepting: list[threading.Thread] = []

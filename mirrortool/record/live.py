@@ -84,11 +84,11 @@ class LiveRecording:
             running.enter_context(self.recorder)
             handlers = {"status": self._status, "mark": self._mark}
             running.enter_context(ControlSocket(self.recorder.journal.path, handlers))
+            running.enter_context(self._server)  # first: where it cannot listen, nothing is scanned
             base = threading.Thread(target=self._scan_base, name="mirrortool-base", daemon=True)
             base.start()
             running.callback(base.join)
             running.callback(self.base.stop)
-            running.enter_context(self._server)
             self._on_ready([str(address) for address in self._server.addresses])
             self.recorder.ending.wait()
         if self.recorder.failure:

@@ -542,9 +542,9 @@ def test_what_is_no_socket_is_refused_and_kept(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("group", ["no such group", "x\n"])
-def test_unknown_group_leaves_no_socket(tmp_path: Path, group: str) -> None:
-    with pytest.raises(UsageError), serving(tmp_path, socket_group=group):
-        pass
+def test_unknown_group_is_refused_before_anything_is_begun(tmp_path: Path, group: str) -> None:
+    with pytest.raises(UsageError, match="no group"):
+        Server([MemoryExport()], [f"unix:{tmp_path}/s"], socket_group=group, on_event=lambda _: None)
     assert os.listdir(tmp_path) == []
 
 
