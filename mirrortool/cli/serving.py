@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from urllib.parse import quote
 
 import click
@@ -16,10 +17,11 @@ from mirrortool.cli.runner import Runner
 from mirrortool.cli.service import Service
 from mirrortool.cli.text import columns, format_bytes, format_seconds, format_time, quoted, tell
 from mirrortool.metrics import Sample
+from mirrortool.nbd.server import Server
 from mirrortool.nbd.statistics import ExportStatistics
 from mirrortool.nbd.tls import server_context
 from mirrortool.record.detach import WhenFull
-from mirrortool.record.live import Door, LiveRecording
+from mirrortool.record.live import LiveRecording
 from mirrortool.record.recorder import Recorder, RecorderStatistics
 from mirrortool.record.samples import live_samples
 
@@ -55,33 +57,35 @@ def serve(
     Raises:
         MirrortoolError: it could not begin, or cannot go on.
     """
-    door = Door(
-        options.nbd,
-        server_context(options.tls_certificates) if options.tls_certificates else None,
-        options.insecure,
-        SOCKET_MODE_DEFAULT if options.socket_mode is None else options.socket_mode,
-        options.socket_group,
-        options.max_connections or MAX_CONNECTIONS_DEFAULT,
-    )
+    tls = server_context(options.tls_certificates) if options.tls_certificates else None
     when_full = WhenFull(options.when_full or WhenFull.STOP)
-    recorder = Recorder(journal, take_over=take_over, when_full=when_full, reserve=options.reserve)
-    with recorder, Display("record", quiet=quiet) as display:
-        _tell_recovery(display, recorder)
-        has_tls = door.tls is not None
+    with Display("record", quiet=quiet) as display:
+        make_server = partial(
+            Server,
+            addresses=options.nbd,
+            tls=tls,
+            insecure=options.insecure,
+            max_connections=options.max_connections or MAX_CONNECTIONS_DEFAULT,
+            socket_mode=SOCKET_MODE_DEFAULT if options.socket_mode is None else options.socket_mode,
+            socket_group=options.socket_group,
+            on_event=display.warn,
+        )
 
         def on_ready(addresses: Sequence[str]) -> None:
-            _tell_ready(display, recorder, addresses, has_tls)
+            _tell_ready(display, recorder, addresses, bool(tls))
             service.ready(_status(recording))
 
-        recording = LiveRecording(recorder, door, display.warn, on_ready)
-        watch = _Watch(display, recording)
+        recorder = Recorder(journal, take_over=take_over, when_full=when_full, reserve=options.reserve)
+        with LiveRecording(recorder, make_server, display.warn, on_ready) as recording:
+            _tell_recovery(display, recorder)
+            watch = _Watch(display, recording)
 
-        def look() -> None:
-            watch.tick()
-            service.tick(_status(recording))
+            def look() -> None:
+                watch.tick()
+                service.tick(_status(recording))
 
-        with Service(metrics_file, lambda serving: _samples(recording, serving), display.warn) as service:
-            Runner(recording.run, service.before(recording.stop)).run(look)
+            with Service(metrics_file, lambda serving: _samples(recording, serving), display.warn) as service:
+                Runner(recording.run, service.before(recording.stop)).run(look)
     _conclude(journal, recorder.statistics(), as_json, quiet)
 
 

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import ssl
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 
 from mirrortool.errors import MirrortoolError, UsageError
 from mirrortool.interpreter import taking_turns
+from mirrortool.nbd.export import Export
 from mirrortool.nbd.server import Server
 from mirrortool.nbd.statistics import ServerStatistics
 from mirrortool.record.base import BaseScan
@@ -18,56 +18,40 @@ from mirrortool.record.control import Answer, ControlSocket
 from mirrortool.record.export import RecorderExport
 from mirrortool.record.recorder import Recorder, RecorderStatistics
 
-
-@dataclass(frozen=True, slots=True)
-class Door:
-    """How clients come in.
-
-    Attributes:
-        addresses: `unix:PATH` or `tcp:HOST:PORT`.
-        tls: certificates; None for none.
-        insecure: serve TCP without TLS.
-        socket_mode, socket_group: of sockets in the file system.
-        max_connections: clients at a time.
-    """
-
-    addresses: Sequence[str]
-    tls: ssl.SSLContext | None
-    insecure: bool
-    socket_mode: int
-    socket_group: str | None
-    max_connections: int
-
-
 _SWITCH_SECONDS = 100e-6
 """A client's thread that comes back from the kernel is answered soon, even if another computes."""
 
 
 class LiveRecording:
-    """A live recording; `run` lasts until `stop` is called or the recorder fails."""
+    """A live recording; `run` lasts until `stop` is called or the recorder fails. `with` closes what never ran."""
 
     def __init__(
-        self, recorder: Recorder, door: Door, on_event: Callable[[str], None], on_ready: Callable[[Sequence[str]], None]
+        self,
+        recorder: Recorder,
+        make_server: Callable[[Sequence[Export]], Server],
+        on_event: Callable[[str], None],
+        on_ready: Callable[[Sequence[str]], None],
     ) -> None:
-        """Take over the recorder; it is closed at the end of `run`.
+        """Take over the recorder: it is closed at the end of `run`, or if this raises.
 
         Args:
+            make_server: gives a server of these exports that is not started.
             on_event: told, on any thread, a line of what happened.
             on_ready: told the addresses when clients can come.
         """
         self.recorder = recorder
         self._on_event, self._on_ready = on_event, on_ready
-        self._server = Server(
-            [RecorderExport(recorder, volume.name) for volume in recorder.volumes],
-            door.addresses,
-            tls=door.tls,
-            insecure=door.insecure,
-            max_connections=door.max_connections,
-            socket_mode=door.socket_mode,
-            socket_group=door.socket_group,
-            on_event=on_event,
-        )
-        self.base = BaseScan(recorder)
+        with ExitStack() as taking_over:
+            taking_over.enter_context(recorder)
+            self._server = make_server([RecorderExport(recorder, volume.name) for volume in recorder.volumes])
+            self.base = BaseScan(recorder)
+            self._owned = taking_over.pop_all()
+
+    def __enter__(self) -> LiveRecording:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._owned.close()
 
     def stop(self) -> None:
         """End `run` soon; from any thread."""
@@ -81,7 +65,7 @@ class LiveRecording:
         """
         with ExitStack() as running:
             running.enter_context(taking_turns(_SWITCH_SECONDS))
-            running.enter_context(self.recorder)
+            running.enter_context(self._owned)
             handlers = {"status": self._status, "mark": self._mark}
             running.enter_context(ControlSocket(self.recorder.journal.path, handlers))
             running.enter_context(self._server)  # first: where it cannot listen, nothing is scanned

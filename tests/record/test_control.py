@@ -10,15 +10,17 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import pytest
 
 from mirrortool.errors import LockedError, MirrortoolError, NotComparableError, UsageError
 from mirrortool.journal.commits import Until, find_commit
+from mirrortool.nbd.server import Server
 from mirrortool.record.base import BaseScan
 from mirrortool.record.control import LINE_BYTES_MAX, ControlSocket, ask
-from mirrortool.record.live import Door, LiveRecording
+from mirrortool.record.live import LiveRecording
 from mirrortool.record.mark import mark
 from mirrortool.record.recorder import Recorder
 from tests.fakes.recorders import based, check_everywhere, small_scale
@@ -47,8 +49,8 @@ class Running:
         self.primary, self._ready = primary, threading.Event()
         self.recorder = Recorder(primary.journal_path)
         address = f"unix:{primary.directory}/nbd.sock"
-        door = Door([address], None, False, 0o600, None, 8)
-        self.recording = LiveRecording(self.recorder, door, lambda _: None, lambda _: self._ready.set())
+        make_server = partial(Server, addresses=[address], on_event=lambda _: None)
+        self.recording = LiveRecording(self.recorder, make_server, lambda _: None, lambda _: self._ready.set())
         self._thread = threading.Thread(target=self.recording.run, daemon=True)
 
     def __enter__(self) -> Running:
@@ -214,3 +216,11 @@ def test_without_a_recorder_mark_takes_the_lock_and_with_one_that_has_no_door_it
     mark(primary.journal_path, "resting")
     with Recorder(primary.journal_path, background=False), pytest.raises(LockedError):
         mark(primary.journal_path, "locked")
+
+
+def test_a_recording_without_a_server_gives_the_recorder_back(primary: Primary) -> None:
+    make_server = partial(Server, addresses=["nonsense"], on_event=lambda _: None)
+    with pytest.raises(UsageError):
+        LiveRecording(Recorder(primary.journal_path), make_server, lambda _: None, lambda _: None)
+    with Recorder(primary.journal_path) as again:  # nobody holds its locks
+        assert again.redone == 0
