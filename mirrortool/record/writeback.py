@@ -61,13 +61,12 @@ class Waiting:
         self.generations[0].update(pages)
         self._bytes_current += length
 
-    def begin(self) -> Generation:
-        """Everything that waits is on its way from now on; returns it. The one before has arrived."""
+    def begin(self) -> None:
+        """Everything that waits is on its way from now on. What was before has arrived."""
         current, going = self.generations
         assert not going
         self.generations = {}, current
         self._bytes_current, self._bytes_going = 0, self._bytes_current
-        return current
 
     def finish(self) -> None:
         """What was on its way has arrived."""
