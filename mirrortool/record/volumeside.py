@@ -6,9 +6,8 @@
 Rule (no-steal): nothing is written to a volume before its frame is durable.
 Rule: a volume that fails refuses changes, and keeps its pages in memory, until it takes them. Reads and flushes go on.
 
-Locks, in the order in which they are taken:
-    _cycle   one write-back or large ZERO at a time; held for as long as that takes
-    the journal's lock, see journalside.py; `_room` is a condition of it: those wait there for whom too much waits
+Locks: `_cycle`, see the table in journalside.py; `_room` is a condition of the journal's lock, at which writers wait
+while too much waits to be written back.
 Thread: one, from `start` to `stop`; woken early when enough waits.
 """
 
@@ -17,6 +16,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 
 from mirrortool import clock
 from mirrortool.errors import HostError, InputOutputError, MirrortoolError, NoSpaceError
@@ -32,6 +32,19 @@ COMMIT_SECONDS = 1.0
 CHECKPOINT_SECONDS = 10.0
 CHECKPOINT_PAGES = 1 << 18
 """A checkpoint is due after so many pages; recovery redoes little more than that."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Going:
+    """A write-back that was begun and has not arrived.
+
+    Attributes:
+        checkpoint: the position that it will be one of when it arrives; None if it will be none.
+        incomplete: the volumes without a complete base there.
+    """
+
+    checkpoint: Position | None
+    incomplete: Collection[str]
 
 
 class VolumeSide:
@@ -53,9 +66,7 @@ class VolumeSide:
         self.is_volumes_problem = False
         self._cycle = threading.Lock()
         self._room = threading.Condition(journal.lock)
-        self._is_going = False  # whether a write-back was begun and has not arrived
-        self._going_to: Position | None = None  # the checkpoint that it will be, if it will
-        self._going_incomplete: Collection[str] = ()  # the volumes without a complete base there
+        self._going: _Going | None = None  # under _cycle
         self._checkpointed_at = clock.monotonic()
         self._stopping = threading.Event()
         self._wake = threading.Event()
@@ -172,12 +183,12 @@ class VolumeSide:
             self._journal.require_alive()
             with self._journal.lock:
                 self._journal.try_commit(CommitKind.INTERVAL)
-            if self._is_going:  # an earlier one failed; whether it does or not, what came since becomes durable
+            if self._going:  # an earlier one failed; whether it does or not, what came since becomes durable
                 self._journal.sync()
                 self._arrive(self._keep_time)
             with self._journal.lock:
                 is_due = checkpoint or self._is_checkpoint_due()
-                if self._is_idle(is_due) and not (checkpoint and not self._journal.may_commit):
+                if not self._has_work(checkpoint, is_due):
                     return
                 self._begin(is_due)
             self._journal.sync()
@@ -185,17 +196,19 @@ class VolumeSide:
         finally:
             self._wake_waiters()
 
-    def _is_idle(self, is_due: bool) -> bool:
-        """Whether there is nothing to make durable, to write or to note."""
+    def _has_work(self, is_wanted: bool, is_due: bool) -> bool:
+        """Whether there is something to make durable, to write, or to note in a checkpoint that is wanted or due."""
         journal = self._journal
-        needs_checkpoint = is_due and journal.position != self.checkpoint
-        return journal.durable == journal.position and not self.waiting.generations[0] and not needs_checkpoint
+        if journal.durable != journal.position or self.waiting.generations[0]:
+            return True
+        if is_wanted and not journal.may_commit:
+            return True  # what went past the journal moved no position, but volumes and their times are others
+        return is_due and journal.position != self.checkpoint
 
     def _begin(self, is_checkpoint: bool) -> None:
         """Everything that waits is on its way, to be a checkpoint when it has arrived; under _cycle and the lock."""
-        self._going_to = self._journal.position if is_checkpoint else None
-        self._going_incomplete = frozenset(self._journal.incomplete)
-        self._is_going = True
+        checkpoint = self._journal.position if is_checkpoint else None
+        self._going = _Going(checkpoint, frozenset(self._journal.incomplete))
         self.waiting.begin()
         if is_checkpoint:
             self._journal.sums.begin_settling()
@@ -206,19 +219,21 @@ class VolumeSide:
         Raises:
             HostError: the same call can be made again.
         """
+        assert self._going
+        checkpoint = self._going.checkpoint
         with self._noting_problems(of_volume=True):
-            if going := self.waiting.generations[1]:
+            if pages := self.waiting.generations[1]:
                 with self._held.writing():
-                    write_pages(self.store, going, self.waiting.hole, pause)
-            if self._going_to:
+                    write_pages(self.store, pages, self.waiting.hole, pause)
+            if checkpoint:
                 self.sync()
         with self._noting_problems(of_volume=False):
-            if self._going_to:
+            if checkpoint:
                 self._journal.require_alive()  # else another's fdatasync may have had the error that ours did not
                 self._journal.sums.settle()
-                self._save_checkpoint(self._going_to, self._going_incomplete)
+                self._save_checkpoint(checkpoint, self._going.incomplete)
         self.waiting.finish()
-        self._is_going, self.problem = False, None
+        self._going = self.problem = None
 
     @contextmanager
     def _noting_problems(self, *, of_volume: bool) -> Iterator[None]:
