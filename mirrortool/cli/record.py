@@ -24,6 +24,7 @@ from mirrortool.cli.text import format_bytes, format_seconds, format_time, print
 from mirrortool.errors import CommandFailedError, FuzzyCommitError, MirrortoolError, UsageError, host_error
 from mirrortool.nbd.server import check_addresses
 from mirrortool.operation import CommitKind
+from mirrortool.record.detach import WhenFull
 from mirrortool.record.samples import ScanCount
 from mirrortool.record.scan import Scan, ScanCancelled, ScanResult
 
@@ -64,8 +65,8 @@ _LOOK_SECONDS = 1.0
     help=f"Clients at a time.  [default: {MAX_CONNECTIONS_DEFAULT}]",
 )  # fmt: skip
 @click.option(
-    "--when-full", type=click.Choice(["stop", "detach"]),
-    help="What becomes of writes when the journal has no room.  [default: stop]",
+    "--when-full", type=click.Choice([each.value for each in WhenFull]),
+    help=f"What becomes of writes when the journal has no room.  [default: {WhenFull.STOP}]",
 )  # fmt: skip
 @click.option("--reserve", type=SIZE, metavar="SIZE", help="Space kept free for --when-full detach.  [default: 16M]")
 @metrics_file
