@@ -118,10 +118,13 @@ class HeldVolumes:
         """What to remember of each, as it is now."""
         return {name: VolumeRecord.of(facts) for name, facts in self._facts().items()}
 
-    def check_as_left(self, checkpoint: RecorderCheckpoint, *, was_clean: bool, newest_ns: int | None) -> None:
+    def check_as_left(
+        self, checkpoint: RecorderCheckpoint, *, was_clean: bool, newest_ns: int | None, lacking: int
+    ) -> None:
         """Each volume is as the recorder left it, as far as its inode tells.
 
         Args:
+            lacking: how many frames the volumes may lack, which a scan that takes them as they are gives up.
             newest_ns: the time of the newest frame; None if the volumes were written without any.
         Raises:
             ChangedOutsideError: one is not; nothing was written.
@@ -139,7 +142,7 @@ class HeldVolumes:
                 is_same = files.sectors_written(file.facts().identity) == seen.sectors[name]
                 problem = None if is_same else "the device was written since the recorder stopped"
             if problem:
-                raise _changed(name, file.path, problem)
+                raise _changed(name, file.path, problem, lacking)
 
     def check_sizes(self, volumes: VolumeSet) -> None:
         """Each volume has the size that the journal knows.
@@ -158,12 +161,19 @@ class HeldVolumes:
                 )
 
     def check_pages(
-        self, volumes: VolumeSet, sums: PageSums, expected: Mapping[int, set[int]], without: Collection[str]
+        self,
+        volumes: VolumeSet,
+        sums: PageSums,
+        expected: Mapping[int, set[int]],
+        *,
+        without: Collection[str],
+        lacking: int,
     ) -> None:
         """Pages have the sums that the table gives them, or one of those expected.
 
         Args:
             without: the volumes of which the table does not know everything.
+            lacking: as above.
         Raises:
             ChangedOutsideError: one has not; nothing was written.
         """
@@ -179,7 +189,8 @@ class HeldVolumes:
             for number, known in enumerate(unpack_sums(sums.read(page, count)), page):
                 if found[number - page] != known and found[number - page] not in expected[number]:
                     at = number - volumes.first_page(volume)
-                    raise _changed(volume.name, self._files[volume.name].path, f"page {at} is none that was recorded")
+                    problem = f"page {at} is none that was recorded"
+                    raise _changed(volume.name, self._files[volume.name].path, problem, lacking)
 
 
 def _open(path: str) -> File:
@@ -230,11 +241,13 @@ def _problem(file: File, known: VolumeRecord, is_exact: bool, newest_ns: int | N
     return None
 
 
-def _changed(name: str, path: str, problem: str) -> ChangedOutsideError:
+def _changed(name: str, path: str, problem: str, lacking: int) -> ChangedOutsideError:
+    frames = f"{lacking} frame{'s' * (lacking != 1)}"
+    but = f", and does not write {frames} of the journal that volumes may lack" if lacking else ""
     return ChangedOutsideError(
         f"volume {name} changed outside of mirrortool: {problem}",
         where=path,
-        remedy="record --scan takes it as it is now",
+        remedy=f"record --scan takes it as it is now{but}",
     )
 
 

@@ -172,9 +172,11 @@ class OpenJournal:
 
     def _redo_held(self, held: HeldVolumes, ahead: _Ahead, was_clean: bool, newest_ns: int) -> None:
         bound_ns = None if files.exists(self.journal.detached_path) else newest_ns
-        held.check_as_left(self.checkpoint, was_clean=was_clean, newest_ns=bound_ns)
+        lacking = ahead.intended
+        held.check_as_left(self.checkpoint, was_clean=was_clean, newest_ns=bound_ns, lacking=lacking)
         if self.checkpoint.boot_id == files.boot_id() and self.journal.page_size <= _UNTORN_BYTES:
-            held.check_pages(self.sums.volumes, self.sums, ahead.expected, self.checkpoint.incomplete)
+            without = self.checkpoint.incomplete
+            held.check_pages(self.sums.volumes, self.sums, ahead.expected, without=without, lacking=lacking)
         if not ahead.intended:
             self._redo(None, was_clean)
             return

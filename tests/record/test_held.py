@@ -104,6 +104,25 @@ def test_after_a_clean_stop_a_write_is_seen_even_if_its_time_was_put_back(primar
     assert_refused(primary, "since the recorder stopped")
 
 
+def test_the_refusal_says_how_many_frames_a_scan_would_give_up(primary: Primary) -> None:
+    primary.write("a", 0, b"outside")
+    with pytest.raises(ChangedOutsideError) as nothing_lost:
+        Recorder(primary.journal_path, background=False)
+    assert str(nothing_lost.value).endswith("takes it as it is now")
+    with Recorder(primary.journal_path, background=False, take_over=True) as recorder:
+        BaseScan(recorder).run()
+    for frames, told in ((1, "1 frame of the journal"), (3, "3 frames of the journal")):
+        recorder = Recorder(primary.journal_path, background=False)
+        for number in range(frames):
+            recorder.write("a", number, b"x", fua=True)
+        drop(recorder)
+        touch_at(primary, HOUR)
+        with pytest.raises(ChangedOutsideError, match=told):
+            Recorder(primary.journal_path, background=False)
+        with Recorder(primary.journal_path, background=False, take_over=True) as recorder:
+            BaseScan(recorder).run()
+
+
 def test_after_a_clean_stop_an_untouched_volume_is_taken(primary: Primary) -> None:
     for _ in range(3):
         with Recorder(primary.journal_path, background=False) as recorder:
