@@ -86,18 +86,20 @@ def wait_for(path: str) -> None:
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_after_runs_when_before_is_stopped(place: str, tmp_path: Path, number: signal.Signals, code: int) -> None:
-    made, done, gone = (str(tmp_path / name) for name in ("made", "done", "gone"))
+    """And not before that has ended by itself."""
+    made, go, done, gone = (str(tmp_path / name) for name in ("made", "go", "done", "gone"))
     process = begin(
         place,
         "record",
         "J",
         "--before",
-        f"touch {made}; sleep 0.5; touch {done}",
+        f"touch {made}; while ! test -e {go}; do sleep 0.01; done; touch {done}",
         "--after",
         f"test -e {done} && touch {gone}",
     )
     wait_for(made)
     process.send_signal(number)
+    Path(go).touch()
     _, errors = process.communicate(timeout=30)
     assert process.returncode == code
     assert os.path.exists(done) and os.path.exists(gone)

@@ -18,16 +18,14 @@ from mirrortool.record.recorder import Recorder
 from mirrortool.record.scan import Scan
 from tests.fakes.faulty_os import PowerCut, faulty
 from tests.fakes.journals import replay_all, set_boot_id
-from tests.fakes.recorders import based, check_everywhere, drop, quiet_recorder, small_scale
+from tests.fakes.recorders import based, check_everywhere, drop, quiet_recorder
 from tests.fakes.serial import volumes_at
 from tests.fakes.volumes import PAGE, Primary, fast_directory, make_primary, pattern
 
 PAGES = 40
 
 
-@pytest.fixture(autouse=True)
-def _small(monkeypatch: pytest.MonkeyPatch) -> None:
-    small_scale(monkeypatch)
+pytestmark = pytest.mark.usefixtures("small")
 
 
 @pytest.fixture
@@ -40,7 +38,7 @@ def kinds(primary: Primary) -> list[CommitKind]:
     return [commit.kind for commit in commits(primary.journal)]
 
 
-def at_piece(recorder: Recorder, number: int, act: Callable[[], None]) -> None:
+def at_piece(recorder: Recorder, number: int, act: Callable[[], None], monkeypatch: pytest.MonkeyPatch) -> None:
     """Do something when the piece with this number, from 1, is watched and has not been read."""
     left, real = number, recorder.capture.watch
 
@@ -51,7 +49,7 @@ def at_piece(recorder: Recorder, number: int, act: Callable[[], None]) -> None:
         if left == 0:
             act()
 
-    recorder.capture.watch = watch  # type: ignore[method-assign]
+    monkeypatch.setattr(recorder.capture, "watch", watch)
 
 
 def test_until_it_ends_commits_say_that_they_are_incomplete(primary: Primary) -> None:
@@ -82,7 +80,7 @@ def test_a_mirror_of_an_incomplete_commit_is_not_compared(primary: Primary) -> N
     assert "base was not complete" in done.stderr
 
 
-def test_one_volume_alone_is_not_complete(primary: Primary) -> None:
+def test_one_volume_alone_is_not_complete(primary: Primary, monkeypatch: pytest.MonkeyPatch) -> None:
     """A commit is of all volumes."""
     with quiet_recorder(primary) as recorder:
         scan = BaseScan(recorder)
@@ -92,7 +90,7 @@ def test_one_volume_alone_is_not_complete(primary: Primary) -> None:
             real(name)
             scan.stop()
 
-        recorder.complete = complete  # type: ignore[method-assign]
+        monkeypatch.setattr(recorder, "complete", complete)
         scan.run()
         assert recorder.incomplete == {"b"}
         recorder.write("a", 0, b"x", fua=True)
@@ -101,7 +99,7 @@ def test_one_volume_alone_is_not_complete(primary: Primary) -> None:
 
 @pytest.mark.parametrize("write_back", [False, True])
 def test_what_is_written_while_its_piece_is_read_is_neither_lost_nor_overwritten(
-    primary: Primary, write_back: bool
+    primary: Primary, write_back: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with quiet_recorder(primary) as recorder:
 
@@ -112,7 +110,7 @@ def test_what_is_written_while_its_piece_is_read_is_neither_lost_nor_overwritten
                 recorder.write_back()
 
         recorder.write("a", 8 * PAGE, b"before")
-        at_piece(recorder, 2, act)
+        at_piece(recorder, 2, act, monkeypatch)
         BaseScan(recorder).run()
         expected = bytearray(pattern(1, PAGES * PAGE))
         expected[8 * PAGE : 8 * PAGE + 6] = b"before"
@@ -122,7 +120,9 @@ def test_what_is_written_while_its_piece_is_read_is_neither_lost_nor_overwritten
     check_everywhere(primary, {"a": bytes(expected), "b": pattern(2, 3 * PAGE + 5)})
 
 
-def test_what_is_written_after_its_piece_was_read_is_not_overwritten(primary: Primary) -> None:
+def test_what_is_written_after_its_piece_was_read_is_not_overwritten(
+    primary: Primary, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Also while the scan waits for room, which gives writers the lock."""
     with quiet_recorder(primary) as recorder:
         real = recorder._volumes.wait_for_room
@@ -139,7 +139,7 @@ def test_what_is_written_after_its_piece_was_read_is_not_overwritten(primary: Pr
                     recorder._journal.lock.acquire()
             real()
 
-        recorder._volumes.wait_for_room = wait_for_room  # type: ignore[method-assign]
+        monkeypatch.setattr(recorder._volumes, "wait_for_room", wait_for_room)
         BaseScan(recorder).run()
         assert done
         recorder.close()
@@ -148,10 +148,12 @@ def test_what_is_written_after_its_piece_was_read_is_not_overwritten(primary: Pr
     check_everywhere(primary, {"a": bytes(expected), "b": pattern(2, 3 * PAGE + 5)})
 
 
-def test_a_scan_that_was_stopped_is_resumed_by_the_next_recorder(primary: Primary) -> None:
+def test_a_scan_that_was_stopped_is_resumed_by_the_next_recorder(
+    primary: Primary, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with quiet_recorder(primary) as recorder:
         scan = BaseScan(recorder)
-        at_piece(recorder, 3, scan.stop)
+        at_piece(recorder, 3, scan.stop, monkeypatch)
         scan.run()
         recorder.close()
     with quiet_recorder(primary) as recorder:
@@ -174,9 +176,9 @@ def test_a_checkpoint_that_began_before_the_end_does_not_say_that_it_is_complete
         def write_pages(*arguments: Any) -> None:
             if not done:  # the checkpoint's position is fixed; now the scan ends
                 done.append(True)
-                recorder.write_back = lambda **_: None  # type: ignore[method-assign]
-                BaseScan(recorder).run()
-                del recorder.write_back
+                with monkeypatch.context() as patch:
+                    patch.setattr(recorder, "write_back", lambda **_: None)
+                    BaseScan(recorder).run()
             real(*arguments)
 
         monkeypatch.setattr(volumeside, "write_pages", write_pages)
@@ -217,7 +219,7 @@ def test_without_room_it_waits_and_goes_on(primary: Primary, monkeypatch: pytest
                 raise NoSpaceError("full")
             real(page, data, packed)
 
-        recorder.capture.take_watched = take_watched  # type: ignore[method-assign]
+        monkeypatch.setattr(recorder.capture, "take_watched", take_watched)
         scan = BaseScan(recorder)
         monkeypatch.setattr(scan._stopping, "wait", lambda _: None)
         scan.run()
@@ -257,7 +259,9 @@ def test_a_piece_that_cannot_be_read_is_read_again(primary: Primary, monkeypatch
     check_everywhere(primary, {"a": bytes(expected), "b": pattern(2, 3 * PAGE + 5)})
 
 
-def test_without_room_for_the_commit_the_base_is_complete_anyhow(primary: Primary) -> None:
+def test_without_room_for_the_commit_the_base_is_complete_anyhow(
+    primary: Primary, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with quiet_recorder(primary) as recorder:
         real = recorder._journal._writer.append
 
@@ -266,9 +270,9 @@ def test_without_room_for_the_commit_the_base_is_complete_anyhow(primary: Primar
                 raise NoSpaceError("full")
             return real(batch, **options)
 
-        recorder._journal._writer.append = append  # type: ignore[method-assign]
-        BaseScan(recorder).run()
-        del recorder._journal._writer.append
+        with monkeypatch.context() as patch:
+            patch.setattr(recorder._journal._writer, "append", append)
+            BaseScan(recorder).run()
         assert not recorder.incomplete
         recorder.close()
     check_everywhere(primary, primary.contents())

@@ -24,16 +24,10 @@ from mirrortool.record.live import LiveRecording
 from mirrortool.record.mark import mark
 from mirrortool.record.recorder import Recorder
 from tests.fakes.recorders import based, check_everywhere, small_scale
-from tests.fakes.volumes import PAGE, Primary, fast_directory, make_primary, pattern
+from tests.fakes.volumes import PAGE, Primary, make_primary, pattern
 
 PATIENCE_SECONDS = 60
 """Only a test that fails waits so long."""
-
-
-@pytest.fixture
-def directory() -> Iterator[str]:
-    with fast_directory() as path:
-        yield path
 
 
 @pytest.fixture

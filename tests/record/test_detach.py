@@ -6,7 +6,6 @@ import json
 import os
 import random
 import threading
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -22,7 +21,7 @@ from mirrortool.record.mark import mark
 from mirrortool.record.recorder import Recorder
 from tests.fakes.faulty_os import faulty
 from tests.fakes.recorders import based, check_everywhere, quiet_recorder, small_scale
-from tests.fakes.volumes import PAGE, Primary, adopt, fast_directory, fill_up, loop_mount, make_primary, pattern
+from tests.fakes.volumes import PAGE, Primary, adopt, fill_up, loop_mount, make_primary, pattern
 
 SEGMENT = 16 << 20
 SIZE = 3 * SEGMENT + 9
@@ -33,12 +32,6 @@ RESERVE = 64 << 10
 def _small(monkeypatch: pytest.MonkeyPatch) -> None:
     small_scale(monkeypatch)
     monkeypatch.setattr(layout, "FILE_BYTES_TARGET", 256 << 10)
-
-
-@pytest.fixture
-def directory() -> Iterator[str]:
-    with fast_directory() as path:
-        yield path
 
 
 @pytest.fixture
@@ -236,7 +229,7 @@ def test_the_checkpoint_covers_everything_before_a_segment_is_noted(primary: Pri
         client.check(recorder)
 
 
-def test_detached_again_while_it_catches_up(primary: Primary, full: Full) -> None:
+def test_detached_again_while_it_catches_up(primary: Primary, full: Full, monkeypatch: pytest.MonkeyPatch) -> None:
     """What was journaled since a segment caught up is never redone over what went past the journal later."""
     with detaching(primary) as recorder:
         client = Client(primary, recorder)
@@ -262,7 +255,7 @@ def test_detached_again_while_it_catches_up(primary: Primary, full: Full) -> Non
             real(segment)
             captured.append(segment)
 
-        detachment._capture_segment = capture  # type: ignore[method-assign]
+        monkeypatch.setattr(detachment, "_capture_segment", capture)
         assert not recorder.attach()
         assert set(noted(primary)) >= {0}
     with detaching(primary) as recorder:
@@ -274,7 +267,9 @@ def test_detached_again_while_it_catches_up(primary: Primary, full: Full) -> Non
     client.check_everywhere()
 
 
-def test_a_change_of_caught_up_and_other_segments_is_neither_lost_nor_split(primary: Primary, full: Full) -> None:
+def test_a_change_of_caught_up_and_other_segments_is_neither_lost_nor_split(
+    primary: Primary, full: Full, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with detaching(primary) as recorder:
         client = Client(primary, recorder)
         full.is_full = True
@@ -296,7 +291,7 @@ def test_a_change_of_caught_up_and_other_segments_is_neither_lost_nor_split(prim
                 finally:
                     lock.acquire()
 
-        detachment._capture_segment = capture  # type: ignore[method-assign]
+        monkeypatch.setattr(detachment, "_capture_segment", capture)
         while not recorder.attach():
             pass
         recorder.close()
@@ -359,7 +354,9 @@ def test_catching_up_under_load(primary: Primary, full: Full, seed: int, monkeyp
     client.check_everywhere()
 
 
-def test_a_client_that_detaches_as_catching_up_ends_is_noted(primary: Primary, full: Full) -> None:
+def test_a_client_that_detaches_as_catching_up_ends_is_noted(
+    primary: Primary, full: Full, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The end of one detachment must not remove what the next one noted."""
     with detaching(primary) as recorder:
         client = Client(primary, recorder)
@@ -376,7 +373,7 @@ def test_a_client_that_detaches_as_catching_up_ends_is_noted(primary: Primary, f
                 full.is_full = True
                 client.write("a", SEGMENT, b"two")
 
-        recorder._volumes.write_back = write_back  # type: ignore[method-assign]
+        monkeypatch.setattr(recorder._volumes, "write_back", write_back)
         recorder.attach()
         assert done
         assert noted(primary) == [1]
@@ -387,7 +384,9 @@ def test_a_client_that_detaches_as_catching_up_ends_is_noted(primary: Primary, f
     client.check_everywhere()
 
 
-def test_what_is_journaled_as_captured_is_durable_on_the_volume_first(primary: Primary, full: Full) -> None:
+def test_what_is_journaled_as_captured_is_durable_on_the_volume_first(
+    primary: Primary, full: Full, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """It is never redone, so a power cut must not take it from the volume."""
     with faulty(lambda _: None) as system, detaching(primary) as recorder:
         client = Client(primary, recorder)
@@ -403,7 +402,7 @@ def test_what_is_journaled_as_captured_is_durable_on_the_volume_first(primary: P
                 seen.append(primary.paths["a"] in system.disk.durable)
             real(*arguments, captured=captured)
 
-        recorder._journal.append = append  # type: ignore[method-assign]
+        monkeypatch.setattr(recorder._journal, "append", append)
         recorder.attach()
         assert seen and not any(seen)
 
@@ -542,7 +541,7 @@ def test_a_full_file_system_under_load(directory: str) -> None:
         client.check_everywhere()
 
 
-def test_the_thread_attaches_by_itself(primary: Primary, full: Full) -> None:
+def test_the_thread_attaches_by_itself(primary: Primary, full: Full, monkeypatch: pytest.MonkeyPatch) -> None:
     with Recorder(primary.journal_path, when_full=WhenFull.DETACH, reserve=RESERVE) as recorder:
         client = Client(primary, recorder)
         full.is_full = True
@@ -554,7 +553,7 @@ def test_the_thread_attaches_by_itself(primary: Primary, full: Full) -> None:
             ended.set()
             return is_over
 
-        recorder._detachment._end = end  # type: ignore[method-assign]
+        monkeypatch.setattr(recorder._detachment, "_end", end)
         full.is_full = False
         recorder._volumes._wake.set()
         assert ended.wait(60)

@@ -20,12 +20,11 @@ from mirrortool.record.scan import Scan
 from tests.conftest import FakeClock
 from tests.fakes.faulty_os import BLOCK, PowerCut, cut_at, faulty
 from tests.fakes.journals import set_boot_id
-from tests.fakes.recorders import based, check_everywhere, drop, quiet_recorder, small_scale
+from tests.fakes.recorders import based, check_everywhere, drop, quiet_recorder
 from tests.fakes.volumes import (
     PAGE,
     Primary,
     adopt,
-    fast_directory,
     loop_device,
     make_primary,
     pattern,
@@ -36,15 +35,7 @@ from tests.fakes.volumes import (
 HOUR = 3600
 
 
-@pytest.fixture(autouse=True)
-def _small(monkeypatch: pytest.MonkeyPatch) -> None:
-    small_scale(monkeypatch)
-
-
-@pytest.fixture
-def directory() -> Iterator[str]:
-    with fast_directory() as path:
-        yield path
+pytestmark = pytest.mark.usefixtures("small")
 
 
 @pytest.fixture
@@ -305,11 +296,11 @@ def test_a_scan_after_a_crash_refuses_a_changed_volume_too(primary: Primary) -> 
     assert primary.contents() == before
 
 
-def test_captured_frames_are_never_redone(directory: str) -> None:
+def test_captured_frames_are_never_redone(directory: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The volume had them; by the time that they are in the journal it may have newer bytes there."""
     primary = make_primary(directory, {"a": pattern(1, 40 * PAGE)})
     recorder = Recorder(primary.journal_path, background=False)
-    recorder.complete = lambda _: None  # type: ignore[method-assign]
+    monkeypatch.setattr(recorder, "complete", lambda _: None)
     BaseScan(recorder).run()
     recorder.write("a", 0, b"x", fua=True)
     drop(recorder)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
 
 import pytest
 
@@ -18,13 +17,7 @@ from tests.fakes.recorders import (
     random_changes,
     small_scale,
 )
-from tests.fakes.volumes import fast_directory, make_primary, small_journal_files
-
-
-@pytest.fixture
-def directory() -> Iterator[str]:
-    with fast_directory() as path:
-        yield path
+from tests.fakes.volumes import make_primary, small_journal_files
 
 
 def run_sessions(directory: str, seed: int, page_size: int, sessions: int, steps: int) -> None:
@@ -98,11 +91,9 @@ def scan_with_writes_between(recorder: Recorder, model: Model, chance: random.Ra
         if chance.random() < 0.3:
             recorder.write_back(checkpoint=chance.random() < 0.5)
 
-    recorder.capture.watch = watch  # type: ignore[method-assign]
-    try:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(recorder.capture, "watch", watch)
         scan.run()
-    finally:
-        recorder.capture.watch = real  # type: ignore[method-assign]
 
 
 @pytest.mark.parametrize("page_size", [512, 4096, 65536])

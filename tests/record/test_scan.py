@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -54,12 +54,6 @@ def _small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     """Several pieces in a small volume."""
     monkeypatch.setattr(pieces, "PIECE_BYTES", PIECE)
     monkeypatch.setattr(readback, "PIECE_BYTES", PIECE)
-
-
-@pytest.fixture
-def directory() -> Iterator[str]:
-    with fast_directory() as path:
-        yield path
 
 
 def operations(journal: Journal, after: int = 0) -> list[Operation]:

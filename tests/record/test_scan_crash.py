@@ -6,7 +6,6 @@ import os
 import random
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -19,17 +18,11 @@ from mirrortool.record import recovery
 from mirrortool.record import scan as scan_module
 from mirrortool.replay import readback
 from mirrortool.store import pieces
-from tests.fakes.volumes import PAGE, Primary, adopt, fast_directory, make_primary, pattern
+from tests.fakes.volumes import PAGE, Primary, adopt, make_primary, pattern
 from tests.record.killed_scan import CALLS, die_at, make_small
 
 ROOT = Path(__file__).parents[2]
 KILLS = 20
-
-
-@pytest.fixture
-def directory() -> Iterator[str]:
-    with fast_directory() as path:
-        yield path
 
 
 @pytest.fixture(autouse=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -20,23 +20,15 @@ from mirrortool.record.recorder import Recorder
 from mirrortool.record.writeback import overlaid, write_pages
 from tests.fakes.faulty_os import Call, fail_at, faulty
 from tests.fakes.journals import set_boot_id
-from tests.fakes.recorders import based, check_everywhere, drop, quiet_recorder, small_scale
+from tests.fakes.recorders import based, check_everywhere, drop, quiet_recorder
 from tests.fakes.serial import volumes_at
-from tests.fakes.volumes import PAGE, Primary, fast_directory, make_primary, pattern, read_bytes, small_journal_files
+from tests.fakes.volumes import PAGE, Primary, make_primary, pattern, read_bytes, small_journal_files
 
 PATIENCE_SECONDS = 60
 """Only a test that fails waits so long."""
 
 
-@pytest.fixture(autouse=True)
-def _small(monkeypatch: pytest.MonkeyPatch) -> None:
-    small_scale(monkeypatch)
-
-
-@pytest.fixture
-def directory() -> Iterator[str]:
-    with fast_directory() as path:
-        yield path
+pytestmark = pytest.mark.usefixtures("small")
 
 
 @pytest.fixture
@@ -601,7 +593,7 @@ def test_writers_wait_while_too_much_waits(primary: Primary, monkeypatch: pytest
             waits.set()
             return real(*arguments)
 
-        recorder._volumes._room.wait = wait  # type: ignore[method-assign]
+        monkeypatch.setattr(recorder._volumes._room, "wait", wait)
         for number in range(4):
             recorder.write("a", number * PAGE, b"x" * PAGE)
         assert not waits.is_set()
@@ -631,7 +623,7 @@ def test_a_writer_that_waits_hears_that_the_recorder_failed(primary: Primary, mo
             except InputOutputError as error:
                 heard.append(error)
 
-        recorder._volumes._room.wait = wait  # type: ignore[method-assign]
+        monkeypatch.setattr(recorder._volumes._room, "wait", wait)
         writer = in_thread(write)
         assert waits.wait(PATIENCE_SECONDS)
         fault = fail_at(1, errno.EIO, lambda call: is_journal(call) and call.name == "fdatasync")
@@ -733,7 +725,7 @@ def test_the_thread_commits_and_writes_back_by_itself(primary: Primary, monkeypa
             real()
             arrived.set()
 
-        recorder._volumes.waiting.finish = finish  # type: ignore[method-assign]
+        monkeypatch.setattr(recorder._volumes.waiting, "finish", finish)
         recorder.write("a", 0, b"by itself")
         assert arrived.wait(PATIENCE_SECONDS)
         assert primary.contents()["a"][:9] == b"by itself"
@@ -777,13 +769,13 @@ def test_what_waits_lies_over_what_the_volume_has(runs: Any, waiting: Any, expec
     assert list(overlaid(runs, waiting, 2, 8)) == expected
 
 
-def test_the_time_is_kept_before_every_hole(primary: Primary) -> None:
+def test_the_time_is_kept_before_every_hole(primary: Primary, monkeypatch: pytest.MonkeyPatch) -> None:
     """Discards may be slow, and a volume must not look younger than the newest frame."""
     events = []
     with quiet_recorder(primary) as recorder:
         recorder.change("a", [Change(number * 2 * PAGE, PAGE, None) for number in range(5)])
         pages, hole = recorder._volumes.waiting.generations[0], recorder._volumes.waiting.hole
         real = recorder.store.zero
-        recorder.store.zero = lambda page, count: (events.append("zero"), real(page, count))  # type: ignore
+        monkeypatch.setattr(recorder.store, "zero", lambda page, count: (events.append("zero"), real(page, count)))
         write_pages(recorder.store, pages, hole, lambda: events.append("pause"))
     assert events == ["pause", *["pause", "zero"] * 5]

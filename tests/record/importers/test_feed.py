@@ -167,13 +167,13 @@ class Stubborn(Remembered):
         raise NoSpaceError("full")
 
 
-def test_import_that_is_cancelled_stops_after_a_whole_frame(tmp_path: Path) -> None:
+def test_import_that_is_cancelled_stops_after_a_whole_frame(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     entries = [Logged(0, 1, 0, b"a" * 512), Logged(flags=FLUSH)] * 10
     target = Stubborn(remembered(disk=SIZE).volumes)
     with open_file(written(tmp_path / "log", log_bytes(entries))) as file:
         work = Import(target, LogWrites(file, "disk"))
         work.check()
-        target.at_change = work.cancel  # type: ignore[method-assign]
+        monkeypatch.setattr(target, "at_change", work.cancel)
         with pytest.raises(ImportCancelled):
             work.run()
     now = work.statistics()
