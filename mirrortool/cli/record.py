@@ -288,12 +288,28 @@ def _repeat(once: _Once, every: float, service: Service) -> None:
             service.tick(waiting)
 
 
+@contextmanager
+def _signals_held() -> Iterator[list[int]]:
+    """SIGINT and SIGTERM do nothing in here; yields those that came, for the caller to raise."""
+    held: list[int] = []
+    numbers = signal.SIGINT, signal.SIGTERM
+    previous = [signal.signal(number, lambda number, _frame: held.append(number)) for number in numbers]
+    try:
+        yield held
+    finally:
+        for number, handler in zip(numbers, previous, strict=True):
+            signal.signal(number, handler)
+
+
 def _shell(command: str, option: str) -> None:
+    with _signals_held() as held:  # else one that comes while the command starts leaves it behind, not waited for
+        try:
+            process = subprocess.Popen(command, shell=True, stdin=subprocess.DEVNULL, stdout=2)
+        except OSError as error:
+            raise host_error(error, command, f"run {option}") from error
     try:
-        process = subprocess.Popen(command, shell=True, stdin=subprocess.DEVNULL, stdout=2)
-    except OSError as error:
-        raise host_error(error, command, f"run {option}") from error
-    try:
+        for number in held:
+            signal.raise_signal(number)
         code = process.wait()
     except BaseException:  # a signal
         process.wait()  # what it does must be over before --after undoes it; one more signal ends this, too
