@@ -1,7 +1,7 @@
 """Runs a long piece of work in a thread, while the main thread waits for signals and feeds the display.
 
 The first SIGINT or SIGTERM asks the work to stop, and the program ends with 130 or 143 when it has; the second ends the
-process at once. Nothing durable depends on a clean stop.
+process at once, also while it prints what became of the work. Nothing durable depends on a clean stop.
 """
 
 from __future__ import annotations
@@ -48,6 +48,8 @@ class Runner(Generic[Result]):
     def run(self, tick: Callable[[], None]) -> Result:
         """Do the work; call `tick` four times a second, in this thread, and once at the end.
 
+        Signals are handled as before afterwards, unless one came: then the program is about to end.
+
         Raises:
             BaseException: whatever the work raised.
         """
@@ -67,8 +69,9 @@ class Runner(Generic[Result]):
             finally:
                 thread.join()
         finally:
-            for number, handler in previous.items():
-                signal.signal(number, handler)
+            if not self.signal_number:
+                for number, handler in previous.items():
+                    signal.signal(number, handler)
         if self._error:
             raise self._error
         return self._result[0]

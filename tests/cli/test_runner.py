@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import threading
+from collections.abc import Iterator
 from types import SimpleNamespace
 
 import pytest
@@ -12,6 +15,16 @@ import pytest
 from mirrortool.cli.replay import _print_tables
 from mirrortool.cli.runner import Runner
 from mirrortool.replay.table import RowSnapshot
+
+
+@pytest.fixture(autouse=True)
+def _handlers() -> Iterator[None]:
+    """Those of the test run come back, whatever a runner leaves."""
+    numbers = signal.SIGINT, signal.SIGTERM, signal.SIGUSR1
+    before = [signal.getsignal(number) for number in numbers]
+    yield
+    for number, handler in zip(numbers, before, strict=True):
+        signal.signal(number, handler)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -38,6 +51,20 @@ def test_sigusr1_inspects_and_the_work_goes_on() -> None:
     runner = Runner(work, lambda: None, inspected.set)
     assert runner.run(lambda: None)
     assert runner.signal_number == 0
+
+
+def test_a_second_signal_after_the_work_ends_the_process_with_the_same_code() -> None:
+    """The last lines are still being written, and the default of SIGTERM would end it with another."""
+    program = (
+        "import os, signal\n"
+        "from mirrortool.cli.runner import Runner\n"
+        "runner = Runner(lambda: os.kill(os.getpid(), signal.SIGTERM), lambda: None)\n"
+        "runner.run(lambda: None)\n"
+        "os.kill(os.getpid(), signal.SIGTERM)\n"
+        "print('goes on')\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (128 + signal.SIGTERM, "")
 
 
 def test_handlers_are_given_back() -> None:
