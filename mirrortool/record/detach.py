@@ -90,6 +90,11 @@ class Detachment:
             self._capture_segment(segment)
         return False
 
+    def note(self, pages: range) -> None:
+        """Note what `change` is about to change in several steps: the list is written once, not at each."""
+        assert self._noted
+        self._noted.add(_segments_of(pages, self._step))
+
     def change(self, content: Generation) -> None:
         """Change pages of the volumes that are left out of the journal."""
         assert self._noted

@@ -416,6 +416,7 @@ class Recorder:
     def _zero_at_once(self, page: int, count: int) -> None:
         with self._volumes.settled():
             if self._detachment.leaves_out(range(page, page + count)):
+                self._detachment.note(range(page, page + count))
                 for first, number in split_at(page, count, _ZERO_PAGES):
                     self._detachment.change(dict.fromkeys(range(first, first + number), self._volumes.waiting.hole))
                 return

@@ -10,11 +10,12 @@ from typing import Any
 
 import pytest
 
-from mirrortool import files
+from mirrortool import files, jsonfile
 from mirrortool.errors import MirrortoolError, NoSpaceError, NotComparableError
 from mirrortool.journal import format as layout
 from mirrortool.journal.commits import commits
 from mirrortool.nbd.export import Change
+from mirrortool.record import recorder as recorder_module
 from mirrortool.record.base import BaseScan
 from mirrortool.record.detach import WhenFull
 from mirrortool.record.mark import mark
@@ -470,12 +471,25 @@ def test_a_flush_makes_what_went_past_the_journal_durable(primary: Primary, full
         assert primary.paths["a"] not in system.disk.durable
 
 
-def test_a_huge_zero_past_the_journal_costs_segments(primary: Primary, full: Full) -> None:
+def test_a_huge_zero_past_the_journal_costs_segments(
+    primary: Primary, full: Full, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Which are noted at once, though they are zeroed in steps."""
+    monkeypatch.setattr(recorder_module, "_ZERO_PAGES", SEGMENT // PAGE)
+    real, saved = jsonfile.save, []
+
+    def save(path: str, values: Any) -> None:
+        saved.append(path)
+        real(path, values)
+
     with detaching(primary) as recorder:
         client = Client(primary, recorder)
         client.write("a", SEGMENT, b"x")
         full.is_full = True
+        client.write("a", 0, b"x")  # the first that is noted
+        monkeypatch.setattr(jsonfile, "save", save)
         client.zero("a", 0, SIZE)
+        assert sum(path.endswith("detached.json") for path in saved) == 2  # the last page, cut short, comes by itself
         assert noted(primary) == [0, 1, 2, 3]
         full.is_full = False
         assert recorder.attach()
