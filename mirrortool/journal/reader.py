@@ -48,6 +48,7 @@ from mirrortool.journal.position import Position
 from mirrortool.operation import Batch
 
 _READ_BYTES = 4 << 20
+_HEADER_READ_BYTES = 4096
 _COPY_AGAIN = "copy it again from the primary or a backup"
 
 
@@ -64,15 +65,18 @@ class Frame:
 class JournalFile:
     """One journal file, open for reading."""
 
-    def __init__(self, journal: Journal, first_lsn: int) -> None:
-        """Open it; what is in it now is durable from now on."""
+    def __init__(self, journal: Journal, first_lsn: int, *, headers_only: bool = False) -> None:
+        """Open it; what is in it now is durable from now on, unless only headers are wanted."""
         self.first_lsn = first_lsn
+        self._headers_only = headers_only
+        self._read_bytes = _HEADER_READ_BYTES if headers_only else _READ_BYTES
         self.path = journal.file_path(first_lsn)
         self._uuid, self._page_size = journal.uuid, journal.page_size
         self._buffer, self._buffer_at, self._buffered = memoryview(b""), 0, 0
         self._file = files.open_file(self.path)
         try:
-            self._file.expect_sequential()
+            if not headers_only:
+                self._file.expect_sequential()
             self.refresh()
         except BaseException:
             self.close()
@@ -84,8 +88,14 @@ class JournalFile:
     def refresh(self) -> None:
         """Take in what was appended, as durable from now on."""
         self.size = self._file.size()
-        self._file.fdatasync()
+        if not self._headers_only:
+            self._file.fdatasync()
         self._buffered = 0
+
+    def is_gone(self) -> bool:
+        """Whether its name leads to another file by now, or to none."""
+        facts = files.find_facts(self.path)
+        return facts is None or facts.identity != self._file.facts().identity
 
     def forget(self) -> None:
         """Drop what is known of its content: what is torn may be written again."""
@@ -147,7 +157,7 @@ class JournalFile:
         """Bytes of the file, fewer at its end; good until the next call, as the buffer is used again."""
         start = offset - self._buffer_at
         if start < 0 or start + length > self._buffered:
-            wanted = min(max(length, _READ_BYTES), max(0, self.size - offset))
+            wanted = min(max(length, self._read_bytes), max(0, self.size - offset))
             if wanted > len(self._buffer):
                 self._buffer = memoryview(bytearray(wanted))
             self._buffered = self._file.pread_into([self._buffer[:wanted]], offset) if wanted else 0
@@ -169,7 +179,8 @@ class JournalReader:
     """Frames in order, from a position on.
 
     `next_header` moves to the next frame, `batch` decodes it. After an error the same call tries again with what the
-    file holds by then. Used by one thread at a time.
+    file holds by then: so a recorder may append, be killed, cut its torn tail and go on, all while it is read. Used by
+    one thread at a time.
 
     Attributes:
         position, time_ns, state_sum: after the frame that was read last.
@@ -179,14 +190,24 @@ class JournalReader:
             a frame of the new epoch is given out. journal.history has the epoch by then.
     """
 
-    def __init__(self, journal: Journal, start: Position | None = None, *, first_lsn: int | None = None) -> None:
+    def __init__(
+        self,
+        journal: Journal,
+        start: Position | None = None,
+        *,
+        first_lsn: int | None = None,
+        headers_only: bool = False,
+    ) -> None:
         """Stand after `start`, by default before the oldest frame, or at the start of the file with `first_lsn`.
 
+        Args:
+            headers_only: read no payload, and make nothing durable: nobody may act on what is read so.
         Raises:
             ForkedJournalError: the journal does not contain that position.
             MissingFileError: the file that would hold the next frame is gone.
         """
         self.journal = journal
+        self._headers_only = headers_only
         self.durable_lsn = _durable_without_reading(journal)
         self._file: JournalFile | None = None
         self._offset = 0
@@ -279,7 +300,7 @@ class JournalReader:
             self._offset = self._frame_offset
             self._stand_at(*self._before)
             failure = self._judge_frame(file, self._frame_offset, error)
-            raise failure or _corrupt(file.path, self._frame_offset, header.first_lsn, str(error)) from None
+            raise failure or _torn(file.path, self._frame_offset, header.first_lsn, str(error), 0) from None
         if batch.is_commit:
             self.durable_lsn = max(self.durable_lsn, batch.counts[-1])
         return batch
@@ -337,12 +358,23 @@ class JournalReader:
                 self._check_not_promoted()
                 what = f"the file ends here, but was read up to offset {self._offset}"
                 raise _corrupt(self._file.path, self._file.size, self.position.lsn, what)
+            if self._offset == layout.FILE_HEADER.size and self._file.is_gone():
+                return self._enter_again()
         following = self.position.lsn + 1
         is_last = not any(start > following for start in starts)
         if following in starts and following != self.file_first_lsn:
             return self._enter_successor(following, is_last)
         self._check_end(is_last)
         return False
+
+    def _enter_again(self) -> bool:
+        """A file without a frame was taken away, as the recorder could not finish beginning it, and begun anew."""
+        assert self._file is not None
+        first_lsn = self._file.first_lsn
+        if not files.exists(self._file.path):
+            return False
+        self._open(first_lsn)
+        return self._offset < self._file.size
 
     def _enter_successor(self, first_lsn: int, is_last: bool) -> bool:
         facts = files.find_facts(self.journal.file_path(first_lsn))
@@ -353,7 +385,7 @@ class JournalReader:
         return self._enter_file()
 
     def _open(self, first_lsn: int) -> None:
-        file = JournalFile(self.journal, first_lsn)
+        file = JournalFile(self.journal, first_lsn, headers_only=self._headers_only)
         try:
             header = file.file_header()
             end = self._end_of_epoch(file, header)
@@ -451,15 +483,31 @@ class JournalReader:
         return not any(start > first_lsn for start in self.journal.file_starts())
 
     def _judge_frame(self, file: JournalFile, offset: int, error: FrameError) -> JournalError | None:
-        """What an undecodable frame means; None if the file has grown since and is finished: it may be whole now."""
-        is_last, size = self._is_last(file.first_lsn), file.size
-        file.refresh()
-        if not is_last and file.size > size:
-            return None
+        """What an undecodable frame means; None if it is whole by now.
+
+        It is looked at again before it is called damage: while it was judged, its recorder may have finished it, or
+        have been killed, and another may have cut it off and gone on from there.
+        """
         lsn = self._lsn_at(offset)
-        failure = self._judge(file, offset, lsn, error, is_suspect=is_last and not self._is_known_durable(lsn))
-        file.forget()
-        return failure
+        failure = self._judge_once(file, offset, lsn, error)
+        if isinstance(failure, TornJournalError):
+            file.forget()
+            return failure
+        file.refresh()
+        try:
+            header = file.frame_header(offset)
+            self._check_continues(header)
+            file.batch(offset, header)
+        except FrameError as again:
+            failure = self._judge_once(file, offset, lsn, again)
+            file.forget()
+            return failure
+        return None
+
+    def _judge_once(self, file: JournalFile, offset: int, lsn: int, error: FrameError) -> JournalError:
+        is_last = self._is_last(file.first_lsn)
+        file.refresh()
+        return self._judge(file, offset, lsn, error, is_suspect=is_last and not self._is_known_durable(lsn))
 
     def _judge_file(self, file: JournalFile, error: FrameError) -> JournalError:
         """What it means that the header of a file cannot be decoded."""
