@@ -31,6 +31,7 @@ from mirrortool.mirror.checkpoint import Checkpoint
 from mirrortool.mirror.directory import Mirror
 from mirrortool.mirror.lastreplay import LastReplay
 from mirrortool.record.control import ask
+from mirrortool.replay.lag import behind
 from mirrortool.volume import Volume, VolumeSet
 
 
@@ -274,16 +275,8 @@ def _last_replay(path: str) -> LastReplay | None:
 
 
 def lag(checkpoint: Checkpoint, newest: Commit, now_ns: int) -> tuple[int, float]:
-    """Operations and seconds that a mirror is behind the newest commit; never negative.
-
-    In sync it is 0 seconds behind, however old the commit is. Behind, it is as old as the state that it holds: if it
-    took over now, that much would be lost. A clock that was stepped back does not make it negative.
-    """
-    behind = max(0, newest.lsn - checkpoint.position.lsn)
-    if not behind:
-        return 0, 0.0
-    since_ns = checkpoint.time_ns or newest.time_ns
-    return behind, max(0, now_ns - since_ns) / 1e9
+    """Operations and seconds that a mirror is behind the newest commit; see replay.lag.behind."""
+    return behind(checkpoint, newest.lsn, newest.time_ns, now_ns)
 
 
 def _current_volumes(journal: Journal) -> VolumeSet:

@@ -222,11 +222,12 @@ class Demo:
         """Replay with the live display, and count how the units came to their tasks."""
         self._check_cancelled()
         with Replay(self._path("journal"), mirror, plan=PLAN, until=until) as replay:
-            start = replay.mirror.checkpoint.position.lsn
+            start, target = replay.mirror.checkpoint.position.lsn, replay.target
+            assert target, "it does not follow"
 
             def show() -> None:
                 now = replay.statistics()
-                done, total = now.progress.lsn - start, replay.target.lsn - start
+                done, total = now.progress.lsn - start, target.lsn - start
                 display.show(View(done, total, now.progress.payload_bytes, f"LSN {now.progress.lsn}", now.groups))
 
             with Display("replay", quiet=self._quiet) as display:

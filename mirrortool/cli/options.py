@@ -38,6 +38,14 @@ def parse_size(text: str) -> int:
     return int(match[1]) << (10 * " KMGTPE".index((match[2] or " ").upper()))
 
 
+def parse_rate(text: str) -> int:
+    """Bytes a second: a size, with or without /s."""
+    rate = parse_size(text.strip().removesuffix("/s"))
+    if not rate:
+        raise ValueError(f"at {text!r} nothing would ever get on")
+    return rate
+
+
 def parse_duration(text: str) -> float:
     """Seconds; a number with s, m, h, d or w."""
     match = _DURATION.fullmatch(text.strip())
@@ -128,6 +136,7 @@ class PathName(click.ParamType[str]):
 DIRECTORY = PathName("dir")
 FILE = PathName("file")
 SIZE = Value("size", parse_size)
+RATE = Value("rate", parse_rate)
 DURATION = Value("duration", parse_duration)
 TIME = Value("time", parse_time)
 UNTIL = Value("lsn|time|mark", parse_until)

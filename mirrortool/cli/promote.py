@@ -119,6 +119,7 @@ def _carry_out(promotion: Promotion) -> None:
 
 def _replay(replay: Replay, quiet: bool) -> Checkpoint:
     start, target = replay.mirror.checkpoint.position.lsn, replay.target
+    assert target is not None
 
     def view() -> View:
         now = replay.statistics()

@@ -62,6 +62,11 @@ class Display:
             with contextlib.suppress(OSError):
                 self._live.close()
 
+    @property
+    def is_live(self) -> bool:
+        """Whether there is a terminal to draw on."""
+        return self._live is not None
+
     def show(self, view: View) -> None:
         """Show a view; on a terminal at once, in a pipe a line now and then."""
         words = [self._rate(view), self._time_left(view), view.detail]

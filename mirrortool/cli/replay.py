@@ -7,10 +7,13 @@ from contextlib import ExitStack
 
 import click
 
+from mirrortool.cli.following import FollowWatch, waited_for
 from mirrortool.cli.options import (
     DIRECTORY,
+    DURATION,
     FILE,
     NAMED_PATH,
+    RATE,
     SIZE,
     UNTIL,
     as_json,
@@ -23,11 +26,13 @@ from mirrortool.cli.runner import Interrupted, Runner
 from mirrortool.cli.text import columns, format_bytes, format_time, quoted, tell
 from mirrortool.cli.trace import TraceFile
 from mirrortool.errors import JournalError, UsageError
-from mirrortool.journal.commits import Until
+from mirrortool.journal.commits import Commit, Until
+from mirrortool.journal.tail import OBSERVERS
 from mirrortool.mirror.checkpoint import Checkpoint
 from mirrortool.replay.choice import Wanted
 from mirrortool.replay.ranges import RANGES
-from mirrortool.replay.session import Replay, describe
+from mirrortool.replay.registration import OWN_SLOT
+from mirrortool.replay.session import Replay, ReplayStatistics, describe
 from mirrortool.replay.table import RowSnapshot
 
 
@@ -67,6 +72,15 @@ from mirrortool.replay.table import RowSnapshot
     help="Refuse a journal whose volumes are larger together.",
 )  # fmt: skip
 @click.option("--no-check", is_flag=True, help="Do not read the written pages back from the device.")
+@click.option("--follow", is_flag=True, help="Go on with each commit as it comes, until SIGINT or SIGTERM.")
+@click.option(
+    "--observer", type=click.Choice(OBSERVERS), default="auto", show_default=True,
+    help="How a growing journal is noticed: by events, or by looking at sizes (NFS).",
+)  # fmt: skip
+@click.option("--delay", type=DURATION, metavar="DURATION", help="Keep the mirror at the newest commit that is so old.")
+@click.option("--bwlimit", type=RATE, metavar="RATE", help="Read no more of the journal a second.")
+@click.option("--slot", metavar="NAME", help="Name of the slot in the journal that keeps what this mirror needs.")
+@click.option("--no-slot", is_flag=True, help="Keep no slot: the journal may be read-only.")
 @as_json
 @quiet
 def command(
@@ -83,6 +97,12 @@ def command(
     trace: str | None,
     max_size: int,
     no_check: bool,
+    follow: bool,
+    observer: str,
+    delay: float | None,
+    bwlimit: int | None,
+    slot: str | None,
+    no_slot: bool,
     as_json: bool,
     quiet: bool,
 ) -> None:
@@ -90,12 +110,18 @@ def command(
 
     Operations on different ranges of the address space go to different task groups; within a group, those that touch
     the same pages keep their order and all others run in parallel. Whatever stops a replay, the next one goes on from
-    the last checkpoint.
+    the last checkpoint. With --follow it does not end: it replays what is there, and then each commit as it comes.
     """
     named = dict(targets)
     if len(named) != len(targets):
         raise UsageError("a volume is named twice by --volume")
+    if slot is not None and no_slot:
+        raise UsageError("--slot and --no-slot exclude each other")
     wanted = Wanted(ranges, groups, tasks, None if unit == "auto" else unit, None if io == "auto" else io)
+    if follow and not waited_for(journal, quiet):
+        return
+    # A restore to a point in time is over when it ends: it must not hold the journal back.
+    kept_slot = None if no_slot or (until and slot is None) else slot or OWN_SLOT
     with ExitStack() as opened:
         tracer = opened.enter_context(TraceFile(trace)) if trace else None
         replay = opened.enter_context(
@@ -109,6 +135,11 @@ def command(
                 read_back=not no_check,
                 max_bytes=max_size,
                 on_applied=tracer.write if tracer else None,
+                follow=follow,
+                observer=observer,
+                delay_seconds=delay or 0.0,
+                bytes_per_second=bwlimit,
+                slot=kept_slot,
             )
         )
         if tracer:
@@ -128,26 +159,33 @@ def command(
 
 
 def _run(replay: Replay, quiet: bool) -> int:
-    """Replay with a display; returns the signal that ended it early, or 0."""
-    start, target = replay.mirror.checkpoint.position.lsn, replay.target
-
-    def view() -> View:
-        now = replay.statistics()
-        done = now.progress.lsn - start
-        return View(done, target.lsn - start, now.progress.payload_bytes, f"LSN {now.progress.lsn}", now.groups)
-
+    """Replay with a display; returns the signal that ended it early, or 0. Following has no end, so none is early."""
     with Display("replay", quiet=quiet) as display:
-        display.note(f"replaying to commit {target.lsn} of {format_time(target.time_ns)}")
+        watch = FollowWatch(display, replay) if replay.target is None else _TargetWatch(display, replay, replay.target)
         noted = _ChoiceNote(display)
         runner = Runner(replay.run, replay.cancel, lambda: _print_tables(replay))
 
-        def look() -> None:
-            noted.look(replay)
-            display.show(view())
+        def tick() -> None:
+            now = replay.statistics()
+            noted.look(now)
+            watch.tick(now)
 
-        checkpoint = runner.run(look)
-        noted.look(replay)
-    return runner.signal_number if checkpoint.position != target.position else 0
+        checkpoint = runner.run(tick)
+    return runner.signal_number if replay.target and checkpoint.position != replay.target.position else 0
+
+
+class _TargetWatch:
+    """Shows how far a replay is on its way to its target."""
+
+    def __init__(self, display: Display, replay: Replay, target: Commit) -> None:
+        self._display, self._target = display, target
+        self._start = replay.mirror.checkpoint.position.lsn
+        display.note(f"replaying to commit {target.lsn} of {format_time(target.time_ns)}")
+
+    def tick(self, now: ReplayStatistics) -> None:
+        done, total = now.progress.lsn - self._start, self._target.lsn - self._start
+        detail = f"LSN {now.progress.lsn}"
+        self._display.show(View(done, total, now.progress.payload_bytes, detail, now.groups))
 
 
 class _ChoiceNote:
@@ -159,10 +197,9 @@ class _ChoiceNote:
     def __init__(self, display: Display) -> None:
         self._display: Display | None = display
 
-    def look(self, replay: Replay) -> None:
-        choice = replay.statistics().choice
-        if self._display and choice.is_final:
-            self._display.note(str(choice))
+    def look(self, now: ReplayStatistics) -> None:
+        if self._display and now.choice.is_final:
+            self._display.note(str(now.choice))
             self._display = None
 
 
@@ -196,7 +233,10 @@ def _to_json(replay: Replay, start: int, checkpoint: Checkpoint) -> dict[str, ob
         "mirror": replay.mirror.path,
         "start_lsn": start,
         "applied_lsn": checkpoint.position.lsn,
-        "target_lsn": replay.target.lsn,
+        "target_lsn": replay.target.lsn if replay.target else None,
+        "head_lsn": now.lag.head_lsn,
+        "lag": {"operations": now.lag.operations, "bytes": now.lag.bytes, "seconds": now.lag.seconds},
+        "slot": replay.slot,
         "state_sum": f"{checkpoint.state_sum:016x}",
         "time_ns": checkpoint.time_ns,
         "is_consistent": checkpoint.is_consistent,

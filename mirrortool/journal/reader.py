@@ -221,6 +221,7 @@ class JournalReader:
         self.is_in_current_epoch = True
         self.on_epoch: Callable[[], None] | None = None
         self._epoch_end: Position | None = None
+        self._epoch_known = journal.epoch  # others that read the same Journal may learn of a new one first
         self._held_lsn = 0
         try:
             if first_lsn is not None:
@@ -412,6 +413,8 @@ class JournalReader:
         epoch = journal.history.find(header.epoch, header.lineage)
         if epoch is None and journal.reload_history():
             epoch = journal.history.find(header.epoch, header.lineage)
+        if epoch is not None and epoch.number > self._epoch_known:
+            self._epoch_known = epoch.number
             if self.on_epoch:
                 self.on_epoch()
         end = journal.history.end_of(epoch) if epoch else None

@@ -82,6 +82,7 @@ class Mirror:
     Attributes:
         history: the epochs of its journal, as far as it followed them.
         promoted: set when it became a primary, which is for ever.
+        slot: the name of its slot in the journal that it was replayed from last; None if it never had one.
     """
 
     def __init__(self, path: str) -> None:
@@ -105,6 +106,7 @@ class Mirror:
         self.history = load_history(fields, self.journal_uuid)
         self.promoted = Promoted.from_json(fields.object("promoted")) if "promoted" in fields else None
         self.journal_path = fields.text("journal_path")
+        self.slot = fields.text("slot") if "slot" in fields else None
         self.page_size = fields.integer("page_size", PAGE_SIZE_MAX)
         if not is_page_size(self.page_size):
             raise fields.wrong("page_size")
@@ -165,6 +167,13 @@ class Mirror:
             with suppress(HostError):
                 self._change(journal_path=here)
                 self.journal_path = here
+
+    def keep_slot(self, name: str) -> None:
+        """Remember the name of its slot, so that the next replay uses that; a full file system does not matter."""
+        if self.slot != name:
+            with suppress(HostError):
+                self._change(slot=name)
+                self.slot = name
 
     def save_promoted(self, promoted: Promoted) -> None:
         """Note durably that the volumes are a primary's from now on."""

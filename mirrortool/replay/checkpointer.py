@@ -14,7 +14,7 @@ All methods but `checkpoint` are for the delegator's thread.
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from mirrortool import files
@@ -31,10 +31,26 @@ _LOW_BYTES = 256 << 20
 """More than the blocks that a window reserves; with less, the next window may take what the sums of this one need."""
 
 
+OnSaved = Callable[[Checkpoint, bool], None]
+
+
 class Checkpointer:
     """The durable side of one replay."""
 
-    def __init__(self, mirror: Mirror, store: Store, sums: PageSums, *, read_back: bool) -> None:
+    def __init__(
+        self,
+        mirror: Mirror,
+        store: Store,
+        sums: PageSums,
+        *,
+        read_back: bool,
+        on_saved: OnSaved | None = None,
+    ) -> None:
+        """Begin where the mirror is.
+
+        Args:
+            on_saved: told each checkpoint once it is durable, one at a time; and whether nothing follows for now.
+        """
         self._mirror = mirror
         self._store = store
         self._sums = sums
@@ -44,6 +60,8 @@ class Checkpointer:
         self._changes: dict[int, int] = {}  # sums handed out since the last `begin` or `settle`, by page
         # Up to here the sums on disk may be ahead of the position after a crash, so that no state sum can be formed.
         self._redo_lsn = 0 if mirror.checkpoint.is_settled else mirror.checkpoint.reached_lsn
+        self._raised_lsn = 0  # what `raise_reached` allowed since the last `begin`
+        self._on_saved = on_saved
         self._thread: threading.Thread | None = None
         self._error: BaseException | None = None
 
@@ -87,6 +105,7 @@ class Checkpointer:
     def raise_reached(self, lsn: int) -> None:
         """Durably allow the store to go as far as `lsn`."""
         with self._lock:
+            self._raised_lsn = lsn
             self._mirror.save_checkpoint(self._mirror.checkpoint.reaching(lsn))
 
     def begin(self, goal: Checkpoint, *, settled: bool) -> None:
@@ -94,10 +113,11 @@ class Checkpointer:
 
         Args:
             goal: where the store is; its `reached_lsn` does not matter.
-            settled: whether nothing past it was handed out, nor will be.
+            settled: whether nothing past it was handed out so far.
         """
         self.finish()
         changes, self._changes = self._changes, {}
+        self._raised_lsn = 0
         thread = threading.Thread(
             target=self._work, args=(goal, changes, settled), name="mirrortool-checkpoint", daemon=True
         )
@@ -111,6 +131,11 @@ class Checkpointer:
             thread.join()
         if self._error:
             raise self._error
+
+    def rest(self) -> None:
+        """As `finish`, and nothing follows for now."""
+        self.finish()
+        self._tell(is_resting=True)
 
     def close(self) -> None:
         """Wait for the checkpoint that was begun, whatever becomes of it."""
@@ -173,5 +198,11 @@ class Checkpointer:
 
     def _save(self, goal: Checkpoint, settled: bool) -> None:
         with self._lock:
-            reached = 0 if settled and not self._redo_lsn else self._mirror.checkpoint.reached_lsn
+            is_alone = settled and not self._redo_lsn
+            reached = self._raised_lsn if is_alone else self._mirror.checkpoint.reached_lsn
             self._mirror.save_checkpoint(replace(goal, reached_lsn=max(reached, goal.position.lsn)))
+        self._tell(is_resting=False)
+
+    def _tell(self, *, is_resting: bool) -> None:
+        if self._on_saved:
+            self._on_saved(self._mirror.checkpoint, is_resting)

@@ -2,6 +2,8 @@
 
 Rule: frames are handed out in windows, and a window ends at a commit if one is in it; so whatever stops a replay
 between two windows leaves a commit, unless that commit is larger than a window.
+Rule: when there is nothing more to read at the moment, what is committed is handed out at once and becomes a
+checkpoint; what is not stays in the window.
 Rule: the LSN that the store may reach is raised durably before a window changes its first byte.
 Rule: everything handed out is in the store before a checkpoint of it is begun (checkpointer.py).
 Bound: one window of payload; the sums of CHECKPOINT_PAGES, and of a window, between two checkpoints.
@@ -24,12 +26,14 @@ from mirrortool.errors import (
 )
 from mirrortool.journal.check import check_inside
 from mirrortool.journal.codec import FrameHeader
-from mirrortool.journal.commits import Commit
+from mirrortool.journal.format import FRAME_HEADER
 from mirrortool.journal.reader import JournalReader
 from mirrortool.mirror.checkpoint import Checkpoint
 from mirrortool.operation import Batch, CommitKind, Kind
+from mirrortool.pace import Pace
 from mirrortool.replay.checkpointer import Checkpointer
 from mirrortool.replay.coalesce import Inline, Stretch, stretches
+from mirrortool.replay.course import Course
 from mirrortool.replay.engine import ReplayEngine
 from mirrortool.replay.guard import check_sizes, find_changed_page
 from mirrortool.replay.readahead import ReadAhead
@@ -53,15 +57,17 @@ class Progress:
         lsn: handed out up to here.
         payload_bytes: of all pages handed out, before coalescing.
         operations: handed out.
+        journal_bytes: of all frames handed out, as they are stored.
     """
 
     lsn: int
     payload_bytes: int
     operations: int
+    journal_bytes: int = 0
 
 
 class Delegator:
-    """One replay, from a mirror's checkpoint up to a commit."""
+    """One replay, from a mirror's checkpoint to the end of its course."""
 
     def __init__(
         self,
@@ -71,15 +77,17 @@ class Delegator:
         engine: ReplayEngine,
         tuner: Tuner,
         checkpointer: Checkpointer,
-        target: Commit,
+        course: Course,
         *,
         max_bytes: int,
         window_bytes: int = WINDOW_BYTES,
+        pace: Pace | None = None,
     ) -> None:
-        """Replay what `reader`, which stands at the mirror's checkpoint, has up to `target`.
+        """Replay what `course` gives of `reader`, which stands at the mirror's checkpoint.
 
         Args:
             max_bytes: the volumes may not be larger together.
+            pace: how many bytes of the journal may be read a second; by default any number.
         """
         self._max_bytes = max_bytes
         self._reader = reader
@@ -88,7 +96,8 @@ class Delegator:
         self._engine = engine
         self._tuner = tuner
         self._checkpointer = checkpointer
-        self._target = target
+        self._course = course
+        self._frames = ReadAhead(course, pace or Pace(None))
         self._window_bytes = window_bytes
         self._window: list[tuple[FrameHeader, Batch]] = []
         self._window_filled = 0
@@ -97,6 +106,8 @@ class Delegator:
         self._is_cancelled = False
         self._is_partial = False  # whether the store holds some of the window that is being handed out
         self._handed_out = checkpointer.checkpoint
+        # Where the newest checkpoint is, done or on its way, if nothing was handed out past it by then.
+        self._settled = self._handed_out.position if self._handed_out.is_settled else None
         self._progress = Progress(self._handed_out.position.lsn, 0, 0)
 
     def statistics(self) -> Progress:
@@ -106,12 +117,13 @@ class Delegator:
     def cancel(self) -> None:
         """Stop at the next window, with the mirror at a commit where there is one; from any thread."""
         self._is_cancelled = True
+        self._frames.stop()
 
     def run(self) -> None:
-        """Replay up to the target, or as far as the journal is sound, and leave a checkpoint.
+        """Replay to the end of the course, or as far as the journal is sound, and leave a checkpoint.
 
         Raises:
-            JournalError: the journal is damaged or torn before the target; the mirror is at the last commit before.
+            JournalError: the journal is damaged or torn before that; the mirror is at the last commit before.
             UnusableVolumeError: a volume grows beyond its device or the limit; likewise.
             NoSpaceError: the store is full; the mirror is where the checkpoint says.
             HostError: the store or the journal failed; the mirror is where the checkpoint says, or rolling forward.
@@ -120,7 +132,7 @@ class Delegator:
         try:
             damage = self._hand_out_all()
             self._checkpoint(settled=True)
-            self._checkpointer.finish()
+            self._checkpointer.rest()
         except NoSpaceError:
             if not self._is_partial:  # reserving failed: no byte of the window was changed
                 self._checkpoint(settled=True)
@@ -132,18 +144,29 @@ class Delegator:
             raise damage
 
     def _hand_out_all(self) -> JournalError | UnusableVolumeError | None:
-        """Hand out the frames up to the target, or up to the last commit before what cannot be replayed: the reason."""
+        """Hand out all frames, or those up to the last commit before what cannot be replayed: the reason."""
         damage = None
         try:
-            with ReadAhead(self._reader, self._target.lsn) as frames:
-                for header, batch in frames:
-                    self._take(header, batch)
+            with self._frames as frames:
+                for frame in frames:
+                    if frame is None:
+                        self._rest()
+                    else:
+                        self._take(*frame)
                     if self._is_cancelled:
                         break
         except (JournalError, UnusableVolumeError) as error:
             damage = error
         self._hand_out_commits()
         return damage
+
+    def _rest(self) -> None:
+        """There is nothing more at the moment: what is committed becomes a checkpoint now."""
+        self._hand_out_commits()
+        if self._settled == self._handed_out.position:
+            self._checkpointer.rest()
+        else:
+            self._checkpoint(settled=True)
 
     def _take(self, header: FrameHeader, batch: Batch) -> None:
         """Add a frame to the window, and hand the window out when it is full."""
@@ -215,12 +238,17 @@ class Delegator:
         self._checkpointer.settle()
 
     def _raise_reached(self, last: FrameHeader) -> None:
-        """Durably allow the store to go as far as this frame, and in one step as far as its file surely goes."""
+        """Durably allow the store to go as far as this frame, and in one step as far as its file surely goes.
+
+        No further than the course is sure of: a mirror that had reached what its journal never gets would be rolling
+        forward for ever.
+        """
         self._is_partial = True
         if last.position.lsn > self._checkpointer.checkpoint.reached_lsn:
+            sure = self._course.sure_lsn
             following = [start for start in self._reader.journal.file_starts() if start > last.position.lsn]
-            step = following[0] - 1 if following else self._target.lsn
-            self._checkpointer.raise_reached(max(last.position.lsn, min(step, self._target.lsn)))
+            step = following[0] - 1 if following else sure
+            self._checkpointer.raise_reached(max(last.position.lsn, min(step, sure)))
 
     def _note_handed_out(self, frames: list[tuple[FrameHeader, Batch]]) -> None:
         last = frames[-1][0]
@@ -243,12 +271,14 @@ class Delegator:
             last.position.lsn,
             self._progress.payload_bytes + sum(len(batch.payload) for _, batch in frames),
             self._progress.operations + sum(len(batch) for _, batch in frames),
+            self._progress.journal_bytes + sum(FRAME_HEADER.size + header.body_bytes for header, _ in frames),
         )
 
     def _checkpoint(self, *, settled: bool) -> None:
         """Have what was handed out made durable; `settled` if nothing further is to follow."""
         self._engine.wait_drained()
         self._checkpointer.begin(self._handed_out, settled=settled)
+        self._settled = self._handed_out.position if settled else None
         self._checkpointed_at = clock.monotonic()
 
     def _in_flight(self) -> Iterator[Batch]:

@@ -1,10 +1,13 @@
 """Reads and decodes frames in a thread of its own, a bounded amount ahead of who hands them out.
 
 Reading, checking and decompressing release the interpreter for most of their time, so this thread runs beside the
-delegator.
+delegator. Which frames there are, and how they are waited for, is the course's to say (course.py).
 
-Bound: AHEAD_BYTES of payload, or one chunk. Order: that of the journal. Shutdown: `close`, which waits for the thread.
-The reader belongs to this thread until then. What it fails with is raised to the consumer, after the frames before.
+Rule: who takes frames is told when there are none at the moment, after the last of them: once at first, then every
+REST_SECONDS.
+Bound: AHEAD_BYTES of payload, or one chunk. Order: that of the journal. Shutdown: `stop`, from any thread, and the end
+of `with`, which waits for the thread. The reader belongs to this thread until then. What it fails with is raised to the
+consumer, after the frames before.
 """
 
 from __future__ import annotations
@@ -13,32 +16,42 @@ import threading
 from collections import deque
 from collections.abc import Iterator
 
-from mirrortool.errors import CorruptJournalError
-from mirrortool.journal.codec import FrameHeader
-from mirrortool.journal.format import COLUMN_BYTES
-from mirrortool.journal.reader import JournalReader
-from mirrortool.operation import Batch
+from mirrortool.journal import format as layout
+from mirrortool.pace import Pace
+from mirrortool.replay.course import Course, DecodedFrame
 
 AHEAD_BYTES = 16 << 20
+REST_SECONDS = 1.0
+PACE_SECONDS = 0.25
+"""Who may only read so fast pauses for at least so long, and reads at once what is due after it."""
 _CHUNK_BYTES = 1 << 20
 _FRAME_COST_BYTES = 512
-
-DecodedFrame = tuple[FrameHeader, Batch]
+_Chunk = list[DecodedFrame]
 
 
 class ReadAhead:
-    """The frames of a journal up to an LSN. Iterate once, in one thread; `with` ends the thread."""
+    """The frames of a course. Iterate once, in one thread: a frame, or None for none at the moment."""
 
-    def __init__(self, reader: JournalReader, target_lsn: int) -> None:
-        self._reader = reader
-        self._target_lsn = target_lsn
+    def __init__(self, course: Course, pace: Pace) -> None:
+        """Read nothing yet.
+
+        Args:
+            pace: how many bytes of the journal may be read a second.
+        """
+        self._course = course
+        self._pace = pace
         # _changed protects everything below, and is notified of every change of it.
         self._changed = threading.Condition()
-        self._chunks: deque[tuple[list[DecodedFrame], int]] = deque()  # with their cost in bytes
+        self._chunks: deque[tuple[_Chunk, int]] = deque()  # with their cost in bytes
         self._bytes = 0
         self._error: BaseException | None = None
+        self._is_resting = False  # whether the thread waits, and all that it has read is in _chunks
+        self._is_told = False  # whether the consumer knows that
         self._is_done = False
-        self._is_closed = False
+        self._is_stopped = False
+        # The chunk that is being filled, and its cost: the thread's own.
+        self._chunk: _Chunk = []
+        self._cost = 0
         self._thread = threading.Thread(target=self._run, name="mirrortool-read", daemon=True)
 
     def __enter__(self) -> ReadAhead:
@@ -46,62 +59,88 @@ class ReadAhead:
         return self
 
     def __exit__(self, *exc: object) -> None:
-        with self._changed:
-            self._is_closed = True
-            self._changed.notify_all()
+        self.stop()
         self._thread.join()
 
-    def __iter__(self) -> Iterator[DecodedFrame]:
+    def stop(self) -> None:
+        """End the iteration soon; from any thread, and also before it began."""
+        with self._changed:
+            self._is_stopped = True
+            self._changed.notify_all()
+        self._course.stop()
+
+    def __iter__(self) -> Iterator[DecodedFrame | None]:
         while (chunk := self._take()) is not None:
-            yield from chunk
+            if chunk:
+                yield from chunk
+            else:
+                yield None
         if self._error:
             raise self._error
 
-    def _take(self) -> list[DecodedFrame] | None:
+    def _take(self) -> _Chunk | None:
+        """The next frames; none while the thread rests; None at the end."""
         with self._changed:
-            self._changed.wait_for(lambda: self._chunks or self._is_done)
-            if not self._chunks:
+            while not self._chunks:
+                if self._is_done or self._is_stopped:
+                    return None
+                if self._is_resting and not self._is_told:
+                    self._is_told = True
+                    return []
+                if not self._changed.wait(REST_SECONDS if self._is_resting else None) and self._is_resting:
+                    return []
+            if self._is_stopped:
                 return None
             chunk, cost = self._chunks.popleft()
             self._bytes -= cost
             self._changed.notify_all()
             return chunk
 
-    def _put(self, chunk: list[DecodedFrame], cost: int) -> bool:
-        """Hand a chunk over when there is room; False if nobody wants it any more."""
+    def _put(self) -> None:
+        """Hand over what was collected, when there is room."""
+        if not self._chunk:
+            return
+        cost = self._cost
         with self._changed:
-            self._changed.wait_for(lambda: self._bytes + cost <= AHEAD_BYTES or not self._chunks or self._is_closed)
-            self._chunks.append((chunk, cost))
+            self._changed.wait_for(lambda: self._bytes + cost <= AHEAD_BYTES or not self._chunks or self._is_stopped)
+            self._chunks.append((self._chunk, cost))
             self._bytes += cost
+            self._chunk, self._cost = [], 0
             self._changed.notify_all()
-            return not self._is_closed
+
+    def _rest(self) -> None:
+        """Nothing more for now."""
+        self._put()
+        with self._changed:
+            self._is_resting, self._is_told = True, False
+            self._changed.notify_all()
 
     def _run(self) -> None:
         error: BaseException | None = None
-        chunk: list[DecodedFrame] = []
-        cost = 0
         try:
-            for frame in self._frames():
-                chunk.append(frame)
-                batch = frame[1]
-                cost += len(batch.payload) + len(batch.sums) + COLUMN_BYTES * len(batch) + _FRAME_COST_BYTES
-                if cost >= _CHUNK_BYTES:
-                    if not self._put(chunk, cost):
-                        return
-                    chunk, cost = [], 0
+            while not self._is_stopped and (frame := self._course.next_frame(self._rest)) is not None:
+                self._is_resting = False
+                self._collect(frame)
+                self._keep_pace(layout.FRAME_HEADER.size + frame[0].body_bytes)
         except BaseException as failure:  # raised to the consumer
             error = failure
-        self._put(chunk, cost)
+        self._put()
         with self._changed:
             self._error, self._is_done = error, True
             self._changed.notify_all()
 
-    def _frames(self) -> Iterator[DecodedFrame]:
-        reader = self._reader
-        while reader.position.lsn < self._target_lsn:
-            header = reader.next_header()
-            if header is None:
-                raise CorruptJournalError(
-                    f"ends at LSN {reader.position.lsn}, before LSN {self._target_lsn}", where=reader.journal.path
-                )
-            yield header, reader.batch()
+    def _collect(self, frame: DecodedFrame) -> None:
+        batch = frame[1]
+        self._chunk.append(frame)
+        self._cost += len(batch.payload) + len(batch.sums) + layout.COLUMN_BYTES * len(batch) + _FRAME_COST_BYTES
+        if self._cost >= _CHUNK_BYTES:
+            self._put()
+
+    def _keep_pace(self, length: int) -> None:
+        seconds = self._pace.take(length)
+        if seconds < PACE_SECONDS:
+            return
+        self._rest()
+        with self._changed:
+            self._changed.wait_for(lambda: self._is_stopped, seconds)
+        self._is_resting = False

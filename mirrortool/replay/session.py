@@ -1,4 +1,8 @@
-"""A replay from opening to closing: a journal, a mirror, a target, and the guards around them."""
+"""A replay from opening to closing: a journal, a mirror, a course through it, and the guards around them.
+
+one-shot   to a commit that the journal has by now
+follow     for ever, or until a point is reached that the journal may not have yet
+"""
 
 from __future__ import annotations
 
@@ -7,21 +11,27 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 
 from mirrortool import clock, files
-from mirrortool.errors import HostError, NotComparableError, PastTargetError, UsageError
+from mirrortool.errors import HostError, JournalError, NotComparableError, PastTargetError, UsageError
 from mirrortool.journal.commits import Commit, Until, commits, find_commit, is_past
 from mirrortool.journal.directory import Journal
 from mirrortool.journal.reader import JournalReader, up_to_what_is_appended
+from mirrortool.journal.tail import Tail
 from mirrortool.mirror import directory, lastreplay
 from mirrortool.mirror.checkpoint import Checkpoint
 from mirrortool.mirror.directory import Mirror
 from mirrortool.mirror.lastreplay import LastReplay
+from mirrortool.pace import Pace
 from mirrortool.replay.barrier import InFlightStatistics
 from mirrortool.replay.checkpointer import Checkpointer
 from mirrortool.replay.choice import Choice, Wanted
+from mirrortool.replay.course import Course, Following, UpTo
 from mirrortool.replay.delegator import WINDOW_BYTES, Delegator, Progress
 from mirrortool.replay.engine import Plan, ReplayEngine
 from mirrortool.replay.group import GroupStatistics, Observer
 from mirrortool.replay.guard import check_total
+from mirrortool.replay.lag import Lag, LagMeter
+from mirrortool.replay.registration import Registration
+from mirrortool.replay.scout import Scout
 from mirrortool.replay.table import RowSnapshot
 from mirrortool.replay.tuner import Tuner, open_engine_plan
 
@@ -37,14 +47,18 @@ class ReplayStatistics:
     groups: tuple[GroupStatistics, ...]
     in_flight: InFlightStatistics
     choice: Choice
+    lag: Lag
+    waits_for: str
+    is_polling: bool
 
 
 class Replay:
     """A replay of a journal into a mirror, which is made if it does not exist. `with` releases the locks.
 
     Attributes:
-        target: the commit that it goes to.
+        target: the commit that it goes to; None if it follows the journal.
         is_new: whether the mirror was made by this call.
+        slot: the name of its slot in the journal; None if it has none.
     """
 
     def __init__(
@@ -60,6 +74,11 @@ class Replay:
         on_applied: Observer | None = None,
         max_bytes: int = MAX_BYTES,
         window_bytes: int = WINDOW_BYTES,
+        follow: bool = False,
+        observer: str = "auto",
+        delay_seconds: float = 0.0,
+        bytes_per_second: int | None = None,
+        slot: str | None = None,
     ) -> None:
         """Open and check everything; nothing is replayed yet.
 
@@ -70,13 +89,19 @@ class Replay:
             overwrite: whether data in those targets may be lost.
             max_bytes: the volumes may not be larger together.
             read_back: whether pages are read back from the device before a checkpoint names them.
+            follow: go on at the journal's end, with each commit as it comes, until `cancel` or `until`.
+            observer: how the follower is woken; one of tail.OBSERVERS.
+            delay_seconds: keep the mirror at the newest commit that is so old; not together with `until`.
+            bytes_per_second: read no more of the journal.
+            slot: the name of a slot to keep in the journal, or OWN_SLOT; by default none is kept.
         Raises:
             MirrortoolError: a guard refuses; the mirror is unchanged.
         """
         wanted = Wanted.exactly(plan) if isinstance(plan, Plan) else plan or Wanted()
         wanted.check()
         self.journal = Journal(journal_path)
-        self.target = require_commit(self.journal, until)
+        until = _until(self.journal, until, follow, delay_seconds)
+        self.target = None if follow else require_commit(self.journal, until)
         check_total(self.journal.volumes, max_bytes)
         self.is_new = not files.exists(files.join(mirror_path, "mirror.json"))
         if self.is_new:
@@ -88,8 +113,12 @@ class Replay:
             opening.enter_context(self.mirror.lock(exclusive=True))
             self.mirror.check_mirrors(self.journal)
             self._check_target(until)
-            self._reader = JournalReader(self.journal, self.mirror.checkpoint.position)
-            opening.enter_context(self._reader)
+            self._registration = None if slot is None else Registration(self.journal, self.mirror, slot)
+            self._reader = opening.enter_context(self._open_reader())
+            self._meter = LagMeter(self.journal, self._reader.file_first_lsn, self._reader.offset)
+            opening.enter_context(self._meter)
+            self._tail = opening.enter_context(Tail(self.journal, observer)) if follow else None
+            self._course = self._choose_course(opening, until, delay_seconds)
             self._reader.on_epoch = self._follow
             self._follow()
             store = self.mirror.open_store(write=True)
@@ -106,13 +135,50 @@ class Replay:
                 sums,
                 self._engine,
                 self._tuner,
-                Checkpointer(self.mirror, store, sums, read_back=read_back),
-                self.target,
+                Checkpointer(
+                    self.mirror,
+                    store,
+                    sums,
+                    read_back=read_back,
+                    on_saved=self._registration.advance if self._registration else None,
+                ),
+                self._course,
                 max_bytes=max_bytes,
                 window_bytes=window_bytes,
+                pace=Pace(bytes_per_second),
             )
             self._until = until
             self._opened = opening.pop_all()
+
+    def _open_reader(self) -> JournalReader:
+        """A reader at the mirror's checkpoint, from which the journal goes on.
+
+        This is where a start is handled that the journal no longer contains, as the files with it were removed: the
+        mirror's slot was lost, or it had none.
+
+        Raises:
+            MissingFileError: that is so.
+            JournalError: the journal has another history, or is damaged there; it keeps no slot for this mirror then.
+        """
+        checkpoint = self.mirror.checkpoint
+        try:
+            reader = JournalReader(self.journal, checkpoint.position)
+        except JournalError:
+            if self._registration:
+                self._registration.withdraw()
+            raise
+        if self._registration:
+            self._registration.confirm(checkpoint)
+        return reader
+
+    def _choose_course(self, opening: ExitStack, until: Until | None, delay_seconds: float) -> Course:
+        if self.target:
+            return UpTo(self._reader, self.target.lsn)
+        assert self._tail
+        if until is None and not delay_seconds:
+            return Following(self._reader, self._tail)
+        scout = Scout(self.journal, self._reader.position, delay_seconds=delay_seconds, until=until)
+        return Following(self._reader, self._tail, opening.enter_context(scout))
 
     def __enter__(self) -> Replay:
         return self
@@ -121,11 +187,11 @@ class Replay:
         self._opened.close()
 
     def run(self) -> Checkpoint:
-        """Replay up to the target; returns the mirror's checkpoint.
+        """Replay to the target, or follow until that is cancelled or over; returns the mirror's checkpoint.
 
         Raises:
-            JournalError: torn or damaged, before the target or behind it; the mirror is at a commit before, or rolling
-                forward.
+            JournalError: damaged, or, up to a target, torn; before the target or behind it. The mirror is at a commit
+                before, or rolling forward.
             NotComparableError: the mirror is between two commits, and the journal does not have the second yet.
             HostError: the store or the journal failed; the error says how the mirror was left.
         """
@@ -137,18 +203,31 @@ class Replay:
             raise
         finally:
             self._keep_counts(start_lsn)
-        if self.mirror.checkpoint.position.lsn >= self.target.lsn:
-            self._read_rest()
+        if self.target and self.mirror.checkpoint.position.lsn >= self.target.lsn:
+            self._read_rest(self.target)
         return self.mirror.checkpoint
 
     def cancel(self) -> None:
-        """Stop soon, at a commit where there is one; from any thread."""
+        """Stop soon, at a commit where there is one; from any thread. That is how following ends."""
         self._delegator.cancel()
 
     def statistics(self) -> ReplayStatistics:
         """How far it is; from any thread."""
         groups, in_flight = self._engine.statistics()
-        return ReplayStatistics(self._delegator.statistics(), groups, in_flight, self._tuner.choice)
+        progress = self._delegator.statistics()
+        return ReplayStatistics(
+            progress,
+            groups,
+            in_flight,
+            self._tuner.choice,
+            self._meter.measure(self.mirror.checkpoint, progress.journal_bytes),
+            self._course.waits_for,
+            self._tail is not None and self._tail.is_polling,
+        )
+
+    @property
+    def slot(self) -> str | None:
+        return self._registration.name if self._registration else None
 
     def tables(self) -> tuple[tuple[RowSnapshot, ...], ...]:
         """Each group's active task table now (FIG. 10); from any thread."""
@@ -161,7 +240,7 @@ class Replay:
 
     def _keep_counts(self, start_lsn: int) -> None:
         """For `status`; a mirror without room for it does without."""
-        groups = self.statistics().groups
+        groups, _ = self._engine.statistics()
         last = LastReplay(
             start_lsn,
             self.mirror.checkpoint.position.lsn,
@@ -175,7 +254,7 @@ class Replay:
         with suppress(HostError):
             lastreplay.save(self.mirror.path, last)
 
-    def _read_rest(self) -> None:
+    def _read_rest(self, target: Commit) -> None:
         """Between the target and the point asked for nothing is damaged, or it might hide a later commit.
 
         And if that is not what hid it, a mirror past the newest commit says that it waits for the next.
@@ -190,7 +269,7 @@ class Replay:
                     self._reader.batch()
         if not self.mirror.checkpoint.is_consistent:
             raise NotComparableError(
-                f"no commit after LSN {self.target.lsn} yet, but {describe(self.mirror.checkpoint)}",
+                f"no commit after LSN {target.lsn} yet, but {describe(self.mirror.checkpoint)}",
                 where=self.journal.path,
             )
 
@@ -199,11 +278,13 @@ class Replay:
         reached = max(checkpoint.position.lsn, checkpoint.reached_lsn)
         if until is None:
             return  # if damage hides the commit that the mirror was going to, the damage is what to report
-        if self.target.lsn < reached:
+        target_lsn = self.target.lsn if self.target else until.lsn
+        is_later = self.target is None and until.time_ns is not None and checkpoint.time_ns > until.time_ns
+        if is_later or (target_lsn is not None and target_lsn < reached):
             raise PastTargetError(
-                f"the mirror is at LSN {reached} already, past LSN {self.target.lsn}",
+                f"the mirror is at LSN {reached} already, past {'that time' if is_later else f'LSN {target_lsn}'}",
                 where=self.mirror.path,
-                remedy=f"mirrortool replay {self.journal.path} NEW-MIRROR --until {self.target.lsn} makes another",
+                remedy=f"mirrortool replay {self.journal.path} NEW-MIRROR --until {target_lsn or 'TIME'} makes another",
             )
 
 
@@ -218,6 +299,17 @@ def describe(checkpoint: Checkpoint) -> str:
             f"the mirror is at commit {checkpoint.position.lsn}" if checkpoint.position.lsn else "the mirror is empty"
         )
     return f"the mirror is rolling forward from LSN {checkpoint.position.lsn}: run replay again"
+
+
+def _until(journal: Journal, until: Until | None, follow: bool, delay_seconds: float) -> Until | None:
+    """The point to stop at, with the delay of a replay that does not follow; a mark that is there as its LSN."""
+    if until is not None and delay_seconds:
+        raise UsageError("a delay and a point to stop at exclude each other")
+    if delay_seconds and not follow:
+        return Until(time_ns=clock.now_ns() - int(delay_seconds * 1e9))
+    if follow and until is not None and until.mark is not None and (found := find_commit(journal, until)):
+        return Until(lsn=found.lsn)
+    return until
 
 
 def require_commit(journal: Journal, until: Until | None) -> Commit:

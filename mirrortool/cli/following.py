@@ -1,0 +1,82 @@
+"""What `replay --follow` shows and says while it runs: the lag on a terminal, and what happens, once, anywhere."""
+
+from __future__ import annotations
+
+import threading
+
+from mirrortool import clock, files
+from mirrortool.cli.render import PLAIN_SECONDS, Display
+from mirrortool.cli.runner import Runner
+from mirrortool.cli.text import format_bytes, format_seconds, format_time
+from mirrortool.journal.tail import wait_for_journal
+from mirrortool.replay.lag import Lag
+from mirrortool.replay.session import Replay, ReplayStatistics, describe
+
+BEHIND_SECONDS = 5.0
+"""In a pipe, where a service's log would fill with it, the lag is told only while it is larger."""
+
+
+def waited_for(journal: str, quiet: bool) -> bool:
+    """Wait until there is a journal; False if SIGINT or SIGTERM came before.
+
+    Raises:
+        NotAJournalError: what came to be there is none that can be read.
+    """
+    if files.exists(files.join(journal, "journal.json")):
+        return True
+    ending = threading.Event()
+    with Display("replay", quiet=quiet) as display:
+        display.note(f"waiting for a journal at {journal}")
+        found = Runner(lambda: wait_for_journal(journal, ending), ending.set).run(lambda: None)
+    return found is not None
+
+
+class FollowWatch:
+    """Watches one replay that follows; `tick` is called four times a second, and once at its end."""
+
+    def __init__(self, display: Display, replay: Replay) -> None:
+        self._display, self._replay = display, replay
+        self._waits_for = ""
+        self._is_silent = self._is_polling_told = False
+        self._told_at = clock.monotonic()
+        display.note(f"following {replay.journal.path}; {describe(replay.mirror.checkpoint)}")
+
+    def tick(self, now: ReplayStatistics) -> None:
+        self._tell_what_changed(now)
+        if self._display.is_live:
+            self._display.show_lines(self._lines(now))
+        elif now.lag.seconds >= BEHIND_SECONDS and clock.monotonic() - self._told_at >= PLAIN_SECONDS:
+            self._told_at = clock.monotonic()
+            self._display.note(f"replay: {describe_lag(now.lag)}")
+
+    def _tell_what_changed(self, now: ReplayStatistics) -> None:
+        if now.is_polling and not self._is_polling_told:
+            self._is_polling_told = True
+            self._display.note("the journal's files are polled, not watched")
+        if now.waits_for != self._waits_for:
+            self._waits_for = now.waits_for
+            self._display.warn(now.waits_for or "the journal goes on")
+        silent = now.lag.silent_seconds
+        if (silent is not None) != self._is_silent:
+            self._is_silent = silent is not None
+            self._display.warn(describe_silence(now.lag.head_time_ns, silent) or "the primary is heard of again")
+
+    def _lines(self, now: ReplayStatistics) -> list[str]:
+        done = f"{now.progress.operations} operations, {format_bytes(now.progress.payload_bytes)} replayed"
+        lines = [describe(self._replay.mirror.checkpoint), describe_lag(now.lag), done]
+        return [*lines, now.waits_for] if now.waits_for else lines
+
+
+def describe_lag(lag: Lag) -> str:
+    """How far a mirror is behind, as a phrase."""
+    if not lag.operations:
+        return "applied everything that was committed"
+    left = f", {format_seconds(lag.eta_seconds)} left" if lag.eta_seconds else ""
+    return f"{lag.operations} operations, {format_bytes(lag.bytes)} and {format_seconds(lag.seconds)} behind{left}"
+
+
+def describe_silence(heard_ns: int, silent: float | None) -> str:
+    """When a primary was last heard of, if that is long ago, as a phrase."""
+    if silent is None:
+        return ""
+    return f"the primary was last heard of at {format_time(heard_ns)}: silent for {format_seconds(silent)}"

@@ -1,0 +1,82 @@
+"""A mirror's slot in the journal that it is replayed from.
+
+Rule: it is registered before the journal is read, so that nothing goes that the replay needs; and it follows the
+mirror's checkpoint, never leads it.
+"""
+
+from __future__ import annotations
+
+import re
+from contextlib import suppress
+
+from mirrortool import files
+from mirrortool.errors import HostError, LockedError, MirrortoolError
+from mirrortool.journal import slots
+from mirrortool.journal.directory import Journal
+from mirrortool.journal.slots import Slot, SlotKeeper
+from mirrortool.mirror.checkpoint import Checkpoint
+from mirrortool.mirror.directory import Mirror
+
+OWN_SLOT = ""
+"""In place of a name: that of the slot which the mirror has, or one made from the mirror's path."""
+_NAME_CHARACTERS_MAX = 64
+_UUID_DIGITS = 8
+
+
+class Registration:
+    """The slot of one replay. Used by one thread at a time: the delegator's, or that of the checkpoint it waits for."""
+
+    def __init__(self, journal: Journal, mirror: Mirror, name: str) -> None:
+        """Register where the mirror is.
+
+        Args:
+            name: OWN_SLOT for the slot that it has, or one named after it.
+        Raises:
+            UsageError: the name is another mirror's, or no name.
+            AccessError: the journal cannot be written.
+        """
+        checkpoint = mirror.checkpoint
+        self._journal = journal
+        name = name or mirror.slot or default_name(mirror)
+        self._is_new = slots.find_slot(journal, name) is None
+        path = files.absolute(mirror.path)
+        slot = Slot(name, mirror.uuid.hex(), "mirror", path, checkpoint.position, checkpoint.time_ns, 0)
+        self._keeper = SlotKeeper(journal, slot)
+        self._drop_former(mirror, name)
+        mirror.keep_slot(name)
+
+    @property
+    def name(self) -> str:
+        return self._keeper.slot.name
+
+    def withdraw(self) -> None:
+        """The journal is not this mirror's after all: leave no slot that was not there before."""
+        if self._is_new:
+            with suppress(MirrortoolError):
+                slots.drop(self._journal, self.name)
+
+    def confirm(self, checkpoint: Checkpoint) -> None:
+        """The journal goes on from the mirror's checkpoint: the slot counts, also if it was lost before."""
+        if self._keeper.was_lost:
+            self._keeper.start_over(checkpoint.position, checkpoint.time_ns)
+
+    def advance(self, checkpoint: Checkpoint, is_resting: bool) -> None:
+        """The mirror durably has this checkpoint; see SlotKeeper.advance."""
+        self._keeper.advance(checkpoint.position, checkpoint.time_ns, now=is_resting)
+
+    def _drop_former(self, mirror: Mirror, name: str) -> None:
+        """A slot that this mirror had by another name would hold the journal back for ever."""
+        if mirror.slot is None or mirror.slot == name:
+            return
+        with suppress(LockedError, HostError):
+            former = slots.find_slot(self._journal, mirror.slot)
+            if former and former.owner == mirror.uuid.hex():
+                slots.drop(self._journal, mirror.slot)
+
+
+def default_name(mirror: Mirror) -> str:
+    """The last part of the mirror's path, as a slot can be named, and the beginning of its uuid."""
+    text = re.sub(r"[^A-Za-z0-9._-]", "-", files.base_name(files.absolute(mirror.path)))
+    if not re.match(r"[A-Za-z]", text):
+        text = f"mirror-{text}"
+    return f"{text[: _NAME_CHARACTERS_MAX - 1 - _UUID_DIGITS]}-{mirror.uuid.hex()[:_UUID_DIGITS]}"
