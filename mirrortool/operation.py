@@ -31,7 +31,8 @@ class CommitKind(IntEnum):
     """Why there is a commit. The value is the `pages` column of a COMMIT or MARK.
 
     Two are no state of the primary: FUZZY, as a volume changed while it was scanned, and INCOMPLETE, as a volume is
-    being read into the journal for the first time while it is served.
+    being read into the journal for the first time while it is served. HEARTBEAT repeats the commit before it: nothing
+    changed, and the recorder is at work.
     """
 
     FLUSH = 1
@@ -39,6 +40,7 @@ class CommitKind(IntEnum):
     SCAN = 3
     FUZZY = 4
     INCOMPLETE = 5
+    HEARTBEAT = 6
 
 
 @dataclass(frozen=True, slots=True)

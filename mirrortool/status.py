@@ -24,6 +24,7 @@ from mirrortool.errors import (
 )
 from mirrortool.journal.commits import Commit, commit_of, newest_commits
 from mirrortool.journal.directory import Journal
+from mirrortool.journal.head import silent_seconds
 from mirrortool.journal.position import Position
 from mirrortool.journal.reader import JournalReader, up_to_what_is_appended
 from mirrortool.mirror import lastreplay
@@ -45,6 +46,8 @@ class JournalStatus:
         commit: the newest one.
         damage: what stops a reader before the end of the newest file; None if nothing does.
         size: of all journal files, in bytes.
+        silent_seconds: how long nothing was heard of who records it; None if he is at work, as far as this host can
+            tell.
     """
 
     journal: Journal
@@ -56,6 +59,7 @@ class JournalStatus:
     file_count: int
     size: int
     recorder: Mapping[str, Any] | None = None
+    silent_seconds: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,8 +133,8 @@ class Watch:
             return MirrorStatus(mirror, checkpoint, last, None, None, None, error)
         if journal.commit is None:
             return MirrorStatus(mirror, checkpoint, last, journal, 0, 0.0, journal.damage)
-        behind = lag(checkpoint, journal.commit, clock.now_ns())
-        return MirrorStatus(mirror, checkpoint, last, journal, *behind, journal.damage)
+        behind_by = lag(checkpoint, journal.commit, clock.now_ns())
+        return MirrorStatus(mirror, checkpoint, last, journal, *behind_by, journal.damage)
 
 
 class _Journal:
@@ -159,8 +163,10 @@ class _Journal:
         facts = [files.find_facts(journal.file_path(start)) for start in starts]
         size = sum(each.size for each in facts if each)
         recorder = _ask_recorder(self._path)
+        silent = silent_seconds(journal, time_ns, clock.now_ns())
+        volumes = _current_volumes(journal)
         return JournalStatus(
-            journal, _current_volumes(journal), head, time_ns, self._commit, damage, len(starts), size, recorder
+            journal, volumes, head, time_ns, self._commit, damage, len(starts), size, recorder, silent
         )
 
     def _has_gone_on(self, journal: Journal, reader: JournalReader) -> bool:

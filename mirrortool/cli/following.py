@@ -7,7 +7,7 @@ import threading
 from mirrortool import clock, files
 from mirrortool.cli.render import PLAIN_SECONDS, Display
 from mirrortool.cli.runner import Runner
-from mirrortool.cli.text import format_bytes, format_seconds, format_time
+from mirrortool.cli.text import describe_silence, format_bytes, format_seconds
 from mirrortool.journal.tail import wait_for_journal
 from mirrortool.replay.lag import Lag
 from mirrortool.replay.session import Replay, ReplayStatistics, describe
@@ -73,10 +73,3 @@ def describe_lag(lag: Lag) -> str:
         return "applied everything that was committed"
     left = f", {format_seconds(lag.eta_seconds)} left" if lag.eta_seconds else ""
     return f"{lag.operations} operations, {format_bytes(lag.bytes)} and {format_seconds(lag.seconds)} behind{left}"
-
-
-def describe_silence(heard_ns: int, silent: float | None) -> str:
-    """When a primary was last heard of, if that is long ago, as a phrase."""
-    if silent is None:
-        return ""
-    return f"the primary was last heard of at {format_time(heard_ns)}: silent for {format_seconds(silent)}"

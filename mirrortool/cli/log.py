@@ -22,14 +22,15 @@ from mirrortool.status import journal_status
 @click.argument("journal", type=DIRECTORY)
 @click.option("-n", "number", type=click.IntRange(1), default=20, show_default=True, help="The newest so many commits.")
 @click.option("--since", type=TIME, metavar="TIME", help="All commits at or after this time.")
-@click.option("--all", "every", is_flag=True, help="All commits.")
+@click.option("--all", "every", is_flag=True, help="All commits, heartbeats too.")
 @click.option("--ops", is_flag=True, help="All operations, one a line, instead of commits.")
 @as_json
 def command(journal: str, number: int, since: int | None, every: bool, ops: bool, as_json: bool) -> None:
     """List the commits of a journal, oldest first.
 
-    Any of their LSNs, times and marks is good for replay --until. A torn tail or damage is reported after what could be
-    read before it.
+    Any of their LSNs, times and marks is good for replay --until. Heartbeats, which a recorder appends when nothing
+    changes, repeat the commit before them, and are left out unless --all is given. A torn tail or damage is reported
+    after what could be read before it.
     """
     opened = Journal(journal)
     if ops:
@@ -37,10 +38,10 @@ def command(journal: str, number: int, since: int | None, every: bool, ops: bool
         return
     if every or since is not None:
         found: Iterable[Commit] = commits(opened) if since is None else commits_since(opened, since)
-        _print_stream(found, as_json)
+        _print_stream((each for each in found if every or not each.is_heartbeat), as_json)
         return
     hidden: list[JournalError] = []
-    listed = newest_commits(opened, number, hidden)
+    listed = newest_commits(opened, number, hidden, heartbeats=False)
     if as_json:
         click.echo(json.dumps(_to_json(opened, listed)))
     else:

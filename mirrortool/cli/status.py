@@ -15,7 +15,7 @@ import click
 
 from mirrortool import clock
 from mirrortool.cli.options import DIRECTORY, DURATION, as_json
-from mirrortool.cli.text import format_bytes, format_seconds, format_time, printable
+from mirrortool.cli.text import describe_silence, format_bytes, format_seconds, format_time, printable
 from mirrortool.errors import LagError, UsageError
 from mirrortool.operation import CommitKind
 from mirrortool.replay.session import describe
@@ -24,6 +24,8 @@ from mirrortool.status import JournalStatus, MirrorStatus, Watch, lags_of
 WATCH_SECONDS = 2.0
 
 Found = Sequence[JournalStatus | MirrorStatus]
+
+_KINDS_TOLD = (CommitKind.FUZZY, CommitKind.INCOMPLETE, CommitKind.HEARTBEAT)
 
 
 @click.command("status")
@@ -114,7 +116,7 @@ def _print_journal(status: JournalStatus) -> None:
     click.echo(f"  {status.file_count} files, {format_bytes(status.size)}, up to LSN {status.head.lsn}")
     if status.commit:
         kind = status.commit.kind
-        what = f" ({kind.name.lower()})" if kind in (CommitKind.FUZZY, CommitKind.INCOMPLETE) else ""
+        what = f" ({kind.name.lower()})" if kind in _KINDS_TOLD else ""
         click.echo(f"  newest commit {status.commit.lsn}{what} of {format_time(status.commit.time_ns)}")
         behind = status.head.lsn - status.commit.lsn
         if behind:
@@ -123,6 +125,12 @@ def _print_journal(status: JournalStatus) -> None:
         click.echo("  no commit yet; next: mirrortool record")
     if status.recorder is not None:
         _print_recorder(status.recorder)
+    _print_silence(status)
+
+
+def _print_silence(status: JournalStatus) -> None:
+    if silence := describe_silence(status.time_ns, status.silent_seconds):
+        click.echo(f"  {silence}")
 
 
 def _print_recorder(recorder: Mapping[str, Any]) -> None:
@@ -159,6 +167,8 @@ def _print_mirror(status: MirrorStatus) -> None:
         click.echo(f"  {status.lag_operations} operations and {format_seconds(status.lag_seconds)} behind its journal")
     elif status.damage is None:
         click.echo("  applied everything that its journal has committed; mirrortool verify proves the content")
+    if status.journal:
+        _print_silence(status.journal)
 
 
 def _journal_to_json(status: JournalStatus) -> dict[str, object]:
@@ -176,6 +186,8 @@ def _journal_to_json(status: JournalStatus) -> dict[str, object]:
         "commit_time_ns": commit.time_ns if commit else None,
         "files": status.file_count,
         "bytes": status.size,
+        "head_time_ns": status.time_ns,
+        "silent_seconds": status.silent_seconds,
         "damage": str(status.damage) if status.damage else None,
         "recorder": status.recorder,
     }
@@ -201,6 +213,8 @@ def _mirror_to_json(status: MirrorStatus) -> dict[str, object]:
         "state_sum": f"{checkpoint.state_sum:016x}",
         "time_ns": checkpoint.time_ns,
         "head_lsn": status.journal.head.lsn if status.journal else None,
+        "head_time_ns": status.journal.time_ns if status.journal else None,
+        "silent_seconds": status.journal.silent_seconds if status.journal else None,
         "lag": lag,
         "promoted": mirror.promoted.to_json() if mirror.promoted else None,
         "last_replay": asdict(status.last_replay) if status.last_replay else None,

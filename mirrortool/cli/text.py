@@ -59,6 +59,13 @@ def format_seconds(seconds: float) -> str:
     return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s"
 
 
+def describe_silence(heard_ns: int, silent: float | None) -> str:
+    """When a primary was last heard of, if that is long ago, as a phrase."""
+    if silent is None:
+        return ""
+    return f"the primary was last heard of at {format_time(heard_ns)}: silent for {format_seconds(silent)}"
+
+
 def columns(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     """Lines of a table, as wide as they need to be, so that a pipe or a narrow terminal loses nothing."""
     cells = [list(headings), *([printable(cell) for cell in row] for row in rows)]

@@ -34,6 +34,11 @@ class Commit:
     def lsn(self) -> int:
         return self.position.lsn
 
+    @property
+    def is_heartbeat(self) -> bool:
+        """Whether it only repeats the commit before it."""
+        return self.kind == CommitKind.HEARTBEAT
+
 
 @dataclass(frozen=True, slots=True)
 class Until:
@@ -54,15 +59,19 @@ def commits(journal: Journal, start: Position | None = None) -> Iterator[Commit]
         yield from _commits_of(reader)
 
 
-def newest_commits(journal: Journal, count: int, damage: list[JournalError] | None = None) -> list[Commit]:
+def newest_commits(
+    journal: Journal, count: int, damage: list[JournalError] | None = None, *, heartbeats: bool = True
+) -> list[Commit]:
     """The newest commits, oldest of them first; reads no older file than it must.
 
     Args:
+        heartbeats: whether those count, which repeat the commit before them.
         damage: takes in what hides commits in the files that were read: those behind it in its file, no others.
     """
     found: list[Commit] = []
     for first_lsn in reversed(journal.file_starts()):
-        found = _commits_in_file(journal, first_lsn, damage) + found
+        in_file = _commits_in_file(journal, first_lsn, damage)
+        found = [commit for commit in in_file if heartbeats or not commit.is_heartbeat] + found
         if len(found) >= count:
             break
     return found[-count:]

@@ -38,7 +38,7 @@ Frame header
 Frame body
     kinds      1 byte for each operation: 1 WRITE, 2 ZERO, 3 RESIZE, 4 COMMIT, 5 MARK
     pages      8 bytes for each operation: first page; of RESIZE the volume's first page; of COMMIT and MARK why:
-               1 flush, 2 interval, 3 scan, 4 fuzzy, 5 incomplete
+               1 flush, 2 interval, 3 scan, 4 fuzzy, 5 incomplete, 6 heartbeat
     counts     8 bytes for each operation: pages; of RESIZE the new size in bytes; of COMMIT and MARK the LSN known
                durable when it was written
     name       of the MARK, ASCII

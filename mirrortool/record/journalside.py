@@ -27,9 +27,10 @@ from contextlib import suppress
 
 from mirrortool import clock
 from mirrortool.checksum import state_term
-from mirrortool.errors import InputOutputError, MirrortoolError, NoSpaceError
+from mirrortool.errors import HostError, InputOutputError, MirrortoolError, NoSpaceError
 from mirrortool.journal.codec import Stored, compress
 from mirrortool.journal.commits import newest_commits
+from mirrortool.journal.head import HEARTBEAT_SECONDS
 from mirrortool.journal.position import Position
 from mirrortool.operation import Batch, BatchBuilder, CommitKind
 from mirrortool.record.currentsums import CurrentSums
@@ -43,6 +44,8 @@ class JournalSide:
         lock: protects everything here but `flush`, `sync` and `fail`, which any thread may call without it.
         sums: of all pages, as of `position`.
         committed: the newest commit; what follows it is not under one.
+        needed: the newest frame but for heartbeats. Nobody makes those durable, nor notes them in a checkpoint, for
+            their own sake: an idle recorder leaves the disk alone.
         commit_time_ns: its time; 0 if there is none.
         may_commit: false while the journal lacks some of what the volumes have.
         incomplete: the volumes without a complete base; commits say so.
@@ -61,6 +64,9 @@ class JournalSide:
         self.state_sum = opened.sums.state_sum
         newest = next(iter(newest_commits(opened.journal, 1)), None)
         self.committed = newest.position if newest else opened.journal.start
+        self._committed_kind = newest.kind if newest else None
+        self.needed = opened.writer.position
+        self._appended_at = clock.monotonic()
         self.commit_time_ns = newest.time_ns if newest else 0
         self.may_commit = True
         self.incomplete = incomplete
@@ -114,19 +120,43 @@ class JournalSide:
         """Append a commit, or a mark if it has a name; under `lock`."""
         self.require_alive()
         builder = BatchBuilder(self._page_size)
-        builder.commit(CommitKind.INCOMPLETE if self.incomplete else kind, self._writer.durable.lsn, name)
+        kind = CommitKind.INCOMPLETE if self.incomplete else kind
+        builder.commit(kind, self._writer.durable.lsn, name)
+        needed = self.needed
         self.committed = self._append(builder.build(), captured=False, state_sum=self.state_sum)
+        self._committed_kind = kind
+        if kind == CommitKind.HEARTBEAT:
+            self.needed = needed
         self.commit_time_ns = self._writer.time_ns
         return self.committed
 
     def _append(self, batch: Batch, *, captured: bool, state_sum: int, stored: Stored | None = None) -> Position:
         """A failure after which the journal takes nothing more ends the recorder."""
         try:
-            return self._writer.append(batch, captured=captured, state_sum=state_sum, stored=stored)
+            position = self._writer.append(batch, captured=captured, state_sum=state_sum, stored=stored)
         except MirrortoolError as error:
             if self._writer.is_dead:
                 self.fail(error)
             raise
+        self.needed, self._appended_at = position, clock.monotonic()
+        return position
+
+    def beat(self) -> None:
+        """Say that the recorder is at work, if it has said nothing for HEARTBEAT_SECONDS. Not under `lock`.
+
+        A COMMIT, not made durable, that repeats the newest commit; so there is none while something is not committed,
+        or where that commit is no state of the volumes. Without room for it, it is tried again as late as the next.
+        """
+        with self.lock:
+            is_due = clock.monotonic() - self._appended_at >= HEARTBEAT_SECONDS
+            if is_due and not self.failure and self._may_beat():
+                self._appended_at = clock.monotonic()
+                with suppress(HostError):
+                    self.commit(CommitKind.HEARTBEAT)
+
+    def _may_beat(self) -> bool:
+        is_state = self._committed_kind not in (None, CommitKind.FUZZY, CommitKind.INCOMPLETE)
+        return is_state and self.may_commit and not self.incomplete and self.committed == self._writer.position
 
     def try_commit(self, kind: CommitKind) -> None:
         """Commit what is not, if there is room for it and it may be; under `lock`."""

@@ -42,7 +42,8 @@ def mark(journal_path: str, name: str) -> Position:
                 f"{what}, so there is nothing to mark", where=journal_path, remedy="run mirrortool record first"
             )
         builder = BatchBuilder(opened.journal.page_size)
-        builder.commit(newest.kind, opened.writer.durable.lsn, name)
+        kind = CommitKind.INTERVAL if newest.is_heartbeat else newest.kind
+        builder.commit(kind, opened.writer.durable.lsn, name)
         position = opened.writer.append(builder.build(), captured=True, state_sum=opened.sums.state_sum)
         opened.writer.sync()
         opened.save_checkpoint({})

@@ -129,7 +129,7 @@ class Recorder:
         self._operations = self._bytes_written = 0
         self._is_closed = False
         if background:
-            self._volumes.start(then=self.attach)
+            self._volumes.start(then=self._look_after)
 
     @classmethod
     def open(cls, journal_path: str) -> Recorder:
@@ -286,6 +286,11 @@ class Recorder:
     def write_back(self, *, checkpoint: bool = False) -> None:
         """Commit, make durable, and bring everything that waits to the volumes; see VolumeSide.write_back."""
         self._volumes.write_back(checkpoint=checkpoint)
+
+    def _look_after(self) -> None:
+        """Every second, after each write-back."""
+        self.attach()
+        self._journal.beat()
 
     def sync_volumes(self) -> None:
         """Make durable what the volumes have by now."""

@@ -187,23 +187,26 @@ class VolumeSide:
                 self._journal.sync()
                 self._arrive(self._keep_time)
             with self._journal.lock:
-                is_due = checkpoint or self._is_checkpoint_due()
-                if not self._has_work(checkpoint, is_due):
+                if not self._has_work(checkpoint):
                     return
-                self._begin(is_due)
+                self._begin(checkpoint or self._is_checkpoint_due())
             self._journal.sync()
             self._arrive(self._keep_time)
         finally:
             self._wake_waiters()
 
-    def _has_work(self, is_wanted: bool, is_due: bool) -> bool:
-        """Whether there is something to make durable, to write, or to note in a checkpoint that is wanted or due."""
+    def _has_work(self, is_wanted: bool) -> bool:
+        """Whether there is something to make durable, to write, or to note in a checkpoint that is wanted or due.
+
+        Heartbeats only count where a checkpoint is wanted: an idle recorder rests.
+        """
         journal = self._journal
-        if journal.durable != journal.position or self.waiting.generations[0]:
+        end = journal.position if is_wanted else journal.needed
+        if journal.durable.lsn < end.lsn or self.waiting.generations[0]:
             return True
         if is_wanted and not journal.may_commit:
             return True  # what went past the journal moved no position, but volumes and their times are others
-        return is_due and journal.position != self.checkpoint
+        return (is_wanted or self._is_checkpoint_due()) and self.checkpoint.lsn < end.lsn
 
     def _begin(self, is_checkpoint: bool) -> None:
         """Everything that waits is on its way, to be a checkpoint when it has arrived; under _cycle and the lock."""

@@ -633,7 +633,9 @@ def test_read_only_file_system(tmp_path: Path, built: str, capsys: Capture) -> N
         for line in ("log J", "status J M", "verify J", "verify M", "verify M --journal J"):
             words = [f"{mounted}/{word}" if word in "JM" else word for word in line.split()]
             assert run(capsys, *words) == (0, []), line
-        assert run(capsys, "replay", f"{mounted}/J", str(tmp_path / "M")) == (0, [])
+        code, message = refused(capsys, "replay", f"{mounted}/J", str(tmp_path / "M"))
+        assert (code, "--no-slot" in str(message)) == (32, True)
+        assert run(capsys, "replay", f"{mounted}/J", str(tmp_path / "M"), "--no-slot") == (0, [])
         for line in ("record J", "mark J x", "replay J M", "replay J N", "init N v=v:1M"):
             words = [f"{mounted}/{word}" if word in "JMN" else word for word in line.split()]
             words = [f"v={tmp_path}/v:1M" if word.startswith("v=") else word for word in words]

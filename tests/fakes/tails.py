@@ -1,0 +1,120 @@
+"""A tail without events or time: each wait does the next thing to the journal, and the last one ends the replay."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mirrortool.journal.codec import compress, encode_frame
+from mirrortool.journal.format import frame_seed
+from mirrortool.operation import BatchBuilder
+from mirrortool.replay import session
+from mirrortool.replay.session import Replay
+from tests.fakes.journals import ONE_TASK, JournalMaker
+
+PATIENCE_SECONDS = 20.0
+
+
+class ScriptedTail:
+    """Stands in for journal.tail.Tail.
+
+    Attributes:
+        done: how many actions were done.
+        quiet_waits: how many waits found the files as they were.
+    """
+
+    is_polling = False
+
+    def __init__(
+        self,
+        actions: Sequence[Callable[[], object]],
+        end: Callable[[], object],
+        is_told: Callable[[], bool],
+    ) -> None:
+        """`is_told` says whether the delegator has taken everything that was read; only then something happens."""
+        self._actions, self._end, self._is_told = list(actions), end, is_told
+        self.done = self.quiet_waits = 0
+
+    def __enter__(self) -> ScriptedTail:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        pass
+
+    def look(self) -> int:
+        return self.done
+
+    def wake(self) -> None:
+        pass
+
+    def wait(self, seen: int, seconds: float = 1.0) -> bool:
+        if seen != self.done:
+            return True
+        until(self._is_told)
+        if self.done == len(self._actions):
+            self.quiet_waits += 1
+            self._end()
+            return False
+        self._actions[self.done]()
+        self.done += 1
+        return True
+
+
+@contextmanager
+def scripted(
+    patch: pytest.MonkeyPatch, path: object, mirror: object, actions: Sequence[Callable[[], object]], **options: Any
+) -> Iterator[Replay]:
+    """A replay that follows; when it rests, the next action is done, and after the last it is cancelled."""
+    opened: list[Replay] = []
+    tail = ScriptedTail(actions, lambda: opened[0].cancel(), lambda: opened[0]._delegator._frames._is_told)
+    patch.setattr(session, "Tail", lambda _journal, _observer: tail)
+    with Replay(str(path), str(mirror), follow=True, plan=options.pop("plan", ONE_TASK), **options) as replay:
+        opened.append(replay)
+        yield replay
+
+
+def until(holds: Callable[[], bool]) -> None:
+    """Wait for what another thread is about to do."""
+    ends = time.monotonic() + PATIENCE_SECONDS
+    while not holds():
+        assert time.monotonic() < ends, "it never came"
+        time.sleep(0.001)
+
+
+class Torn:
+    """The beginning of a frame that the journal will never have; `cut` takes it away, as the next recorder does."""
+
+    def __init__(self, maker: JournalMaker) -> None:
+        self._maker = maker
+        self._path = Path(maker.journal.file_path(maker.writer._file_first_lsn))
+        self._offset = maker.writer._offset
+
+    def write(self, length: int) -> None:
+        writer = self._maker.writer
+        builder = BatchBuilder(self._maker.page_size)
+        builder.write(0, bytes(range(256)) * (self._maker.page_size // 256))
+        batch = builder.build()
+        seed = frame_seed(writer.journal.uuid, writer._file_first_lsn, self._offset)
+        buffers, _ = encode_frame(
+            batch,
+            compress(batch.payload),
+            after=writer.position,
+            time_ns=writer.time_ns,
+            state_sum=0,
+            captured=False,
+            seed=seed,
+        )
+        data = b"".join(map(bytes, buffers))
+        assert length < len(data)
+        with self._path.open("r+b") as file:
+            file.seek(self._offset)
+            file.write(data[:length])
+
+    def cut(self) -> None:
+        with self._path.open("r+b") as file:
+            file.truncate(self._offset)
