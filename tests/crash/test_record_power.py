@@ -11,15 +11,17 @@ Ten times as many: pytest -m soak tests/crash/test_record_power.py
 
 from __future__ import annotations
 
+import math
 import os
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 
 import pytest
 
 from mirrortool import files
 from mirrortool.errors import NotComparableError
+from mirrortool.mirror.directory import Mirror
 from mirrortool.nbd.export import Change
 from mirrortool.record.base import BaseScan
 from mirrortool.record.recorder import Recorder
@@ -27,6 +29,7 @@ from tests.fakes.faulty_os import Call, FaultyOs, PowerCut, cut_at, faulty
 from tests.fakes.journals import replay_all
 from tests.fakes.recorders import Model, check_everywhere, drop, random_changes, small_scale
 from tests.fakes.serial import volumes_at
+from tests.fakes.tails import scripted
 from tests.fakes.volumes import Primary, fast_directory, make_primary, small_journal_files
 
 CUTS = 20
@@ -45,7 +48,7 @@ class Machine:
     def __init__(self, directory: str, seed: int, patch: pytest.MonkeyPatch, page_size: int) -> None:
         self.chance = chance = random.Random(f"power {seed} {page_size}")
         self.patch = patch
-        self.boots = self.cuts = self.redone = self.torn = 0
+        self.boots = self.cuts = self.redone = self.torn = self.follows = 0
         self.page_size = page_size
         sizes = {"a": 12 * page_size + 7, "b": 3 * page_size}
         contents = {name: chance.choice([bytes(size), chance.randbytes(size)]) for name, size in sizes.items()}
@@ -82,9 +85,11 @@ class Machine:
                     drop(recorder)
             system.disk.cut_power(self.chance, lose_size=True)
 
-    def step(self, recorder: Recorder, model: Model, system: FaultyOs) -> None:
+    def step(
+        self, recorder: Recorder, model: Model, system: FaultyOs, others: Sequence[str] = ("mirror", "follow", "stop")
+    ) -> None:
         chance = self.chance
-        kind = chance.choice(["change"] * 8 + ["flush", "fua", "back", "checkpoint", "base", "mark", "mirror", "stop"])
+        kind = chance.choice(["change"] * 8 + ["flush", "fua", "back", "checkpoint", "base", "mark", "beat", *others])
         name = chance.choice(list(model.contents))
         size = len(model.contents[name])
         if kind == "change":
@@ -104,8 +109,13 @@ class Machine:
         elif kind == "mark" and not recorder.incomplete:
             recorder.commit("here")
             self.flushed = len(model.states) - 1
+        elif kind == "beat":
+            recorder._journal._appended_at = -math.inf
+            recorder._journal.beat()
         elif kind == "mirror" and chance.random() < 0.3:
-            self.follow(system)
+            self.replay(system)
+        elif kind == "follow" and chance.random() < 0.5:
+            self.follow(recorder, model, system)
         elif kind == "stop" and chance.random() < 0.2:
             recorder.close()
             self.flushed = len(model.states) - 1
@@ -118,7 +128,27 @@ class Machine:
                 model.change(name, [part])
             recorder.change(name, [change])
 
-    def follow(self, system: FaultyOs) -> None:
+    def follow(self, recorder: Recorder, model: Model, system: FaultyOs) -> None:
+        """A mirror on another machine follows for some steps of the recorder, or until the power fails."""
+
+        def step() -> None:
+            self.working = True
+            try:
+                self.step(recorder, model, system, ())
+            finally:
+                self.working = False
+
+        self.working = False
+        self.follows += 1
+        try:
+            steps = [step] * self.chance.randrange(1, 8)
+            with scripted(self.patch, self.primary.journal_path, self.mirror, steps) as replay:
+                replay.run()
+        finally:
+            system.disk.keep(self.mirror)
+            self.working = True
+
+    def replay(self, system: FaultyOs) -> None:
         """A mirror on another machine takes what is durable."""
         self.working = False
         with suppress(NotComparableError):  # no commit yet
@@ -154,7 +184,9 @@ class Machine:
             drop(recorder)
         self.model.contents = {name: bytearray(content) for name, content in found.items()}
         if os.path.exists(self.mirror):
-            replay_all(self.primary.journal, self.mirror)  # or its position would be a fork
+            is_empty = not Mirror(self.mirror).checkpoint.position.lsn
+            with suppress(*[NotComparableError] if is_empty else []):  # no commit is left, and none was in the mirror
+                replay_all(self.primary.journal, self.mirror)  # or its position would be a fork
 
     def check_at_the_end(self) -> None:
         with Recorder(self.primary.journal_path) as recorder:

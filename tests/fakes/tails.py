@@ -25,20 +25,14 @@ class ScriptedTail:
 
     Attributes:
         done: how many actions were done.
-        quiet_waits: how many waits found the files as they were.
+        rests: how often the delegator has finished all that was read.
     """
 
     is_polling = False
 
-    def __init__(
-        self,
-        actions: Sequence[Callable[[], object]],
-        end: Callable[[], object],
-        is_told: Callable[[], bool],
-    ) -> None:
-        """`is_told` says whether the delegator has taken everything that was read; only then something happens."""
-        self._actions, self._end, self._is_told = list(actions), end, is_told
-        self.done = self.quiet_waits = 0
+    def __init__(self, actions: Sequence[Callable[[], object]], end: Callable[[], object]) -> None:
+        self._actions, self._end = list(actions), end
+        self.done = self.rests = self._rests_before = 0
 
     def __enter__(self) -> ScriptedTail:
         return self
@@ -47,6 +41,7 @@ class ScriptedTail:
         pass
 
     def look(self) -> int:
+        self._rests_before = self.rests
         return self.done
 
     def wake(self) -> None:
@@ -55,9 +50,8 @@ class ScriptedTail:
     def wait(self, seen: int, seconds: float = 1.0) -> bool:
         if seen != self.done:
             return True
-        until(self._is_told)
+        until(lambda: self.rests > self._rests_before)
         if self.done == len(self._actions):
-            self.quiet_waits += 1
             self._end()
             return False
         self._actions[self.done]()
@@ -69,12 +63,24 @@ class ScriptedTail:
 def scripted(
     patch: pytest.MonkeyPatch, path: object, mirror: object, actions: Sequence[Callable[[], object]], **options: Any
 ) -> Iterator[Replay]:
-    """A replay that follows; when it rests, the next action is done, and after the last it is cancelled."""
+    """A replay that follows; when it has a checkpoint of what there is, the next action is done.
+
+    After the last it is cancelled.
+    """
     opened: list[Replay] = []
-    tail = ScriptedTail(actions, lambda: opened[0].cancel(), lambda: opened[0]._delegator._frames._is_told)
+    tail = ScriptedTail(actions, lambda: opened[0].cancel())
     patch.setattr(session, "Tail", lambda _journal, _observer: tail)
     with Replay(str(path), str(mirror), follow=True, plan=options.pop("plan", ONE_TASK), **options) as replay:
         opened.append(replay)
+        delegator = replay._delegator
+        rest = delegator._rest
+
+        def counted() -> None:
+            rest()
+            delegator._checkpointer.finish()
+            tail.rests += 1
+
+        patch.setattr(delegator, "_rest", counted)
         yield replay
 
 
