@@ -15,6 +15,7 @@ from mirrortool.errors import HostError, JournalError, NotComparableError, PastT
 from mirrortool.journal.commits import Commit, Until, commits, find_commit, is_past
 from mirrortool.journal.directory import Journal
 from mirrortool.journal.reader import JournalReader, up_to_what_is_appended
+from mirrortool.journal.slots import check_name
 from mirrortool.journal.tail import Tail
 from mirrortool.mirror import directory, lastreplay
 from mirrortool.mirror.checkpoint import Checkpoint
@@ -99,6 +100,8 @@ class Replay:
         """
         wanted = Wanted.exactly(plan) if isinstance(plan, Plan) else plan or Wanted()
         wanted.check()
+        if slot:
+            check_name(slot)
         self.journal = Journal(journal_path)
         until = _until(self.journal, until, follow, delay_seconds)
         self.target = None if follow else require_commit(self.journal, until)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -155,22 +154,15 @@ def test_people_see_heartbeats_only_if_they_ask(
     beat = newest_commits(primary.journal, 1)[0]
     assert beat.is_heartbeat
     assert find_commit(primary.journal, Until(time_ns=beat.time_ns)) == beat
-    for arguments, is_seen in (
-        ([], False),
-        (["-n", "3"], False),
-        (["--since", "2000-01-01"], False),
-        (["--all"], True),
-    ):
+    for arguments in ([], ["-n", "3"], ["--since", "2000-01-01"], ["--all"]):
         assert main(["log", primary.journal_path, *arguments]) == 0
         out = capsys.readouterr().out
-        assert ("heartbeat" in out) == is_seen
+        assert ("heartbeat" in out) == (arguments == ["--all"])
         assert "here" in out
     assert [commit.name for commit in newest_commits(primary.journal, 1, heartbeats=False)] == ["here"]
 
 
-def test_a_mark_after_a_heartbeat_is_a_commit_like_others(
-    primary: Primary, fake_clock: FakeClock, tmp_path: Path
-) -> None:
+def test_a_mark_after_a_heartbeat_is_a_commit_like_others(primary: Primary, fake_clock: FakeClock) -> None:
     with quiet_recorder(primary) as recorder:
         idle(recorder, fake_clock, 15)
         recorder.close()
