@@ -23,8 +23,8 @@ from mirrortool.cli.main import cli
 from mirrortool.journal import format as layout
 from mirrortool.journal import reader
 from mirrortool.journal.promoting import FrameEnd, PromotionNote
-from mirrortool.mirror.directory import Mirror
 from mirrortool.metrics import METRICS, PREFIX
+from mirrortool.mirror.directory import Mirror
 from tests.docs.manual import ROOT, Page, items, literal_lines, page, pages, plain, table
 from tests.docs.workshop import environment, make_image, require, run
 from tests.fakes.live import LiveRecorder
