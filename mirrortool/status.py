@@ -165,9 +165,7 @@ class _Journal:
         recorder = _ask_recorder(self._path)
         silent = silent_seconds(journal, time_ns, clock.now_ns())
         volumes = _current_volumes(journal)
-        return JournalStatus(
-            journal, volumes, head, time_ns, self._commit, damage, len(starts), size, recorder, silent
-        )
+        return JournalStatus(journal, volumes, head, time_ns, self._commit, damage, len(starts), size, recorder, silent)
 
     def _has_gone_on(self, journal: Journal, reader: JournalReader) -> bool:
         """Read what was appended; False if that is not all there is to know, and everything must be looked at anew."""

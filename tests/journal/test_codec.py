@@ -295,7 +295,7 @@ MANY = (1 << 64) - 1
         ("proper name", forged(b"\5", [1], [0], name=b"m\n")),
         ("proper name", forged(b"\5", [1], [0], name=b"m\x1b[2J")),
         ("commit of a kind", forged(b"\4", [0], [0])),
-        ("commit of a kind", forged(b"\4", [6], [0])),
+        ("commit of a kind", forged(b"\4", [7], [0])),
         ("durable", forged(b"\4", [1], [42])),
         ("durable", forged(b"\2\4", [0, 1], [1, 43])),
         ("durable", forged(b"\4", [1], [MANY])),
