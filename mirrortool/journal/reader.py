@@ -92,11 +92,6 @@ class JournalFile:
             self._file.fdatasync()
         self._buffered = 0
 
-    def is_gone(self) -> bool:
-        """Whether its name leads to another file by now, or to none."""
-        facts = files.find_facts(self.path)
-        return facts is None or facts.identity != self._file.facts().identity
-
     def forget(self) -> None:
         """Drop what is known of its content: what is torn may be written again."""
         self.size = 0
@@ -352,6 +347,7 @@ class JournalReader:
         # Listed before the size is taken: a file whose successor is in the list was finished by then.
         starts = self.journal.file_starts()
         if self._file:
+            self._file = self._follow_name(self._file)
             self._file.refresh()
             if self._offset < self._file.size:
                 return True
@@ -359,8 +355,6 @@ class JournalReader:
                 self._check_not_promoted()
                 what = f"the file ends here, but was read up to offset {self._offset}"
                 raise _corrupt(self._file.path, self._file.size, self.position.lsn, what)
-            if self._offset == layout.FILE_HEADER.size and self._file.is_gone():
-                return self._enter_again()
         following = self.position.lsn + 1
         is_last = not any(start > following for start in starts)
         if following in starts and following != self.file_first_lsn:
@@ -368,14 +362,22 @@ class JournalReader:
         self._check_end(is_last)
         return False
 
-    def _enter_again(self) -> bool:
-        """A file without a frame was taken away, as the recorder could not finish beginning it, and begun anew."""
-        assert self._file is not None
-        first_lsn = self._file.first_lsn
-        if not files.exists(self._file.path):
-            return False
-        self._open(first_lsn)
-        return self._offset < self._file.size
+    def _follow_name(self, file: JournalFile) -> JournalFile:
+        """The file that has the name by now: who copies a journal may replace it by a longer one.
+
+        Also a recorder that could not finish beginning a file begins it anew. One that is gone is read to its end.
+        """
+        if file.is_in_place() or not files.exists(file.path):
+            return file
+        other = JournalFile(self.journal, file.first_lsn, headers_only=self._headers_only)
+        try:
+            other.file_header()
+        except BaseException as error:
+            failure = self._judge_file(other, error) if isinstance(error, FrameError) else error
+            other.close()
+            raise failure from None
+        file.close()
+        return other
 
     def _enter_successor(self, first_lsn: int, is_last: bool) -> bool:
         facts = files.find_facts(self.journal.file_path(first_lsn))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -165,6 +166,30 @@ def test_a_torn_tail_that_nobody_mends_is_waited_for_and_told(
         assert not replay.statistics().waits_for
     assert "torn tail" in told[0]
     assert_is_commit(maker.journal, mirror)
+
+
+def test_a_journal_that_is_copied_again_and_again_is_followed(
+    maker: JournalMaker, mirror: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By a tool that replaces files whole, such as rsync, and by one that leaves a part of a frame at first."""
+    copy = tmp_path / "copy"
+    shutil.copytree(maker.journal.path, copy)
+    number = 0
+
+    def copy_file(cut: int) -> None:
+        nonlocal number
+        number += 1
+        maker.frame(Write("a", number, page_of(number)), Commit())
+        for start in maker.journal.file_starts():
+            path = Path(maker.journal.file_path(start))
+            part = tmp_path / "part"
+            part.write_bytes(path.read_bytes()[: path.stat().st_size - cut])
+            part.replace(copy / "files" / path.name)
+
+    actions = [lambda cut=cut: copy_file(cut) for cut in (0, 0, 30, 0, 7, 7, 0)]
+    with scripted(monkeypatch, copy, mirror, actions) as replay:
+        assert replay.run().position.lsn == maker.commits[-1]
+    assert assert_is_commit(maker.journal, mirror) == maker.commits[-1]
 
 
 def test_damage_ends_it_at_the_commit_before(
