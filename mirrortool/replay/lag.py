@@ -5,11 +5,14 @@ Not here: a mirror at rest (status.py), by the same rule.
 
 from __future__ import annotations
 
+import math
 import threading
 from collections import deque
+from contextlib import suppress
 from dataclasses import dataclass
 
 from mirrortool import clock
+from mirrortool.errors import HostError
 from mirrortool.journal.directory import Journal
 from mirrortool.journal.head import Head, HeadWatch, silent_seconds
 from mirrortool.mirror.checkpoint import Checkpoint
@@ -69,8 +72,8 @@ class LagMeter:
         # _lock protects everything below. Held while headers are read.
         self._lock = threading.Lock()
         self._watch = HeadWatch(journal, first_lsn, offset)
-        self._head: Head | None = None
-        self._looked_at = 0.0
+        self._head = Head(0, 0, 0, 0, 0)
+        self._looked_at = -math.inf
         self._rates: deque[tuple[float, int]] = deque(maxlen=_RATE_LOOKS)  # when, and bytes behind then
 
     def __enter__(self) -> LagMeter:
@@ -87,12 +90,13 @@ class LagMeter:
             journal_bytes: handed out since the replay began.
         """
         with self._lock:
-            now, head = clock.monotonic(), self._head
-            if head is None or now - self._looked_at >= LOOK_SECONDS:
-                head = self._head = self._watch.look()
+            now = clock.monotonic()
+            if now - self._looked_at >= LOOK_SECONDS:
                 self._looked_at = now
-                self._rates.append((now, max(0, head.frame_bytes - journal_bytes)))
-            now_ns = clock.now_ns()
+                with suppress(HostError):  # who reads the journal to replay it says what is wrong
+                    self._head = self._watch.look()
+                self._rates.append((now, max(0, self._head.frame_bytes - journal_bytes)))
+            now_ns, head = clock.now_ns(), self._head
             operations, seconds = behind(checkpoint, head.commit_lsn, head.commit_time_ns, now_ns)
             lsn = max(head.lsn, checkpoint.position.lsn)
             rest = max(0, head.frame_bytes - journal_bytes) if operations else 0
