@@ -22,7 +22,8 @@ def waited_for(journal: str, quiet: bool) -> bool:
     Raises:
         NotAJournalError: what came to be there is none that can be read.
     """
-    if files.exists(files.join(journal, "journal.json")):
+    is_mirror = files.exists(files.join(journal, "mirror.json"))  # the arguments were swapped: that is no journal ever
+    if is_mirror or files.exists(files.join(journal, "journal.json")):
         return True
     ending = threading.Event()
     with Display("replay", quiet=quiet) as display:

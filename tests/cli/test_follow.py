@@ -68,6 +68,12 @@ def test_following_to_a_point_ends_with_0(capsys: Capture) -> None:
     assert "next: mirrortool verify M" in out.err
 
 
+@pytest.mark.usefixtures("journal")
+def test_a_mirror_is_not_waited_for_as_a_journal() -> None:
+    assert main(["replay", "J", "M", "--quiet"]) == 0
+    assert main(["replay", "M", "J", "--follow"]) == 14
+
+
 def test_a_restore_to_a_point_keeps_no_slot_unless_it_is_named(journal: Journal) -> None:
     assert main(["replay", "J", "M", "--until", "m1", "--quiet"]) == 0
     assert main(["replay", "J", "N", "--no-slot", "--quiet"]) == 0
