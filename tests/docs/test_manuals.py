@@ -41,7 +41,7 @@ SIGPIPE_CODE = -13
 NAMED_BY_DATA = {"changed"}
 """Fields whose own fields are names of volumes."""
 NOW_AND_THEN = {"detached.json", "forked", "promoting.json"}
-"""In the directory of a journal that was without room, was promoted, or has mirrors that registered."""
+"""In the directory of a journal that was without room, or was promoted."""
 
 
 def command_of(name: str) -> click.Command:
