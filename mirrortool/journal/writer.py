@@ -1,9 +1,10 @@
 """Appends frames to a journal.
 
 Rule: a file is made durable before its successor is created, and the directory after, so only the last file can have a
-torn tail. Rule: a file holds frames of one epoch. Rule: a failed append is cut off before the next. Rule: a failed
-fdatasync is never tried again, because the kernel may have dropped the pages that it could not write; the writer is
-dead then.
+torn tail. Rule: a file holds frames of one epoch. Rule: a failed append is cut off before the next; and where bytes
+were cut off, a new file is begun, as a reader may have made the old bytes durable and then read others in their place.
+Rule: a failed fdatasync is never tried again, because the kernel may have dropped the pages that it could not write;
+the writer is dead then.
 
 Appended to by one thread at a time, under the journal's lock; made durable by any thread, meanwhile too: that is what
 lets one fdatasync serve everybody who waits. Not here: which operations, and when to sync.
@@ -34,10 +35,13 @@ class JournalWriter:
         time_ns: of the newest frame.
     """
 
-    def __init__(self, journal: Journal, end: JournalReader, *, file_bytes: int = layout.FILE_BYTES_TARGET) -> None:
+    def __init__(
+        self, journal: Journal, end: JournalReader, *, was_cut: bool = False, file_bytes: int = layout.FILE_BYTES_TARGET
+    ) -> None:
         """Continue where `end`, a reader that has read everything, stands; the torn tail is gone by then.
 
         Args:
+            was_cut: whether there was a torn tail.
             file_bytes: begin a new file before this is exceeded.
         """
         self.journal = journal
@@ -47,7 +51,7 @@ class JournalWriter:
         self._file: File | None = None
         self._file_first_lsn, self._offset = end.file_first_lsn, end.offset
         self._file_time_ns = end.file_time_ns
-        self._is_new_epoch = not end.is_in_current_epoch  # and the file is of one before
+        self._is_over = was_cut or not end.is_in_current_epoch  # whether the file takes no more frames
         self._dead = self._is_closed = False
         # _syncing is held for an fdatasync, and while a file gives way to its successor: so none is closed under an
         # fdatasync, and `durable` never goes back. Who waits for it finds, mostly, that he has been served.
@@ -153,7 +157,7 @@ class JournalWriter:
         has_frames = self._file_time_ns is not None
         is_old = self._file_time_ns is not None and time_ns - self._file_time_ns > layout.FILE_AGE_NS_MAX
         is_full = self._offset + length > self._file_bytes
-        if self._file is None or self._is_new_epoch or (has_frames and (is_full or is_old)):
+        if self._file is None or self._is_over or (has_frames and (is_full or is_old)):
             return self._begin_file()
         return self._file
 
@@ -183,10 +187,11 @@ class JournalWriter:
         with self._syncing:
             self._close_file()
             self._file, self._file_first_lsn, self._offset = file, header.first_lsn, layout.FILE_HEADER.size
-        self._file_time_ns, self._is_new_epoch = None, False
+        self._file_time_ns, self._is_over = None, False
         return file
 
     def _cut_failed_append(self, file: File) -> None:
+        self._is_over = self._file_time_ns is not None  # else it is begun anew as it is
         with self._syncing:  # of two fdatasyncs at a time only one would hear of a failure
             try:
                 file.truncate(self._offset)

@@ -148,7 +148,7 @@ class OpenJournal:
                 self._check_and_redo(ahead, was_clean, reader.time_ns)
             if self.sums.state_sum != reader.state_sum:
                 self._make_sums_anew(reader)
-            return JournalWriter(self.journal, reader)
+            return JournalWriter(self.journal, reader, was_cut=self.torn is not None)
 
     def _look_ahead(self, reader: JournalReader) -> _Ahead:
         """Read to the end without changing anything but a torn tail, which is moved away."""

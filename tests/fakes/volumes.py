@@ -196,7 +196,7 @@ def read_bytes(path: str) -> bytes:
 def small_journal_files(monkeypatch: pytest.MonkeyPatch, file_bytes: int) -> None:
     """Let recorders begin a new journal file after so many bytes."""
 
-    def writer(journal: Journal, end: Any) -> JournalWriter:
-        return JournalWriter(journal, end, file_bytes=file_bytes)
+    def writer(journal: Journal, end: Any, **rest: Any) -> JournalWriter:
+        return JournalWriter(journal, end, file_bytes=file_bytes, **rest)
 
     monkeypatch.setattr(recovery, "JournalWriter", writer)

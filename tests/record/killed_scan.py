@@ -28,8 +28,8 @@ def make_small() -> None:
     pieces.PIECE_BYTES = readback.PIECE_BYTES = 4096
     scan_module.PENDING_PAGES = 24
 
-    def writer(journal: Journal, end: Any) -> JournalWriter:
-        return JournalWriter(journal, end, file_bytes=6000)
+    def writer(journal: Journal, end: Any, **rest: Any) -> JournalWriter:
+        return JournalWriter(journal, end, file_bytes=6000, **rest)
 
     recovery.JournalWriter = writer  # type: ignore[assignment, misc]
 

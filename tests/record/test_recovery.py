@@ -67,11 +67,14 @@ def test_a_torn_tail_is_moved_away_and_the_rest_redone(tmp_path: Path) -> None:
     newest = Path(primary.journal.file_path(primary.journal.file_starts()[-1]))
     with open(newest, "ab") as file:
         file.write(b"MJF1 torn")
+    end = newest.stat().st_size - len(b"MJF1 torn")
     with quiet_recorder(primary) as recorder:
         assert recorder.redone == 1
         assert recorder.torn and Path(recorder.torn).read_bytes() == b"MJF1 torn"
         assert recorder.read("disk", 5, 4) == b"kept"
+        recorder.write("disk", 9, b"more", fua=True)
         recorder.close()
+    assert newest.stat().st_size == end, "a reader may hold bytes of what was there for durable"
     check_everywhere(primary, primary.contents())
 
 
