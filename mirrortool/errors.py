@@ -7,6 +7,7 @@
         TornJournalError                10  bytes past the newest durable LSN cannot be decoded
         CorruptJournalError             11  bytes that were durable cannot be decoded, or contradict each other
         MissingFileError                12  a journal file between two others, or the first, is gone
+          PrunedJournalError            12  what is asked for was removed on purpose: start over from a base
         ForkedJournalError              13  a position that this journal does not contain
         NotAJournalError                14  not a journal, or one of a newer format
         OtherJournalError               15  a journal of another uuid than the mirror's
@@ -98,6 +99,10 @@ class MissingFileError(JournalError):
     """A journal file that must exist does not."""
 
     exit_code = 12
+
+
+class PrunedJournalError(MissingFileError):
+    """The journal begins later than what was asked for; a base stands for what went before."""
 
 
 class ForkedJournalError(JournalError):

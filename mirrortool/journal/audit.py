@@ -1,14 +1,20 @@
-"""Audits a journal: every frame decodes, continues the one before, and its pages have the sums that it gives them."""
+"""Audits a journal: every frame decodes, continues the one before, and its pages have the sums that it gives them.
+
+So do the frames of each base, which also is what the journal had at its commit. A journal that was pruned is audited
+from its oldest file on, and must have a base from which it goes on.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from mirrortool.checksum import page_sums
-from mirrortool.errors import CorruptJournalError
-from mirrortool.journal.check import check_inside
+from mirrortool.errors import CorruptJournalError, MissingFileError
+from mirrortool.journal.basefile import REMEDY, check_sums
+from mirrortool.journal.bases import Base, base_path, bases, open_base
+from mirrortool.journal.check import check_inside, of_unknown_size
 from mirrortool.journal.directory import Journal
 from mirrortool.journal.reader import JournalReader, up_to_what_is_appended
+from mirrortool.volume import VolumeSet
 
 
 class AuditCancelled(Exception):
@@ -17,13 +23,14 @@ class AuditCancelled(Exception):
 
 @dataclass(frozen=True, slots=True)
 class AuditResult:
-    """What an audit read; `lsn` is the last one, `pages` were compared with their sums."""
+    """What an audit read; `lsn` is the last one, `pages` were compared with their sums, those of bases included."""
 
     lsn: int
     frames: int
     operations: int
     commits: int
     pages: int
+    bases: int = 0
 
 
 class Audit:
@@ -41,14 +48,21 @@ class Audit:
             JournalError: at the first thing that is wrong.
             AuditCancelled: after `cancel`.
         """
-        volumes = self.journal.volumes
+        left = {base.lsn: base for base in bases(self.journal)}
+        volumes = self._volumes_at_start(list(left))
         with up_to_what_is_appended(self.journal), JournalReader(self.journal) as reader:
             while header := reader.next_header():
-                if self._is_cancelled:
-                    raise AuditCancelled
+                self._check_cancelled()
                 batch = reader.batch()
                 volumes = check_inside(header, batch, volumes, self.journal.path)
-                self._check_sums(memoryview(batch.payload), bytes(batch.sums), header.first_lsn)
+                if base := left.get(header.position.lsn):
+                    volumes = _check_base(base, reader)
+                if not check_sums(batch, self.journal.page_size):
+                    raise _wrong_sum(
+                        header.first_lsn,
+                        self.journal.path,
+                        "the recorder's memory was damaged: record --scan journals the volume's pages again",
+                    )
                 now = self._result
                 self._result = AuditResult(
                     header.position.lsn,
@@ -57,6 +71,8 @@ class Audit:
                     now.commits + header.is_commit,
                     now.pages + batch.page_count,
                 )
+        for lsn in left:
+            self._audit_base(lsn)
         return self._result
 
     def cancel(self) -> None:
@@ -67,11 +83,51 @@ class Audit:
         """How far it is; from any thread."""
         return self._result
 
-    def _check_sums(self, payload: memoryview, sums: bytes, lsn: int) -> None:
-        size = self.journal.page_size
-        if page_sums([payload[i : i + size] for i in range(0, len(payload), size)], size) != sums:
-            raise CorruptJournalError(
-                f"a page of the frame with LSN {lsn} has not the sum that the frame gives it",
+    def _volumes_at_start(self, base_lsns: list[int]) -> VolumeSet:
+        """With their sizes before the oldest frame, as far as these are known.
+
+        Raises:
+            MissingFileError: older files are gone, and no base stands for them.
+        """
+        starts = self.journal.file_starts()
+        if not starts or starts[0] == 1:
+            return self.journal.volumes
+        if not base_lsns or base_lsns[-1] + 1 < starts[0]:
+            raise MissingFileError(
+                f"begins with LSN {starts[0]}, and no base stands for what was before",
                 where=self.journal.path,
-                remedy="the recorder's memory was damaged: record --scan journals the volume's pages again",
+                remedy="copy the older files, or a base, from the primary or a backup",
             )
+        return of_unknown_size(self.journal.volumes)
+
+    def _audit_base(self, lsn: int) -> None:
+        with open_base(self.journal, lsn) as base:
+            for _, batch in base.frames():
+                self._check_cancelled()
+                if not check_sums(batch, self.journal.page_size):
+                    raise _wrong_sum(lsn, base.path, REMEDY)
+                self._result = replace(self._result, pages=self._result.pages + batch.page_count)
+        self._result = replace(self._result, bases=self._result.bases + 1)
+
+    def _check_cancelled(self) -> None:
+        if self._is_cancelled:
+            raise AuditCancelled
+
+
+def _check_base(base: Base, reader: JournalReader) -> VolumeSet:
+    """A base is of the commit that the journal has there; returns the volumes with their sizes."""
+    if base.position != reader.position or base.header.state_sum != reader.state_sum:
+        raise CorruptJournalError(
+            f"base {base.lsn} is not of the state that the journal has at that LSN",
+            where=base_path(reader.journal, base.lsn),
+            remedy=REMEDY,
+        )
+    return VolumeSet(base.header.volumes, base.header.page_size)
+
+
+def _wrong_sum(lsn: int, path: str, remedy: str) -> CorruptJournalError:
+    return CorruptJournalError(
+        f"a page of the frame with LSN {lsn} has not the sum that the frame gives it",
+        where=path,
+        remedy=remedy,
+    )

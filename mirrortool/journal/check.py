@@ -11,6 +11,13 @@ from mirrortool.operation import Batch, Kind
 from mirrortool.volume import VolumeSet
 
 
+def of_unknown_size(volumes: VolumeSet) -> VolumeSet:
+    """The volumes as large as they can be, for who begins in the middle of a journal; a RESIZE or a base tells more."""
+    for volume in volumes:
+        volumes = volumes.resized(volume, volumes.limit_of(volume))
+    return volumes
+
+
 def check_inside(
     header: FrameHeader,
     batch: Batch,

@@ -7,10 +7,10 @@ journal. Not here: times as people write them (cli/options.py).
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from mirrortool.errors import JournalError
+from mirrortool.errors import JournalError, PrunedJournalError
 from mirrortool.journal.codec import FrameHeader
 from mirrortool.journal.directory import Journal
 from mirrortool.journal.position import Position
@@ -83,30 +83,37 @@ def commits_since(journal: Journal, time_ns: int) -> Iterator[Commit]:
     return (commit for commit in commits(journal, start) if commit.time_ns >= time_ns)
 
 
-def find_commit(journal: Journal, until: Until | None) -> Commit | None:
+def find_commit(journal: Journal, until: Until | None, accept: Callable[[Commit], bool] | None = None) -> Commit | None:
     """The last commit at or before a point, by default the newest; None if there is none.
 
     Of a mark that was given twice, the newest.
+
+    Args:
+        accept: which commits count; by default all.
     """
-    if until is None:
-        return next(iter(newest_commits(journal, 1)), None)
-    if until.mark is not None:
-        return _find_mark(journal, until.mark)
     for first_lsn in reversed(_files_to_search(journal, until)):
-        found = [
-            commit for commit in _commits_in_file(journal, first_lsn) if not is_past(commit.lsn, commit.time_ns, until)
-        ]
-        if found:
-            return found[-1]
+        for commit in reversed(_commits_in_file(journal, first_lsn)):
+            if _is_meant(commit, until) and (accept is None or accept(commit)):
+                return commit
     return None
 
 
-def _find_mark(journal: Journal, name: str) -> Commit | None:
-    for first_lsn in reversed(journal.file_starts()):
-        found = [commit for commit in _commits_in_file(journal, first_lsn) if commit.name == name]
-        if found:
-            return found[-1]
-    return None
+def is_flush(commit: Commit) -> bool:
+    """Whether somebody asked for it, so that it means something to him: a client's flush, or a mark."""
+    return commit.name is not None or commit.kind == CommitKind.FLUSH
+
+
+def is_state(commit: Commit) -> bool:
+    """Whether it is a state of the primary: neither fuzzy nor incomplete."""
+    return commit.kind not in (CommitKind.FUZZY, CommitKind.INCOMPLETE)
+
+
+def _is_meant(commit: Commit, until: Until | None) -> bool:
+    if until is None:
+        return True
+    if until.mark is not None:
+        return commit.name == until.mark
+    return not is_past(commit.lsn, commit.time_ns, until)
 
 
 def is_past(lsn: int, time_ns: int, until: Until) -> bool:
@@ -116,8 +123,10 @@ def is_past(lsn: int, time_ns: int, until: Until) -> bool:
     return until.time_ns is not None and time_ns > until.time_ns
 
 
-def _files_to_search(journal: Journal, until: Until) -> list[int]:
+def _files_to_search(journal: Journal, until: Until | None) -> list[int]:
     starts = journal.file_starts()
+    if until is None or until.mark is not None:
+        return starts
     if until.lsn is not None:
         return [start for start in starts if start <= until.lsn]
     assert until.time_ns is not None
@@ -158,6 +167,8 @@ def _commits_in_file(journal: Journal, first_lsn: int, damage: list[JournalError
     try:
         with JournalReader(journal, None, first_lsn=first_lsn) as reader:
             found.extend(_commits_of(reader, only_file=first_lsn))
+    except PrunedJournalError:
+        return []  # just now
     except JournalError as error:
         if damage is not None:
             damage.insert(0, error)

@@ -28,9 +28,11 @@ from mirrortool import files
 from mirrortool.errors import (
     CorruptJournalError,
     ForkedJournalError,
+    HostError,
     JournalError,
     MissingFileError,
     OtherJournalError,
+    PrunedJournalError,
     TornJournalError,
 )
 from mirrortool.journal import format as layout
@@ -199,6 +201,7 @@ class JournalReader:
             headers_only: read no payload, and make nothing durable: nobody may act on what is read so.
         Raises:
             ForkedJournalError: the journal does not contain that position.
+            PrunedJournalError: it begins later: what would come next was removed on purpose.
             MissingFileError: the file that would hold the next frame is gone.
         """
         self.journal = journal
@@ -310,9 +313,12 @@ class JournalReader:
         return Frame(header, batch, self.file_first_lsn, self._frame_offset)
 
     def _open_oldest(self) -> None:
-        starts = self.journal.file_starts()
-        if starts and starts[0] != 1:
-            self._open(starts[0])
+        while (starts := self.journal.file_starts()) and starts[0] != 1:
+            try:
+                self._open(starts[0])
+                return
+            except PrunedJournalError:  # just now: there is another oldest one
+                continue
 
     def _seek(self, start: Position) -> None:
         if start.lsn:
@@ -331,7 +337,7 @@ class JournalReader:
         """Open the file that holds the frame after `start`; while that one is only begun, the file before."""
         first_lsn = self.journal.file_holding(start.lsn + 1)
         if first_lsn is None:
-            raise MissingFileError(f"no journal file holds LSN {start.lsn + 1}", where=self.journal.path)
+            raise self._missing(start.lsn + 1)
         try:
             self._open(first_lsn)
         except TornJournalError:
@@ -388,7 +394,12 @@ class JournalReader:
         return self._enter_file()
 
     def _open(self, first_lsn: int) -> None:
-        file = JournalFile(self.journal, first_lsn, headers_only=self._headers_only)
+        try:
+            file = JournalFile(self.journal, first_lsn, headers_only=self._headers_only)
+        except HostError as error:
+            if isinstance(error.__cause__, FileNotFoundError):  # since it was listed
+                raise self._missing(first_lsn) from None
+            raise
         try:
             header = file.file_header()
             end = self._end_of_epoch(file, header)
@@ -464,14 +475,25 @@ class JournalReader:
             if not is_last:
                 raise _corrupt(self._file.path, self._offset, following, "no frame, though another file follows")
         elif not is_last or self._is_missing(following):
-            path = self.journal.file_path(following)
-            raise MissingFileError(f"the journal file with LSN {following} is missing", where=path, remedy=_COPY_AGAIN)
+            raise self._missing(following)
         if following <= self.durable_lsn:
             raise CorruptJournalError(
                 f"ends at LSN {self.position.lsn}, but LSN {self.durable_lsn} was durable",
                 where=self._file.path if self._file else self.journal.files_path,
                 remedy=_COPY_AGAIN,
             )
+
+    def _missing(self, lsn: int) -> MissingFileError:
+        """The error for a file with this LSN that is not there; pruning leaves none that is older."""
+        starts = self.journal.file_starts()
+        if starts and starts[0] > lsn:
+            return PrunedJournalError(
+                f"begins with LSN {starts[0]}, LSN {lsn} is gone",
+                where=self.journal.path,
+                remedy="mirrortool replay starts over from a base",
+            )
+        path = self.journal.file_path(lsn)
+        return MissingFileError(f"the journal file with LSN {lsn} is missing", where=path, remedy=_COPY_AGAIN)
 
     def _is_known_durable(self, lsn: int) -> bool:
         return lsn <= max(self.durable_lsn, self._held_lsn)

@@ -21,9 +21,11 @@ from mirrortool.errors import (
     HostError,
     LockedError,
     NotAJournalError,
+    PrunedJournalError,
     UsageError,
 )
 from mirrortool.files import File
+from mirrortool.journal.bases import base_lsns
 from mirrortool.journal.directory import Journal
 from mirrortool.journal.position import Position
 from mirrortool.jsonfile import Fields
@@ -47,6 +49,8 @@ class Slot:
         time_ns: of the frame that ends there.
         updated_ns: when the slot was saved.
         is_lost: what it needs was removed.
+        resync_lsn: of the base from which the owner is starting over: that one, and the files after it, are kept for
+            him. 0 otherwise.
         via: of a mirror that reads a copy, the name of the slot through which that is shipped; such a slot holds
             nothing back here. Empty for a reader of this journal.
     """
@@ -60,11 +64,17 @@ class Slot:
     updated_ns: int
     is_lost: bool = False
     via: str = ""
+    resync_lsn: int = 0
 
     @property
     def holds_back(self) -> bool:
         """Whether journal files that it needs must stay."""
-        return not self.is_lost and not self.via
+        return not self.via and (not self.is_lost or self.resync_lsn > 0)
+
+    @property
+    def needs_lsn(self) -> int:
+        """The first LSN that the owner is going to read."""
+        return (self.resync_lsn or self.position.lsn) + 1
 
     def to_json(self) -> dict[str, object]:
         return {
@@ -76,6 +86,7 @@ class Slot:
             "updated_ns": self.updated_ns,
             "is_lost": self.is_lost,
             "via": self.via,
+            "resync_lsn": self.resync_lsn,
         }
 
     @classmethod
@@ -90,6 +101,7 @@ class Slot:
             fields.integer("updated_ns"),
             fields.flag("is_lost"),
             fields.text("via"),
+            fields.integer("resync_lsn"),
         )
 
 
@@ -191,6 +203,8 @@ class SlotKeeper:
     def __init__(self, journal: Journal, slot: Slot) -> None:
         """Register; a slot that the owner had goes to where the owner is now.
 
+        If what comes next there is gone already, it is lost from the first moment; `was_lost` says so.
+
         Raises:
             UsageError: it belongs to another owner, or there are too many.
             AccessError: the journal cannot be written.
@@ -207,8 +221,9 @@ class SlotKeeper:
                 )
             if not found and len(slots(journal)) >= SLOTS_MAX:
                 raise UsageError(f"there are {SLOTS_MAX} slots already", where=journal.path, remedy="drop some")
-            self.was_lost = found is not None and found.is_lost
-            self._slot = replace(slot, is_lost=self.was_lost)
+            resync_lsn = found.resync_lsn if found else 0
+            self.was_lost = (found is not None and found.is_lost) or _is_gone(journal, slot.position.lsn + 1)
+            self._slot = replace(slot, is_lost=self.was_lost, resync_lsn=resync_lsn)
             self._save()
 
     @property
@@ -234,10 +249,22 @@ class SlotKeeper:
         except (LockedError, HostError, NotAJournalError):
             return
 
+    def resync(self, lsn: int) -> None:
+        """The owner is about to start over from the base of this LSN: it and the files after it are kept.
+
+        Raises:
+            PrunedJournalError: one of them went meanwhile; choose again.
+        """
+        with locked(self._journal):
+            if lsn not in base_lsns(self._journal) or _is_gone(self._journal, lsn + 1):
+                raise PrunedJournalError(f"base {lsn} was just removed", where=self._journal.path, remedy="try again")
+            self._slot = replace(self._slot, is_lost=True, resync_lsn=lsn)
+            self._save()
+
     def start_over(self, position: Position, time_ns: int) -> None:
         """The owner was lost, and durably is at a place again from which the journal goes on."""
         with locked(self._journal):
-            self._slot = replace(self._slot, position=position, time_ns=time_ns, is_lost=False)
+            self._slot = replace(self._slot, position=position, time_ns=time_ns, is_lost=False, resync_lsn=0)
             self.was_lost = False
             self._save()
 
@@ -245,6 +272,12 @@ class SlotKeeper:
         self._slot = replace(self._slot, updated_ns=clock.now_ns())
         save(self._journal, self._slot)
         self._saved_at = clock.monotonic()
+
+
+def _is_gone(journal: Journal, lsn: int) -> bool:
+    """Whether the journal begins later."""
+    starts = journal.file_starts()
+    return bool(starts) and starts[0] > lsn
 
 
 def _path(journal: Journal, name: str) -> str:

@@ -16,6 +16,7 @@ from mirrortool.errors import (
     JournalError,
     MissingFileError,
     OtherJournalError,
+    PrunedJournalError,
     TornJournalError,
 )
 from mirrortool.journal import reader as reader_module
@@ -189,8 +190,8 @@ def test_a_missing_first_file_is_named_where_it_is_needed(journal: Journal, fram
     os.unlink(journal.file_path(1))
     left = [frame for frame in frames if frame.position.lsn >= second]
     assert read(journal) == (left, None)
-    assert read(journal, journal.start) == ([], MissingFileError)
-    assert read(journal, frames[0].position) == ([], MissingFileError)
+    assert read(journal, journal.start) == ([], PrunedJournalError)
+    assert read(journal, frames[0].position) == ([], PrunedJournalError)
     boundary = next(frame for frame in frames if frame.position.lsn == second - 1)
     assert read(journal, boundary.position) == (left, None)
 
