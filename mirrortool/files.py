@@ -453,6 +453,19 @@ def temporary_directory() -> Iterator[str]:
         yield path
 
 
+def remove_tree(path: str) -> None:
+    """Remove a directory with all that is in it, if it is there; links are removed, not followed."""
+    try:
+        for directory, below, names in os.walk(path, topdown=False):
+            for name in (*names, *below):
+                inside = os.path.join(directory, name)
+                (os.rmdir if os.path.isdir(inside) and not os.path.islink(inside) else os.unlink)(inside)
+        if os.path.lexists(path):
+            os.rmdir(path)
+    except OSError as error:
+        raise host_error(error, path, "remove") from error
+
+
 def free_bytes(path: str) -> int:
     """Bytes that this process may still allocate in the file system that holds `path`."""
     usage = _on_path(path, "look at", os.statvfs)

@@ -106,7 +106,7 @@ def _seconds_behind(journal: Journal, slot: Slot, now_ns: int) -> float:
         return 0.0
     try:
         first_lsn = journal.file_holding(slot.needs_lsn)
-        with JournalReader(journal, None, first_lsn=first_lsn) as reader:
+        with JournalReader(journal, None, first_lsn=first_lsn, headers_only=True) as reader:
             while header := reader.next_header():
                 if header.position.lsn >= slot.needs_lsn:
                     return max(0, now_ns - header.time_ns) / 1e9

@@ -244,7 +244,7 @@ class SlotKeeper:
                 found = find_slot(self._journal, self._slot.name)
                 if found is None:  # dropped: the owner was told to go
                     return
-                self._slot = replace(self._slot, position=position, time_ns=time_ns, is_lost=found.is_lost)
+                self._slot = replace(found, position=position, time_ns=time_ns)  # what was said of it meanwhile stays
                 self._save()
         except (LockedError, HostError, NotAJournalError):
             return
@@ -258,14 +258,14 @@ class SlotKeeper:
         with locked(self._journal):
             if lsn not in base_lsns(self._journal) or _is_gone(self._journal, lsn + 1):
                 raise PrunedJournalError(f"base {lsn} was just removed", where=self._journal.path, remedy="try again")
-            self._slot = replace(self._slot, is_lost=True, resync_lsn=lsn)
+            self._slot = replace(self._slot, resync_lsn=lsn)
             self._save()
 
     def start_over(self, position: Position, time_ns: int) -> None:
         """The owner was lost, and durably is at a place again from which the journal goes on."""
         with locked(self._journal):
-            self._slot = replace(self._slot, position=position, time_ns=time_ns, is_lost=False, resync_lsn=0)
-            self.was_lost = False
+            self.was_lost = _is_gone(self._journal, position.lsn + 1)
+            self._slot = replace(self._slot, position=position, time_ns=time_ns, is_lost=self.was_lost, resync_lsn=0)
             self._save()
 
     def _save(self) -> None:

@@ -3,6 +3,9 @@
 Order of durability, which every writer keeps: the LSN that the store may reach is raised first; then the store is
 written and made durable; then the sums; then the checkpoint. So after a crash every page that differs from its sum was
 touched by an operation in `position.lsn + 1 … reached_lsn`, and redo from `position` mends it.
+
+A mirror that starts over from a base raises `reached_lsn` to that, with `resync_lsn`; replay/resync.py says why what
+the sums tell is enough to go on after a crash.
 """
 
 from __future__ import annotations
@@ -30,6 +33,9 @@ class Checkpoint:
         reached_lsn: the newest LSN whose pages may be in the store already.
         sizes: of the volumes by name, in bytes, as of the position.
         commit_kind: of the newest commit; None if there is none.
+        resync_lsn: of the base from which the mirror is starting over: some pages are as of that, others as of the
+            position. 0 otherwise.
+        resync_all: whether the sums say nothing of what the store holds meanwhile.
     """
 
     position: Position
@@ -40,6 +46,8 @@ class Checkpoint:
     reached_lsn: int
     sizes: Mapping[str, int]
     commit_kind: CommitKind | None = None
+    resync_lsn: int = 0
+    resync_all: bool = False
 
     @property
     def is_fuzzy(self) -> bool:
@@ -59,11 +67,15 @@ class Checkpoint:
     @property
     def is_consistent(self) -> bool:
         """Whether the mirror is a committed state of the primary (LSN 0, the empty state, is one)."""
-        return self.is_settled and self.is_commit
+        return self.is_settled and self.is_commit and not self.resync_lsn
 
     def reaching(self, lsn: int) -> Checkpoint:
         """The same, with the store allowed to go as far as `lsn`."""
         return replace(self, reached_lsn=max(lsn, self.reached_lsn))
+
+    def resyncing(self, lsn: int, *, ignores_table: bool) -> Checkpoint:
+        """The same, with the store allowed to go to the base of this LSN."""
+        return replace(self, reached_lsn=lsn, resync_lsn=lsn, resync_all=ignores_table)
 
     def to_json(self) -> dict[str, object]:
         return {
@@ -75,6 +87,8 @@ class Checkpoint:
             "reached_lsn": self.reached_lsn,
             "sizes": dict(self.sizes),
             "commit_kind": self.commit_kind.name.lower() if self.commit_kind else "none",
+            "resync_lsn": self.resync_lsn,
+            "resync_all": self.resync_all,
         }
 
     @classmethod
@@ -89,4 +103,6 @@ class Checkpoint:
             fields.integer("reached_lsn"),
             {name: sizes.integer(name) for name in sizes.names()},
             _KINDS.get(fields.text("commit_kind")),
+            fields.integer("resync_lsn") if "resync_lsn" in fields else 0,
+            fields.flag("resync_all") if "resync_all" in fields else False,
         )

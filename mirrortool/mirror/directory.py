@@ -315,6 +315,12 @@ def create(path: str, journal: Journal, targets: Mapping[str, str] | None = None
     return Mirror(path)
 
 
+def empty_checkpoint(journal: Journal) -> Checkpoint:
+    """Of a new mirror: empty volumes of their first sizes, which is a state of the primary."""
+    sizes = {volume.name: volume.size for volume in journal.volumes}
+    return Checkpoint(journal.start, journal.first_state_sum, 0, True, 0, 0, sizes)
+
+
 def is_same(recorded: Identity, found: Identity) -> bool:
     """Whether this is what was recorded. A file system's own number may be another after each boot."""
     return recorded.is_device == found.is_device and recorded.inode == found.inode
@@ -358,11 +364,7 @@ def _refuse_inside(targets: Mapping[str, str], directory: str, what: str, *, but
 
 
 def _save_new(path: str, journal: Journal, kept: list[MirrorVolume]) -> None:
-    state_sum = journal.first_state_sum
-    checkpoint = Checkpoint(
-        journal.start, state_sum, 0, True, 0, 0, {volume.name: volume.size for volume in journal.volumes}
-    )
-    jsonfile.save(files.join(path, "checkpoint.json"), checkpoint.to_json())
+    jsonfile.save(files.join(path, "checkpoint.json"), empty_checkpoint(journal).to_json())
     values = {
         "format": FORMAT,
         "uuid": secrets.token_hex(16),

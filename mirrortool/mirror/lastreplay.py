@@ -11,6 +11,8 @@ from mirrortool import files, jsonfile
 from mirrortool.errors import NotAMirrorError
 
 NAME = "last-replay.json"
+_SINCE = {"milliseconds", "journal_bytes"}
+"""A mirror of an older version lacks these."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +25,8 @@ class LastReplay:
         mini_queue: delegated to a task that was at work on the same pages.
         counter_waits: applied after several tasks were waited for.
         given_back: put back on the main queue; each is counted again by the way that it then went.
+        milliseconds: how long it took to go to its target; 0 if it did not reach one.
+        journal_bytes: of the journal files, and the base, that it read for that.
     """
 
     start_lsn: int
@@ -33,6 +37,8 @@ class LastReplay:
     mini_queue: int
     counter_waits: int
     given_back: int
+    milliseconds: int = 0
+    journal_bytes: int = 0
 
 
 def save(directory: str, last: LastReplay) -> None:
@@ -45,4 +51,5 @@ def load(directory: str) -> LastReplay | None:
     fields = jsonfile.load(files.join(directory, NAME), NotAMirrorError)
     if fields is None:
         return None
-    return LastReplay(**{name: fields.integer(name) for name in LastReplay.__dataclass_fields__})
+    names = [name for name in LastReplay.__dataclass_fields__ if name in fields or name not in _SINCE]
+    return LastReplay(**{name: fields.integer(name) for name in names})

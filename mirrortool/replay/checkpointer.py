@@ -108,6 +108,12 @@ class Checkpointer:
             self._raised_lsn = lsn
             self._mirror.save_checkpoint(self._mirror.checkpoint.reaching(lsn))
 
+    def begin_resync(self, lsn: int, *, ignores_table: bool) -> None:
+        """Durably say that the mirror starts over from the base of this LSN, before the first byte changes."""
+        with self._lock:
+            self._mirror.save_checkpoint(self._mirror.checkpoint.resyncing(lsn, ignores_table=ignores_table))
+            self._redo_lsn = lsn
+
     def begin(self, goal: Checkpoint, *, settled: bool) -> None:
         """Start a checkpoint of what is in the store; everything handed out is.
 

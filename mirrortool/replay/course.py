@@ -1,5 +1,6 @@
 """Up to where a replay goes, and what it does where the journal ends before that.
 
+    FromBase   a base first (resync.py), and then as one of these:
     UpTo       one commit that the journal has: to end before it is damage
     Following  wherever the journal goes: waits at its end until there is more (journal/tail.py); or, with a scout,
                only as far as that says
@@ -17,6 +18,7 @@ from mirrortool.journal.codec import FrameHeader
 from mirrortool.journal.reader import JournalReader
 from mirrortool.journal.tail import SLOW_SECONDS, Seen, Tail
 from mirrortool.operation import Batch
+from mirrortool.replay.resync import Resync
 from mirrortool.replay.scout import Scout
 
 DecodedFrame = tuple[FrameHeader, Batch]
@@ -44,6 +46,35 @@ class Course(Protocol):
 
     def stop(self) -> None:
         """End `next_frame` soon, and let it give nothing more."""
+
+
+class FromBase:
+    """A base, and what follows it."""
+
+    def __init__(self, resync: Resync, then: Course) -> None:
+        self._first, self._then = resync.frames(), then
+        self._is_stopped = False
+
+    @property
+    def sure_lsn(self) -> int:
+        """See Course."""
+        return self._then.sure_lsn
+
+    @property
+    def waits_for(self) -> str:
+        """See Course."""
+        return self._then.waits_for
+
+    def next_frame(self, on_rest: Callable[[], None]) -> DecodedFrame | None:
+        """See Course."""
+        if self._is_stopped:
+            return None
+        return next(self._first, None) or self._then.next_frame(on_rest)
+
+    def stop(self) -> None:
+        """See Course."""
+        self._is_stopped = True
+        self._then.stop()
 
 
 class UpTo:

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from mirrortool import clock
 from mirrortool.errors import (
@@ -37,6 +37,7 @@ from mirrortool.replay.course import Course
 from mirrortool.replay.engine import ReplayEngine
 from mirrortool.replay.guard import check_sizes, find_changed_page
 from mirrortool.replay.readahead import ReadAhead
+from mirrortool.replay.resync import Resync
 from mirrortool.replay.tuner import Tuner
 from mirrortool.store.flat import FlatStore
 from mirrortool.store.pagesums import PageSums
@@ -82,13 +83,16 @@ class Delegator:
         max_bytes: int,
         window_bytes: int = WINDOW_BYTES,
         pace: Pace | None = None,
+        resync: Resync | None = None,
     ) -> None:
         """Replay what `course` gives of `reader`, which stands at the mirror's checkpoint.
 
         Args:
             max_bytes: the volumes may not be larger together.
             pace: how many bytes of the journal may be read a second; by default any number.
+            resync: what the course gives first: a base, behind which `reader` stands.
         """
+        self._resync = resync
         self._max_bytes = max_bytes
         self._reader = reader
         self._store = store
@@ -129,6 +133,9 @@ class Delegator:
             HostError: the store or the journal failed; the mirror is where the checkpoint says, or rolling forward.
         """
         self._check_not_changed()
+        if self._resync:
+            self._checkpointer.begin_resync(self._resync.lsn, ignores_table=self._resync.ignores_table)
+            self._handed_out, self._settled = self._checkpointer.checkpoint, None
         try:
             damage = self._hand_out_all()
             self._checkpoint(settled=True)
@@ -251,8 +258,8 @@ class Delegator:
             self._checkpointer.raise_reached(max(last.position.lsn, min(step, sure)))
 
     def _note_handed_out(self, frames: list[tuple[FrameHeader, Batch]]) -> None:
-        last = frames[-1][0]
-        commit_lsn, commit_kind = self._handed_out.commit_lsn, self._handed_out.commit_kind
+        last, before = frames[-1][0], self._handed_out
+        commit_lsn, commit_kind = before.commit_lsn, before.commit_kind
         for header, batch in frames:
             if header.is_commit:
                 commit_lsn, commit_kind = header.position.lsn, CommitKind(batch.pages[-1])
@@ -266,12 +273,19 @@ class Delegator:
             {volume.name: volume.size for volume in self._store.volumes},
             commit_kind,
         )
+        if last.position.lsn < before.resync_lsn:
+            self._handed_out = replace(self._handed_out, resync_lsn=before.resync_lsn, resync_all=before.resync_all)
         self._is_partial = False
         self._progress = Progress(
             last.position.lsn,
             self._progress.payload_bytes + sum(len(batch.payload) for _, batch in frames),
             self._progress.operations + sum(len(batch) for _, batch in frames),
-            self._progress.journal_bytes + sum(FRAME_HEADER.size + header.body_bytes for header, _ in frames),
+            self._progress.journal_bytes
+            + sum(
+                FRAME_HEADER.size + header.body_bytes
+                for header, _ in frames
+                if header.position.lsn > before.resync_lsn  # up to there it is a base, and none of the journal's
+            ),
         )
 
     def _checkpoint(self, *, settled: bool) -> None:
@@ -286,12 +300,17 @@ class Delegator:
         checkpoint = self._checkpointer.checkpoint
         if checkpoint.is_settled:
             return
+        if self._resync:
+            yield from self._resync.sums()
+            return
         with suppress(JournalError), JournalReader(self._reader.journal, checkpoint.position) as reader:
             while reader.position.lsn < checkpoint.reached_lsn and reader.next_header():
                 yield reader.batch(payload=False)
 
     def _check_not_changed(self) -> None:
         """Before the first write: some pages are what the sums say, so that nobody wrote behind our back."""
+        if self._resync and self._resync.ignores_table:
+            return  # the sums do not say what they are
         wrong = find_changed_page(self._store, self._sums, self._in_flight())
         if wrong is not None:
             raise ChangedOutsideError(

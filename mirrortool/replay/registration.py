@@ -55,13 +55,21 @@ class Registration:
             with suppress(MirrortoolError):
                 slots.drop(self._journal, self.name)
 
+    def resync(self, base_lsn: int) -> None:
+        """The mirror is about to start over from a base; see SlotKeeper.resync."""
+        self._keeper.resync(base_lsn)
+
     def confirm(self, checkpoint: Checkpoint) -> None:
         """The journal goes on from the mirror's checkpoint: the slot counts, also if it was lost before."""
-        if self._keeper.was_lost:
+        if self._keeper.was_lost or self._keeper.slot.resync_lsn:
             self._keeper.start_over(checkpoint.position, checkpoint.time_ns)
 
     def advance(self, checkpoint: Checkpoint, is_resting: bool) -> None:
         """The mirror durably has this checkpoint; see SlotKeeper.advance."""
+        if self._keeper.slot.resync_lsn and not checkpoint.resync_lsn:
+            with suppress(LockedError, HostError):  # with the next one, then
+                self._keeper.start_over(checkpoint.position, checkpoint.time_ns)
+            return
         self._keeper.advance(checkpoint.position, checkpoint.time_ns, now=is_resting)
 
     def _drop_former(self, mirror: Mirror, name: str) -> None:

@@ -7,16 +7,25 @@ follow     for ever, or until a point is reached that the journal may not have y
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass
 
 from mirrortool import clock, files
-from mirrortool.errors import HostError, JournalError, NotComparableError, PastTargetError, UsageError
+from mirrortool.errors import (
+    HostError,
+    JournalError,
+    NotComparableError,
+    PastTargetError,
+    PrunedJournalError,
+    UsageError,
+)
+from mirrortool.journal.bases import open_base
 from mirrortool.journal.commits import Commit, Until, commits, find_commit, is_past
 from mirrortool.journal.directory import Journal
 from mirrortool.journal.reader import JournalReader, up_to_what_is_appended
 from mirrortool.journal.slots import check_name
 from mirrortool.journal.tail import Tail
+from mirrortool.jsonfile import INTEGER_MAX
 from mirrortool.mirror import directory, lastreplay
 from mirrortool.mirror.checkpoint import Checkpoint
 from mirrortool.mirror.directory import Mirror
@@ -25,14 +34,16 @@ from mirrortool.pace import Pace
 from mirrortool.replay.barrier import InFlightStatistics
 from mirrortool.replay.checkpointer import Checkpointer
 from mirrortool.replay.choice import Choice, Wanted
-from mirrortool.replay.course import Course, Following, UpTo
+from mirrortool.replay.course import Course, Following, FromBase, UpTo
 from mirrortool.replay.delegator import WINDOW_BYTES, Delegator, Progress
 from mirrortool.replay.engine import Plan, ReplayEngine
 from mirrortool.replay.group import GroupStatistics, Observer
 from mirrortool.replay.guard import check_total
 from mirrortool.replay.lag import Lag, LagMeter
 from mirrortool.replay.registration import Registration
+from mirrortool.replay.resync import Resync
 from mirrortool.replay.scout import Scout
+from mirrortool.replay.start import Start, choose_start
 from mirrortool.replay.table import RowSnapshot
 from mirrortool.replay.tuner import Tuner, open_engine_plan
 
@@ -59,6 +70,7 @@ class Replay:
     Attributes:
         target: the commit that it goes to; None if it follows the journal.
         is_new: whether the mirror was made by this call.
+        start: where it begins: at the mirror's position, or at a base.
         slot: the name of its slot in the journal; None if it has none.
     """
 
@@ -108,6 +120,7 @@ class Replay:
         check_total(self.journal.volumes, max_bytes)
         self.is_new = not files.exists(files.join(mirror_path, "mirror.json"))
         if self.is_new:
+            self._choose_start(directory.empty_checkpoint(self.journal), until, delay_seconds)  # or nothing is made
             directory.create(mirror_path, self.journal, targets, overwrite=overwrite)
         self.mirror = Mirror(mirror_path)
         if not self.is_new and targets:
@@ -117,11 +130,14 @@ class Replay:
             self.mirror.check_mirrors(self.journal)
             self._check_target(until)
             self._registration = None if slot is None else Registration(self.journal, self.mirror, slot)
-            self._reader = opening.enter_context(self._open_reader())
+            self.start = self._open_start(until, delay_seconds)
+            self._reader = opening.enter_context(self._reader_at(self.start))
+            resync = self._open_resync(opening)
             self._meter = LagMeter(self.journal, self._reader.file_first_lsn, self._reader.offset)
             opening.enter_context(self._meter)
             self._tail = opening.enter_context(Tail(self.journal, observer)) if follow else None
-            self._course = self._choose_course(opening, until, delay_seconds)
+            course = self._choose_course(opening, until, delay_seconds)
+            self._course = FromBase(resync, course) if resync else course
             self._reader.on_epoch = self._follow
             self._follow()
             store = self.mirror.open_store(write=True)
@@ -149,30 +165,68 @@ class Replay:
                 max_bytes=max_bytes,
                 window_bytes=window_bytes,
                 pace=Pace(bytes_per_second),
+                resync=resync,
             )
             self._until = until
             self._opened = opening.pop_all()
 
-    def _open_reader(self) -> JournalReader:
-        """A reader at the mirror's checkpoint, from which the journal goes on.
+    def _open_start(self, until: Until | None, delay_seconds: float) -> Start:
+        """Choose where to begin, and let the slot say so before anything of it can go.
 
         This is where a start is handled that the journal no longer contains, as the files with it were removed: the
         mirror's slot was lost, or it had none.
 
         Raises:
-            MissingFileError: that is so.
+            PrunedJournalError: that is so, and no base helps; the journal keeps no slot for this mirror then.
+        """
+        for is_last in (False, True):
+            try:
+                start = self._choose_start(self.mirror.checkpoint, until, delay_seconds)
+                if start.base and self._registration:
+                    self._registration.resync(start.base.lsn)
+                return start
+            except PrunedJournalError:  # once: the base that was chosen may just have been removed
+                if is_last:
+                    self._withdraw()
+                    raise
+        raise AssertionError
+
+    def _choose_start(self, checkpoint: Checkpoint, until: Until | None, delay_seconds: float) -> Start:
+        if self.target:
+            return choose_start(self.journal, checkpoint, self.target.lsn)
+        last_lsn = until.lsn if until and until.lsn is not None else INTEGER_MAX
+        last_ns = until.time_ns if until and until.time_ns is not None else INTEGER_MAX
+        if delay_seconds:
+            last_ns = clock.now_ns() - int(delay_seconds * 1e9)
+        return choose_start(self.journal, checkpoint, last_lsn, last_ns)
+
+    def _reader_at(self, start: Start) -> JournalReader:
+        """A reader there.
+
+        Raises:
             JournalError: the journal has another history, or is damaged there; it keeps no slot for this mirror then.
         """
-        checkpoint = self.mirror.checkpoint
         try:
-            reader = JournalReader(self.journal, checkpoint.position)
+            reader = JournalReader(self.journal, start.position)
         except JournalError:
-            if self._registration:
-                self._registration.withdraw()
+            self._withdraw()
             raise
-        if self._registration:
-            self._registration.confirm(checkpoint)
+        if self._registration and start.base is None:
+            self._registration.confirm(self.mirror.checkpoint)
         return reader
+
+    def _withdraw(self) -> None:
+        if self._registration:
+            self._registration.withdraw()
+
+    def _open_resync(self, opening: ExitStack) -> Resync | None:
+        """What brings the mirror to a base, where the replay begins with one."""
+        start = self.start
+        if start.base is None:
+            return None
+        base = opening.enter_context(open_base(self.journal, start.base.lsn))
+        table = opening.enter_context(closing(self.mirror.open_sums(write=False)))
+        return Resync(base, table, self.mirror.checkpoint, ignores_table=start.ignores_table)
 
     def _choose_course(self, opening: ExitStack, until: Until | None, delay_seconds: float) -> Course:
         if self.target:
@@ -198,14 +252,14 @@ class Replay:
             NotComparableError: the mirror is between two commits, and the journal does not have the second yet.
             HostError: the store or the journal failed; the error says how the mirror was left.
         """
-        start_lsn = self.mirror.checkpoint.position.lsn
+        start_lsn, began = self.mirror.checkpoint.position.lsn, clock.monotonic()
         try:
             self._delegator.run()
         except HostError as error:
             error.remedy = f"{error.remedy}; {describe(Mirror(self.mirror.path).checkpoint)}"
             raise
         finally:
-            self._keep_counts(start_lsn)
+            self._keep_counts(start_lsn, clock.monotonic() - began)
         if self.target and self.mirror.checkpoint.position.lsn >= self.target.lsn:
             self._read_rest(self.target)
         return self.mirror.checkpoint
@@ -241,18 +295,22 @@ class Replay:
         self.mirror.check_mirrors(self.journal)
         self.mirror.follow_to(self.journal)
 
-    def _keep_counts(self, start_lsn: int) -> None:
-        """For `status`; a mirror without room for it does without."""
+    def _keep_counts(self, start_lsn: int, seconds: float) -> None:
+        """For `status` and `replay --dry-run`; a mirror without room for it does without."""
         groups, _ = self._engine.statistics()
+        lsn = self.mirror.checkpoint.position.lsn
+        is_done = self.target is not None and start_lsn < self.target.lsn == lsn
         last = LastReplay(
             start_lsn,
-            self.mirror.checkpoint.position.lsn,
+            lsn,
             clock.now_ns(),
             sum(group.units for group in groups),
             sum(group.direct for group in groups),
             sum(group.delegated for group in groups),
             sum(group.waited for group in groups),
             sum(group.given_back for group in groups),
+            round(1000 * seconds) if is_done else 0,
+            self.start.base_bytes + self.start.journal_bytes if is_done else 0,
         )
         with suppress(HostError):
             lastreplay.save(self.mirror.path, last)
@@ -293,6 +351,8 @@ class Replay:
 
 def describe(checkpoint: Checkpoint) -> str:
     """How a mirror was left, as a phrase."""
+    if checkpoint.resync_lsn:
+        return f"the mirror is starting over from base {checkpoint.resync_lsn}: run replay again"
     if checkpoint.is_consistent and checkpoint.is_incomplete:
         return f"the mirror is at commit {checkpoint.position.lsn}, before the primary's base was complete"
     if checkpoint.is_consistent and checkpoint.is_fuzzy:

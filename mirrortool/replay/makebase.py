@@ -1,0 +1,199 @@
+"""Makes a base: replays a journal up to a commit into a mirror for the occasion, and writes the pages of that down.
+
+Rule: never from a live volume: from an older base, if there is one, and the journal files behind it.
+Rule: every page is compared with its sum on the way, and all of them with the state sum of the commit.
+Rule: what a crash leaves, in `bases/work`, is removed by the next call; it holds nothing back, and nobody reads it.
+
+`bases/lock` is held meanwhile, so that nothing is pruned that is being read.
+"""
+
+from __future__ import annotations
+
+from contextlib import ExitStack, closing
+from dataclasses import dataclass, replace
+from itertools import groupby
+
+from mirrortool import files
+from mirrortool.address import split_at
+from mirrortool.checksum import SUM_BYTES
+from mirrortool.errors import CorruptJournalError, NoSpaceError, NotComparableError
+from mirrortool.journal.basefile import BaseHeader
+from mirrortool.journal.bases import base_lsns, base_path, bases_path, lock_bases, open_base
+from mirrortool.journal.basewriter import BaseWriter
+from mirrortool.journal.commits import Commit, Until, find_commit, is_state
+from mirrortool.journal.directory import Journal
+from mirrortool.mirror.directory import Mirror, empty_checkpoint
+from mirrortool.replay.forecast import pages_held, pages_to_write
+from mirrortool.replay.session import MAX_BYTES, Replay
+from mirrortool.replay.start import choose_start
+from mirrortool.store.flat import FlatStore
+from mirrortool.store.pagesums import PageSums
+from mirrortool.store.pieces import PIECE_BYTES, PieceReader
+
+_SPARE_BYTES = 64 << 20
+
+
+class BaseCancelled(Exception):
+    """The making of a base was told to stop."""
+
+
+@dataclass(frozen=True, slots=True)
+class BaseProgress:
+    """How far it is.
+
+    Attributes:
+        lsn: replayed up to here; then the pages are written.
+        pages: written to the base.
+    """
+
+    lsn: int
+    pages: int
+
+
+class MakeBase:
+    """The making of one base; `with` removes what was only needed meanwhile.
+
+    Attributes:
+        commit: what the base is of.
+        exists: whether there is a base of it already; then nothing is made.
+    """
+
+    def __init__(self, path: str, until: Until | None = None, *, max_bytes: int = MAX_BYTES) -> None:
+        """Open everything, and check that there is room.
+
+        Args:
+            until: the last commit at or before it that is a state of the primary; by default the newest.
+            max_bytes: the volumes may not be larger together.
+        Raises:
+            LockedError: another base is being made, or the journal is being pruned.
+            NotComparableError: there is no such commit.
+            NoSpaceError: there may not be room for it; nothing was written.
+        """
+        self.journal = Journal(path)
+        self.commit = _require_state(self.journal, until)
+        self._max_bytes = max_bytes
+        self._progress = BaseProgress(0, 0)
+        self._is_cancelled = False
+        self._replay: Replay | None = None
+        self._work = files.join(bases_path(self.journal), "work")
+        with ExitStack() as opening:
+            opening.enter_context(lock_bases(self.journal))
+            self._clean()
+            self.exists = self.commit.lsn in base_lsns(self.journal)
+            if not self.exists:
+                self._check_room()
+                opening.callback(self._clean)
+                until = Until(lsn=self.commit.lsn)
+                self._replay = Replay(path, self._work, until=until, read_back=False, max_bytes=max_bytes)
+                opening.push(self._replay)
+            self._opened = opening.pop_all()
+
+    def __enter__(self) -> MakeBase:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._opened.close()
+
+    def run(self) -> int:
+        """Make it; returns the bytes of its file.
+
+        Raises:
+            BaseCancelled: after `cancel`.
+            JournalError: the journal is damaged before the commit.
+            HostError: it could not be written; there is no base then.
+        """
+        if self._replay is None:
+            with open_base(self.journal, self.commit.lsn) as base:
+                return base.size
+        checkpoint = self._replay.run()
+        if checkpoint.position != self.commit.position:
+            raise BaseCancelled
+        mirror = self._replay.mirror
+        self._replay.__exit__()  # the locks of its volumes with it
+        with closing(mirror.open_store(write=False)) as store, closing(mirror.open_sums(write=False)) as sums:
+            return self._write(mirror, store, sums)
+
+    def cancel(self) -> None:
+        """Stop soon; from any thread."""
+        self._is_cancelled = True
+        if self._replay:
+            self._replay.cancel()
+
+    def statistics(self) -> BaseProgress:
+        """How far it is; from any thread."""
+        lsn = self._replay.statistics().progress.lsn if self._replay else self.commit.lsn
+        return replace(self._progress, lsn=lsn)
+
+    def _write(self, mirror: Mirror, store: FlatStore, sums: PageSums) -> int:
+        header = BaseHeader(
+            self.journal.page_size,
+            self.journal.uuid,
+            self.journal.lineage,
+            self.journal.epoch,
+            self.commit.position,
+            self.commit.time_ns,
+            self.commit.state_sum,
+            self.commit.kind,
+            tuple(mirror.volumes),
+        )
+        reader = PieceReader(store, self.journal.page_size)
+        with BaseWriter(self.journal, base_path(self.journal, self.commit.lsn), header) as writer:
+            for volume in mirror.volumes:
+                first, count = mirror.volumes.first_page(volume), mirror.volumes.page_count(volume)
+                for run, length in sums.nonzero_runs(first, count):
+                    for piece in split_at(run, length, PIECE_BYTES // self.journal.page_size):
+                        self._write_piece(writer, reader, sums, *piece)
+            return writer.finish()
+
+    def _write_piece(self, writer: BaseWriter, reader: PieceReader, sums: PageSums, page: int, count: int) -> None:
+        if self._is_cancelled:
+            raise BaseCancelled
+        reader.read(page, count)
+        known = sums.read(page, count)
+        if reader.sums(count) != known:
+            raise CorruptJournalError(
+                f"the work for a base has another page than the journal at {page:#x} to {page + count - 1:#x}",
+                where=self._work,
+                remedy="check the device and the memory, then run the command again",
+            )
+        size, zero = self.journal.page_size, bytes(SUM_BYTES)
+        places = groupby(range(count), lambda place: known[place * SUM_BYTES : (place + 1) * SUM_BYTES] != zero)
+        for is_written, members in places:
+            run = list(members)
+            if is_written:
+                first, end = run[0], run[-1] + 1
+                data = bytes(reader.buffer[first * size : end * size])
+                writer.add(page + first, data, known[first * SUM_BYTES : end * SUM_BYTES])
+                self._progress = replace(self._progress, pages=self._progress.pages + end - first)
+
+    def _check_room(self) -> None:
+        """There is room for the mirror, for the base, and some more: a recorder may be at work beside it."""
+        start = choose_start(self.journal, empty_checkpoint(self.journal), self.commit.lsn)
+        free = files.free_bytes(self.journal.path) - _SPARE_BYTES
+        for count in (pages_to_write, pages_held):  # the second reads more, and may find that less will do
+            needed = 2 * self.journal.page_size * count(self.journal, start, self.commit.lsn)
+            if needed <= free:
+                break
+        else:
+            raise NoSpaceError(
+                f"a base of LSN {self.commit.lsn} needs {needed + _SPARE_BYTES} bytes meanwhile",
+                where=self.journal.path,
+                remedy="make room, or make one of an earlier commit with --at",
+            )
+
+    def _clean(self) -> None:
+        files.remove_tree(self._work)
+        for name in files.list_directory(bases_path(self.journal)):
+            if name.endswith(".base.new"):
+                files.remove(files.join(bases_path(self.journal), name))
+
+
+def _require_state(journal: Journal, until: Until | None) -> Commit:
+    commit = find_commit(journal, until, is_state)
+    if commit is None:
+        raise NotComparableError(
+            "no commit that is a state of the primary" + (" at or before that point" if until else " yet"),
+            where=journal.path,
+            remedy="mirrortool log lists them; fuzzy and incomplete ones are none",
+        )
+    return commit
