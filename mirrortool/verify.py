@@ -28,12 +28,14 @@ from mirrortool.errors import (
     NoSpaceError,
     NotAJournalError,
     OtherJournalError,
+    PrunedJournalError,
 )
 from mirrortool.journal.check import check_inside
 from mirrortool.journal.directory import Journal
 from mirrortool.journal.reader import JournalReader
 from mirrortool.mirror.checkpoint import Checkpoint
 from mirrortool.mirror.directory import Mirror
+from mirrortool.mirror.journaledsums import journaled_sums
 from mirrortool.operation import Kind
 from mirrortool.store.pagesums import PageSums
 from mirrortool.store.pieces import PieceReader, Run, Work, for_each_piece, pieces
@@ -188,9 +190,9 @@ class Verify:
 
     def _ask_journal(self) -> bool | None:
         """Whether the primary's frame at the checkpoint carries the checkpoint's state sum."""
-        if self._journal is None:
-            return None
         checkpoint = self.mirror.checkpoint
+        if self._journal is None or checkpoint.resync_lsn:
+            return None
         with JournalReader(self._journal, checkpoint.position) as reader:
             return reader.state_sum == checkpoint.state_sum
 
@@ -226,14 +228,14 @@ class Verify:
 
     @contextmanager
     def _sums_from_journal(self) -> Iterator[PageSums]:
-        """A table made of the journal's operations up to the checkpoint, which must reach back to LSN 1."""
+        """A table made of the journal's operations up to the checkpoint, from LSN 1 or from a base on."""
         journal, checkpoint = self._journal, self.mirror.checkpoint
         assert journal is not None
-        with (
-            files.temporary_directory() as directory,
-            closing(PageSums(directory, journal.volumes, journal.first_state_sum, write=True)) as sums,
-            JournalReader(journal, journal.start) as reader,
-        ):
+        with ExitStack() as opened:
+            directory = opened.enter_context(files.temporary_directory())
+            sums, start = journaled_sums(journal, directory, checkpoint.position.lsn)
+            opened.enter_context(closing(sums))
+            reader = opened.enter_context(JournalReader(journal, start))
             while reader.position.lsn < checkpoint.position.lsn and (header := reader.next_header()):
                 batch = reader.batch(payload=False)
                 check_inside(header, batch, sums.volumes, journal.path)
@@ -251,7 +253,7 @@ class Verify:
         checkpoint = self.mirror.checkpoint
         if checkpoint.is_settled:
             return []
-        if self._journal is None:
+        if self._journal is None or checkpoint.resync_lsn:
             return None
         runs = _RunCollector()
         with JournalReader(self._journal, checkpoint.position) as reader:
@@ -293,9 +295,10 @@ def _journal_of(mirror: Mirror, path: str | None) -> tuple[Journal | None, Journ
     try:
         journal = Journal(mirror.journal_path)
         mirror.check_mirrors(journal)
-        with JournalReader(journal, mirror.checkpoint.position):
-            return journal, None
-    except (HostError, NotAJournalError, OtherJournalError):
+        if not mirror.checkpoint.resync_lsn:
+            JournalReader(journal, mirror.checkpoint.position).close()
+        return journal, None
+    except (HostError, NotAJournalError, OtherJournalError, PrunedJournalError):
         return None, None
     except JournalError as error:
         return None, error

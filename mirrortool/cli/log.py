@@ -9,9 +9,9 @@ import click
 
 from mirrortool.cli.options import DIRECTORY, TIME, as_json
 from mirrortool.cli.text import columns, format_time, tell
-from mirrortool.errors import JournalError, TornJournalError
+from mirrortool.errors import JournalError, TornJournalError, UsageError
 from mirrortool.files import find_facts
-from mirrortool.journal.commits import Commit, commits, commits_since, newest_commits
+from mirrortool.journal.commits import Commit, commits, commits_since, is_flush, newest_commits
 from mirrortool.journal.directory import Journal
 from mirrortool.journal.reader import JournalReader, up_to_what_is_appended
 from mirrortool.operation import Kind, Operation
@@ -23,9 +23,12 @@ from mirrortool.status import journal_status
 @click.option("-n", "number", type=click.IntRange(1), default=20, show_default=True, help="The newest so many commits.")
 @click.option("--since", type=TIME, metavar="TIME", help="All commits at or after this time.")
 @click.option("--all", "every", is_flag=True, help="All commits, heartbeats too.")
+@click.option("--flush-only", is_flag=True, help="Only what a client's flush, or a mark, made a commit.")
 @click.option("--ops", is_flag=True, help="All operations, one a line, instead of commits.")
 @as_json
-def command(journal: str, number: int, since: int | None, every: bool, ops: bool, as_json: bool) -> None:
+def command(
+    journal: str, number: int, since: int | None, every: bool, flush_only: bool, ops: bool, as_json: bool
+) -> None:
     """List the commits of a journal, oldest first.
 
     Any of their LSNs, times and marks is good for replay --until. Heartbeats, which a recorder appends when nothing
@@ -33,15 +36,18 @@ def command(journal: str, number: int, since: int | None, every: bool, ops: bool
     after what could be read before it.
     """
     opened = Journal(journal)
+    if ops and flush_only:
+        raise UsageError("--ops lists all operations; it excludes --flush-only")
     if ops:
         _print_operations(opened, as_json)
         return
     if every or since is not None:
         found: Iterable[Commit] = commits(opened) if since is None else commits_since(opened, since)
-        _print_stream((each for each in found if every or not each.is_heartbeat), as_json)
+        accepted = (each for each in found if is_flush(each) or not flush_only)
+        _print_stream((each for each in accepted if every or not each.is_heartbeat), as_json)
         return
     hidden: list[JournalError] = []
-    listed = newest_commits(opened, number, hidden, heartbeats=False)
+    listed = newest_commits(opened, number, hidden, heartbeats=False, accept=is_flush if flush_only else None)
     if as_json:
         click.echo(json.dumps(_to_json(opened, listed)))
     else:

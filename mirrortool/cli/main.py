@@ -34,6 +34,9 @@ COMMANDS = {
     "status": "Show how journals and mirrors stand.",
     "log": "List the commits of a journal.",
     "mark": "Give the newest commit a name.",
+    "base": "Write down a whole committed state, so that older journal files can go.",
+    "prune": "Remove the journal files that nobody needs.",
+    "slot": "Show who reads a journal, and forget who does not any more.",
     "unit": "Print a systemd unit for a command that goes on.",
     "bench": "Measure what replaying with groups of tasks is worth.",
     "demo": "Mirror a volume before your eyes, kill the replay, and prove the result.",
@@ -49,7 +52,13 @@ def _without_environment(option: click.Option | None) -> click.Option | None:
 
 
 def _name_variables(name: str, command: click.Command) -> None:
-    """MIRRORTOOL_<COMMAND>_<OPTION> for each option, by the name that the user knows it by."""
+    """MIRRORTOOL_<COMMAND>_<OPTION> for each option, by the name that the user knows it by.
+
+    Of a command with commands of its own: MIRRORTOOL_<COMMAND>_<ITS COMMAND>_<OPTION>.
+    """
+    for own, inner in getattr(command, "commands", {}).items():
+        _without_environment(inner.get_help_option(click.Context(inner)))
+        _name_variables(f"{name}_{own}", inner)
     for parameter in command.params:
         if isinstance(parameter, click.Option):
             option = parameter.opts[-1].lstrip("-").replace("-", "_")

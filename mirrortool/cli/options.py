@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import re
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +29,14 @@ _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 _TIME = re.compile(
     r"(\d{4})-(\d\d)-(\d\d)(?:[T ](\d\d):(\d\d)(?::(\d\d)(?:\.(\d{1,9}))?)?)?\s*(Z|[+-]\d\d:?\d\d)?", re.ASCII
 )
+
+
+@dataclass(frozen=True, slots=True)
+class SlotLag:
+    """How far a slot may be behind: in bytes, or in seconds."""
+
+    size: int | None
+    seconds: float | None
 
 
 def parse_size(text: str) -> int:
@@ -105,6 +114,18 @@ def parse_named_path(text: str) -> tuple[str, str]:
     return name, path
 
 
+def parse_lag(text: str) -> SlotLag:
+    """A duration, or else a size: 10m are minutes."""
+    try:
+        return SlotLag(None, parse_duration(text))
+    except ValueError:
+        pass
+    try:
+        return SlotLag(parse_size(text), None)
+    except ValueError:
+        raise ValueError(f"{text!r} is neither a size, such as 100G, nor a duration, such as 2d") from None
+
+
 class Value(click.ParamType[Any]):
     """An option's type made of a function that raises ValueError for what makes no sense."""
 
@@ -135,6 +156,7 @@ class PathName(click.ParamType[str]):
 
 DIRECTORY = PathName("dir")
 FILE = PathName("file")
+SLOT_LAG = Value("size|duration", parse_lag)
 SIZE = Value("size", parse_size)
 RATE = Value("rate", parse_rate)
 DURATION = Value("duration", parse_duration)

@@ -8,6 +8,7 @@ from contextlib import ExitStack
 import click
 
 from mirrortool.cli.following import FollowWatch, waited_for
+from mirrortool.cli.forecast import print_forecast
 from mirrortool.cli.options import (
     DIRECTORY,
     DURATION,
@@ -79,6 +80,8 @@ from mirrortool.replay.table import RowSnapshot
 )  # fmt: skip
 @click.option("--delay", type=DURATION, metavar="DURATION", help="Keep the mirror at the newest commit that is so old.")
 @click.option("--bwlimit", type=RATE, metavar="RATE", help="Read no more of the journal a second.")
+@click.option("--flush-only", is_flag=True, help="Stop only at what a client's flush, or a mark, made a commit.")
+@click.option("--dry-run", is_flag=True, help="Say what would be read and written; change nothing.")
 @click.option("--slot", metavar="NAME", help="Name of the slot in the journal that keeps what this mirror needs.")
 @click.option("--no-slot", is_flag=True, help="Keep no slot: the journal may be read-only.")
 @as_json
@@ -101,6 +104,8 @@ def command(
     observer: str,
     delay: float | None,
     bwlimit: int | None,
+    flush_only: bool,
+    dry_run: bool,
     slot: str | None,
     no_slot: bool,
     as_json: bool,
@@ -117,6 +122,11 @@ def command(
         raise UsageError("a volume is named twice by --volume")
     if slot is not None and no_slot:
         raise UsageError("--slot and --no-slot exclude each other")
+    if follow and (flush_only or dry_run):
+        raise UsageError("--flush-only and --dry-run are for a replay that ends, not for --follow")
+    if dry_run:
+        print_forecast(journal, mirror, until, delay or 0.0, flush_only=flush_only, as_json=as_json)
+        return
     wanted = Wanted(ranges, groups, tasks, None if unit == "auto" else unit, None if io == "auto" else io)
     if follow and not waited_for(journal, quiet):
         return
@@ -129,6 +139,7 @@ def command(
                 journal,
                 mirror,
                 until=until,
+                flush_only=flush_only,
                 plan=wanted,
                 targets=named,
                 overwrite=overwrite,
@@ -180,7 +191,8 @@ class _TargetWatch:
     def __init__(self, display: Display, replay: Replay, target: Commit) -> None:
         self._display, self._target = display, target
         self._start = replay.mirror.checkpoint.position.lsn
-        display.note(f"replaying to commit {target.lsn} of {format_time(target.time_ns)}")
+        begun = f" from base {replay.start.base.lsn}" if replay.start.base else ""
+        display.note(f"replaying{begun} to commit {target.lsn} of {format_time(target.time_ns)}")
 
     def tick(self, now: ReplayStatistics) -> None:
         done, total = now.progress.lsn - self._start, self._target.lsn - self._start
@@ -232,6 +244,7 @@ def _to_json(replay: Replay, start: int, checkpoint: Checkpoint) -> dict[str, ob
     return {
         "mirror": replay.mirror.path,
         "start_lsn": start,
+        "base_lsn": replay.start.base.lsn if replay.start.base else None,
         "applied_lsn": checkpoint.position.lsn,
         "target_lsn": replay.target.lsn if replay.target else None,
         "head_lsn": now.lag.head_lsn,

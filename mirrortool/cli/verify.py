@@ -35,7 +35,8 @@ RUNS_SHOWN = 20
 def command(path: str, journal: str | None, cached: bool, allow_fuzzy: bool, as_json: bool, quiet: bool) -> int:
     """Prove, page by page, that a mirror holds what the primary had at the mirror's commit.
 
-    Of a journal: that every frame is whole, continues the one before, and holds pages of the sums that it gives them.
+    Of a journal: that every frame is whole, continues the one before, and holds pages of the sums that it gives them,
+    and that each base is what the journal had at its commit.
     """
     if files.exists(files.join(path, "journal.json")):
         if journal or cached or allow_fuzzy:
@@ -161,10 +162,11 @@ def _print_audit(path: str, result: AuditResult, as_json: bool) -> None:
             "operations": result.operations,
             "commits": result.commits,
             "pages_checked": result.pages,
+            "bases": result.bases,
         }
         click.echo(json.dumps(values))
         return
     click.echo(
         f"{printable(path)} is whole up to LSN {result.lsn}: {result.frames} frames, {result.commits} commits, "
-        f"{result.pages} pages checked"
+        f"{result.bases} base{'s' * (result.bases != 1)}, {result.pages} pages checked"
     )

@@ -60,17 +60,23 @@ def commits(journal: Journal, start: Position | None = None) -> Iterator[Commit]
 
 
 def newest_commits(
-    journal: Journal, count: int, damage: list[JournalError] | None = None, *, heartbeats: bool = True
+    journal: Journal,
+    count: int,
+    damage: list[JournalError] | None = None,
+    *,
+    heartbeats: bool = True,
+    accept: Callable[[Commit], bool] | None = None,
 ) -> list[Commit]:
     """The newest commits, oldest of them first; reads no older file than it must.
 
     Args:
         heartbeats: whether those count, which repeat the commit before them.
         damage: takes in what hides commits in the files that were read: those behind it in its file, no others.
+        accept: which commits count; by default all.
     """
     found: list[Commit] = []
     for first_lsn in reversed(journal.file_starts()):
-        in_file = _commits_in_file(journal, first_lsn, damage)
+        in_file = filter(accept, _commits_in_file(journal, first_lsn, damage))
         found = [commit for commit in in_file if heartbeats or not commit.is_heartbeat] + found
         if len(found) >= count:
             break

@@ -19,7 +19,7 @@ from mirrortool.journal.bases import base_path, bases, bases_path, lock_bases
 from mirrortool.journal.commits import Until, find_commit
 from mirrortool.journal.directory import Journal
 from mirrortool.journal.reader import JournalReader
-from mirrortool.journal.retention import Hold, KeptFile, Lag, Plan, Wish, plan
+from mirrortool.journal.retention import Hold, KeptFile, Lag, Plan, Wish, bytes_from, plan
 from mirrortool.journal.slots import Slot, locked, save, slots
 
 
@@ -91,8 +91,16 @@ def _look(journal: Journal) -> _Found:
     holds = []
     if checkpoint:
         holds.append(Hold(checkpoint.position.lsn + 1, "the recorder would redo it"))
-    kept_files = [KeptFile(start, _size(journal.file_path(start))) for start in journal.file_starts()]
-    return _Found(kept_files, kept_bases, lags, holds)
+    return _Found(_kept_files(journal), kept_bases, lags, holds)
+
+
+def held_bytes(journal: Journal, slot: Slot) -> int:
+    """Bytes of the journal files that a slot holds back, whatever else does."""
+    return bytes_from(_kept_files(journal), slot.needs_lsn) if slot.holds_back else 0
+
+
+def _kept_files(journal: Journal) -> list[KeptFile]:
+    return [KeptFile(start, _size(journal.file_path(start))) for start in journal.file_starts()]
 
 
 def _size(path: str) -> int:

@@ -132,8 +132,7 @@ def _is_too_far(lag: Lag, files: Sequence[KeptFile], wish: Wish) -> bool:
     """Whether a slot is further behind than it may be, or than the journal reaches back."""
     if lag.slot.needs_lsn < files[0].lsn:
         return True
-    behind = sum(file.size for file in files[_index_of(files, lag.slot.needs_lsn) :])
-    is_far = wish.slot_size is not None and behind > wish.slot_size
+    is_far = wish.slot_size is not None and bytes_from(files, lag.slot.needs_lsn) > wish.slot_size
     return is_far or (wish.slot_seconds is not None and lag.seconds > wish.slot_seconds)
 
 
@@ -157,6 +156,11 @@ def _bases_gone(
     read = {slot.resync_lsn for slot in holding}
     older = (base.lsn for base in bases if base.lsn < floor.lsn and base.lsn not in read)
     return tuple(lsn for lsn in older if wish.size is None or lsn < first_lsn)
+
+
+def bytes_from(files: Sequence[KeptFile], lsn: int) -> int:
+    """Bytes of the file that holds an LSN, and of all after it."""
+    return sum(file.size for file in files[_index_of(files, lsn) :])
 
 
 def _index_of(files: Sequence[KeptFile], lsn: int) -> int:

@@ -22,6 +22,7 @@ from mirrortool.journal.directory import Journal, RecorderCheckpoint, VolumeReco
 from mirrortool.journal.position import Position
 from mirrortool.journal.reader import JournalReader
 from mirrortool.journal.writer import JournalWriter
+from mirrortool.mirror.journaledsums import journaled_sums
 from mirrortool.operation import Batch, Kind
 from mirrortool.record.held import STALL_NS, HeldVolumes
 from mirrortool.store.base import PageWriter
@@ -220,12 +221,12 @@ class OpenJournal:
             self._written_ns = now
 
     def _make_sums_anew(self, end: JournalReader) -> None:
-        """The table of sums is damaged: the journal has what it must be, if it reaches back to LSN 1."""
+        """The table of sums is damaged: the journal has what it must be, with its base if it was pruned."""
         self.sums.close()
         for name in files.list_directory(self.journal.sums_path):
             files.remove(files.join(self.journal.sums_path, name))
-        self.sums = PageSums(self.journal.sums_path, self.journal.volumes, self.journal.first_state_sum, write=True)
-        with JournalReader(self.journal, self.journal.start) as reader:
+        self.sums, start = journaled_sums(self.journal, self.journal.sums_path, end.position.lsn)
+        with JournalReader(self.journal, start) as reader:
             while reader.position.lsn < end.position.lsn:
                 self._redo_next(reader)
         if self.sums.state_sum != end.state_sum:

@@ -16,6 +16,7 @@ from mirrortool.journal.reader import JournalReader
 from mirrortool.mirror import lastreplay
 from mirrortool.mirror.checkpoint import Checkpoint
 from mirrortool.mirror.directory import Mirror, empty_checkpoint
+from mirrortool.mirror.journaledsums import journaled_sums
 from mirrortool.replay.start import Start, choose_start
 from mirrortool.store.pagesums import PageSums
 from mirrortool.volume import Volume
@@ -74,16 +75,13 @@ def pages_to_write(journal: Journal, start: Start, target_lsn: int) -> int:
     return pages
 
 
-def pages_held(journal: Journal, start: Start, target_lsn: int) -> int:
+def pages_held(journal: Journal, target_lsn: int) -> int:
     """Pages that are not zero after a commit: exact, where reading everything for that is worth it."""
     with ExitStack() as opened:
         directory = opened.enter_context(files.temporary_directory())
-        base = opened.enter_context(open_base(journal, start.base.lsn)) if start.base else None
-        sums = PageSums(directory, base.volumes if base else journal.volumes, 0, write=True)
+        sums, start = journaled_sums(journal, directory, target_lsn)
         opened.enter_context(closing(sums))
-        for _, batch in base.frames(payload=False) if base else ():
-            sums.apply_batch(batch)
-        reader = opened.enter_context(JournalReader(journal, start.position))
+        reader = opened.enter_context(JournalReader(journal, start))
         while reader.position.lsn < target_lsn and (header := reader.next_header()):
             batch = reader.batch(payload=False)
             check_inside(header, batch, sums.volumes, journal.path)

@@ -170,11 +170,11 @@ class MakeBase:
         """There is room for the mirror, for the base, and some more: a recorder may be at work beside it."""
         start = choose_start(self.journal, empty_checkpoint(self.journal), self.commit.lsn)
         free = files.free_bytes(self.journal.path) - _SPARE_BYTES
-        for count in (pages_to_write, pages_held):  # the second reads more, and may find that less will do
-            needed = 2 * self.journal.page_size * count(self.journal, start, self.commit.lsn)
-            if needed <= free:
-                break
-        else:
+        lsn, twice = self.commit.lsn, 2 * self.journal.page_size
+        if twice * pages_to_write(self.journal, start, lsn) <= free:
+            return
+        needed = twice * pages_held(self.journal, lsn)  # reads more, and may find that less will do
+        if needed > free:
             raise NoSpaceError(
                 f"a base of LSN {self.commit.lsn} needs {needed + _SPARE_BYTES} bytes meanwhile",
                 where=self.journal.path,

@@ -20,7 +20,7 @@ from mirrortool.errors import (
     UsageError,
 )
 from mirrortool.journal.bases import open_base
-from mirrortool.journal.commits import Commit, Until, commits, find_commit, is_past
+from mirrortool.journal.commits import Commit, Until, commits, find_commit, is_flush, is_past
 from mirrortool.journal.directory import Journal
 from mirrortool.journal.reader import JournalReader, up_to_what_is_appended
 from mirrortool.journal.slots import check_name
@@ -80,6 +80,7 @@ class Replay:
         mirror_path: str,
         *,
         until: Until | None = None,
+        flush_only: bool = False,
         plan: Plan | Wanted | None = None,
         targets: Mapping[str, str] | None = None,
         overwrite: bool = False,
@@ -98,6 +99,7 @@ class Replay:
         Args:
             plan: a Plan, or what of one is given; the rest is chosen as the first writes are timed. By default all.
             until: the last commit at or before it is the target; by default the newest.
+            flush_only: only a flush commit or a mark can be the target; not together with `follow`.
             targets: where a new mirror keeps volumes, by name; by default images in its directory.
             overwrite: whether data in those targets may be lost.
             max_bytes: the volumes may not be larger together.
@@ -116,7 +118,7 @@ class Replay:
             check_name(slot)
         self.journal = Journal(journal_path)
         until = _until(self.journal, until, follow, delay_seconds)
-        self.target = None if follow else require_commit(self.journal, until)
+        self.target = None if follow else require_commit(self.journal, until, flush_only=flush_only)
         check_total(self.journal.volumes, max_bytes)
         self.is_new = not files.exists(files.join(mirror_path, "mirror.json"))
         if self.is_new:
@@ -128,7 +130,7 @@ class Replay:
         with ExitStack() as opening:
             opening.enter_context(self.mirror.lock(exclusive=True))
             self.mirror.check_mirrors(self.journal)
-            self._check_target(until)
+            self._check_target(Until(lsn=self.target.lsn) if self.target and flush_only else until)
             self._registration = None if slot is None else Registration(self.journal, self.mirror, slot)
             self.start = self._open_start(until, delay_seconds)
             self._reader = opening.enter_context(self._reader_at(self.start))
@@ -375,14 +377,14 @@ def _until(journal: Journal, until: Until | None, follow: bool, delay_seconds: f
     return until
 
 
-def require_commit(journal: Journal, until: Until | None) -> Commit:
-    """The last commit at or before a point, by default the newest.
+def require_commit(journal: Journal, until: Until | None, *, flush_only: bool = False) -> Commit:
+    """The commit that a replay goes to.
 
     Raises:
         UsageError, NotComparableError: there is none.
-        JournalError: what hides them.
+        JournalError: damage may hide it.
     """
-    commit = find_commit(journal, until)
+    commit = find_commit(journal, until, is_flush if flush_only else None)
     if commit is None:
         _raise_what_hides_commits(journal, until)
     if commit is None and until is not None:

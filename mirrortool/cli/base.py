@@ -1,0 +1,56 @@
+"""`mirrortool base`."""
+
+from __future__ import annotations
+
+import json
+
+import click
+
+from mirrortool.cli.options import DIRECTORY, SIZE, UNTIL, as_json, complete_mark, quiet
+from mirrortool.cli.render import Display, View
+from mirrortool.cli.runner import Interrupted, Runner
+from mirrortool.cli.text import format_bytes, format_time, quoted, tell
+from mirrortool.journal.commits import Until
+from mirrortool.replay.makebase import BaseCancelled, MakeBase
+
+
+@click.command("base")
+@click.argument("journal", type=DIRECTORY)
+@click.option(
+    "--at", type=UNTIL, metavar="LSN|TIME|MARK", shell_complete=complete_mark,
+    help="Of the last commit at or before this.  [default: the newest]",
+)  # fmt: skip
+@click.option(
+    "--max-size", type=SIZE, default="16T", show_default=True, metavar="SIZE",
+    help="Refuse a journal whose volumes are larger together.",
+)  # fmt: skip
+@as_json
+@quiet
+def command(journal: str, at: Until | None, max_size: int, as_json: bool, quiet: bool) -> None:
+    """Write down a whole committed state of a journal, so that older journal files can go.
+
+    It is made from the journal alone, by replaying an older base and what follows it, beside a recorder and whoever
+    follows; no volume is read. Meanwhile it needs about twice the room of what the volumes hold.
+    """
+    with MakeBase(journal, at, max_bytes=max_size) as making, Display("base", quiet=quiet) as display:
+        commit = making.commit
+        display.note(f"base of commit {commit.lsn} of {format_time(commit.time_ns)}")
+
+        def view() -> View:
+            now = making.statistics()
+            detail = f"{now.pages} pages written" if now.pages else f"LSN {now.lsn}"
+            return View(now.lsn, commit.lsn, now.pages * making.journal.page_size, detail)
+
+        runner = Runner(making.run, making.cancel)
+        try:
+            size = runner.run(lambda: display.show(view()))
+        except BaseCancelled:
+            raise Interrupted(runner.signal_number, "stopped; no base was made") from None
+    if as_json:
+        values = {"journal": journal, "lsn": commit.lsn, "time_ns": commit.time_ns, "bytes": size}
+        click.echo(json.dumps(values | {"state_sum": f"{commit.state_sum:016x}", "is_new": not making.exists}))
+    else:
+        made = "there is a base already" if making.exists else "base"
+        click.echo(f"{made} of commit {commit.lsn}  {format_time(commit.time_ns)}  {format_bytes(size)}")
+    if not quiet:
+        tell(f"next: mirrortool prune {quoted(journal)} --keep 7d, or another time")

@@ -1,0 +1,52 @@
+"""What `mirrortool replay --dry-run` prints."""
+
+from __future__ import annotations
+
+import json
+
+import click
+
+from mirrortool import clock
+from mirrortool.cli.text import format_bytes, format_seconds, format_time
+from mirrortool.journal.commits import Until
+from mirrortool.journal.directory import Journal
+from mirrortool.replay.forecast import Forecast, forecast
+from mirrortool.replay.session import require_commit
+
+
+def print_forecast(
+    path: str, mirror: str, until: Until | None, delay: float, *, flush_only: bool, as_json: bool
+) -> None:
+    """Say what a replay would do."""
+    journal = Journal(path)
+    if delay:
+        until = Until(time_ns=clock.now_ns() - int(delay * 1e9))
+    found = forecast(journal, mirror, require_commit(journal, until, flush_only=flush_only))
+    if as_json:
+        click.echo(json.dumps(_to_json(mirror, found, journal.page_size)))
+        return
+    begins = f"base {found.start.base.lsn}" if found.start.base else f"LSN {found.start.position.lsn}"
+    click.echo(f"from {begins} to commit {found.target.lsn} of {format_time(found.target.time_ns)}")
+    base = f"{format_bytes(found.start.base_bytes)} of the base, " if found.start.base else ""
+    click.echo(f"reads {base}{format_bytes(found.start.journal_bytes)} of the journal, at most")
+    click.echo(f"writes {found.pages} pages, {format_bytes(found.pages * journal.page_size)}, at most")
+    if found.seconds is None:
+        click.echo("takes a time that is not known: this mirror has not been replayed to a commit yet")
+    else:
+        click.echo(f"takes about {format_seconds(found.seconds)}, at the rate of this mirror's last replay")
+
+
+def _to_json(mirror: str, found: Forecast, page_size: int) -> dict[str, object]:
+    return {
+        "mirror": mirror,
+        "is_new": found.is_new,
+        "start_lsn": found.checkpoint.position.lsn,
+        "base_lsn": found.start.base.lsn if found.start.base else None,
+        "target_lsn": found.target.lsn,
+        "time_ns": found.target.time_ns,
+        "base_bytes": found.start.base_bytes,
+        "journal_bytes": found.start.journal_bytes,
+        "pages_most": found.pages,
+        "bytes_most": found.pages * page_size,
+        "seconds": None if found.seconds is None else round(found.seconds, 3),
+    }

@@ -1,0 +1,78 @@
+"""`mirrortool prune`."""
+
+from __future__ import annotations
+
+import json
+
+import click
+
+from mirrortool.cli.options import DIRECTORY, DURATION, SIZE, SLOT_LAG, SlotLag, as_json, quiet
+from mirrortool.cli.text import format_bytes, printable, quoted, tell
+from mirrortool.errors import UsageError
+from mirrortool.journal.prune import Keep, Pruned, prune
+
+
+@click.command("prune")
+@click.argument("journal", type=DIRECTORY)
+@click.option("--keep", type=DURATION, metavar="DURATION", help="Every commit of so long stays restorable.")
+@click.option("--keep-size", type=SIZE, metavar="SIZE", help="Newer files stay while all together fit into this.")
+@click.option(
+    "--max-slot-lag", type=SLOT_LAG, metavar="SIZE|DURATION",
+    help="A slot that is further behind holds nothing back; its mirror starts over from a base.",
+)  # fmt: skip
+@click.option("--dry-run", is_flag=True, help="Say what would go; remove nothing.")
+@as_json
+@quiet
+def command(
+    journal: str,
+    keep: float | None,
+    keep_size: int | None,
+    max_slot_lag: SlotLag | None,
+    dry_run: bool,
+    as_json: bool,
+    quiet: bool,
+) -> None:
+    """Remove the oldest journal files, and bases, that neither a slot nor a promised point in time needs.
+
+    Nothing goes for which no base stands: mirrortool base makes one. Works beside a recorder and whoever follows.
+    """
+    if keep is None and keep_size is None:
+        raise UsageError("what is to stay? give --keep, --keep-size, or both")
+    lag = max_slot_lag or SlotLag(None, None)
+    pruned = prune(journal, Keep(keep, keep_size, lag.size, lag.seconds), dry_run=dry_run)
+    if as_json:
+        click.echo(json.dumps(_to_json(journal, pruned, dry_run)))
+    else:
+        _print(pruned, dry_run)
+    if pruned.plan.needs_base and not quiet:
+        tell(f"older files stay, as no base stands for them; next: mirrortool base {quoted(journal)}")
+
+
+def _print(pruned: Pruned, dry_run: bool) -> None:
+    for slot in pruned.plan.lost:
+        verb = "would be" if dry_run else "is"
+        click.echo(f"slot {slot.name} {verb} LOST: {printable(slot.where)} starts over from a base")
+    verb = "would remove" if dry_run else "removed"
+    gone = f"{_count(len(pruned.plan.files), 'file')}, {_count(len(pruned.plan.bases), 'base')}"
+    click.echo(f"{verb} {gone}, {format_bytes(pruned.size)}; {_count(pruned.kept, 'file')} left")
+    if pruned.plan.holds:
+        hold = pruned.plan.holds[0]
+        click.echo(f"stays from LSN {max(hold.lsn, 1)} on: {hold.why}")
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
+
+
+def _to_json(journal: str, pruned: Pruned, dry_run: bool) -> dict[str, object]:
+    return {
+        "journal": journal,
+        "dry_run": dry_run,
+        "files_removed": list(pruned.plan.files),
+        "bases_removed": list(pruned.plan.bases),
+        "bytes_removed": pruned.size,
+        "files_kept": pruned.kept,
+        "slots_lost": [slot.name for slot in pruned.plan.lost],
+        "held_by": [{"lsn": hold.lsn, "why": hold.why} for hold in pruned.plan.holds],
+        "needs_base": pruned.plan.needs_base,
+    }

@@ -1,0 +1,91 @@
+"""`mirrortool slot`."""
+
+from __future__ import annotations
+
+import json
+
+import click
+
+from mirrortool.cli.options import DIRECTORY, as_json, quiet
+from mirrortool.cli.text import columns, format_bytes, format_time, printable, quoted, tell
+from mirrortool.journal.directory import Journal
+from mirrortool.journal.prune import held_bytes
+from mirrortool.journal.slots import Slot, drop, slots
+
+
+@click.group("slot", invoke_without_command=True)
+@click.pass_context
+def command(ctx: click.Context) -> None:
+    """Show who reads a journal, and forget who does not any more.
+
+    A slot belongs to a mirror, or to a copy that the journal is shipped to. The journal keeps what slots need.
+    """
+    if ctx.invoked_subcommand is None:
+        click.echo(ctx.get_help())
+
+
+@command.command("list")
+@click.argument("journal", type=DIRECTORY)
+@as_json
+def list_slots(journal: str, as_json: bool) -> None:
+    """List the slots of a journal, by name."""
+    opened = Journal(journal)
+    listed = [(slot, held_bytes(opened, slot)) for slot in slots(opened)]
+    if as_json:
+        click.echo(json.dumps({"slots": [_to_json(slot, held) for slot, held in listed]}))
+        return
+    if not listed:
+        tell("no slots: nobody who reads this journal has registered")
+        return
+    for line in columns(("NAME", "KIND", "LSN", "TIME", "HOLDS BACK", "WHERE"), [_row(*each) for each in listed]):
+        click.echo(line)
+
+
+@command.command("drop")
+@click.argument("journal", type=DIRECTORY)
+@click.argument("name")
+@quiet
+def drop_slot(journal: str, name: str, quiet: bool) -> None:
+    """Forget a slot: what it held back may be pruned.
+
+    Its owner, if he still reads, goes on while the files that he needs are there; then he starts over from a base.
+    """
+    opened = Journal(journal)
+    slot = drop(opened, name)
+    click.echo(f"dropped slot {slot.name} of {printable(slot.where)}, which held back {_held(slot, opened)}")
+    if not quiet and slot.holds_back:
+        tell(
+            "if these are pruned, it starts over from a base; next: "
+            f"mirrortool prune {quoted(journal)} --keep 7d, or another time"
+        )
+
+
+def _held(slot: Slot, journal: Journal) -> str:
+    return format_bytes(held_bytes(journal, slot)) if slot.holds_back else "nothing"
+
+
+def _row(slot: Slot, held: int) -> tuple[str, ...]:
+    if slot.resync_lsn:
+        state = f"{format_bytes(held)}, starts over from base {slot.resync_lsn}"
+    elif slot.is_lost:
+        state = "LOST"
+    else:
+        state = format_bytes(held) if slot.holds_back else f"nothing, reads by slot {slot.via}"
+    return slot.name, slot.kind, str(slot.position.lsn), format_time(slot.time_ns), state, slot.where
+
+
+def _to_json(slot: Slot, held: int) -> dict[str, object]:
+    return {
+        "name": slot.name,
+        "kind": slot.kind,
+        "where": slot.where,
+        "owner": slot.owner,
+        "lsn": slot.position.lsn,
+        "chain": f"{slot.position.chain:016x}",
+        "time_ns": slot.time_ns,
+        "updated_ns": slot.updated_ns,
+        "is_lost": slot.is_lost,
+        "via": slot.via,
+        "resync_lsn": slot.resync_lsn,
+        "held_bytes": held,
+    }
