@@ -28,7 +28,7 @@ from mirrortool.replay.session import MAX_BYTES, Replay
 from mirrortool.replay.start import choose_start
 from mirrortool.store.flat import FlatStore
 from mirrortool.store.pagesums import PageSums
-from mirrortool.store.pieces import PIECE_BYTES, PieceReader
+from mirrortool.store.pieces import PieceReader
 
 _SPARE_BYTES = 64 << 20
 
@@ -141,7 +141,7 @@ class MakeBase:
             for volume in mirror.volumes:
                 first, count = mirror.volumes.first_page(volume), mirror.volumes.page_count(volume)
                 for run, length in sums.nonzero_runs(first, count):
-                    for piece in split_at(run, length, PIECE_BYTES // self.journal.page_size):
+                    for piece in split_at(run, length, len(reader.views)):
                         self._write_piece(writer, reader, sums, *piece)
             return writer.finish()
 

@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from itertools import groupby
 
-from mirrortool.address import split_at
+from mirrortool.address import pages_in, split_at
 from mirrortool.checksum import SUM_BYTES, unpack_sums
 from mirrortool.journal import format as layout
 from mirrortool.journal.basefile import BaseFile
@@ -79,8 +79,8 @@ class Resync:
     def sums(self) -> Iterator[Batch]:
         """What a page may have been given by a resync from this base that did not end: all as zeros, then the base."""
         for volume in self._volumes:
-            if volume.size:
-                self._builder.zero(self._volumes.first_page(volume), self._volumes.page_count(volume))
+            size = max(volume.size, self._checkpoint.sizes[volume.name])  # a smaller one was cut off maybe
+            self._builder.zero(self._volumes.first_page(volume), pages_in(size, self._volumes.page_size))
         yield self._builder.build()
         for _, batch in self._base.frames(payload=False):
             yield batch
