@@ -110,8 +110,8 @@ def is_flush(commit: Commit) -> bool:
 
 
 def is_state(commit: Commit) -> bool:
-    """Whether it is a state of the primary: neither fuzzy nor incomplete."""
-    return commit.kind not in (CommitKind.FUZZY, CommitKind.INCOMPLETE)
+    """Whether it is a state of the primary by itself: neither fuzzy nor incomplete, nor repeating what may be so."""
+    return commit.kind in (CommitKind.FLUSH, CommitKind.INTERVAL, CommitKind.SCAN)
 
 
 def _is_meant(commit: Commit, until: Until | None) -> bool:

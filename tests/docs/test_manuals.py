@@ -20,6 +20,7 @@ import pytest
 
 from mirrortool import errors
 from mirrortool.cli.main import cli
+from mirrortool.journal import basefile
 from mirrortool.journal import format as layout
 from mirrortool.journal import reader
 from mirrortool.journal.promoting import FrameEnd, PromotionNote
@@ -93,15 +94,28 @@ def test_every_command_has_a_page_and_is_listed() -> None:
 # Options and arguments.
 
 
+def leaves(name: str) -> dict[str, click.Command]:
+    """A command by its name; or those of its own, by both names."""
+    command = command_of(name)
+    if isinstance(command, click.Group):
+        return {f"{name} {own}": inner for own, inner in command.commands.items()}
+    return {name: command}
+
+
+def params_of(command: click.Command) -> list[click.Parameter]:
+    """Its parameters, and those of commands of its own."""
+    inner = command.commands.values() if isinstance(command, click.Group) else ()
+    return [*command.params, *(each for one in inner for each in one.params)]
+
+
 def options_of(command: click.Command) -> set[str]:
-    context = click.Context(command)
-    options = [each for each in command.get_params(context) if isinstance(each, click.Option)]
+    options = [each for each in params_of(command) if isinstance(each, click.Option)]
     return {name for option in options for name in option.opts} | {"-h", "--help"}
 
 
 def arguments_of(command: click.Command) -> set[str]:
     context = click.Context(command)
-    arguments = [each for each in command.params if isinstance(each, click.Argument)]
+    arguments = [each for each in params_of(command) if isinstance(each, click.Argument)]
     return {argument.make_metavar(context).strip("{}") for argument in arguments}
 
 
@@ -117,7 +131,7 @@ def test_page_has_the_options_and_arguments(name: str) -> None:
 def test_synopsis_has_the_options_and_arguments(name: str) -> None:
     text = "\n".join(page(f"mirrortool-{name}").part("SYNOPSIS"))
     command = command_of(name)
-    for option in (each for each in command.params if isinstance(each, click.Option)):
+    for option in (each for each in params_of(command) if isinstance(each, click.Option)):
         assert any(re.search(rf"Fl {re.escape(each[1:])}\b", text) for each in option.opts), option.opts
     for argument in arguments_of(command):
         assert f".Ar {argument}" in text
@@ -126,7 +140,7 @@ def test_synopsis_has_the_options_and_arguments(name: str) -> None:
 @EACH_COMMAND
 def test_page_has_defaults_and_choices(name: str) -> None:
     described = dict(items(page(f"mirrortool-{name}").part("OPTIONS")))
-    for option in (each for each in command_of(name).params if isinstance(each, click.Option)):
+    for option in (each for each in params_of(command_of(name)) if isinstance(each, click.Option)):
         head, text = next(each for each in described.items() if f"Fl {option.opts[0][1:]}" in each[0])
         if option.show_default:
             assert f"The default is {option.default}." in text
@@ -146,9 +160,10 @@ def variable_of(name: str, option: click.Option) -> str:
 
 def test_every_variable_is_listed() -> None:
     expected = {
-        variable_of(name, option): f"{name} {option.opts[-1][1:]}"
+        variable_of(words, option): f"{words} {option.opts[-1][1:]}"
         for name in COMMANDS
-        for option in command_of(name).params
+        for words, command in leaves(name).items()
+        for option in command.params
         if isinstance(option, click.Option)
     }
     listed = dict(items(page("mirrortool").part("ENVIRONMENT")))
@@ -310,6 +325,24 @@ def test_fields_of_replay(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("at_place")
+def test_fields_of_a_dry_run(tmp_path: Path) -> None:
+    found = printed("replay", "journal", str(tmp_path / "mirror"), "--dry-run")
+    assert found == documented(page("mirrortool-replay").sub_part("JSON of a dry run"))
+    assert not (tmp_path / "mirror").exists()
+
+
+def test_fields_of_retention(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    make_image(Path("disk.img"))
+    run("init", "journal", "disk=disk.img")
+    run("record", "journal", "-q")
+    run("replay", "journal", "mirror", "-q")
+    assert printed("base", "journal") == documented(page("mirrortool-base").sub_part("JSON"))
+    assert printed("prune", "journal", "--keep", "1d") == documented(page("mirrortool-prune").sub_part("JSON"))
+    assert printed("slot", "list", "journal") == documented(page("mirrortool-slot").sub_part("JSON"))
+
+
+@pytest.mark.usefixtures("at_place")
 def test_fields_of_verify(tmp_path: Path) -> None:
     run("replay", "journal", str(tmp_path / "mirror"), "-q")
     with (tmp_path / "mirror/volumes/disk.img").open("r+b") as file:
@@ -446,6 +479,18 @@ def format_tables() -> dict[str, list[tuple[str, ...]]]:
     return tables
 
 
+@pytest.mark.parametrize(
+    ("heading", "struct"), [("header", basefile.HEADER), ("volume", basefile.VOLUME), ("end record", basefile.END)]
+)
+def test_tables_of_a_base_are_those_of_the_code(heading: str, struct: Any) -> None:
+    lines = page("mirrortool-journal", 5).sub_part(f"Base {heading}")
+    rows = table(lines)
+    in_code = " ".join((basefile.__doc__ or "").split())
+    assert all(" ".join(row) in in_code for row in rows)
+    assert lines[0].startswith(f"{struct.size} bytes")
+    assert sum(int(size) for _, size, *_ in rows) == struct.size
+
+
 @pytest.mark.parametrize("heading", ["File header", "Frame header", "Frame body"])
 def test_format_table_is_that_of_the_code(heading: str) -> None:
     rows = format_tables()[heading]
@@ -521,7 +566,7 @@ def test_fields_of_small_files(manual: str, path: str) -> None:
 def test_directory_is_described(manual: str, path: str) -> None:
     heads = {head.removeprefix("Pa ").rstrip("/") for head, _ in items(page(manual, 5).sub_part("Directory"))}
     is_journal = manual == "mirrortool-journal"
-    now_and_then = {"control.sock", "reserve", "seen.json", *NOW_AND_THEN} if is_journal else set()
+    now_and_then = {"bases", "control.sock", "reserve", "seen.json", *NOW_AND_THEN} if is_journal else set()
     assert now_and_then <= heads
     assert {each.name for each in Path(path).iterdir()} == heads - now_and_then
 
@@ -534,7 +579,7 @@ def test_directory_of_a_live_recording_is_described(tmp_path: Path, monkeypatch:
         head.removeprefix("Pa ").rstrip("/") for head, _ in items(page("mirrortool-journal", 5).sub_part("Directory"))
     }
     with LiveRecorder(tmp_path / "journal", "--when-full", "detach"):
-        assert {each.name for each in Path("journal").iterdir()} == heads - NOW_AND_THEN - {"slots"}
+        assert {each.name for each in Path("journal").iterdir()} == heads - NOW_AND_THEN - {"bases", "slots"}
 
 
 # The design.
