@@ -20,7 +20,7 @@ import pytest
 
 from mirrortool import errors
 from mirrortool.cli.main import cli
-from mirrortool.journal import basefile
+from mirrortool.journal import basefile, reader
 from mirrortool.journal import format as layout
 from mirrortool.journal import reader
 from mirrortool.journal.promoting import FrameEnd, PromotionNote

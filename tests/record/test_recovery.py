@@ -8,7 +8,12 @@ from pathlib import Path
 import pytest
 
 from mirrortool.errors import CorruptJournalError
+from mirrortool.journal.audit import Audit
+from mirrortool.journal.prune import Keep, prune
 from mirrortool.record.recovery import OpenJournal
+from mirrortool.replay.makebase import MakeBase
+from tests.conftest import FakeClock
+from tests.fakes.journals import replay_all
 from tests.fakes.recorders import based, check_everywhere, quiet_recorder
 from tests.fakes.volumes import Primary, make_primary, pattern
 
@@ -35,6 +40,29 @@ def test_damaged_sums_are_made_anew_from_the_journal(crashed: Primary) -> None:
     crashed.write("disk", 0, b"changed")
     crashed.scan()
     crashed.check()
+
+
+def test_damaged_sums_are_made_anew_from_a_base(tmp_path: Path, fake_clock: FakeClock) -> None:
+    """Where the journal was pruned; and it is recorded to as before."""
+    primary = make_primary(tmp_path, {"disk": pattern(1, 64 << 10)})
+    for number in range(3):
+        fake_clock.advance(7200)  # a file each
+        primary.write("disk", number * 4096, b"x" * 4096)
+        primary.scan()
+    with MakeBase(primary.journal_path) as making:
+        making.run()
+    assert prune(primary.journal_path, Keep(size=0)).plan.files
+    true = sums_file(primary).read_bytes()
+    sums_file(primary).write_bytes(bytes(16) + true[16:])
+    primary.journal.save_clean_end(None)
+    with OpenJournal(primary.journal_path) as opened:
+        assert opened.sums.state_sum == opened.sums.compute_state_sum() == opened.writer.state_sum
+    assert sums_file(primary).read_bytes() == true
+    primary.write("disk", 0, b"changed")
+    primary.scan()
+    assert Audit(primary.journal_path).run().bases == 1
+    replay_all(primary.journal_path, tmp_path / "pruned-mirror")
+    assert (tmp_path / "pruned-mirror/volumes/disk.img").read_bytes()[:7] == b"changed"
 
 
 def test_without_the_journals_beginning_damaged_sums_are_an_error(crashed: Primary) -> None:

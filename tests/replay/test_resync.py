@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import shutil
+import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -24,6 +25,7 @@ from mirrortool.replay.registration import OWN_SLOT
 from mirrortool.replay.session import Replay
 from mirrortool.replay.start import choose_start
 from mirrortool.store.flat import FlatStore
+from mirrortool.verify import Verify
 from tests.fakes.faulty_os import PowerCut, cut_at, faulty
 from tests.fakes.histories import History, make_history
 from tests.fakes.journals import (
@@ -39,6 +41,7 @@ from tests.fakes.journals import (
     shrink_pieces,
     verified,
 )
+from tests.fakes.tails import until
 
 
 def make_base(journal: Journal, lsn: int) -> None:
@@ -296,3 +299,35 @@ def test_what_reads_less_is_chosen(root: Path) -> None:
     assert choose_start(journal, empty, last_ns=0).base is None
     replay_all(journal, root / "mirror", until=Until(lsn=commits[3]))
     assert choose_start(journal, Mirror(str(root / "mirror")).checkpoint).base is None
+
+
+@pytest.mark.usefixtures("no_sync")
+def test_verify_takes_its_sums_from_the_base_where_the_journal_was_pruned(root: Path) -> None:
+    history, early, _ = pruned(root, 45)
+    before = verified(early)  # at a position that the journal lost: by its own table alone
+    assert before.is_right and before.journal_agrees is None
+    replay_all(history.journal, early)
+    with Verify(str(early), journal_path=history.journal.path) as verify:
+        assert verify.run().is_right
+    mirror = Mirror(str(early))
+    path = Path(mirror.volume_path(mirror.kept[0]))
+    data = bytearray(path.read_bytes())
+    data[0] ^= 1
+    path.write_bytes(data)
+    with Verify(str(early), journal_path=history.journal.path) as verify:
+        assert verify.run().bad_pages == 1
+
+
+@pytest.mark.usefixtures("no_sync")
+def test_a_follower_begins_at_a_base(root: Path) -> None:
+    history, early, base_lsn = pruned(root, 46)
+    with Replay(history.journal.path, str(early), plan=ONE_TASK, follow=True, slot=OWN_SLOT) as replay:
+        assert replay.start.base and replay.start.base.lsn == base_lsn
+        follower = threading.Thread(target=replay.run)
+        follower.start()
+        until(lambda: Mirror(str(early)).checkpoint.position.lsn == history.commits[-1])
+        replay.cancel()
+        follower.join(20)
+    assert images_of(early) == history.states[history.commits[-1]]
+    slot = find_slot(history.journal, replay.slot or "")
+    assert slot and slot.position.lsn == history.commits[-1] and not slot.is_lost
