@@ -534,3 +534,15 @@ def test_a_temporary_directory_is_gone_afterwards() -> None:
     with files.temporary_directory() as path:
         assert files.is_directory(path)
     assert not files.exists(path)
+
+
+def test_a_tree_is_removed_with_its_links_and_not_what_they_lead_to(tmp_path: Path) -> None:
+    (tmp_path / "tree/below/empty").mkdir(parents=True)
+    (tmp_path / "tree/below/file").write_bytes(b"x")
+    (tmp_path / "kept").mkdir()
+    (tmp_path / "kept/file").write_bytes(b"x")
+    (tmp_path / "tree/link").symlink_to(tmp_path / "kept")
+    files.remove_tree(str(tmp_path / "tree"))
+    files.remove_tree(str(tmp_path / "tree"))
+    assert [each.name for each in tmp_path.iterdir()] == ["kept"]
+    assert (tmp_path / "kept/file").exists()

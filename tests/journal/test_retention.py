@@ -193,4 +193,13 @@ def test_a_slot_that_is_too_old_but_loses_nothing_is_not_lost() -> None:
 
 def test_a_base_from_which_nothing_follows_stands_for_nothing() -> None:
     left = FILES[2:]
-    assert plan(left, [KeptFile(12, 5)], [], [], Wish(45)).files == ()
+    found = plan(left, [KeptFile(12, 5)], [], [], Wish(45))
+    assert (found.files, found.needs_base) == ((), True)
+
+
+def test_the_base_that_a_slot_starts_over_from_stays_with_what_follows() -> None:
+    bases = [KeptFile(lsn, 5) for lsn in (5, 15, 45)]
+    found = plan(FILES, bases, [Lag(slot("m", 3, lost=True, resync=15), 0.0)], [], Wish(None, None, None, None))
+    assert (found.files, found.bases) == ((1,), (5,))
+    found = plan(FILES, bases, [], [], Wish(None, None, None, None))
+    assert (found.files, found.bases) == ((1, 11, 21, 31), (5, 15))
