@@ -53,7 +53,8 @@ from mirrortool.mirror.directory import Mirror, Promoted
 from mirrortool.operation import CommitKind
 from mirrortool.record.held import HeldVolumes
 from mirrortool.record.sources import check_apart
-from mirrortool.replay.session import Replay, describe, require_commit
+from mirrortool.replay.session import Replay, describe
+from mirrortool.replay.target import require_commit
 from mirrortool.store.pagesums import copy_sums
 from mirrortool.verify import Verify, VerifyResult
 

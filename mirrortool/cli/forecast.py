@@ -11,7 +11,7 @@ from mirrortool.cli.text import format_bytes, format_seconds, format_time
 from mirrortool.journal.commits import Until
 from mirrortool.journal.directory import Journal
 from mirrortool.replay.forecast import Forecast, forecast
-from mirrortool.replay.session import require_commit
+from mirrortool.replay.target import require_commit
 
 
 def print_forecast(

@@ -56,7 +56,7 @@ import xxhash
 from mirrortool import files
 from mirrortool.address import is_page_size
 from mirrortool.checksum import page_sums, state_term, unpack_sums
-from mirrortool.errors import CorruptJournalError, OtherJournalError, UsageError
+from mirrortool.errors import CorruptJournalError, ForkedJournalError, OtherJournalError, UsageError
 from mirrortool.journal import format as layout
 from mirrortool.journal.codec import FrameError, FrameHeader, decode_body, decode_frame_header
 from mirrortool.journal.directory import Journal, empty_state_sum
@@ -199,7 +199,7 @@ class BaseFile:
         """Open the base of this LSN.
 
         Raises:
-            OtherJournalError: it belongs to another journal.
+            OtherJournalError, ForkedJournalError: it belongs to another journal, or to another history of this one.
             CorruptJournalError: it cannot be decoded, or does not fit the journal.
         """
         self.path = path
@@ -224,12 +224,24 @@ class BaseFile:
         expected = [(volume.name, volume.base) for volume in journal.volumes]
         if self.header.position.lsn != lsn or self.header.page_size != journal.page_size or placed != expected:
             raise FrameError("the header does not fit the file's name or journal.json")
+        self._check_history(journal)
         try:
             self.volumes = VolumeSet(self.header.volumes, journal.page_size)
         except UsageError as error:
             raise FrameError(error.what) from None
         self._start = HEADER.size + sum(VOLUME.size + len(volume.name) for volume in self.header.volumes)
         self._head = data[: self._start]
+
+    def _check_history(self, journal: Journal) -> None:
+        """It is of a commit that the journal has, or had, not one that a promotion dropped."""
+        epoch = journal.history.find(self.header.epoch, self.header.lineage)
+        end = journal.history.end_of(epoch) if epoch else None
+        if epoch is None or (end is not None and self.header.position.lsn > end.lsn):
+            raise ForkedJournalError(
+                f"the base is of epoch {self.header.epoch}, and of a history that was not promoted",
+                where=self.path,
+                remedy="take it away",
+            )
 
     def __enter__(self) -> BaseFile:
         return self

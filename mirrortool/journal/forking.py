@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from mirrortool import files
 from mirrortool.errors import JournalError, TornJournalError
 from mirrortool.journal import format as layout
+from mirrortool.journal.bases import base_lsns, base_path
 from mirrortool.journal.directory import Journal
 from mirrortool.journal.position import Position
 from mirrortool.journal.promoting import FrameEnd
@@ -75,12 +76,15 @@ def count_behind(journal: Journal, end: FrameEnd, *, check: bool) -> Dropped:
 
 
 def fork(journal: Journal, end: FrameEnd, epoch: int) -> None:
-    """Move what lies behind `end` to `forked/`; whole if it was interrupted before.
+    """Move what lies behind `end` to `forked/`, bases of it too; whole if it was interrupted before.
 
     Args:
         epoch: in which it is dropped.
     """
     files.make_directory(journal.forked_path, exist_ok=True)
+    for lsn in [lsn for lsn in base_lsns(journal) if lsn > end.position.lsn]:
+        path = base_path(journal, lsn)
+        files.rename(path, files.join(journal.forked_path, f"{files.base_name(path)}-{epoch}"))
     _cut(journal, end, epoch)
     for first_lsn in _later_files(journal, end):
         files.rename(journal.file_path(first_lsn), _forked_path(journal, first_lsn, epoch))

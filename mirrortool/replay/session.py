@@ -20,12 +20,11 @@ from mirrortool.errors import (
     UsageError,
 )
 from mirrortool.journal.bases import open_base
-from mirrortool.journal.commits import Commit, Until, commits, find_commit, is_flush, is_past
+from mirrortool.journal.commits import Commit, Until, is_past
 from mirrortool.journal.directory import Journal
 from mirrortool.journal.reader import JournalReader, up_to_what_is_appended
 from mirrortool.journal.slots import check_name
 from mirrortool.journal.tail import Tail
-from mirrortool.jsonfile import INTEGER_MAX
 from mirrortool.mirror import directory, lastreplay
 from mirrortool.mirror.checkpoint import Checkpoint
 from mirrortool.mirror.directory import Mirror
@@ -43,8 +42,9 @@ from mirrortool.replay.lag import Lag, LagMeter
 from mirrortool.replay.registration import Registration
 from mirrortool.replay.resync import Resync
 from mirrortool.replay.scout import Scout
-from mirrortool.replay.start import Start, choose_start
+from mirrortool.replay.start import Start
 from mirrortool.replay.table import RowSnapshot
+from mirrortool.replay.target import require_commit, start_towards, stop_point
 from mirrortool.replay.tuner import Tuner, open_engine_plan
 
 MAX_BYTES = 16 << 40
@@ -117,12 +117,14 @@ class Replay:
         if slot:
             check_name(slot)
         self.journal = Journal(journal_path)
-        until = _until(self.journal, until, follow, delay_seconds)
+        until = stop_point(self.journal, until, follow, delay_seconds)
         self.target = None if follow else require_commit(self.journal, until, flush_only=flush_only)
         check_total(self.journal.volumes, max_bytes)
         self.is_new = not files.exists(files.join(mirror_path, "mirror.json"))
         if self.is_new:
-            self._choose_start(directory.empty_checkpoint(self.journal), until, delay_seconds)  # or nothing is made
+            start_towards(
+                self.journal, directory.empty_checkpoint(self.journal), self.target, until, delay_seconds
+            )  # or nothing is made
             directory.create(mirror_path, self.journal, targets, overwrite=overwrite)
         self.mirror = Mirror(mirror_path)
         if not self.is_new and targets:
@@ -183,7 +185,7 @@ class Replay:
         """
         for is_last in (False, True):
             try:
-                start = self._choose_start(self.mirror.checkpoint, until, delay_seconds)
+                start = start_towards(self.journal, self.mirror.checkpoint, self.target, until, delay_seconds)
                 if start.base and self._registration:
                     self._registration.resync(start.base.lsn)
                 return start
@@ -192,15 +194,6 @@ class Replay:
                     self._withdraw()
                     raise
         raise AssertionError
-
-    def _choose_start(self, checkpoint: Checkpoint, until: Until | None, delay_seconds: float) -> Start:
-        if self.target:
-            return choose_start(self.journal, checkpoint, self.target.lsn)
-        last_lsn = until.lsn if until and until.lsn is not None else INTEGER_MAX
-        last_ns = until.time_ns if until and until.time_ns is not None else INTEGER_MAX
-        if delay_seconds:
-            last_ns = clock.now_ns() - int(delay_seconds * 1e9)
-        return choose_start(self.journal, checkpoint, last_lsn, last_ns)
 
     def _reader_at(self, start: Start) -> JournalReader:
         """A reader there.
@@ -364,43 +357,6 @@ def describe(checkpoint: Checkpoint) -> str:
             f"the mirror is at commit {checkpoint.position.lsn}" if checkpoint.position.lsn else "the mirror is empty"
         )
     return f"the mirror is rolling forward from LSN {checkpoint.position.lsn}: run replay again"
-
-
-def _until(journal: Journal, until: Until | None, follow: bool, delay_seconds: float) -> Until | None:
-    """The point to stop at, with the delay of a replay that does not follow; a mark that is there as its LSN."""
-    if until is not None and delay_seconds:
-        raise UsageError("a delay and a point to stop at exclude each other")
-    if delay_seconds and not follow:
-        return Until(time_ns=clock.now_ns() - int(delay_seconds * 1e9))
-    if follow and until is not None and until.mark is not None and (found := find_commit(journal, until)):
-        return Until(lsn=found.lsn)
-    return until
-
-
-def require_commit(journal: Journal, until: Until | None, *, flush_only: bool = False) -> Commit:
-    """The commit that a replay goes to.
-
-    Raises:
-        UsageError, NotComparableError: there is none.
-        JournalError: damage may hide it.
-    """
-    commit = find_commit(journal, until, is_flush if flush_only else None)
-    if commit is None:
-        _raise_what_hides_commits(journal, until)
-    if commit is None and until is not None:
-        raise UsageError("no commit at or before that point", where=journal.path, remedy="mirrortool log lists them")
-    if commit is None:
-        raise NotComparableError(
-            "no commit yet, so there is nothing to replay", where=journal.path, remedy="mirrortool record makes one"
-        )
-    return commit
-
-
-def _raise_what_hides_commits(journal: Journal, until: Until | None) -> None:
-    """Read what was searched for a commit again, as nothing may be called absent that is only damaged."""
-    for commit in commits(journal):
-        if until is not None and is_past(commit.lsn, commit.time_ns, until):
-            return
 
 
 def _check_targets(mirror: Mirror, targets: Mapping[str, str]) -> None:

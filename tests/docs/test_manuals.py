@@ -22,7 +22,6 @@ from mirrortool import errors
 from mirrortool.cli.main import cli
 from mirrortool.journal import basefile, reader
 from mirrortool.journal import format as layout
-from mirrortool.journal import reader
 from mirrortool.journal.promoting import FrameEnd, PromotionNote
 from mirrortool.metrics import METRICS, PREFIX
 from mirrortool.mirror.directory import Mirror

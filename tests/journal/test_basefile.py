@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 from pathlib import Path
 
 import pytest
 
 from mirrortool.checksum import page_sums, state_term, unpack_sums
-from mirrortool.errors import CorruptJournalError, JournalError, OtherJournalError
+from mirrortool.errors import CorruptJournalError, ForkedJournalError, JournalError, OtherJournalError
 from mirrortool.journal import basefile
 from mirrortool.journal import format as layout
 from mirrortool.journal.basefile import BaseFile, BaseHeader, encode_end, encode_header
@@ -139,6 +140,16 @@ def test_a_base_of_another_journal_or_of_another_name_is_refused(journal: Journa
         BaseFile(other, str(path), LSN)
     with pytest.raises(CorruptJournalError, match=r"does not fit the file's name"):
         BaseFile(journal, str(path), LSN + 1)
+
+
+def test_a_base_of_a_commit_that_a_promotion_dropped_is_refused(journal: Journal) -> None:
+    write(journal, pages_of(3))
+    for start, is_kept in ((Position(LSN, 5), True), (Position(LSN - 1, 4), False)):
+        history = journal.history
+        journal.history = history.promoted(start, b"new lineage".ljust(16))
+        with contextlib.nullcontext() if is_kept else pytest.raises(ForkedJournalError, match="not promoted"):
+            open_base(journal, LSN).close()
+        journal.history = history
 
 
 def forged(journal: Journal, *frames: BatchBuilder, captured: bool = True, lsn: int = LSN) -> bytes:

@@ -18,7 +18,7 @@ from mirrortool.mirror.lastreplay import LastReplay, load, save
 from mirrortool.operation import CommitKind
 from mirrortool.replay.forecast import forecast, pages_held
 from mirrortool.replay.makebase import BaseCancelled, MakeBase
-from mirrortool.replay.session import require_commit
+from mirrortool.replay.target import require_commit
 from mirrortool.store.pieces import PieceReader
 from tests.fakes.faulty_os import PowerCut, cut_at, faulty
 from tests.fakes.histories import History, make_history
