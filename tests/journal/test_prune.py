@@ -222,4 +222,4 @@ def test_flush_commits_alone(maker: JournalMaker) -> None:
     assert lsn(find_commit(maker.journal, None)) == named.lsn + 2
     assert lsn(find_commit(maker.journal, None, is_flush)) == named.lsn
     assert lsn(find_commit(maker.journal, Until(lsn=named.lsn - 1), is_flush)) == 2 * END
-    assert [each.lsn for each in newest_commits(maker.journal, 2, None, is_flush)] == [2 * END, named.lsn]
+    assert [each.lsn for each in newest_commits(maker.journal, 2, accept=is_flush)] == [2 * END, named.lsn]

@@ -9,6 +9,8 @@ import pytest
 
 from mirrortool.errors import ForkedJournalError, MirrortoolError, NotAJournalError, PromotedError
 from mirrortool.journal import format as layout
+from mirrortool.journal.audit import Audit
+from mirrortool.journal.bases import base_lsns
 from mirrortool.journal.commits import Until
 from mirrortool.journal.directory import Journal
 from mirrortool.journal.reader import JournalReader
@@ -16,6 +18,7 @@ from mirrortool.journal.writer import JournalWriter
 from mirrortool.mirror.directory import Mirror
 from mirrortool.record.recorder import Recorder
 from mirrortool.record.recovery import OpenJournal
+from mirrortool.replay.makebase import MakeBase
 from mirrortool.replay.session import Replay
 from mirrortool.status import mirror_status
 from mirrortool.verify import Verify
@@ -188,3 +191,16 @@ def test_a_reader_behind_the_commit_learns_that_it_forked(site: Site) -> None:
         site.promote()
         with pytest.raises(ForkedJournalError, match=r"was read up to position 13:.*began at position 11:"):
             reader.next_header()
+
+
+def test_bases_of_what_a_promotion_drops_are_dropped_with_it(site: Site) -> None:
+    for lsn in (6, 11):
+        with MakeBase(site.journal, Until(lsn=lsn)) as making:
+            making.run()
+    site.promote(until=Until(lsn=6))
+    assert base_lsns(Journal(site.journal)) == [6]
+    assert any(path.name.startswith(f"{11:016x}.base-") for path in Path(site.journal, "forked").iterdir())
+    record_on(site.journal)
+    with MakeBase(site.journal) as making:
+        making.run()
+    assert Audit(site.journal).run().bases == 2
