@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 
 from mirrortool import clock, files
@@ -9,6 +10,7 @@ from mirrortool.cli.render import PLAIN_SECONDS, Display
 from mirrortool.cli.runner import Runner
 from mirrortool.cli.text import describe_silence, format_bytes, format_seconds
 from mirrortool.journal.tail import wait_for_journal
+from mirrortool.notify import Notifier
 from mirrortool.replay.lag import Lag
 from mirrortool.replay.session import Replay, ReplayStatistics, describe
 
@@ -28,6 +30,7 @@ def waited_for(journal: str, quiet: bool) -> bool:
     ending = threading.Event()
     with Display("replay", quiet=quiet) as display:
         display.note(f"waiting for a journal at {journal}")
+        Notifier(os.environ, os.getpid()).ready("waiting for a journal")
         found = Runner(lambda: wait_for_journal(journal, ending), ending.set).run(lambda: None)
     return found is not None
 

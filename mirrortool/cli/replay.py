@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from contextlib import ExitStack
+from typing import Any
 
 import click
 
-from mirrortool.cli.following import FollowWatch, waited_for
+from mirrortool import files
+from mirrortool.cli.following import FollowWatch, describe_lag, waited_for
 from mirrortool.cli.forecast import print_forecast
 from mirrortool.cli.options import (
     DIRECTORY,
@@ -24,11 +27,13 @@ from mirrortool.cli.options import (
 )
 from mirrortool.cli.render import Display, View
 from mirrortool.cli.runner import Interrupted, Runner
+from mirrortool.cli.service import Service, metrics_file
 from mirrortool.cli.text import columns, format_bytes, format_time, quoted, tell
 from mirrortool.cli.trace import TraceFile
 from mirrortool.errors import JournalError, UsageError
 from mirrortool.journal.commits import Commit, Until
 from mirrortool.journal.tail import OBSERVERS
+from mirrortool.metrics import Sample, replay_samples
 from mirrortool.mirror.checkpoint import Checkpoint
 from mirrortool.replay.choice import Wanted
 from mirrortool.replay.ranges import RANGES
@@ -84,6 +89,7 @@ from mirrortool.replay.table import RowSnapshot
 @click.option("--dry-run", is_flag=True, help="Say what would be read and written; change nothing.")
 @click.option("--slot", metavar="NAME", help="Name of the slot in the journal that keeps what this mirror needs.")
 @click.option("--no-slot", is_flag=True, help="Keep no slot: the journal may be read-only.")
+@metrics_file
 @as_json
 @quiet
 def command(
@@ -108,6 +114,7 @@ def command(
     dry_run: bool,
     slot: str | None,
     no_slot: bool,
+    metrics_file: str | None,
     as_json: bool,
     quiet: bool,
 ) -> None:
@@ -117,13 +124,7 @@ def command(
     the same pages keep their order and all others run in parallel. Whatever stops a replay, the next one goes on from
     the last checkpoint. With --follow it does not end: it replays what is there, and then each commit as it comes.
     """
-    named = dict(targets)
-    if len(named) != len(targets):
-        raise UsageError("a volume is named twice by --volume")
-    if slot is not None and no_slot:
-        raise UsageError("--slot and --no-slot exclude each other")
-    if follow and (flush_only or dry_run):
-        raise UsageError("--flush-only and --dry-run are for a replay that ends, not for --follow")
+    check_options(click.get_current_context().params)
     if dry_run:
         print_forecast(journal, mirror, until, delay or 0.0, flush_only=flush_only, as_json=as_json)
         return
@@ -141,7 +142,7 @@ def command(
                 until=until,
                 flush_only=flush_only,
                 plan=wanted,
-                targets=named,
+                targets=dict(targets),
                 overwrite=overwrite,
                 read_back=not no_check,
                 max_bytes=max_size,
@@ -157,7 +158,7 @@ def command(
             tracer.begin()
         start = replay.mirror.checkpoint.position.lsn
         try:
-            was_stopped = _run(replay, quiet)
+            was_stopped = _run(replay, metrics_file, quiet)
         except JournalError:
             _print(replay, start, as_json)  # what is wrong with the journal comes after what could be done with it
             raise
@@ -169,20 +170,59 @@ def command(
         tell(f"next: mirrortool verify {quoted(mirror)}")
 
 
-def _run(replay: Replay, quiet: bool) -> int:
+def check_options(values: Mapping[str, Any]) -> None:
+    """Options that make sense one by one make sense together.
+
+    Raises:
+        UsageError: they do not.
+    """
+    if len(dict(values["targets"])) != len(values["targets"]):
+        raise UsageError("a volume is named twice by --volume")
+    if values["slot"] is not None and values["no_slot"]:
+        raise UsageError("--slot and --no-slot exclude each other")
+    if values["follow"] and (values["flush_only"] or values["dry_run"]):
+        raise UsageError("--flush-only and --dry-run are for a replay that ends, not for --follow")
+
+
+def _run(replay: Replay, metrics_file: str | None, quiet: bool) -> int:
     """Replay with a display; returns the signal that ended it early, or 0. Following has no end, so none is early."""
-    with Display("replay", quiet=quiet) as display:
+    with (
+        Display("replay", quiet=quiet) as display,
+        Service(metrics_file, lambda at_work: _samples(replay, at_work), display.warn) as service,
+    ):
         watch = FollowWatch(display, replay) if replay.target is None else _TargetWatch(display, replay, replay.target)
         noted = _ChoiceNote(display)
-        runner = Runner(replay.run, replay.cancel, lambda: _print_tables(replay))
+
+        def work() -> Checkpoint:
+            service.ready("replaying")
+            return replay.run()
 
         def tick() -> None:
             now = replay.statistics()
             noted.look(now)
             watch.tick(now)
+            service.tick(now.waits_for or describe_lag(now.lag))
+
+        runner = Runner(work, service.before(replay.cancel), lambda: _print_tables(replay))
 
         checkpoint = runner.run(tick)
     return runner.signal_number if replay.target and checkpoint.position != replay.target.position else 0
+
+
+def _samples(replay: Replay, is_at_work: bool) -> list[Sample]:
+    now, checkpoint = replay.statistics(), replay.mirror.checkpoint
+    return replay_samples(
+        files.absolute(replay.mirror.path),
+        following=is_at_work and replay.target is None,
+        consistent=checkpoint.is_consistent,
+        applied_lsn=checkpoint.position.lsn,
+        applied_time_ns=checkpoint.time_ns,
+        head_lsn=now.lag.head_lsn,
+        replayed_bytes=now.progress.payload_bytes,
+        lag_operations=now.lag.operations,
+        lag_bytes=now.lag.bytes,
+        lag_seconds=now.lag.seconds,
+    )
 
 
 class _TargetWatch:

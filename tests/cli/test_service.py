@@ -14,6 +14,7 @@ import pytest
 from mirrortool.cli.main import main
 from mirrortool.nbd.addresses import UnixAddress
 from mirrortool.nbd.protocol import Command
+from tests.fakes.daemon import Daemon
 from tests.fakes.live import LiveRecorder
 from tests.interop.tool import Site
 from tests.nbd.wire import Client
@@ -102,3 +103,20 @@ def test_a_single_scan_leaves_its_metrics(site: Site) -> None:
     assert values(metrics)["failed_scans_total"] == 1 and values(metrics)["scans_total"] == 0
     assert main(["record", str(site.journal), "--metrics-file", str(metrics), "-q", "--after", "false"]) == 34
     assert values(metrics)["failed_scans_total"] == 0 and values(metrics)["scans_total"] == 1
+
+
+def test_a_follower_is_told_from_waiting_for_its_journal_to_the_end(site: Site, manager: Manager) -> None:
+    metrics = site.path / "m.prom"
+    site.run("record", site.journal, "--quiet")
+    manager.heard()
+    follower = Daemon("replay", site.path / "later", site.mirror, "--follow", "--metrics-file", metrics)
+    follower.start()
+    assert manager.wait()[0].startswith("READY=1\nSTATUS=waiting for a journal")
+    site.journal.rename(site.path / "later")
+    told = manager.wait()
+    assert told[0].startswith("READY=1\nSTATUS=replaying"), told
+    follower.stop()
+    assert manager.heard()[-1].startswith("STOPPING=1")
+    last = {name.removeprefix("mirrortool_replay_"): value for (name, _), value in parsed(metrics.read_text()).items()}
+    assert (last["following"], last["consistent"], last["lag_operations"]) == (0, 1, 0)
+    assert last["applied_lsn"] == last["head_lsn"] > 0
