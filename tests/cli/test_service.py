@@ -6,12 +6,15 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+import threading
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from mirrortool.cli.main import main
+from mirrortool.mirror.directory import Mirror
 from mirrortool.nbd.addresses import UnixAddress
 from mirrortool.nbd.protocol import Command
 from tests.fakes.daemon import Daemon
@@ -43,6 +46,13 @@ def manager(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Manager
 def values(path: Path) -> dict[str, float]:
     """By name, of the only journal and volume."""
     return {name.removeprefix("mirrortool_record_"): value for (name, _), value in parsed(path.read_text()).items()}
+
+
+def wait_for(is_so: Callable[[], bool]) -> None:
+    ends = time.monotonic() + 30
+    while not is_so():
+        assert time.monotonic() < ends
+        threading.Event().wait(0.02)
 
 
 def test_a_live_recording_is_told_from_start_to_end(site: Site, manager: Manager) -> None:
@@ -115,6 +125,7 @@ def test_a_follower_is_told_from_waiting_for_its_journal_to_the_end(site: Site, 
     site.journal.rename(site.path / "later")
     told = manager.wait()
     assert told[0].startswith("READY=1\nSTATUS=replaying"), told
+    wait_for(lambda: Mirror(str(site.mirror)).checkpoint.position.lsn > 0)
     follower.stop()
     assert manager.heard()[-1].startswith("STOPPING=1")
     last = {name.removeprefix("mirrortool_replay_"): value for (name, _), value in parsed(metrics.read_text()).items()}
