@@ -74,8 +74,12 @@ class Checkpoint:
         return replace(self, reached_lsn=max(lsn, self.reached_lsn))
 
     def resyncing(self, lsn: int, *, ignores_table: bool) -> Checkpoint:
-        """The same, with the store allowed to go to the base of this LSN."""
-        return replace(self, reached_lsn=lsn, resync_lsn=lsn, resync_all=ignores_table)
+        """The same, with the store allowed to go to the base of this LSN.
+
+        What it reached past that base, before a crash, it still holds, unless every page is written.
+        """
+        reached = lsn if ignores_table else max(lsn, self.reached_lsn)
+        return replace(self, reached_lsn=reached, resync_lsn=lsn, resync_all=ignores_table)
 
     def to_json(self) -> dict[str, object]:
         return {

@@ -112,7 +112,7 @@ class Checkpointer:
         """Durably say that the mirror starts over from the base of this LSN, before the first byte changes."""
         with self._lock:
             self._mirror.save_checkpoint(self._mirror.checkpoint.resyncing(lsn, ignores_table=ignores_table))
-            self._redo_lsn = lsn
+            self._redo_lsn = self._mirror.checkpoint.reached_lsn
 
     def begin(self, goal: Checkpoint, *, settled: bool) -> None:
         """Start a checkpoint of what is in the store; everything handed out is.

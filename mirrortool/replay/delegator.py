@@ -302,8 +302,8 @@ class Delegator:
             return
         if self._resync:
             yield from self._resync.sums()
-            return
-        with suppress(JournalError), JournalReader(self._reader.journal, checkpoint.position) as reader:
+        start = self._reader.position if self._resync else checkpoint.position
+        with suppress(JournalError), JournalReader(self._reader.journal, start) as reader:
             while reader.position.lsn < checkpoint.reached_lsn and reader.next_header():
                 yield reader.batch(payload=False)
 
