@@ -16,6 +16,7 @@ import fcntl
 import grp
 import mmap
 import os
+import select
 import stat
 import struct
 import tempfile
@@ -501,6 +502,44 @@ def parent(path: str) -> str:
 def base_name(path: str) -> str:
     """The last part of a path."""
     return os.path.basename(path)
+
+
+def wait_readable(descriptor: int, seconds: float) -> bool:
+    """Whether a pipe or socket has bytes, or has ended, within so many seconds."""
+    poll = select.poll()
+    poll.register(descriptor, select.POLLIN)
+    return bool(poll.poll(max(0.0, seconds) * 1000))
+
+
+def read_pipe(descriptor: int, view: memoryview) -> int:
+    """Put what is there in a pipe or socket, or else the next that comes, at the start of `view`; 0 at its end."""
+    try:
+        return os.readv(descriptor, [view])
+    except OSError as error:
+        raise host_error(error, None, "read what arrives") from error
+
+
+def write_pipe(descriptor: int, buffers: Sequence[Buffer]) -> None:
+    """Write all of it to a pipe or socket; blocks while nobody reads."""
+    left = [memoryview(buffer) for buffer in buffers]
+    while left:
+        try:
+            written = os.writev(descriptor, left)
+        except OSError as error:
+            raise host_error(error, None, "send") from error
+        left = _rest_of(left, written)
+
+
+def widen_pipe(descriptor: int, length: int) -> None:
+    """Let a pipe hold so many bytes, as far as the system allows it."""
+    with contextlib.suppress(OSError, AttributeError):
+        fcntl.fcntl(descriptor, fcntl.F_SETPIPE_SZ, length)
+
+
+def close_descriptor(descriptor: int) -> None:
+    """Give a pipe's or socket's descriptor back."""
+    with contextlib.suppress(OSError):
+        os.close(descriptor)
 
 
 def boot_id() -> str:

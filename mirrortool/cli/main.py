@@ -29,6 +29,8 @@ COMMANDS = {
     "record": "Journal what changed in the volumes since the last record.",
     "import": "Journal what a log of dm-log-writes, QEMU or fio tells of.",
     "replay": "Bring a mirror up to a commit of its journal.",
+    "ship": "Send a journal to other hosts, as it grows.",
+    "receive": "Take in a journal that another host ships.",
     "verify": "Prove, page by page, that a mirror or journal is right.",
     "promote": "Make a mirror the primary, when that has died.",
     "status": "Show how journals and mirrors stand.",

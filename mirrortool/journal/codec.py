@@ -213,6 +213,25 @@ def decode_frame_header(data: Buffer, seed: int, page_size: int) -> FrameHeader:
     return header
 
 
+def stored_bytes(data: Buffer) -> int:
+    """How long the frame at the start of `data` claims to be, in bytes; nothing is checked."""
+    _, operations, _, pages, payload_bytes, _, _, name_bytes, *_ = layout.FRAME_HEADER.unpack_from(data)
+    columns = operations * layout.COLUMN_BYTES
+    return int(layout.FRAME_HEADER.size + columns + name_bytes + pages * SUM_BYTES + payload_bytes)
+
+
+def check_body(header: FrameHeader, body: Buffer) -> None:
+    """Raise FrameError unless the body has the checksum that its frame's header gives it."""
+    if xxhash.xxh3_64_intdigest(body) != header.body_checksum:
+        raise FrameError("the frame fails its checksum")
+
+
+def durable_lsn_in(header: FrameHeader, body: Buffer) -> int:
+    """The LSN that a commit's frame, whose body was checked, calls durable; 0 of any other frame."""
+    counts_end = header.operations * layout.COLUMN_BYTES
+    return int.from_bytes(body[counts_end - 8 : counts_end], "little") if header.is_commit else 0
+
+
 def _is_plausible(header: FrameHeader, page_size: int) -> bool:
     raw_bytes = header.pages * page_size
     most = header.payload_bytes * (layout.LZ4_RATIO_MAX if header.codec == layout.CODEC_LZ4 else 1)
@@ -241,8 +260,7 @@ def decode_body(header: FrameHeader, body: Buffer, page_size: int, *, payload: b
     """
     view = memoryview(body)
     assert len(view) == header.body_bytes
-    if xxhash.xxh3_64_intdigest(view) != header.body_checksum:
-        raise FrameError("the frame fails its checksum")
+    check_body(header, view)
     count = header.operations
     pages_at, counts_at, name_at = count, 9 * count, 17 * count
     sums_at = name_at + header.name_bytes

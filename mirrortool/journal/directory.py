@@ -8,6 +8,7 @@ sums/           the recorder's page sums, a sparse file a volume
 detached.json   which segments the journal lacks, as it had no room
 seen.json       the volumes' times after the newest write-back, not made durable
 reserve         allocated, so that there is room for that
+copy.json       of a copy that is received: its own id
 control.sock    the door of a running recorder
 slots/          who reads the journal, and how far he is
 torn/           torn tails, moved there by the recorder; never read
@@ -135,13 +136,27 @@ class Journal:
         fields = jsonfile.load(files.join(path, "journal.json"), NotAJournalError)
         if fields is None:
             raise NotAJournalError("no journal here", where=path, remedy="mirrortool init makes one")
-        if fields.integer("format") != layout.VERSION:
-            raise NotAJournalError(
-                f"journal format {fields.integer('format')} is not known here", where=path, remedy="upgrade mirrortool"
-            )
         self._load(fields)
 
+    @classmethod
+    def described(cls, path: str, fields: Fields) -> Journal:
+        """The journal at `path` as `description` tells of it, whatever is there.
+
+        Raises:
+            NotAJournalError: of a newer format, or it makes no sense.
+        """
+        journal = cls.__new__(cls)
+        journal.path = path
+        journal._load(fields)
+        return journal
+
     def _load(self, fields: Fields) -> None:
+        if fields.integer("format") != layout.VERSION:
+            raise NotAJournalError(
+                f"journal format {fields.integer('format')} is not known here",
+                where=self.path,
+                remedy="upgrade mirrortool",
+            )
         self.uuid = fields.hexadecimal("uuid", 16)
         self.history = load_history(fields, self.uuid)
         self.page_size = fields.integer("page_size", PAGE_SIZE_MAX)
@@ -294,9 +309,9 @@ class Journal:
         except HostError:
             return False
 
-    def _save(self) -> None:
-        end = self.clean_end
-        values = {
+    def description(self) -> dict[str, object]:
+        """What the journal is, as journal.json has it: everything but where it ends."""
+        return {
             "format": layout.VERSION,
             "uuid": self.uuid.hex(),
             "lineage": self.lineage.hex(),
@@ -304,8 +319,11 @@ class Journal:
             "history": self.history.to_json(),
             "page_size": self.page_size,
             "volumes": [{"name": each.name, "base": each.base, "size": each.size} for each in self.volumes],
-            "end": end.to_json() if end else None,
         }
+
+    def _save(self) -> None:
+        end = self.clean_end.to_json() if self.clean_end else None
+        values = {**self.description(), "end": end}
         jsonfile.save(files.join(self.path, "journal.json"), values)
 
 

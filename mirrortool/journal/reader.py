@@ -23,6 +23,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Self
 
 from mirrortool import files
 from mirrortool.errors import (
@@ -44,6 +45,7 @@ from mirrortool.journal.codec import (
     decode_body,
     decode_file_header,
     decode_frame_header,
+    stored_bytes,
 )
 from mirrortool.journal.directory import Journal
 from mirrortool.journal.position import Position
@@ -139,6 +141,17 @@ class JournalFile:
             raise ShortFrameError("the file was cut while it was read")
         return decode_body(header, body, self._page_size, payload=payload)
 
+    def raw(self, offset: int, length: int) -> memoryview:
+        """Bytes as they are, fewer at the end of the file; good until the next call of any method that reads."""
+        return self._bytes(offset, length)
+
+    def has_read_frame(self, offset: int) -> bool:
+        """Whether what was read last holds a whole frame at `offset`, going by lengths that nobody checked."""
+        start = offset - self._buffer_at
+        if not 0 <= start <= self._buffered - layout.FRAME_HEADER.size:
+            return False
+        return start + stored_bytes(self._buffer[start:]) <= self._buffered
+
     def find_magic(self, offset: int) -> Iterator[int]:
         """Offsets from `offset` on at which a frame might begin."""
         window = max(len(layout.FRAME_MAGIC), _READ_BYTES)
@@ -232,7 +245,7 @@ class JournalReader:
             self.close()
             raise
 
-    def __enter__(self) -> JournalReader:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exc: object) -> None:
@@ -277,12 +290,7 @@ class JournalReader:
                 return self.next_header()
             raise failure from None
         self._check_before_fork(file, header)
-        self._header, self._frame_offset = header, self._offset
-        self._before = self.position, self.time_ns, self.state_sum
-        if self.file_time_ns is None:
-            self.file_time_ns = header.time_ns
-        self._offset += layout.FRAME_HEADER.size + header.body_bytes
-        self._stand_at(header.position, header.time_ns, header.state_sum)
+        self._move_past(header)
         return header
 
     def batch(self, *, payload: bool = True) -> Batch:
@@ -296,10 +304,7 @@ class JournalReader:
         try:
             batch = file.batch(self._frame_offset, header, payload=payload)
         except FrameError as error:
-            self._offset = self._frame_offset
-            self._stand_at(*self._before)
-            failure = self._judge_frame(file, self._frame_offset, error)
-            raise failure or _torn(file.path, self._frame_offset, header.first_lsn, str(error), 0) from None
+            raise self._step_back(error) from None
         if batch.is_commit:
             self.durable_lsn = max(self.durable_lsn, batch.counts[-1])
         return batch
@@ -311,6 +316,24 @@ class JournalReader:
             return None
         batch = self.batch()
         return Frame(header, batch, self.file_first_lsn, self._frame_offset)
+
+    def _move_past(self, header: FrameHeader) -> None:
+        """Stand behind the frame at the offset."""
+        self._header, self._frame_offset = header, self._offset
+        self._before = self.position, self.time_ns, self.state_sum
+        if self.file_time_ns is None:
+            self.file_time_ns = header.time_ns
+        self._offset += layout.FRAME_HEADER.size + header.body_bytes
+        self._stand_at(header.position, header.time_ns, header.state_sum)
+
+    def _step_back(self, error: FrameError) -> JournalError:
+        """Stand before the frame again whose body cannot be decoded; returns what that means."""
+        file, header = self._file, self._header
+        assert file is not None and header is not None
+        self._offset = self._frame_offset
+        self._stand_at(*self._before)
+        failure = self._judge_frame(file, self._frame_offset, error)
+        return failure or _torn(file.path, self._frame_offset, header.first_lsn, str(error), 0)
 
     def _open_oldest(self) -> None:
         while (starts := self.journal.file_starts()) and starts[0] != 1:

@@ -162,6 +162,12 @@ def save(journal: Journal, slot: Slot) -> None:
     jsonfile.save(_path(journal, slot.name), slot.to_json())
 
 
+def remove(journal: Journal, name: str) -> None:
+    """Remove a slot; under `locked`."""
+    files.remove(_path(journal, name))
+    files.sync_directory(slots_path(journal))
+
+
 def drop(journal: Journal, name: str) -> Slot:
     """Forget a slot: what it held back may go.
 
@@ -173,8 +179,7 @@ def drop(journal: Journal, name: str) -> Slot:
         slot = find_slot(journal, name)
         if slot is None:
             raise UsageError(f"no slot {name}", where=journal.path, remedy="mirrortool slot list shows what there is")
-        files.remove(_path(journal, name))
-        files.sync_directory(slots_path(journal))
+        remove(journal, name)
     return slot
 
 

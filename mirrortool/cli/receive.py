@@ -1,0 +1,86 @@
+"""`mirrortool receive`: the far end of ship, started by ssh, or at the end of a pipe."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+
+import click
+
+from mirrortool import files
+from mirrortool.cli.options import DIRECTORY, DURATION, quiet
+from mirrortool.cli.runner import Interrupted, Runner
+from mirrortool.cli.ship import SILENCE_SECONDS_MIN
+from mirrortool.cli.text import quoted, tell
+from mirrortool.errors import AccessError, UsageError
+from mirrortool.ship.serve import Serve
+from mirrortool.ship.stream import Stream
+
+ASKED_FOR = "SSH_ORIGINAL_COMMAND"
+_STDIN, _STDOUT = 0, 1
+
+
+@click.command("receive")
+@click.argument("journal", type=DIRECTORY, required=False)
+@click.option(
+    "--restrict-to", type=DIRECTORY, metavar="DIRECTORY",
+    help="Only below this directory; without JOURNAL, take what the ssh client asks for.",
+)  # fmt: skip
+@click.option(
+    "--timeout", type=DURATION, default="30s", show_default=True, metavar="DURATION",
+    help="A link that is silent for so long is broken.",
+)  # fmt: skip
+@quiet
+def command(journal: str | None, restrict_to: str | None, timeout: float, quiet: bool) -> None:
+    """Take in on standard input what ship sends, into a copy of its journal; answer on standard output.
+
+    Nothing is stored that was not checked, and nothing acknowledged that is not durable.
+    """
+    if timeout < SILENCE_SECONDS_MIN:
+        raise UsageError(f"--timeout is at least {SILENCE_SECONDS_MIN:.0f}s: a sender speaks every 10 seconds")
+    path = _path(journal, restrict_to)
+    if sys.stdin.isatty():
+        raise UsageError("standard input is a terminal", remedy="mirrortool ship starts this, or a pipe feeds it")
+    serve = Serve(path, Stream(_STDIN, _STDOUT), silence_seconds=timeout)
+    runner = Runner(serve.run, serve.stop)
+    runner.run(lambda: None)
+    if runner.signal_number and not serve.is_finished and not serve.follows:
+        raise Interrupted(runner.signal_number, f"stopped; the copy has everything up to LSN {serve.position.lsn}")
+    if serve.is_one_way and serve.is_finished:
+        click.echo(f"up to LSN {serve.position.lsn}")
+        if not quiet:
+            tell(f"next: mirrortool replay {quoted(path)} MIRROR")
+
+
+def _path(journal: str | None, restrict_to: str | None) -> str:
+    if restrict_to is None:
+        if journal is None:
+            raise UsageError("name the JOURNAL, or --restrict-to for a forced command of ssh")
+        return journal
+    return inside(restrict_to, journal if journal is not None else _asked_path())
+
+
+def _asked_path() -> str:
+    """The path in the command that the ssh client asked for, which sshd did not run."""
+    asked = os.environ.get(ASKED_FOR, "")
+    try:
+        words = shlex.split(asked)
+    except ValueError:
+        words = []
+    if len(words) < 3 or words[-2] != "receive":
+        raise AccessError(f"only mirrortool receive JOURNAL may be run with this key, not {asked!r}")
+    return words[-1]
+
+
+def inside(directory: str, path: str) -> str:
+    """The real path of what a client asked for, relative to the directory if it is not from the root.
+
+    Raises:
+        AccessError: it is not below the directory, symbolic links followed, or goes through one that leads out of it.
+    """
+    allowed = files.real(directory)
+    found = files.real(files.join(allowed, path))
+    if not found.startswith(f"{allowed.rstrip('/')}/"):
+        raise AccessError(f"is not below {directory}", where=path, remedy="this key may write nowhere else")
+    return found

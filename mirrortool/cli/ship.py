@@ -1,0 +1,221 @@
+"""`mirrortool ship`."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+
+import click
+
+from mirrortool.cli.options import DIRECTORY, DURATION, RATE, as_json, quiet
+from mirrortool.cli.render import Display, View
+from mirrortool.cli.runner import Interrupted, Runner
+from mirrortool.cli.text import columns, format_bytes, format_seconds, printable, quoted, tell
+from mirrortool.errors import MirrortoolError, UsageError
+from mirrortool.journal.directory import Journal
+from mirrortool.journal.runs import position_at
+from mirrortool.journal.slots import check_name
+from mirrortool.journal.tail import OBSERVERS
+from mirrortool.ship.destination import Destination, parse_destination
+from mirrortool.ship.progress import ShipStatistics
+from mirrortool.ship.remote import PROGRAM
+from mirrortool.ship.sender import Shipment, Shipping, connector
+from mirrortool.ship.session import ShipOptions
+
+SILENCE_SECONDS_MIN = 15.0
+"""A receiver says every 10 seconds that it is alive."""
+
+
+@click.command("ship")
+@click.argument("journal", type=DIRECTORY)
+@click.argument("destinations", metavar="DEST...", nargs=-1, required=True)
+@click.option("--follow", is_flag=True, help="Go on as the journal grows, through every outage, until stopped.")
+@click.option("--bwlimit", type=RATE, metavar="RATE", help="At most so many bytes a second to each DEST, such as 10M.")
+@click.option("--slot", metavar="NAME", help="Name of the slot in the journal.  [default: made of DEST]")
+@click.option("--no-slot", is_flag=True, help="Register none: the journal keeps nothing back for the copy.")
+@click.option("--rsh", metavar="COMMAND", help="Run this in place of ssh; host and remote command follow.")
+@click.option(
+    "--remote-path", default=PROGRAM, show_default=True, metavar="PROGRAM", help="The program on the other host."
+)
+@click.option(
+    "--timeout", type=DURATION, default="30s", show_default=True, metavar="DURATION",
+    help="A link that is silent for so long is broken.",
+)  # fmt: skip
+@click.option("--from", "from_lsn", type=int, metavar="LSN", help="Into a pipe: begin after this LSN.")
+@click.option(
+    "--observer", type=click.Choice(OBSERVERS), default="auto", show_default=True, help="How to notice that it grows."
+)
+@as_json
+@quiet
+def command(
+    journal: str,
+    destinations: tuple[str, ...],
+    follow: bool,
+    bwlimit: int | None,
+    slot: str | None,
+    no_slot: bool,
+    rsh: str | None,
+    remote_path: str,
+    timeout: float,
+    from_lsn: int | None,
+    observer: str,
+    as_json: bool,
+    quiet: bool,
+) -> None:
+    """Send a journal to a directory, to another host through ssh, or into a pipe (-).
+
+    DEST becomes a copy of the journal, byte for byte, for replay, log, status and verify. What is there already is not
+    sent again.
+    """
+    parsed = [parse_destination(each) for each in destinations]
+    _check(parsed, slot, no_slot, timeout, from_lsn, as_json)
+    opened = Journal(journal)
+    options = ShipOptions(
+        follow=follow,
+        bytes_per_second=bwlimit,
+        silence_seconds=timeout,
+        slot=slot,
+        has_slot=not no_slot,
+        start=None if from_lsn is None else position_at(opened, from_lsn),
+    )
+    shell = _split_rsh(rsh)
+    shipments = [
+        Shipment(
+            journal,
+            each,
+            options,
+            connector(each, options, rsh=shell, remote_program=remote_path),
+            observer=observer,
+        )
+        for each in parsed
+    ]
+    shipping = Shipping(shipments)
+    stopped_by = _run(shipping, follow, quiet)
+    _print(journal, shipping.statistics(), as_json, to_stderr=any(each.is_pipe for each in parsed))
+    if stopped_by and not follow:
+        raise Interrupted(stopped_by, "stopped; the next ship goes on from there")
+    directory = parsed[0].directory
+    if directory and not quiet:
+        tell(f"next: mirrortool replay {quoted(directory)} MIRROR")
+
+
+def _check(
+    destinations: Sequence[Destination],
+    slot: str | None,
+    no_slot: bool,
+    timeout: float,
+    from_lsn: int | None,
+    as_json: bool,
+) -> None:
+    pipes = [each for each in destinations if each.is_pipe]
+    if len({each.text for each in destinations}) < len(destinations):
+        raise UsageError("a destination is named twice")
+    if slot is not None:
+        if no_slot or len(destinations) > 1:
+            raise UsageError("--slot names the slot of one destination; not with several, nor with --no-slot")
+        check_name(slot)
+    if timeout < SILENCE_SECONDS_MIN:
+        raise UsageError(f"--timeout is at least {SILENCE_SECONDS_MIN:.0f}s: a receiver speaks every 10 seconds")
+    if from_lsn is not None and (from_lsn < 0 or len(pipes) < len(destinations)):
+        raise UsageError("--from is for a pipe (-); other destinations say themselves what they have")
+    if pipes and as_json:
+        raise UsageError("--json and a pipe (-) would both use standard output")
+    if pipes and sys.stdout.isatty():
+        raise UsageError("standard output is a terminal; send it into a pipe or a file")
+
+
+def _split_rsh(text: str | None) -> list[str] | None:
+    if text is None:
+        return None
+    try:
+        words = shlex.split(text)
+    except ValueError as error:
+        raise UsageError(f"--rsh {text!r}: {error}") from None
+    if not words:
+        raise UsageError("--rsh is empty")
+    return words
+
+
+def _run(shipping: Shipping, follow: bool, quiet: bool) -> int:
+    """Ship with a display; returns the signal that ended it, or 0."""
+    with Display("ship", quiet=quiet) as display:
+        watch = _Watch(display, shipping, follow)
+        runner = Runner(shipping.run, shipping.stop)
+        try:
+            runner.run(watch.tick)
+        except MirrortoolError:
+            watch.tell_failures()
+            raise
+    return runner.signal_number
+
+
+class _Watch:
+    """Shows how shipments stand, and tells once of each outage, and of its end."""
+
+    def __init__(self, display: Display, shipping: Shipping, follow: bool) -> None:
+        self._display, self._shipping, self._follow = display, shipping, follow
+        self._has_problem: dict[str, bool] = {}
+
+    def tick(self) -> None:
+        found = self._shipping.statistics()
+        for each in found:
+            self._tell(each)
+        if self._follow or len(found) > 1:
+            self._display.show_lines(_table(found))
+            return
+        (one,) = found
+        total = one.bytes_sent + one.bytes_left
+        self._display.show(View(one.bytes_sent, total, one.bytes_sent, f"LSN {one.sent_lsn}"))
+
+    def tell_failures(self) -> None:
+        """The one that ends the command is told by that."""
+        told = str(max(self._shipping.errors, key=lambda error: getattr(error, "exit_code", 100)))
+        for error in self._shipping.errors:
+            if str(error) != told:
+                self._display.warn(str(error))
+
+    def _tell(self, now: ShipStatistics) -> None:
+        had, has = self._has_problem.get(now.destination, False), bool(now.problem)
+        if now.state == "ended" or had == has:
+            return
+        self._has_problem[now.destination] = has
+        again = "; trying again until it goes on" if self._follow else ""
+        self._display.warn(f"{now.destination}: {now.problem + again if has else 'it goes on'}")
+
+
+def _table(found: Sequence[ShipStatistics]) -> list[str]:
+    rows = [
+        (
+            each.destination,
+            each.state,
+            str(each.acknowledged.lsn if each.acknowledged else "-"),
+            str(each.head_lsn),
+            format_bytes(each.bytes_sent),
+            f"{format_bytes(each.rate)}/s",
+            format_seconds(each.bytes_left / each.rate) if each.bytes_left and each.rate else "-",
+        )
+        for each in found
+    ]
+    return columns(("DEST", "STATE", "THERE", "HERE", "SENT", "RATE", "LEFT"), rows)
+
+
+def _print(journal: str, found: Sequence[ShipStatistics], as_json: bool, *, to_stderr: bool) -> None:
+    if as_json:
+        click.echo(json.dumps({"journal": journal, "destinations": [_to_json(each) for each in found]}))
+        return
+    for each in found:
+        lsn = each.acknowledged.lsn if each.acknowledged else 0
+        amount = format_bytes(each.bytes_sent)
+        if to_stderr:
+            tell(f"up to LSN {lsn} is sent, {amount}")
+        else:
+            click.echo(f"{printable(each.destination)}  up to LSN {lsn} is there, {amount} sent")
+
+
+def _to_json(now: ShipStatistics) -> dict[str, object]:
+    values = asdict(now)
+    acknowledged = values.pop("acknowledged")
+    return {**values, "acknowledged_lsn": acknowledged["lsn"] if acknowledged else None}

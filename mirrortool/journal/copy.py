@@ -1,0 +1,377 @@
+"""A copy of a journal that another host records: the same files, byte for byte, as they arrive.
+
+`journal.json`, `copy.json` with an id of its own, and `files/`; what makes a directory a primary's journal, local.json
+and recorder.json, it does not have.
+
+Rule: a frame is stored only where it belongs, and only if it is sound: its header's and its body's checksums, its
+chain, its LSN and its time. What was there before is compared, never written again. Rule: a file is made durable before
+its successor is created, the directory after. Rule: after a failed fdatasync nothing is kept that may not be durable.
+
+Used by one thread, under the journal's lock. Not here: what the operations in the frames say; replay checks that.
+"""
+
+from __future__ import annotations
+
+import secrets
+from contextlib import ExitStack, suppress
+
+from mirrortool import files, jsonfile
+from mirrortool.errors import (
+    AccessError,
+    ForkedJournalError,
+    HostError,
+    InputOutputError,
+    JournalError,
+    LinkError,
+    MissingFileError,
+    NotAJournalError,
+    OtherJournalError,
+    TornJournalError,
+)
+from mirrortool.files import File
+from mirrortool.journal import format as layout
+from mirrortool.journal.codec import FrameError, check_body, decode_file_header, decode_frame_header
+from mirrortool.journal.directory import CleanEnd, Journal
+from mirrortool.journal.lineage import check_continues
+from mirrortool.journal.position import Position
+from mirrortool.journal.reader import JournalReader
+from mirrortool.journal.runs import RunReader
+
+ID_BYTES = 16
+_BEGUN = {"files", "lock", "copy.json", "copy.json.new", "journal.json.new"}
+_RUN_BYTES = 4 << 20
+
+
+class Copy:
+    """A copy, open for what arrives; `close` gives the lock back.
+
+    Attributes:
+        journal: None while nothing arrived.
+        id: of this copy, 16 bytes; another one has another.
+        position, time_ns: after the newest frame stored.
+        durable: after the newest frame that survives a power cut.
+    """
+
+    def __init__(self, path: str) -> None:
+        """Lock what is there, or make the directory; cut off a tail that a crash tore: it comes again.
+
+        Raises:
+            AccessError: what is there is no copy.
+            LockedError: somebody appends to it.
+            JournalError: it is damaged.
+        """
+        self.path = path
+        self.journal: Journal | None = None
+        self.position = self.durable = Position(0, 0)
+        self.time_ns = 0
+        self._file: File | None = None
+        self._file_first_lsn = self._offset = self._durable_offset = 0
+        self._is_dead = False
+        with ExitStack() as opening:
+            self._lock = opening.enter_context(_locked(path))
+            _check_is_copy(path)
+            self.id = _load_id(path)
+            if files.exists(files.join(path, "journal.json")):
+                self._open(Journal(path))
+            opening.pop_all()
+
+    @property
+    def file_first_lsn(self) -> int:
+        """The newest file; 0 before the first."""
+        return self._file_first_lsn
+
+    @property
+    def offset(self) -> int:
+        """Where the next frame would begin in that file."""
+        return self._offset
+
+    @property
+    def is_durable(self) -> bool:
+        return self.durable == self.position
+
+    def close(self) -> None:
+        """Make durable what can be, and give the lock back."""
+        try:
+            if not self._is_dead:
+                self.sync()
+        finally:
+            if self._file:
+                self._file.close()
+            self._file, self._is_dead = None, True
+            self._lock.close()
+
+    def begin(self, sender: Journal) -> None:
+        """What is to come is this journal's; the first time, the copy begins with that.
+
+        Raises:
+            OtherJournalError: the copy is another journal's.
+            ForkedJournalError: its history is not the sender's; the message has both positions.
+        """
+        if self.journal is None:
+            files.make_directory(files.join(self.path, "files"), exist_ok=True)
+            sender.path = self.path
+            sender.save_history(sender.history)
+            self._open(sender)
+            return
+        check_continues(
+            sender.history, self.journal.history, self.position, where="what arrives", who=f"the copy {self.path}"
+        )
+        if (sender.page_size, sender.volumes) != (self.journal.page_size, self.journal.volumes):
+            raise OtherJournalError(
+                "what arrives has other volumes or pages than the copy", where=self.path, remedy="make a new copy"
+            )
+        if sender.history != self.journal.history:
+            self.sync()
+            self.journal.save_history(sender.history, self.journal.clean_end)
+
+    def contains(self, position: Position) -> bool:
+        """Whether the copy's history, as far as it is still there, goes through this position."""
+        assert self.journal is not None
+        with suppress(JournalError):
+            JournalReader(self.journal, position).close()
+            return True
+        return False
+
+    def take(self, file_first_lsn: int, offset: int, data: memoryview) -> None:
+        """Store whole frames that lie at this place in their file, its header before the first of them.
+
+        Raises:
+            NoSpaceError, InputOutputError: nothing was stored, and a later call with the same may succeed.
+            ForkedJournalError: the copy has other bytes there.
+            MissingFileError: something between the copy's end and that place did not arrive.
+            LinkError: the bytes make no sense there: they were damaged on the way.
+        """
+        self._require_alive()
+        if offset == 0 and file_first_lsn == self.position.lsn + 1 and file_first_lsn != self._file_first_lsn:
+            self._take_file(data)
+        elif (file_first_lsn, offset) == (self._file_first_lsn, self._offset):
+            self._append(data)
+        elif (file_first_lsn, offset) < (self._file_first_lsn, self._offset):
+            known = len(data) if file_first_lsn < self._file_first_lsn else min(len(data), self._offset - offset)
+            self._compare(file_first_lsn, offset, data[:known])
+            if known < len(data):
+                self._append(data[known:])
+        else:
+            raise MissingFileError(
+                f"what follows position {self.position} did not arrive, but LSN {file_first_lsn} did",
+                where=self.path,
+                remedy="send it from there on",
+            )
+
+    def sync(self) -> Position:
+        """Make everything that was stored durable; returns the position that is.
+
+        Raises:
+            HostError: it is not; what may not be durable was cut off, and the copy must be opened again.
+        """
+        self._require_alive()
+        if self._file and not self.is_durable:
+            try:
+                self._file.fdatasync()
+            except HostError:
+                self._is_dead = True
+                with suppress(HostError):  # a later fdatasync could call durable what the kernel has dropped
+                    self._file.truncate(self._durable_offset)
+                raise
+            self.durable, self._durable_offset = self.position, self._offset
+        return self.durable
+
+    def note_end(self, end: CleanEnd) -> bool:
+        """The sender stopped cleanly at this place; noted, unless the copy is elsewhere. Durable first."""
+        assert self.journal is not None
+        self.sync()
+        if end != CleanEnd(self.position, self._file_first_lsn, self._offset):
+            return False
+        self.journal.save_clean_end(end)
+        return True
+
+    def _open(self, journal: Journal) -> None:
+        """Stand at the end of what is there."""
+        self.journal, self.position = journal, journal.start
+        for first_lsn in reversed(journal.file_starts()):
+            if self._read_file(journal, first_lsn):
+                break
+        self.durable, self._durable_offset = self.position, self._offset
+        if self._file_first_lsn:
+            self._file = files.open_file(journal.file_path(self._file_first_lsn), write=True)
+
+    def _read_file(self, journal: Journal, first_lsn: int) -> bool:
+        """Stand at the end of this file; False if it was only begun, and is gone now."""
+        try:
+            with RunReader(journal, first_lsn=first_lsn) as reader:
+                try:
+                    while reader.next_run(_RUN_BYTES):
+                        pass
+                finally:
+                    self.position, self.time_ns = reader.position, reader.time_ns
+                    self._file_first_lsn, self._offset = reader.file_first_lsn, reader.offset
+        except TornJournalError as error:
+            return self._cut(error)
+        return True
+
+    def _cut(self, torn: TornJournalError) -> bool:
+        if torn.offset < layout.FILE_HEADER.size:
+            files.remove(torn.path)
+            files.sync_directory(files.parent(torn.path))
+            return False
+        with files.open_file(torn.path, write=True) as file:
+            file.truncate(torn.offset)
+            file.fdatasync()
+        return True
+
+    def _take_file(self, data: memoryview) -> None:
+        """Begin the successor of the newest file with its header and first frames."""
+        self._check_file_header(data)
+        rest = data[layout.FILE_HEADER.size :]
+        first_lsn = self.position.lsn + 1
+        end = self._checked(rest, first_lsn, layout.FILE_HEADER.size)
+        self.sync()
+        self._forget_clean_end()
+        assert self.journal is not None
+        path = self.journal.file_path(first_lsn)
+        file = files.open_file(path, write=True, create=True)
+        try:
+            file.truncate(0)
+            file.pwrite(data, 0)
+            files.sync_directory(self.journal.files_path)
+        except HostError:
+            file.close()
+            files.remove(path)
+            raise
+        if self._file:
+            self._file.close()
+        self._file, self._file_first_lsn = file, first_lsn
+        self._offset, self._durable_offset = len(data), 0
+        self.position, self.time_ns = end
+
+    def _check_file_header(self, data: memoryview) -> None:
+        assert self.journal is not None
+        try:
+            header = decode_file_header(bytes(data[: layout.FILE_HEADER.size]))
+        except FrameError as error:
+            raise _damaged(self.path, str(error)) from None
+        if header.uuid != self.journal.uuid or header.page_size != self.journal.page_size:
+            raise OtherJournalError("a file of another journal arrived", where=self.path, remedy="make a new copy")
+        if header.start != self.position:
+            raise ForkedJournalError(
+                f"a file arrived that begins at position {header.start}; the copy ends at {self.position}",
+                where=self.path,
+                remedy="one of them follows another history",
+            )
+        if self.journal.history.find(header.epoch, header.lineage) is None:
+            raise ForkedJournalError(
+                f"a file arrived of epoch {header.epoch}, at position {header.start}, which the sender did not name",
+                where=self.path,
+                remedy="one of them follows another history",
+            )
+
+    def _append(self, data: memoryview) -> None:
+        end = self._checked(data, self._file_first_lsn, self._offset)
+        self._forget_clean_end()
+        assert self._file is not None
+        try:
+            self._file.pwrite(data, self._offset)
+        except HostError:
+            self._cut_failed_append(self._file)
+            raise
+        self._offset += len(data)
+        self.position, self.time_ns = end
+
+    def _cut_failed_append(self, file: File) -> None:
+        try:
+            file.truncate(self._offset)
+        except HostError:
+            self._is_dead = True
+
+    def _checked(self, data: memoryview, file_first_lsn: int, offset: int) -> tuple[Position, int]:
+        """Position and time after the frames, which are whole and sound at this place."""
+        assert self.journal is not None
+        uuid, page_size = self.journal.uuid, self.journal.page_size
+        position, time_ns, at, size = self.position, self.time_ns, 0, layout.FRAME_HEADER.size
+        try:
+            while at < len(data):
+                seed = layout.frame_seed(uuid, file_first_lsn, offset + at)
+                header = decode_frame_header(data[at : at + size], seed, page_size)
+                end = at + size + header.body_bytes
+                if header.first_lsn != position.lsn + 1 or header.chain != position.chain:
+                    raise FrameError("the frame does not continue the one before")
+                if end > len(data) or header.time_ns < time_ns:
+                    raise FrameError("the frame is cut short, or older than the one before")
+                check_body(header, data[at + size : end])
+                position, time_ns, at = header.position, header.time_ns, end
+        except FrameError as error:
+            raise _damaged(self.path, f"at offset {offset + at} of the file of LSN {file_first_lsn}: {error}") from None
+        return position, time_ns
+
+    def _compare(self, file_first_lsn: int, offset: int, data: memoryview) -> None:
+        """What arrives again is what was stored; of a file that was pruned here, nothing is known."""
+        assert self.journal is not None
+        path = self.journal.file_path(file_first_lsn)
+        if not files.exists(path):
+            return
+        with files.open_file(path) as file:
+            if file.pread(len(data), offset) != data:
+                raise ForkedJournalError(
+                    f"other bytes arrived for offset {offset} than the copy has there, which ends at {self.position}",
+                    where=path,
+                    remedy="one of them follows another history",
+                )
+
+    def _forget_clean_end(self) -> None:
+        """More arrives: where the sender stopped before is the end no more."""
+        assert self.journal is not None
+        end = self.journal.clean_end
+        try:
+            self.journal.save_clean_end(None)
+        except HostError:
+            self.journal.clean_end = end  # as the file still has it
+            raise
+
+    def _require_alive(self) -> None:
+        if self._is_dead:
+            raise InputOutputError(
+                "an earlier failure to make the copy durable cannot be undone",
+                where=self.path,
+                remedy="check the device, then ship again",
+            )
+
+
+def is_primary(path: str) -> bool:
+    """Whether a journal's directory is one that this host records, or recorded."""
+    return any(files.exists(files.join(path, name)) for name in ("local.json", "recorder.json"))
+
+
+def _locked(path: str) -> File:
+    if not files.exists(path):
+        files.make_directory(path)
+    _check_is_copy(path)
+    file = files.open_file(files.join(path, "lock"), write=True, create=True)
+    try:
+        file.lock(exclusive=True, what="the copy")
+    except BaseException:
+        file.close()
+        raise
+    return file
+
+
+def _check_is_copy(path: str) -> None:
+    if is_primary(path):
+        raise AccessError("a primary's journal is here, not a copy", where=path, remedy="choose another path")
+    names = set(files.list_directory(path))
+    if "journal.json" not in names and names - _BEGUN:
+        raise AccessError("the directory is not empty", where=path, remedy="choose another path")
+
+
+def _load_id(path: str) -> bytes:
+    """The copy's id; one that was copied by other means gets one now."""
+    where = files.join(path, "copy.json")
+    fields = jsonfile.load(where, NotAJournalError)
+    if fields is not None:
+        return fields.hexadecimal("id", ID_BYTES)
+    new = secrets.token_bytes(ID_BYTES)
+    jsonfile.save(where, {"id": new.hex()})
+    return new
+
+
+def _damaged(path: str, why: str) -> LinkError:
+    return LinkError(f"what arrived for {path} was damaged on the way: {why}", remedy="ship again")

@@ -1,0 +1,30 @@
+"""A stream without replies: a pipe to whatever carries it, such as a tape, a file, or a program of the user's own.
+
+What is sent counts as acknowledged; the receiver finds by itself what it has already.
+"""
+
+from __future__ import annotations
+
+from mirrortool.ship.protocol import Message
+from mirrortool.ship.stream import Stream
+
+
+class OneWayLink:
+    """A link into a descriptor, which stays open."""
+
+    is_one_way = True
+
+    def __init__(self, sink: int) -> None:
+        self._stream = Stream(-1, sink)
+
+    def send(self, message: Message) -> None:
+        self._stream.send(message)
+
+    def take(self, seconds: float) -> Message | None:
+        return None
+
+    def rest(self) -> None:
+        return
+
+    def close(self) -> None:
+        return

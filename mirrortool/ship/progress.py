@@ -1,0 +1,86 @@
+"""How far a shipment is: kept by the thread that ships, looked at by any other."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from mirrortool import clock
+from mirrortool.journal.position import Position
+
+
+@dataclass(frozen=True, slots=True)
+class ShipStatistics:
+    """A shipment at one moment.
+
+    Attributes:
+        state: `connecting`, `sending`, `up to date`, `waiting` for the receiver's disk, `away` between two attempts to
+            connect, or `ended`.
+        problem: what is wrong now; empty if nothing is.
+        slot: its name; empty without one.
+        acknowledged: what the copy durably has; None while that is not known.
+        acknowledged_time_ns: of the frame that ends there; 0 while that is not known.
+        sent_lsn, head_lsn: the newest sent, and the newest that the journal is known to have.
+        bytes_sent: of journal files, in this and earlier connections.
+        bytes_left: of the files, as far as they are known.
+        rate: bytes a second, in this connection.
+        connections: how many were made.
+    """
+
+    destination: str
+    state: str
+    problem: str
+    slot: str
+    acknowledged: Position | None
+    acknowledged_time_ns: int
+    sent_lsn: int
+    head_lsn: int
+    bytes_sent: int
+    bytes_left: int
+    rate: float
+    connections: int
+
+
+class Progress:
+    """What the statistics are made of. Written by one thread; a reader may see one value older than another."""
+
+    def __init__(self, destination: str) -> None:
+        self._destination = destination
+        self.state = "connecting"
+        self.problem = self.slot = ""
+        self.acknowledged: Position | None = None
+        self.acknowledged_time_ns = 0
+        self.sent_lsn = self.head_lsn = 0
+        self.bytes_sent = self.bytes_left = 0
+        self.connections = 0
+        self._begun_at, self._begun_bytes = clock.monotonic(), 0
+
+    def connected(self) -> None:
+        """A connection was made: its rate counts from now on."""
+        self.connections += 1
+        self.state, self.problem = "sending", ""
+        self._begun_at, self._begun_bytes = clock.monotonic(), self.bytes_sent
+
+    def sent(self, lsn: int, length: int) -> None:
+        """So many bytes went, up to this LSN."""
+        self.sent_lsn = lsn
+        self.head_lsn = max(self.head_lsn, lsn)
+        self.bytes_sent += length
+        self.bytes_left = max(0, self.bytes_left - length)
+
+    def statistics(self) -> ShipStatistics:
+        """From any thread."""
+        seconds = max(clock.monotonic() - self._begun_at, 0.001)
+        return ShipStatistics(
+            self._destination,
+            self.state,
+            self.problem,
+            self.slot,
+            self.acknowledged,
+            self.acknowledged_time_ns,
+            self.sent_lsn,
+            self.head_lsn,
+            self.bytes_sent,
+            self.bytes_left,
+            (self.bytes_sent - self._begun_bytes) / seconds,
+            self.connections,
+        )

@@ -1,0 +1,218 @@
+"""What a sender and a receiver say to each other, as bytes. mirrortool-ship(5) holds the same tables. No I/O.
+
+Each message is a header, a JSON object, and, of DATA, bytes of a journal file. Numbers are little-endian.
+
+Header
+    offset size field    meaning
+    0      4    magic    4D 4A 53 31, "MJS1"
+    4      1    kind     of the message
+    5      3    reserved 0
+    8      4    object   bytes of the JSON object
+    12     4    data     bytes that follow it
+    16     8    checksum xxh3-64 of bytes 0-15 and of the object
+
+Messages
+    1  HELLO    sender    version, journal, end, is_one_way, follows
+    2  WELCOME  receiver  version, id, where, position, file, offset, is_ahead
+    3  DATA     sender    file, offset
+    4  ACK      receiver  position
+    5  END      sender    position, file, offset
+    6  DONE     sender
+    7  ALIVE    both
+    8  SLOTS    receiver  slots
+    9  STATE    receiver  problem
+    10 REFUSED  receiver  exit_code, what
+    11 FINISHED receiver
+
+The data have no checksum here: the frames in them, and the header of a file, have their own, and are checked before
+they are stored. Every length has a limit, checked before anything is allocated; of data also the checksum is.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Any
+
+import xxhash
+
+from mirrortool.errors import LinkError
+from mirrortool.files import Buffer
+from mirrortool.journal import format as layout
+from mirrortool.jsonfile import Fields
+
+VERSION = 1
+MAGIC = b"MJS1"
+HEADER = struct.Struct("<4sB3xIIQ")
+assert HEADER.size == 24
+_COVERED = HEADER.size - 8
+_NAME_BYTES_MAX = (1 << 16) - 1
+_SUMS_BYTES_MAX = layout.PAYLOAD_BYTES_MAX // 512 * 8
+
+OBJECT_BYTES_MAX = 1 << 20
+FRAME_BYTES_MAX = (
+    layout.FRAME_HEADER.size
+    + layout.OPERATIONS_MAX * layout.COLUMN_BYTES
+    + _NAME_BYTES_MAX
+    + _SUMS_BYTES_MAX
+    + layout.PAYLOAD_BYTES_MAX
+)
+"""No frame is longer, whatever the page size."""
+DATA_BYTES_MAX = layout.FILE_HEADER.size + FRAME_BYTES_MAX
+RUN_BYTES = 1 << 20
+"""A sender puts so many bytes of frames into one message, unless one frame alone is longer."""
+TEXT_CHARACTERS_MAX = 2000
+_BUFFER_KEPT_BYTES = 4 << 20
+
+
+class Kind(IntEnum):
+    HELLO = 1
+    WELCOME = 2
+    DATA = 3
+    ACK = 4
+    END = 5
+    DONE = 6
+    ALIVE = 7
+    SLOTS = 8
+    STATE = 9
+    REFUSED = 10
+    FINISHED = 11
+
+
+SMALL_OBJECT_BYTES_MAX = 32 << 10
+_LARGE = (Kind.HELLO, Kind.SLOTS)
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """A message.
+
+    Attributes:
+        values: of its JSON object.
+        data: of DATA; of one that was received, good until the next is asked for.
+    """
+
+    kind: Kind
+    values: Mapping[str, Any]
+    data: Buffer = b""
+
+    def fields(self) -> Fields:
+        """The object, read field by field; what makes no sense raises LinkError."""
+        return Fields(self.values, f"message {self.kind.name}", LinkError)
+
+
+def encode(message: Message) -> list[Buffer]:
+    """Buffers to be sent one after another."""
+    encoded = json.dumps(message.values, separators=(",", ":")).encode()
+    assert len(encoded) <= object_bytes_max(message.kind) and len(message.data) <= DATA_BYTES_MAX
+    head = HEADER.pack(MAGIC, message.kind, len(encoded), len(message.data), 0)[:_COVERED]
+    start = head + _checksum(head, encoded) + encoded
+    return [start, message.data] if message.data else [start]
+
+
+def object_bytes_max(kind: Kind) -> int:
+    """The limit of a message's JSON object."""
+    return OBJECT_BYTES_MAX if kind in _LARGE else SMALL_OBJECT_BYTES_MAX
+
+
+class Decoder:
+    """Messages out of bytes that arrive in pieces of any size.
+
+    `room` is where the next bytes go, `took` says how many came. One buffer serves all data, so that none is allocated
+    for each message.
+    """
+
+    def __init__(self) -> None:
+        self._header = bytearray(HEADER.size)
+        self._data = bytearray()
+        self._kind = Kind.ALIVE
+        self._values: Mapping[str, Any] = {}
+        self._data_bytes = 0
+        self._begin()
+
+    @property
+    def is_between(self) -> bool:
+        """Whether no message has begun to arrive."""
+        return self._part == "header" and self._got == 0
+
+    def room(self) -> memoryview:
+        """Where the next bytes go; never empty."""
+        return self._wanted[self._got :]
+
+    def took(self, count: int) -> Message | None:
+        """So many bytes are at the start of `room` now; the message that they complete.
+
+        Raises:
+            LinkError: they are none of ours, or were damaged. Nothing that follows makes sense.
+        """
+        self._got += count
+        if self._got < len(self._wanted):
+            return None
+        if self._part == "data":
+            return self._complete(self._wanted)
+        if self._part == "object":
+            return self._take_object()
+        self._take_header()
+        return None
+
+    def _begin(self) -> None:
+        self._expect("header", memoryview(self._header))
+
+    def _expect(self, part: str, wanted: memoryview) -> None:
+        self._part, self._wanted, self._got = part, wanted, 0
+
+    def _take_header(self) -> None:
+        magic, kind, object_bytes, data_bytes, _ = HEADER.unpack(self._header)
+        if magic != MAGIC:
+            raise LinkError(f"what arrives is no message: {_shown(self._header)}")
+        try:
+            self._kind = Kind(kind)
+        except ValueError:
+            raise LinkError(f"a message of kind {kind}, which this version does not know") from None
+        if object_bytes > object_bytes_max(self._kind) or object_bytes < 2:
+            raise LinkError(f"a message {self._kind.name} of {object_bytes} bytes, which no message has")
+        if data_bytes > (DATA_BYTES_MAX if self._kind == Kind.DATA else 0):
+            raise LinkError(f"a message {self._kind.name} with {data_bytes} bytes of data, which no message has")
+        self._data_bytes = data_bytes
+        self._expect("object", memoryview(bytearray(object_bytes)))
+
+    def _take_object(self) -> Message | None:
+        encoded = self._wanted
+        head = bytes(self._header[:_COVERED])
+        if _checksum(head, encoded) != self._header[_COVERED:]:
+            raise LinkError("a message fails its checksum: it was damaged on the way")
+        try:
+            values = json.loads(bytes(encoded))
+        except (ValueError, RecursionError):
+            values = None
+        if not isinstance(values, dict):
+            raise LinkError(f"a message {self._kind.name} that is no JSON object")
+        self._values = values
+        if not self._data_bytes:
+            return self._complete(b"")
+        self._expect("data", self._room_for_data(self._data_bytes))
+        return None
+
+    def _room_for_data(self, length: int) -> memoryview:
+        kept = _BUFFER_KEPT_BYTES if length <= _BUFFER_KEPT_BYTES else length
+        if len(self._data) < length or len(self._data) > kept:  # a large one is not kept
+            self._data = bytearray(length)
+        return memoryview(self._data)[:length]
+
+    def _complete(self, data: Buffer) -> Message:
+        self._begin()
+        return Message(self._kind, self._values, data)
+
+
+def _checksum(head: bytes, encoded: Buffer) -> bytes:
+    digest = xxhash.xxh3_64(head)
+    digest.update(encoded)
+    return digest.intdigest().to_bytes(8, "little")
+
+
+def _shown(data: bytearray) -> str:
+    """What came in place of a message, for people: often it is text, such as what a shell prints at its start."""
+    return repr(bytes(data))[1:]

@@ -1,0 +1,156 @@
+"""One connection, seen from the receiver: messages in, messages out.
+
+    HELLO         the copy is opened, or begun; WELCOME says where it ends
+    DATA          is stored; every SYNC_BYTES, and when nothing more is there (`settle`), made durable, then ACK
+    END           the sender stopped cleanly there
+    DONE          everything is durable and acknowledged: FINISHED
+
+Rule: nothing is acknowledged that is not durable. Used by one thread. Not here: how messages come and go.
+"""
+
+from __future__ import annotations
+
+from mirrortool import clock
+from mirrortool.errors import LinkError, MirrortoolError, NotAJournalError
+from mirrortool.journal.copy import Copy
+from mirrortool.journal.directory import Journal
+from mirrortool.journal.position import Position
+from mirrortool.journal.promoting import FrameEnd
+from mirrortool.journal.slots import slots
+from mirrortool.ship.protocol import TEXT_CHARACTERS_MAX, VERSION, Kind, Message
+
+SYNC_BYTES = 16 << 20
+SLOTS_SECONDS = 3.0
+
+
+class Receiver:
+    """A copy that is sent to, once; `close` it.
+
+    Attributes:
+        is_one_way: the sender hears no replies.
+        follows: the sender goes on until it is stopped.
+        is_finished: the sender has said that it is done.
+    """
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self.is_one_way = self.follows = self.is_finished = False
+        self._copy: Copy | None = None
+        self._acknowledged = Position(0, 0)
+        self._unsynced = 0
+        self._slots_told: list[object] = []
+        self._slots_at = clock.monotonic()
+
+    @property
+    def position(self) -> Position:
+        """What the copy has, and, after `settle`, durably has."""
+        return self._copy.position if self._copy else Position(0, 0)
+
+    def handle(self, message: Message) -> list[Message]:
+        """Do what a message asks for; returns the replies.
+
+        Raises:
+            NoSpaceError: of DATA, nothing was stored; the same message may be handled again.
+            LockedError, AccessError, JournalError: the copy and the sender do not fit together, or not now.
+            LinkError: the message makes no sense.
+        """
+        match message.kind:
+            case Kind.HELLO if self._copy is None:
+                return self._greet(message)
+            case Kind.ALIVE:
+                return []
+            case Kind.DATA if self._copy:
+                return self._store(self._copy, message)
+            case Kind.END if self._copy:
+                fields = message.fields()
+                end = FrameEnd.from_json(fields)
+                self._copy.note_end(end)
+                return self.settle()
+            case Kind.DONE if self._copy:
+                self.is_finished = True
+                replies = self.settle() + self._slots(is_due=True)
+                return [] if self.is_one_way else [*replies, Message(Kind.FINISHED, {})]
+        raise LinkError(f"a message {message.kind.name} that nobody expects")
+
+    def settle(self) -> list[Message]:
+        """Make everything durable that arrived; returns what acknowledges it and, now and then, the copy's slots.
+
+        Raises:
+            HostError: it is not durable; nothing more can be handled.
+        """
+        if self._copy is None or self._copy.journal is None:
+            return []
+        durable = self._copy.sync()
+        self._unsynced = 0
+        is_due = clock.monotonic() - self._slots_at >= SLOTS_SECONDS
+        replies = self._slots(is_due)
+        if durable != self._acknowledged:
+            self._acknowledged = durable
+            replies.insert(0, Message(Kind.ACK, {"position": durable.to_json()}))
+        return [] if self.is_one_way else replies
+
+    def close(self) -> None:
+        """Make durable what can be, and give the copy back."""
+        if self._copy:
+            self._copy.close()
+
+    def _greet(self, message: Message) -> list[Message]:
+        fields = message.fields()
+        version = fields.integer("version")
+        if version != VERSION:
+            raise NotAJournalError(
+                f"the sender speaks version {version} of the protocol, this receiver {VERSION}",
+                where=self.path,
+                remedy="upgrade the older one",
+            )
+        self.is_one_way, self.follows = fields.flag("is_one_way"), fields.flag("follows")
+        sender = Journal.described(self.path, fields.object("journal"))
+        end = Position.from_json(fields.object("end"))
+        copy = Copy(self.path)
+        try:
+            copy.begin(sender)
+        except BaseException:
+            copy.close()
+            raise
+        self._copy, self._acknowledged = copy, copy.durable
+        return [] if self.is_one_way else [self._welcome(copy, end)]
+
+    def _welcome(self, copy: Copy, end: Position) -> Message:
+        values = {
+            "version": VERSION,
+            "id": copy.id.hex(),
+            "where": self.path,
+            "position": copy.durable.to_json(),
+            "file": copy.file_first_lsn,
+            "offset": copy.offset,
+            "is_ahead": copy.durable.lsn > end.lsn and copy.contains(end),
+        }
+        return Message(Kind.WELCOME, values)
+
+    def _store(self, copy: Copy, message: Message) -> list[Message]:
+        fields = message.fields()
+        copy.take(fields.integer("file"), fields.integer("offset"), memoryview(message.data))
+        self._unsynced += len(message.data)
+        return self.settle() if self._unsynced >= SYNC_BYTES else []
+
+    def _slots(self, is_due: bool) -> list[Message]:
+        """The slots of the copy, if they are due and not what was told last."""
+        assert self._copy is not None and self._copy.journal is not None
+        if not is_due:
+            return []
+        self._slots_at = clock.monotonic()
+        now: list[object] = [{"name": slot.name, **slot.to_json()} for slot in slots(self._copy.journal)]
+        if now == self._slots_told:
+            return []
+        self._slots_told = now
+        return [Message(Kind.SLOTS, {"slots": now})]
+
+
+def refusal(error: MirrortoolError) -> Message:
+    """What tells the sender why the receiver ends."""
+    return Message(Kind.REFUSED, {"exit_code": error.exit_code, "what": str(error)[:TEXT_CHARACTERS_MAX]})
+
+
+def problem(error: MirrortoolError | None) -> Message:
+    """What tells the sender that the receiver cannot go on for now, or that it does again."""
+    return Message(Kind.STATE, {"problem": str(error)[:TEXT_CHARACTERS_MAX] if error else ""})

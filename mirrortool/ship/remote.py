@@ -1,0 +1,102 @@
+"""A receiver on another host, through the user's own ssh or another command that runs one there.
+
+    ssh -T -o BatchMode=yes [-p PORT] -- [USER@]HOST 'mirrortool receive PATH'
+
+No argument passes through a shell here; the remote command is quoted for the shell there. BatchMode: a password that
+nobody types would stop a service for ever.
+"""
+
+from __future__ import annotations
+
+import shlex
+import subprocess
+import threading
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+
+from mirrortool.errors import LinkError, host_error
+from mirrortool.ship.destination import Remote
+from mirrortool.ship.link import StreamLink
+from mirrortool.ship.stream import SILENCE_SECONDS, Stream
+
+PROGRAM = "mirrortool"
+_SSH = ("ssh", "-T", "-o", "BatchMode=yes")
+_END_SECONDS = 5.0
+_LINE_BYTES_MAX = 4096
+
+
+def command_for(remote: Remote, rsh: Sequence[str] | None, remote_program: str) -> list[str]:
+    """The command that runs a receiver there.
+
+    Args:
+        rsh: what takes the place of ssh, with its options; host and remote command follow.
+        remote_program: for the shell there, as it is: it may have arguments, such as `sudo mirrortool`.
+    """
+    port = ["-p", str(remote.port)] if remote.port else []
+    before = [*rsh, *port] if rsh else [*_SSH, *port, "--"]
+    return [*before, remote.host, f"{remote_program} receive {shlex.quote(remote.path)}"]
+
+
+class ProcessLink(StreamLink):
+    """A link through a process's standard input and output."""
+
+    def __init__(
+        self, command: Sequence[str], on_reply: Callable[[], None], *, silence_seconds: float = SILENCE_SECONDS
+    ) -> None:
+        """Start it, in a process group of its own: a SIGINT from the terminal is for us.
+
+        Raises:
+            HostError: it cannot be started.
+        """
+        self._name = command[0]
+        self._last_line = ""
+        try:
+            self._process = subprocess.Popen(
+                command,
+                bufsize=0,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                process_group=0,
+            )
+        except OSError as error:
+            raise host_error(error, self._name, "run") from error
+        # Reads what the process says on stderr until it has ended.
+        self._stderr = threading.Thread(target=self._read_stderr, name="mirrortool-ship-stderr", daemon=True)
+        self._stderr.start()
+        assert self._process.stdin and self._process.stdout
+        stream = Stream(self._process.stdout.fileno(), self._process.stdin.fileno())
+        super().__init__(stream, on_reply, silence_seconds=silence_seconds)
+
+    def close(self) -> None:
+        """End the process: it ends by itself when its input does, and is killed if it does not."""
+        assert self._process.stdin and self._process.stdout and self._process.stderr
+        with suppress(OSError):
+            self._process.stdin.close()
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(_END_SECONDS)
+        super().close()
+        self._process.wait()
+        self._stderr.join(_END_SECONDS)  # a process that ssh left behind may hold the pipe
+        self._process.stdout.close()
+
+    def abort(self) -> None:
+        with suppress(OSError):
+            self._process.kill()
+
+    def _explained(self, error: LinkError) -> LinkError:
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(1.0)
+        self._stderr.join(1.0)
+        status = self._process.poll()
+        said = f"; {self._name} ended with status {status}" if status and status > 0 else ""
+        if self._last_line:
+            said = f"; {self._name} said: {self._last_line}"
+        return LinkError(f"{error.what}{said}", where=error.where, remedy=error.remedy)
+
+    def _read_stderr(self) -> None:
+        assert self._process.stderr
+        with self._process.stderr as stderr, suppress(OSError, ValueError):
+            while line := stderr.readline(_LINE_BYTES_MAX):
+                text = line.decode("utf-8", "replace").strip()
+                self._last_line = text or self._last_line

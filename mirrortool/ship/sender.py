@@ -1,0 +1,215 @@
+"""Ships a journal to one destination through every outage, and to several beside each other.
+
+Rule: what may pass by itself - a broken link, a full disk there, another process at the copy - ends a shipment only if
+it does not follow. Then it tries again after 1 s, 2 s, ... 30 s, each time a part less by chance, so that a hundred
+senders do not come at once. What no time heals, such as a fork, ends it.
+"""
+
+from __future__ import annotations
+
+import random
+import threading
+from collections.abc import Callable, Sequence
+
+from mirrortool.errors import (
+    ExhaustedError,
+    HostError,
+    InputOutputError,
+    LinkError,
+    LockedError,
+    MirrortoolError,
+    NoSpaceError,
+    UnfinishedPromotionError,
+    UsageError,
+)
+from mirrortool.journal.directory import Journal
+from mirrortool.journal.tail import Tail
+from mirrortool.ship.destination import Destination
+from mirrortool.ship.link import Link
+from mirrortool.ship.local import LocalLink
+from mirrortool.ship.oneway import OneWayLink
+from mirrortool.ship.progress import Progress, ShipStatistics
+from mirrortool.ship.remote import PROGRAM, ProcessLink, command_for
+from mirrortool.ship.session import PromotedMeanwhile, RefusedError, Session, ShipOptions
+
+RETRY_SECONDS_MIN = 1.0
+RETRY_SECONDS_MAX = 30.0
+DESTINATIONS_MAX = 64
+_PASSING = (LinkError, LockedError, NoSpaceError, UnfinishedPromotionError)
+_PASSING_LATER = (HostError,)
+_PASSING_CODES = {each.exit_code for each in (LinkError, LockedError, NoSpaceError, InputOutputError, ExhaustedError)}
+
+Connect = Callable[[Callable[[], None]], Link]
+"""Opens a link; what it is given is called when there is a reply."""
+
+
+class Shipment:
+    """One destination. `run` by one thread; `stop` and `statistics` are for any other."""
+
+    def __init__(
+        self,
+        journal_path: str,
+        destination: Destination,
+        options: ShipOptions,
+        connect: Connect,
+        *,
+        observer: str = "auto",
+    ) -> None:
+        self._journal_path, self._observer = journal_path, observer
+        self._destination, self._options, self._connect = destination, options, connect
+        self._progress = Progress(destination.text)
+        if options.has_slot and not destination.is_pipe:
+            self._progress.slot = options.slot or destination.slot_name()
+        # Set by `stop`; ends every wait. _tail is woken with it.
+        self._ending = threading.Event()
+        self._tail: Tail | None = None
+
+    def stop(self) -> None:
+        """Have what was sent acknowledged, and end; from any thread."""
+        self._ending.set()
+        tail = self._tail
+        if tail:
+            tail.wake()
+
+    def statistics(self) -> ShipStatistics:
+        return self._progress.statistics()
+
+    def run(self) -> None:
+        """Ship, until everything that was there is acknowledged, or, to follow, until `stop`.
+
+        Raises:
+            MirrortoolError: what no time heals, or, without `follow`, anything.
+        """
+        attempts = 0
+        try:
+            while not self._ending.is_set():
+                connections = self._progress.connections
+                if self._try():
+                    return
+                attempts = 0 if self._progress.connections > connections else attempts + 1
+                self._ending.wait(retry_seconds(attempts))
+        finally:
+            self._progress.state = "ended"
+
+    def _try(self) -> bool:
+        """Connect and ship; False if it must be tried again."""
+        try:
+            self._run_session()
+            return True
+        except PromotedMeanwhile:
+            return False
+        except MirrortoolError as error:
+            if isinstance(error, LinkError) and error.where is None:
+                error.where = self._destination.text
+            if self._ending.is_set() and isinstance(error, LinkError):
+                return True
+            if not self._options.follow or not self._may_pass(error):
+                self._progress.problem = str(error)
+                raise
+            self._progress.state, self._progress.problem = "away", str(error)
+            return False
+
+    def _run_session(self) -> None:
+        journal = Journal(self._journal_path)
+        with Tail(journal, self._observer) as tail:
+            self._tail = tail
+            try:
+                link = self._connect(tail.wake)
+                try:
+                    Session(
+                        journal, self._destination.text, self._options, link, tail, self._progress, self._ending
+                    ).run()
+                finally:
+                    link.close()
+            finally:
+                self._tail = None
+
+    def _may_pass(self, error: MirrortoolError) -> bool:
+        if isinstance(error, RefusedError):
+            return error.exit_code in _PASSING_CODES
+        return isinstance(error, _PASSING) or (self._progress.connections > 0 and isinstance(error, _PASSING_LATER))
+
+
+def retry_seconds(attempt: int) -> float:
+    """How long to wait after so many attempts in a row that came to nothing."""
+    longest = min(RETRY_SECONDS_MAX, RETRY_SECONDS_MIN * (1 << min(attempt, 10)))
+    return longest * random.uniform(0.5, 1.0)
+
+
+class Shipping:
+    """Several shipments of one journal, each in a thread of its own: none waits for another."""
+
+    def __init__(self, shipments: Sequence[Shipment]) -> None:
+        if not 1 <= len(shipments) <= DESTINATIONS_MAX:
+            raise UsageError(f"{len(shipments)} destinations; 1 to {DESTINATIONS_MAX} are possible")
+        self._shipments = shipments
+        self._errors: list[BaseException] = []
+
+    def run(self) -> None:
+        """Run all to their ends.
+
+        Raises:
+            MirrortoolError: of those that failed, the one with the highest exit code.
+        """
+        threads = [
+            threading.Thread(target=self._run, args=(each,), name="mirrortool-ship", daemon=True)
+            for each in self._shipments
+        ]
+        try:
+            for thread in threads:
+                thread.start()
+        except BaseException:
+            self.stop()
+            raise
+        finally:
+            for thread in threads:
+                if thread.ident is not None:
+                    thread.join()
+        if self._errors:
+            raise max(self._errors, key=_severity)
+
+    def stop(self) -> None:
+        """End them all soon, cleanly; from any thread."""
+        for each in self._shipments:
+            each.stop()
+
+    def statistics(self) -> list[ShipStatistics]:
+        """Of each, in their order."""
+        return [each.statistics() for each in self._shipments]
+
+    @property
+    def errors(self) -> Sequence[BaseException]:
+        """What ended shipments early, so far."""
+        return list(self._errors)
+
+    def _run(self, shipment: Shipment) -> None:
+        try:
+            shipment.run()
+        except BaseException as error:
+            self._errors.append(error)
+
+
+def connector(
+    destination: Destination,
+    options: ShipOptions,
+    *,
+    rsh: Sequence[str] | None = None,
+    remote_program: str = PROGRAM,
+    sink: int = 1,
+) -> Connect:
+    """What opens the link that a destination asks for.
+
+    Args:
+        sink: the descriptor for a pipe.
+    """
+    if destination.remote:
+        command = command_for(destination.remote, rsh, remote_program)
+        return lambda wake: ProcessLink(command, wake, silence_seconds=options.silence_seconds)
+    if destination.directory is not None:
+        path = destination.directory
+        return lambda _: LocalLink(path)
+    return lambda _: OneWayLink(sink)
+
+
+def _severity(error: BaseException) -> int:
+    return error.exit_code if isinstance(error, MirrortoolError) else 100

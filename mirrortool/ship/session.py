@@ -1,0 +1,367 @@
+"""One connection, seen from the sender: greets, finds where to go on, and sends until everything is acknowledged.
+
+Rule: only durable frames are sent (journal/reader.py). Rule: an acknowledgement counts only if it names a position that
+was sent; the slot never goes past it. Bound: OUTSTANDING_MAX runs sent and not acknowledged.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from dataclasses import dataclass
+
+from mirrortool import clock, files
+from mirrortool.errors import (
+    ForkedJournalError,
+    LinkError,
+    MirrortoolError,
+    MissingFileError,
+    NoSpaceError,
+    TornJournalError,
+)
+from mirrortool.journal.copy import is_primary
+from mirrortool.journal.directory import Journal
+from mirrortool.journal.position import Position
+from mirrortool.journal.promoting import FrameEnd
+from mirrortool.journal.runs import Run, RunReader, find_end
+from mirrortool.journal.slots import Slot, SlotKeeper
+from mirrortool.journal.tail import Tail
+from mirrortool.pace import Pace
+from mirrortool.ship import farslots
+from mirrortool.ship.link import Link
+from mirrortool.ship.progress import Progress
+from mirrortool.ship.protocol import RUN_BYTES, TEXT_CHARACTERS_MAX, VERSION, Kind, Message
+from mirrortool.ship.stream import ALIVE_SECONDS, SILENCE_SECONDS
+
+OUTSTANDING_MAX = 4096
+_PAUSE_SECONDS = 1.0
+_GOODBYE_SECONDS = 10.0
+_CODES_MAX = 69
+
+
+@dataclass(frozen=True, slots=True)
+class ShipOptions:
+    """How to ship.
+
+    Attributes:
+        follow: go on as the journal grows.
+        bytes_per_second: at most; None for as fast as it goes.
+        silence_seconds: a link that is silent for so long is broken.
+        slot: name of the slot; None for one made of the destination.
+        has_slot: register one at all.
+        start: into a pipe, begin after this position, not before the journal's oldest file.
+    """
+
+    follow: bool = False
+    bytes_per_second: int | None = None
+    silence_seconds: float = SILENCE_SECONDS
+    slot: str | None = None
+    has_slot: bool = True
+    start: Position | None = None
+
+
+class RefusedError(MirrortoolError):
+    """What the receiver answered in place of going on, with the exit code that it gives."""
+
+    def __init__(self, what: str, exit_code: int) -> None:
+        super().__init__(what)
+        self.exit_code = exit_code
+
+
+class PromotedMeanwhile(Exception):
+    """The journal has another epoch than the receiver was told of: connect again."""
+
+
+class Session:
+    """One connection; `run` it once."""
+
+    def __init__(
+        self,
+        journal: Journal,
+        name: str,
+        options: ShipOptions,
+        link: Link,
+        tail: Tail,
+        progress: Progress,
+        ending: threading.Event,
+    ) -> None:
+        """Prepare.
+
+        Args:
+            name: the destination, for people.
+            tail: woken when there is a reply, and when `ending` is set.
+            ending: send no more, have what was sent acknowledged, and end.
+        """
+        self._journal, self._name, self._options = journal, name, options
+        self._link, self._tail, self._progress, self._ending = link, tail, progress, ending
+        self._pace = Pace(options.bytes_per_second)
+        self._keeper: SlotKeeper | None = None
+        # Position and time after each run that was sent and not acknowledged; oldest first.
+        self._outstanding: deque[tuple[Position, int]] = deque()
+        self._said_at = clock.monotonic()
+        self._is_finished = False
+        self._noted_end: FrameEnd | None = None
+
+    def run(self) -> None:
+        """Ship what was there at the start, or, to follow, until `ending`.
+
+        Raises:
+            LinkError: the link broke.
+            RefusedError: the receiver refused.
+            JournalError: our journal is damaged, or not the one that the copy is of.
+            PromotedMeanwhile: connect again.
+        """
+        target = find_end(self._journal)
+        self._progress.head_lsn = max(self._progress.head_lsn, target.lsn)
+        self._say(Message(Kind.HELLO, self._greeting(target)))
+        position = self._options.start if self._link.is_one_way else self._welcomed(target)
+        with reader_after(self._journal, position, self._name) as reader:
+            reader.on_epoch = _start_again
+            self._begin(reader)
+            self._ship(reader, target)
+
+    def _greeting(self, end: Position) -> dict[str, object]:
+        return {
+            "version": VERSION,
+            "journal": self._journal.description(),
+            "end": end.to_json(),
+            "is_one_way": self._link.is_one_way,
+            "follows": self._options.follow,
+        }
+
+    def _welcomed(self, target: Position) -> Position:
+        """Where the copy durably ends."""
+        fields = self._reply_of(Kind.WELCOME).fields()
+        if fields.integer("version") != VERSION:
+            raise LinkError(f"the receiver speaks version {fields.integer('version')} of the protocol, we {VERSION}")
+        position = Position.from_json(fields.object("position"))
+        if position.lsn > target.lsn:
+            self._explain_ahead(position, target, is_ahead=fields.flag("is_ahead"))
+        self._copy_id, self._where = fields.hexadecimal("id", 16), fields.text("where")
+        return position
+
+    def _explain_ahead(self, position: Position, target: Position, *, is_ahead: bool) -> None:
+        """The copy has more than we: as another copy that is behind, we wait; a primary has lost something."""
+        if is_ahead and not is_primary(self._journal.path):
+            raise LinkError(f"the copy {self._name} is at position {position}, ahead of this one, at {target}")
+        raise ForkedJournalError(
+            f"ends at position {target}, but the copy {self._name} has position {position}",
+            where=self._journal.path,
+            remedy="frames that were durable are gone here, or the copy follows another history",
+        )
+
+    def _begin(self, reader: RunReader) -> None:
+        """The positions fit together: from here on the connection counts as made."""
+        self._progress.connected()
+        self._progress.sent_lsn = reader.position.lsn
+        self._progress.bytes_left = _bytes_after(self._journal, reader)
+        if self._link.is_one_way:
+            return
+        self._acknowledge(reader.position, reader.time_ns)
+        if self._options.has_slot:
+            self._register(reader)
+
+    def _register(self, reader: RunReader) -> None:
+        slot = Slot(
+            self._progress.slot,
+            self._copy_id.hex(),
+            "ship",
+            self._name,
+            reader.position,
+            reader.time_ns,
+            clock.now_ns(),
+        )
+        self._keeper = SlotKeeper(self._journal, slot)
+        if self._keeper.was_lost:  # the frames that it needs are there, as the reader has found its place
+            self._keeper.start_over(reader.position, reader.time_ns)
+
+    def _ship(self, reader: RunReader, target: Position) -> None:
+        torn: TornJournalError | None = None
+        while not self._ending.is_set():
+            seen = self._tail.look()
+            torn = self._send_all(reader, target)
+            self._note_clean_end(reader)
+            self._link.rest()
+            self._hear()
+            if not self._options.follow:
+                break
+            self._progress.state = "sending" if self._outstanding else "up to date"
+            self._save_slot()
+            self._keep_alive()
+            self._tail.wait(seen, _PAUSE_SECONDS)
+        self._finish()
+        if torn and not self._options.follow and not self._journal.is_at_work():
+            raise torn
+
+    def _send_all(self, reader: RunReader, target: Position) -> TornJournalError | None:
+        """Send what is there; without `follow`, up to the target. Returns why it ends before the file does."""
+        while not self._ending.is_set() and (self._options.follow or reader.position.lsn < target.lsn):
+            try:
+                run = reader.next_run(self._run_bytes())
+            except TornJournalError as error:
+                return error
+            if run is None:
+                return None
+            self._progress.state = "sending"
+            self._send(run)
+        return None
+
+    def _send(self, run: Run) -> None:
+        self._pause(self._pace.take(len(run.data)))
+        if self._ending.is_set():
+            return
+        self._say(Message(Kind.DATA, {"file": run.file_first_lsn, "offset": run.offset}, run.data))
+        self._progress.sent(run.position.lsn, len(run.data))
+        if self._link.is_one_way:
+            self._acknowledge(run.position, run.time_ns)
+            return
+        self._outstanding.append((run.position, run.time_ns))
+        self._hear()
+        while (self._progress.problem or len(self._outstanding) >= OUTSTANDING_MAX) and not self._ending.is_set():
+            self._link.rest()
+            self._hear(_PAUSE_SECONDS)
+            if self._progress.problem:
+                self._pause(_PAUSE_SECONDS)
+
+    def _run_bytes(self) -> int:
+        rate = self._options.bytes_per_second
+        return RUN_BYTES if rate is None else max(1, min(RUN_BYTES, rate // 8))
+
+    def _note_clean_end(self, reader: RunReader) -> None:
+        """Tell, once, that the recorder stopped cleanly where the reader stands."""
+        if self._noted_end and self._noted_end.position == reader.position:
+            return
+        end = Journal(self._journal.path).clean_end
+        if end == FrameEnd(reader.position, reader.file_first_lsn, reader.offset):
+            self._noted_end = end
+            self._say(Message(Kind.END, end.to_json()))
+
+    def _finish(self) -> None:
+        """Have everything that was sent acknowledged; when told to end, for no longer than that may take."""
+        gives_up_at = clock.monotonic() + _GOODBYE_SECONDS
+        self._say(Message(Kind.DONE, {}))
+        while not (self._is_finished or self._link.is_one_way):
+            self._hear(_PAUSE_SECONDS)
+            self._keep_alive()
+            if self._ending.is_set() and (self._progress.problem or clock.monotonic() > gives_up_at):
+                break
+        self._save_slot(now=True)
+
+    def _say(self, message: Message) -> None:
+        try:
+            self._link.send(message)
+        except LinkError:
+            self._hear()  # what the receiver said before the link broke tells more
+            raise
+        self._said_at = clock.monotonic()
+
+    def _keep_alive(self) -> None:
+        if clock.monotonic() - self._said_at >= ALIVE_SECONDS and not self._link.is_one_way:
+            self._say(Message(Kind.ALIVE, {}))
+
+    def _pause(self, seconds: float) -> None:
+        """Wait; replies are heard meanwhile."""
+        ends = clock.monotonic() + seconds
+        while (left := ends - clock.monotonic()) > 0 and not self._ending.wait(min(left, _PAUSE_SECONDS)):
+            self._hear()
+            self._keep_alive()
+
+    def _hear(self, seconds: float = 0.0) -> None:
+        """Take in the replies that are there, or the first that comes within so many seconds."""
+        while reply := self._link.take(seconds):
+            self._take_in(reply)
+            seconds = 0.0
+
+    def _reply_of(self, kind: Kind) -> Message:
+        ends = clock.monotonic() + self._options.silence_seconds
+        while clock.monotonic() < ends and not self._ending.is_set():
+            reply = self._link.take(_PAUSE_SECONDS)
+            if reply and reply.kind == kind:
+                return reply
+            if reply:
+                self._take_in(reply)
+        raise LinkError("no answer")
+
+    def _take_in(self, reply: Message) -> None:
+        match reply.kind:
+            case Kind.ACK:
+                self._take_acknowledgement(Position.from_json(reply.fields().object("position")))
+            case Kind.SLOTS:
+                told = farslots.parse(reply.fields())
+                if self._keeper:
+                    farslots.save(self._journal, self._keeper.slot.name, told)
+            case Kind.STATE:
+                self._take_state(reply.fields().text("problem"))
+            case Kind.REFUSED:
+                fields = reply.fields()
+                code = fields.integer("exit_code")
+                what = f"the copy {self._name}: {fields.text('what')[:TEXT_CHARACTERS_MAX]}"
+                raise RefusedError(what, code if 2 <= code <= _CODES_MAX else LinkError.exit_code)
+            case Kind.FINISHED:
+                self._is_finished = True
+            case Kind.ALIVE:
+                return
+            case _:
+                raise LinkError(f"a message {reply.kind.name} that nobody expects")
+
+    def _take_acknowledgement(self, position: Position) -> None:
+        found: tuple[Position, int] | None = None
+        while self._outstanding and self._outstanding[0][0].lsn <= position.lsn:
+            found = self._outstanding.popleft()
+        if found is None or found[0] != position:
+            raise LinkError(f"position {position} was acknowledged, which was not sent")
+        self._acknowledge(*found)
+
+    def _acknowledge(self, position: Position, time_ns: int) -> None:
+        self._progress.acknowledged, self._progress.acknowledged_time_ns = position, time_ns
+        self._save_slot()
+
+    def _save_slot(self, *, now: bool = False) -> None:
+        known = self._progress.acknowledged
+        if self._keeper and known:
+            self._keeper.advance(known, self._progress.acknowledged_time_ns, now=now)
+
+    def _take_state(self, text: str) -> None:
+        if text and not self._options.follow:
+            raise NoSpaceError(f"the copy {self._name}: {text[:TEXT_CHARACTERS_MAX]}")
+        self._progress.problem = text[:TEXT_CHARACTERS_MAX]
+        self._progress.state = "waiting" if text else "sending"
+
+
+def reader_after(journal: Journal, position: Position | None, name: str) -> RunReader:
+    """What is sent first: the frame after `position`, or, without one, the oldest that is left.
+
+    The only place that decides this, and so the one where a base would take the place of files that are gone.
+
+    Raises:
+        MissingFileError: the journal no longer has that frame.
+        ForkedJournalError: it does not contain the position.
+    """
+    if position is None:
+        return RunReader(journal)
+    oldest = next(iter(journal.file_starts()), 1)
+    if oldest > position.lsn + 1:
+        raise MissingFileError(
+            f"begins at LSN {oldest}, but the copy {name} needs LSN {position.lsn + 1}",
+            where=journal.path,
+            remedy="bring the files between there from another copy, or make a new journal",
+        )
+    try:
+        return RunReader(journal, position)
+    except ForkedJournalError as error:
+        raise ForkedJournalError(
+            f"{error.what}, while the copy {name} has the former",
+            where=journal.path,
+            remedy="the copy follows another history: ship to a new path, and keep it until you know which is right",
+        ) from None
+
+
+def _bytes_after(journal: Journal, reader: RunReader) -> int:
+    """Bytes of journal files that the reader has before it."""
+    starts = [start for start in journal.file_starts() if start >= reader.file_first_lsn]
+    found = [files.find_facts(journal.file_path(start)) for start in starts]
+    return max(0, sum(facts.size for facts in found if facts) - reader.offset)
+
+
+def _start_again() -> None:
+    raise PromotedMeanwhile

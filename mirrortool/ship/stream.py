@@ -1,0 +1,65 @@
+"""Messages over two descriptors: pipes to and from a process, or a socket.
+
+Sent by one thread, received by one, which may be another. Whatever goes wrong is a LinkError.
+"""
+
+from __future__ import annotations
+
+from mirrortool import clock, files
+from mirrortool.errors import HostError, LinkError
+from mirrortool.ship.protocol import Decoder, Message, encode
+
+PIPE_BYTES = 1 << 20
+ALIVE_SECONDS = 10.0
+"""Who has said nothing for so long says that he is alive."""
+SILENCE_SECONDS = 30.0
+"""Who hears nothing for so long gives the link up, unless he was told another time."""
+
+
+class Stream:
+    """A connection with the other side.
+
+    Attributes:
+        heard_at, said_at: when bytes came, and when a message was sent, last; by the monotonic clock.
+    """
+
+    def __init__(self, source: int, sink: int) -> None:
+        """Receive from `source`, send to `sink`; neither is closed here. -1: that way nothing goes."""
+        self._source, self._sink = source, sink
+        self._decoder = Decoder()
+        self.heard_at = self.said_at = clock.monotonic()
+        for descriptor in (source, sink):
+            if descriptor >= 0:
+                files.widen_pipe(descriptor, PIPE_BYTES)
+
+    def send(self, message: Message) -> None:
+        """Send a message; blocks while the other side does not take it."""
+        try:
+            files.write_pipe(self._sink, encode(message))
+        except HostError as error:
+            raise LinkError(f"the other side is gone: {error.what}") from error
+        self.said_at = clock.monotonic()
+
+    def receive(self, seconds: float) -> Message | None:
+        """The next message; None if it does not begin to come, or stops coming, within so many seconds.
+
+        Raises:
+            LinkError: the other side has ended, or what it sent makes no sense.
+        """
+        ends = clock.monotonic() + seconds
+        while files.wait_readable(self._source, ends - clock.monotonic()):
+            message = self._decoder.took(self._read())
+            if message:
+                return message
+        return None
+
+    def _read(self) -> int:
+        try:
+            count = files.read_pipe(self._source, self._decoder.room())
+        except HostError as error:
+            raise LinkError(f"the other side is gone: {error.what}") from error
+        if not count:
+            where = "" if self._decoder.is_between else " in the middle of a message"
+            raise LinkError(f"the other side ended{where}")
+        self.heard_at = clock.monotonic()
+        return count
