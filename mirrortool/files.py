@@ -511,6 +511,13 @@ def wait_readable(descriptor: int, seconds: float) -> bool:
     return bool(poll.poll(max(0.0, seconds) * 1000))
 
 
+def has_writer(descriptor: int) -> bool:
+    """Whether somebody can still write into a pipe or socket that we read; what was written before does not matter."""
+    poll = select.poll()
+    poll.register(descriptor, select.POLLRDHUP)
+    return not poll.poll(0)
+
+
 def read_pipe(descriptor: int, view: memoryview) -> int:
     """Put what is there in a pipe or socket, or else the next that comes, at the start of `view`; 0 at its end."""
     try:

@@ -184,8 +184,10 @@ class Session:
             self._link.rest()
             self._hear()
             if not self._options.follow:
+                torn = torn or _torn_behind(reader)
                 break
-            self._progress.state = "sending" if self._outstanding else "up to date"
+            if not self._progress.problem:
+                self._progress.state = "sending" if self._outstanding else "up to date"
             self._save_slot()
             self._keep_alive()
             self._tail.wait(seen, _PAUSE_SECONDS)
@@ -268,7 +270,7 @@ class Session:
 
     def _hear(self, seconds: float = 0.0) -> None:
         """Take in the replies that are there, or the first that comes within so many seconds."""
-        while reply := self._link.take(seconds):
+        while not self._is_finished and (reply := self._link.take(seconds)):
             self._take_in(reply)
             seconds = 0.0
 
@@ -354,6 +356,15 @@ def reader_after(journal: Journal, position: Position | None, name: str) -> RunR
             where=journal.path,
             remedy="the copy follows another history: ship to a new path, and keep it until you know which is right",
         ) from None
+
+
+def _torn_behind(reader: RunReader) -> TornJournalError | None:
+    """The torn tail right behind where the reader stands; it is of no use any more."""
+    try:
+        reader.next_header()
+    except TornJournalError as error:
+        return error
+    return None
 
 
 def _bytes_after(journal: Journal, reader: RunReader) -> int:

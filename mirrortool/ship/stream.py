@@ -53,6 +53,11 @@ class Stream:
                 return message
         return None
 
+    @property
+    def has_ended(self) -> bool:
+        """Whether the other side sends no more, though what it sent may not have been received yet."""
+        return not files.has_writer(self._source)
+
     def _read(self) -> int:
         try:
             count = files.read_pipe(self._source, self._decoder.room())

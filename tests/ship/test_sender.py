@@ -1,0 +1,391 @@
+"""A shipment ends with an equal copy, keeps its slot where the copy is, and goes on through whatever passes."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import threading
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from mirrortool import clock
+from mirrortool.errors import (
+    ForkedJournalError,
+    LinkError,
+    MirrortoolError,
+    MissingFileError,
+    NoSpaceError,
+    TornJournalError,
+    UsageError,
+)
+from mirrortool.journal import slots
+from mirrortool.journal.directory import Journal
+from mirrortool.journal.position import Position
+from mirrortool.journal.runs import find_end
+from mirrortool.journal.slots import Slot
+from mirrortool.ship import receiver, sender
+from mirrortool.ship.destination import parse_destination
+from mirrortool.ship.link import Link
+from mirrortool.ship.protocol import Kind, Message
+from mirrortool.ship.sender import Shipment, Shipping, connector, retry_seconds
+from mirrortool.ship.session import RefusedError, ShipOptions
+from tests.fakes.faulty_os import Call, faulty
+from tests.fakes.journals import Commit, JournalMaker, Write, make_journal, set_boot_id
+from tests.journal.sample import append, commit_batch, last_file, open_writer
+from tests.ship.pairs import Cable, assert_same, running, shipment, wait_until
+
+
+def maker_at(path: Path, *, file_bytes: int = 2000) -> JournalMaker:
+    return JournalMaker(path, {"disk": 640 * 512}, file_bytes=file_bytes)
+
+
+def fill(maker: JournalMaker, count: int, start: int = 0) -> None:
+    for number in range(start, start + count):
+        maker.frame(Write("disk", number % 640, os.urandom(512)), Commit())
+
+
+def local(journal: Journal | Path, path: Path, **options: object) -> Shipment:
+    given = ShipOptions(**options)  # type: ignore[arg-type]
+    destination = parse_destination(str(path))
+    where = journal.path if isinstance(journal, Journal) else str(journal)
+    return Shipment(where, destination, given, connector(destination, given))
+
+
+def copy_shipment(kind: str, journal: Journal, path: Path, **options: object) -> Shipment:
+    return local(journal, path, **options) if kind == "local" else shipment(journal, Cable(str(path)), **options)
+
+
+EACH_KIND = pytest.mark.parametrize("kind", ["local", "stream"])
+
+
+@pytest.fixture(autouse=True)
+def _quick_retries(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sender, "retry_seconds", lambda _: 0.01)
+
+
+def only_slot(journal: Journal) -> Slot:
+    (found,) = slots.slots(journal)
+    return found
+
+
+@EACH_KIND
+def test_one_shot_ships_what_is_there_and_again_what_is_new(tmp_path: Path, kind: str) -> None:
+    maker = maker_at(tmp_path / "J")
+    fill(maker, 20)
+    for expected in (40, 60):
+        maker.writer.sync()
+        done = copy_shipment(kind, maker.journal, tmp_path / "C")
+        done.run()
+        assert_same(maker.journal, tmp_path / "C")
+        now = done.statistics()
+        assert (now.state, now.sent_lsn, now.head_lsn, now.bytes_left) == ("ended", expected, expected, 0)
+        slot = only_slot(maker.journal)
+        assert (slot.position, slot.kind, slot.name) == (find_end(maker.journal), "ship", now.slot)
+        assert now.acknowledged == slot.position
+        fill(maker, 10, 20)
+    maker.close()
+
+
+@EACH_KIND
+def test_following_keeps_up_with_a_writer_until_it_is_stopped(tmp_path: Path, kind: str) -> None:
+    maker = maker_at(tmp_path / "J")
+    fill(maker, 3)
+    following = copy_shipment(kind, maker.journal, tmp_path / "C", follow=True)
+    with running(following.run, following.stop) as errors:
+        for start in range(10):
+            fill(maker, 5, start)
+            end = maker.writer.position
+            wait_until(lambda end=end: following.statistics().acknowledged == end)  # type: ignore[misc]
+        assert following.statistics().state in ("sending", "up to date")
+    assert errors == []
+    maker.close()
+    assert_same(maker.journal, tmp_path / "C")
+    assert only_slot(maker.journal).position == find_end(maker.journal)
+
+
+def test_a_clean_end_travels_while_following(tmp_path: Path) -> None:
+    maker = maker_at(tmp_path / "J")
+    fill(maker, 3)
+    following = local(maker.journal, tmp_path / "C", follow=True)
+    with running(following.run, following.stop) as errors:
+        wait_until(lambda: (following.statistics().acknowledged or Position(0, 0)).lsn == 6)
+        maker.close()
+        wait_until(lambda: Journal(str(tmp_path / "C")).clean_end == maker.journal.clean_end)
+    assert errors == []
+
+
+class Breaking(Cable):
+    """Breaks each connection after some more bytes than the one before."""
+
+    def connect(self, wake: Callable[[], None]) -> Link:
+        self.breaks_at = self.carried + 3000
+        return super().connect(wake)
+
+
+def test_following_goes_on_through_links_that_break(tmp_path: Path) -> None:
+    maker = maker_at(tmp_path / "J")
+    fill(maker, 30)
+    cable = Breaking(str(tmp_path / "C"))
+    following = shipment(maker.journal, cable, follow=True)
+    with running(following.run, following.stop) as errors:
+        wait_until(lambda: following.statistics().acknowledged == maker.writer.position)
+    assert errors == []
+    assert following.statistics().connections > 5
+    maker.close()
+
+
+def test_one_shot_says_why_the_link_broke(tmp_path: Path) -> None:
+    journal = make_journal(tmp_path / "J", {"disk": 512}, [[Commit()]])
+    with pytest.raises(LinkError) as caught:
+        shipment(journal, Cable(str(tmp_path / "C"), breaks_at=100)).run()
+    assert caught.value.exit_code == 40 and str(caught.value).startswith("far:")
+
+
+def test_waiting_times_double_to_half_a_minute() -> None:
+    for attempt, longest in [(0, 1), (1, 2), (4, 16), (5, 30), (1000, 30)]:
+        found = [retry_seconds(attempt) for _ in range(50)]
+        assert longest / 2 <= min(found) < max(found) <= longest
+
+
+def append_mark(journal: Journal, name: str) -> None:
+    writer = open_writer(journal)
+    append(writer, commit_batch(0, name))
+    writer.close()
+
+
+@EACH_KIND
+def test_a_fork_is_refused_with_both_positions(tmp_path: Path, kind: str) -> None:
+    maker = maker_at(tmp_path / "J")
+    fill(maker, 5)
+    maker.abandon()
+    shutil.copytree(tmp_path / "J", tmp_path / "K")
+    for name in "JK":
+        append_mark(Journal(str(tmp_path / name)), f"from-{name}")
+    copy_shipment(kind, Journal(str(tmp_path / "J")), tmp_path / "C").run()
+    before = Path(last_file(Journal(str(tmp_path / "C")))).read_bytes()
+    with pytest.raises(ForkedJournalError) as caught:
+        copy_shipment(kind, Journal(str(tmp_path / "K")), tmp_path / "C", follow=True).run()
+    for name in "JK":
+        assert str(find_end(Journal(str(tmp_path / name)))) in str(caught.value)
+    assert Path(last_file(Journal(str(tmp_path / "C")))).read_bytes() == before
+
+
+@EACH_KIND
+def test_another_journal_is_refused_for_good(tmp_path: Path, kind: str) -> None:
+    one, other = (make_journal(tmp_path / name, {"disk": 512}, [[Commit()]]) for name in "JK")
+    copy_shipment(kind, one, tmp_path / "C").run()
+    with pytest.raises(RefusedError) as caught:
+        copy_shipment(kind, other, tmp_path / "C", follow=True).run()
+    assert caught.value.exit_code == 15
+
+
+def test_a_primary_behind_its_own_copy_is_refused_and_a_copy_behind_another_waits(tmp_path: Path) -> None:
+    maker = maker_at(tmp_path / "J", file_bytes=1 << 20)
+    fill(maker, 4)
+    maker.writer.sync()
+    local(maker.journal, tmp_path / "behind", has_slot=False).run()
+    shutil.copytree(tmp_path / "J", tmp_path / "older")
+    fill(maker, 4)
+    maker.close()
+    local(maker.journal, tmp_path / "C").run()
+    with pytest.raises(ForkedJournalError, match="frames that were durable are gone"):
+        local(tmp_path / "older", tmp_path / "C").run()
+    with pytest.raises(LinkError, match="ahead of this one"):
+        local(tmp_path / "behind", tmp_path / "C").run()
+
+
+def test_files_that_were_pruned_are_named(tmp_path: Path) -> None:
+    maker = maker_at(tmp_path / "J")
+    fill(maker, 30)
+    journal = maker.close()
+    oldest = journal.file_starts()[0]
+    os.remove(journal.file_path(oldest))
+    with pytest.raises(MissingFileError) as caught:
+        local(journal, tmp_path / "C").run()
+    assert str(journal.file_starts()[0]) in str(caught.value) and "needs LSN 1" in str(caught.value)
+
+
+def test_a_torn_tail_is_not_shipped(tmp_path: Path) -> None:
+    maker = maker_at(tmp_path / "J", file_bytes=1 << 20)
+    fill(maker, 5)
+    journal = maker.abandon()
+    path = last_file(journal)
+    with path.open("ab") as file:
+        file.write(b"MJF1 torn")
+    set_boot_id(journal, "another")
+    with pytest.raises(TornJournalError):
+        local(journal, tmp_path / "C").run()
+    copied = last_file(Journal(str(tmp_path / "C"))).read_bytes()
+    assert path.read_bytes() == copied + b"MJF1 torn"
+
+
+class FullDisk:
+    """ENOSPC below a path while `is_full`."""
+
+    def __init__(self, path: Path) -> None:
+        self._path, self.is_full = str(path), False
+
+    def __call__(self, call: Call) -> None:
+        if self.is_full and call.path.startswith(self._path) and call.path.endswith(".mj") and "write" in call.name:
+            raise OSError(errno.ENOSPC, "full")
+
+
+@EACH_KIND
+def test_a_full_disk_there_is_a_state(tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    from mirrortool.ship import local as local_link
+    from mirrortool.ship import serve, session
+
+    for module in (local_link, serve):
+        monkeypatch.setattr(module, "_RETRY_SECONDS", 0.01)
+    monkeypatch.setattr(session, "_PAUSE_SECONDS", 0.01)
+    maker = maker_at(tmp_path / "J")
+    fill(maker, 5)
+    disk = FullDisk(tmp_path / "C")
+    following = copy_shipment(kind, maker.journal, tmp_path / "C", follow=True)
+    with faulty(disk):
+        with running(following.run, following.stop) as errors:
+            wait_until(lambda: following.statistics().acknowledged == maker.writer.position)
+            disk.is_full = True
+            fill(maker, 10)
+            wait_until(lambda: following.statistics().state == "waiting")
+            assert "No space left" in following.statistics().problem
+            disk.is_full = False
+            wait_until(lambda: following.statistics().acknowledged == maker.writer.position)
+            assert following.statistics().problem == ""
+            assert following.statistics().connections == 1
+        assert errors == []
+        disk.is_full = True
+        fill(maker, 10)
+        maker.close()
+        with pytest.raises(NoSpaceError) as caught:
+            copy_shipment(kind, maker.journal, tmp_path / "C").run()
+        assert caught.value.exit_code == 30
+        disk.is_full = False
+        copy_shipment(kind, maker.journal, tmp_path / "C").run()
+    assert_same(maker.journal, tmp_path / "C")
+
+
+def test_far_slots_show_as_slots_here_and_go_when_they_are_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(receiver, "SLOTS_SECONDS", 0.0)
+    maker = maker_at(tmp_path / "J")
+    fill(maker, 5)
+    local(maker.journal, tmp_path / "C", slot="far").run()
+    copy = Journal(str(tmp_path / "C"))
+    far = Slot("mirror", "ab" * 16, "mirror", "/srv/M", find_end(copy), 1, 1)
+    with slots.locked(copy):
+        slots.save(copy, far)
+        slots.save(copy, replace(far, name="x" * 64))
+    local(maker.journal, tmp_path / "C", slot="far").run()
+    found = {slot.name: slot for slot in slots.slots(maker.journal)}
+    assert found["far.mirror"] == replace(far, name="far.mirror", via="far")
+    assert not found["far.mirror"].holds_back and found["far"].holds_back
+    assert len(found) == 3 and all(len(name) <= 64 for name in found)
+    slots.drop(copy, "x" * 64)
+    local(maker.journal, tmp_path / "C", slot="far").run()
+    assert {slot.name for slot in slots.slots(maker.journal)} == {"far", "far.mirror"}
+    maker.close()
+
+
+def test_a_slot_belongs_to_one_copy(tmp_path: Path) -> None:
+    journal = make_journal(tmp_path / "J", {"disk": 512}, [[Commit()]])
+    local(journal, tmp_path / "C", slot="s").run()
+    with pytest.raises(UsageError, match="belongs to"):
+        local(journal, tmp_path / "D", slot="s").run()
+    local(journal, tmp_path / "D", has_slot=False).run()
+    assert [slot.name for slot in slots.slots(journal)] == ["s"]
+
+
+class Liar:
+    """A receiver that acknowledges what it never got."""
+
+    is_one_way = False
+
+    def __init__(self, start: Position, claim: Position) -> None:
+        self._start, self._claim = start, claim
+        self._replies: list[Message] = []
+
+    def send(self, message: Message) -> None:
+        if message.kind == Kind.HELLO:
+            values = {"version": 1, "id": "00" * 16, "where": "x", "position": self._start.to_json()}
+            self._replies = [Message(Kind.WELCOME, {**values, "file": 0, "offset": 0, "is_ahead": False})]
+        elif message.kind == Kind.DATA:
+            self._replies.append(Message(Kind.ACK, {"position": self._claim.to_json()}))
+
+    def take(self, seconds: float) -> Message | None:
+        return self._replies.pop(0) if self._replies else None
+
+    def rest(self) -> None: ...
+
+    def close(self) -> None: ...
+
+
+def test_an_acknowledgement_of_what_was_not_sent_moves_no_slot(tmp_path: Path) -> None:
+    journal = make_journal(tmp_path / "J", {"disk": 512}, [[Commit()], [Commit()]])
+    for claim in (Position(99, 1), Position(2, 1)):
+        lying = Shipment(
+            journal.path, parse_destination("x:y"), ShipOptions(slot="s"), lambda _, c=claim: Liar(journal.start, c)
+        )
+        with pytest.raises(LinkError, match="was not sent"):
+            lying.run()
+        assert only_slot(journal).position == journal.start
+
+
+def test_one_destination_that_is_dead_does_not_stop_the_others(tmp_path: Path) -> None:
+    maker = maker_at(tmp_path / "J")
+    fill(maker, 20)
+    journal = maker.close()
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "x").touch()
+    each = [local(journal, tmp_path / name) for name in ("A", "full", "B")]
+    with pytest.raises(MirrortoolError) as caught:
+        Shipping(each).run()
+    assert caught.value.exit_code == 32
+    for name in "AB":
+        assert_same(journal, tmp_path / name)
+
+
+@pytest.mark.usefixtures("fake_clock")
+def test_rate_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    maker = maker_at(tmp_path / "J")
+    fill(maker, 40)
+    journal = maker.close()
+    limited = local(journal, tmp_path / "C", bytes_per_second=2000)
+    monkeypatch.setattr(limited, "_ending", _SleepingEvent())
+    began = clock.monotonic()
+    limited.run()
+    size = sum(len(each.read_bytes()) for each in (tmp_path / "C/files").iterdir())
+    assert size / (clock.monotonic() - began) < 2000 * 1.3
+    assert_same(journal, tmp_path / "C")
+
+
+class _SleepingEvent(threading.Event):
+    """An event that passes time on the fake clock while it is waited for."""
+
+    def wait(self, timeout: float | None = None) -> bool:
+        clock.sleep(timeout or 0)
+        return self.is_set()
+
+
+def test_a_promotion_of_the_sender_is_followed(tmp_path: Path) -> None:
+    maker = maker_at(tmp_path / "J")
+    fill(maker, 5)
+    journal = maker.abandon()
+    shutil.copytree(journal.path, tmp_path / "stale")
+    following = local(journal, tmp_path / "C", follow=True)
+    with running(following.run, following.stop) as errors:
+        wait_until(lambda: (following.statistics().acknowledged or Position(0, 0)).lsn == 10)
+        promoted = Journal(journal.path)
+        promoted.save_history(promoted.history.promoted(find_end(promoted), os.urandom(16)))
+        append_mark(promoted, "promoted")
+        wait_until(lambda: (following.statistics().acknowledged or Position(0, 0)).lsn == 11)
+    assert errors == []
+    assert Journal(str(tmp_path / "C")).history == promoted.history
+    with pytest.raises(RefusedError) as caught:
+        local(tmp_path / "stale", tmp_path / "C").run()
+    assert caught.value.exit_code == 13
