@@ -115,7 +115,7 @@ def test_files_are_current(shell: str) -> None:
 def test_commands(complete: Complete) -> None:
     offered, some, none = all_of(complete, ["mirrortool ", "mirrortool re", "mirrortool x"])
     assert offered == set(COMMANDS)
-    assert some == {"record", "replay"}
+    assert some == {"receive", "record", "replay"}
     assert none == set()
 
 

@@ -40,8 +40,8 @@ SIGPIPE_CODE = -13
 """The same, as the parent of the process sees it."""
 NAMED_BY_DATA = {"changed"}
 """Fields whose own fields are names of volumes."""
-NOW_AND_THEN = {"detached.json", "forked", "promoting.json"}
-"""In the directory of a journal that was without room, or was promoted."""
+NOW_AND_THEN = {"copy.json", "detached.json", "forked", "promoting.json"}
+"""In the directory of a journal that was without room, was promoted, or is a copy."""
 
 
 def command_of(name: str) -> click.Command:
@@ -115,7 +115,7 @@ def options_of(command: click.Command) -> set[str]:
 def arguments_of(command: click.Command) -> set[str]:
     context = click.Context(command)
     arguments = [each for each in params_of(command) if isinstance(each, click.Argument)]
-    return {argument.make_metavar(context).strip("{}") for argument in arguments}
+    return {argument.make_metavar(context).strip("{}[]") for argument in arguments}
 
 
 @EACH_COMMAND
@@ -384,6 +384,11 @@ def test_fields_of_promoting_json(promoted: Path) -> None:
     known = documented(page("mirrortool-journal", 5).lines)
     known |= {match[1] for line in page("mirrortool-journal", 5).lines if (match := re.match(r"\.Va (\w+)", line))}
     assert set(keys_of(note.to_json())) <= known
+
+
+@pytest.mark.usefixtures("at_place")
+def test_fields_of_ship(tmp_path: Path) -> None:
+    assert printed("ship", "journal", str(tmp_path / "copy"), "--no-slot") == documented(page("mirrortool-ship").sub_part("JSON"))
 
 
 def test_fields_of_import(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
