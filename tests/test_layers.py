@@ -25,7 +25,18 @@ FORBIDDEN = {
 }  # fmt: skip
 ALLOWED = {
     # mmap: anonymous memory that O_DIRECT takes, never a file's. grp: the group of a socket's name. select: of pipes.
-    "files.py": {"os", "fcntl", "stat", "tempfile", "ctypes", "open", "mmap.PAGESIZE", "mmap.mmap", "grp.getgrnam", "select"},
+    "files.py": {
+        "os",
+        "fcntl",
+        "stat",
+        "tempfile",
+        "ctypes",
+        "open",
+        "mmap.PAGESIZE",
+        "mmap.mmap",
+        "grp.getgrnam",
+        "select",
+    },
     "clock.py": {"time"},
     "memory.py": {"ctypes"},
     "errors.py": {"os.fsdecode", "os.strerror"},

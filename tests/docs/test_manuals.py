@@ -388,7 +388,9 @@ def test_fields_of_promoting_json(promoted: Path) -> None:
 
 @pytest.mark.usefixtures("at_place")
 def test_fields_of_ship(tmp_path: Path) -> None:
-    assert printed("ship", "journal", str(tmp_path / "copy"), "--no-slot") == documented(page("mirrortool-ship").sub_part("JSON"))
+    assert printed("ship", "journal", str(tmp_path / "copy"), "--no-slot") == documented(
+        page("mirrortool-ship").sub_part("JSON")
+    )
 
 
 def test_fields_of_import(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
