@@ -93,8 +93,15 @@ def command(
         for each in parsed
     ]
     shipping = Shipping(shipments)
-    stopped_by = _run(shipping, follow, quiet)
-    _print(journal, shipping.statistics(), as_json, to_stderr=any(each.is_pipe for each in parsed))
+    to_stderr = any(each.is_pipe for each in parsed)
+    try:
+        stopped_by = _run(shipping, follow, quiet)
+    except MirrortoolError:
+        # What went wrong comes after what was done, where anything was.
+        made = [each for each in shipping.statistics() if as_json or each.connections]
+        _print(journal, made, as_json, to_stderr=to_stderr)
+        raise
+    _print(journal, shipping.statistics(), as_json, to_stderr=to_stderr)
     if stopped_by and not follow:
         raise Interrupted(stopped_by, "stopped; the next ship goes on from there")
     directory = parsed[0].directory

@@ -109,7 +109,7 @@ class Copy:
         """
         if self.journal is None:
             files.make_directory(files.join(self.path, "files"), exist_ok=True)
-            sender.path = self.path
+            sender.path, sender.clean_end = self.path, None
             sender.save_history(sender.history)
             self._open(sender)
             return

@@ -60,9 +60,9 @@ class Destination:
         """A name for the slot of what is shipped there, made of the destination."""
         where = files.absolute(self.directory) if self.directory else self.text
         name = _NO_NAME_CHARACTER.sub("-", where).strip("-")
-        if len(name) > _NAME_LENGTH_MAX:
+        if not name or len(name) > _NAME_LENGTH_MAX:
             short = xxhash.xxh32_hexdigest(where.encode("utf-8", "surrogateescape"))
-            name = f"{name[-_NAME_LENGTH_MAX + 9 :].lstrip('-')}-{short}"
+            name = f"{name[-_NAME_LENGTH_MAX + 9 :]}-{short}".lstrip("-")
         return f"ship-{name}"
 
 

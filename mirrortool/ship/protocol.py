@@ -13,7 +13,7 @@ Header
 
 Messages
     1  HELLO    sender    version, journal, end, is_one_way, follows
-    2  WELCOME  receiver  version, id, where, position, file, offset, is_ahead
+    2  WELCOME  receiver  version, id, position, file, offset, is_ahead
     3  DATA     sender    file, offset
     4  ACK      receiver  position
     5  END      sender    position, file, offset

@@ -10,6 +10,9 @@ Rule: nothing is acknowledged that is not durable. Used by one thread. Not here:
 
 from __future__ import annotations
 
+import itertools
+import json
+
 from mirrortool import clock
 from mirrortool.errors import LinkError, MirrortoolError, NotAJournalError
 from mirrortool.journal.copy import Copy
@@ -17,7 +20,14 @@ from mirrortool.journal.directory import Journal
 from mirrortool.journal.position import Position
 from mirrortool.journal.promoting import FrameEnd
 from mirrortool.journal.slots import slots
-from mirrortool.ship.protocol import TEXT_CHARACTERS_MAX, VERSION, Kind, Message
+from mirrortool.ship.protocol import (
+    OBJECT_BYTES_MAX,
+    SMALL_OBJECT_BYTES_MAX,
+    TEXT_CHARACTERS_MAX,
+    VERSION,
+    Kind,
+    Message,
+)
 
 SYNC_BYTES = 16 << 20
 SLOTS_SECONDS = 3.0
@@ -119,7 +129,6 @@ class Receiver:
         values = {
             "version": VERSION,
             "id": copy.id.hex(),
-            "where": self.path,
             "position": copy.durable.to_json(),
             "file": copy.file_first_lsn,
             "offset": copy.offset,
@@ -139,11 +148,19 @@ class Receiver:
         if not is_due:
             return []
         self._slots_at = clock.monotonic()
-        now: list[object] = [{"name": slot.name, **slot.to_json()} for slot in slots(self._copy.journal)]
+        now = _that_fit([{"name": slot.name, **slot.to_json()} for slot in slots(self._copy.journal)])
         if now == self._slots_told:
             return []
         self._slots_told = now
         return [Message(Kind.SLOTS, {"slots": now})]
+
+
+def _that_fit(told: list[dict[str, object]]) -> list[object]:
+    """As many as one message holds; only paths of absurd lengths make that fewer than there may be."""
+    lengths = itertools.accumulate(len(json.dumps(each)) + 1 for each in told)
+    return [
+        each for each, length in zip(told, lengths, strict=True) if length < OBJECT_BYTES_MAX - SMALL_OBJECT_BYTES_MAX
+    ]
 
 
 def refusal(error: MirrortoolError) -> Message:

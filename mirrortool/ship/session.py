@@ -19,7 +19,7 @@ from mirrortool.errors import (
     NoSpaceError,
     TornJournalError,
 )
-from mirrortool.journal.copy import is_primary
+from mirrortool.journal.copy import ID_BYTES, is_primary
 from mirrortool.journal.directory import Journal
 from mirrortool.journal.position import Position
 from mirrortool.journal.promoting import FrameEnd
@@ -36,6 +36,7 @@ from mirrortool.ship.stream import ALIVE_SECONDS, SILENCE_SECONDS
 OUTSTANDING_MAX = 4096
 _PAUSE_SECONDS = 1.0
 _GOODBYE_SECONDS = 10.0
+_LAST_WORDS_SECONDS = 2.0
 _CODES_MAX = 69
 
 
@@ -137,7 +138,7 @@ class Session:
         position = Position.from_json(fields.object("position"))
         if position.lsn > target.lsn:
             self._explain_ahead(position, target, is_ahead=fields.flag("is_ahead"))
-        self._copy_id, self._where = fields.hexadecimal("id", 16), fields.text("where")
+        self._copy_id = fields.hexadecimal("id", ID_BYTES)
         return position
 
     def _explain_ahead(self, position: Position, target: Position, *, is_ahead: bool) -> None:
@@ -253,7 +254,8 @@ class Session:
         try:
             self._link.send(message)
         except LinkError:
-            self._hear()  # what the receiver said before the link broke tells more
+            while reply := self._link.take(_LAST_WORDS_SECONDS):  # what the receiver said before it ended tells more
+                self._take_in(reply)
             raise
         self._said_at = clock.monotonic()
 

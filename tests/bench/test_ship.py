@@ -2,8 +2,8 @@
 
     python -m pytest -m bench -s tests/bench/test_ship.py
 
-MIRRORTOOL_BENCH_DIR names the directory (by default /dev/shm), MIRRORTOOL_BENCH_SHIP the size of the backlog (by default
-4G, in bytes or with M or G), of which the directory must hold two.
+MIRRORTOOL_BENCH_DIR names the directory (by default /dev/shm), MIRRORTOOL_BENCH_SHIP the size of the backlog, such as
+512M (by default 4G), of which the directory must hold two.
 """
 
 from __future__ import annotations

@@ -36,7 +36,7 @@ from mirrortool.ship.session import RefusedError, ShipOptions
 from tests.fakes.faulty_os import Call, faulty
 from tests.fakes.journals import Commit, JournalMaker, Write, make_journal, set_boot_id
 from tests.journal.sample import append, commit_batch, last_file, open_writer
-from tests.ship.pairs import Cable, assert_same, running, shipment, wait_until
+from tests.ship.pairs import Cable, assert_same, messages, running, shipment, wait_until
 
 
 def maker_at(path: Path, *, file_bytes: int = 2000) -> JournalMaker:
@@ -312,7 +312,7 @@ class Liar:
 
     def send(self, message: Message) -> None:
         if message.kind == Kind.HELLO:
-            values = {"version": 1, "id": "00" * 16, "where": "x", "position": self._start.to_json()}
+            values = {"version": 1, "id": "00" * 16, "position": self._start.to_json()}
             self._replies = [Message(Kind.WELCOME, {**values, "file": 0, "offset": 0, "is_ahead": False})]
         elif message.kind == Kind.DATA:
             self._replies.append(Message(Kind.ACK, {"position": self._claim.to_json()}))
@@ -389,3 +389,10 @@ def test_a_promotion_of_the_sender_is_followed(tmp_path: Path) -> None:
     with pytest.raises(RefusedError) as caught:
         local(tmp_path / "stale", tmp_path / "C").run()
     assert caught.value.exit_code == 13
+
+
+def test_slots_of_absurd_lengths_still_make_a_message() -> None:
+    told = [{"name": f"n{number}", "where": "\udcff" * 4000} for number in range(100)]
+    fit = receiver._that_fit(told)  # type: ignore[arg-type]
+    assert 0 < len(fit) < len(told)
+    assert messages(Message(Kind.SLOTS, {"slots": fit}))
