@@ -526,15 +526,27 @@ def read_pipe(descriptor: int, view: memoryview) -> int:
         raise host_error(error, None, "read what arrives") from error
 
 
-def write_pipe(descriptor: int, buffers: Sequence[Buffer]) -> None:
-    """Write all of it to a pipe or socket; blocks while nobody reads."""
-    left = [memoryview(buffer) for buffer in buffers]
-    while left:
-        try:
-            written = os.writev(descriptor, left)
-        except OSError as error:
-            raise host_error(error, None, "send") from error
-        left = _rest_of(left, written)
+def write_pipe(descriptor: int, buffers: Sequence[Buffer]) -> Sequence[Buffer]:
+    """Write what a pipe or socket takes now, or, if it blocks, all; returns the rest."""
+    try:
+        written = os.writev(descriptor, buffers)
+    except BlockingIOError:
+        return buffers
+    except OSError as error:
+        raise host_error(error, None, "send") from error
+    return _rest_of([memoryview(buffer) for buffer in buffers], written)
+
+
+def wait_writable(descriptor: int, seconds: float) -> bool:
+    """Whether a pipe or socket takes bytes, or has nobody who reads, within so many seconds."""
+    poll = select.poll()
+    poll.register(descriptor, select.POLLOUT)
+    return bool(poll.poll(seconds * 1000))
+
+
+def unblock(descriptor: int) -> None:
+    """Let no write to a pipe or socket wait by itself."""
+    os.set_blocking(descriptor, False)
 
 
 def widen_pipe(descriptor: int, length: int) -> None:

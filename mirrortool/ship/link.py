@@ -28,9 +28,11 @@ class Link(Protocol):
     is_one_way: bool
     """Nobody replies."""
 
-    def send(self, message: Message) -> None:
+    def send(self, message: Message, meanwhile: Callable[[], None]) -> None:
         """Send a message; may wait for the receiver.
 
+        Args:
+            meanwhile: called now and then while it waits; what it raises ends the link.
         Raises:
             LinkError: the link is broken.
         """
@@ -63,6 +65,7 @@ class StreamLink:
             on_reply: called in the listener's thread when there is something to take.
         """
         self._stream = stream
+        stream.never_block()
         self._on_reply = on_reply
         self._silence_seconds = silence_seconds
         # Put by the listener, taken by the session, in order; when it is full the receiver waits. The listener's error
@@ -74,9 +77,9 @@ class StreamLink:
         self._listener = threading.Thread(target=self._listen, name="mirrortool-ship-listener", daemon=True)
         self._listener.start()
 
-    def send(self, message: Message) -> None:
+    def send(self, message: Message, meanwhile: Callable[[], None]) -> None:
         try:
-            self._stream.send(message)
+            self._stream.send(message, meanwhile)
         except LinkError as error:
             raise self._explained(error) from None
 

@@ -29,7 +29,7 @@ class LocalLink:
         self._tried_at = 0.0
         self._is_closed = False
 
-    def send(self, message: Message) -> None:
+    def send(self, message: Message, meanwhile: Callable[[], None]) -> None:
         if self._is_closed:
             raise LinkError("the receiver has ended")
         if self._held is None:

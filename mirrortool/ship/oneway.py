@@ -5,6 +5,8 @@ What is sent counts as acknowledged; the receiver finds by itself what it has al
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from mirrortool.ship.protocol import Message
 from mirrortool.ship.stream import Stream
 
@@ -17,8 +19,8 @@ class OneWayLink:
     def __init__(self, sink: int) -> None:
         self._stream = Stream(-1, sink)
 
-    def send(self, message: Message) -> None:
-        self._stream.send(message)
+    def send(self, message: Message, meanwhile: Callable[[], None]) -> None:
+        self._stream.send(message, meanwhile)
 
     def take(self, seconds: float) -> Message | None:
         return None

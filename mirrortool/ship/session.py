@@ -252,12 +252,19 @@ class Session:
 
     def _say(self, message: Message) -> None:
         try:
-            self._link.send(message)
+            self._link.send(message, self._hear_blocked)
         except LinkError:
             while reply := self._link.take(_LAST_WORDS_SECONDS):  # what the receiver said before it ended tells more
                 self._take_in(reply)
             raise
         self._said_at = clock.monotonic()
+
+    def _hear_blocked(self) -> None:
+        """The receiver does not take what is sent: it may have said why, and we may have been told to end."""
+        self._hear()
+        is_late = clock.monotonic() - self._said_at > _GOODBYE_SECONDS
+        if self._ending.is_set() and (is_late or self._progress.problem):
+            raise LinkError("stopped while the receiver took nothing")
 
     def _keep_alive(self) -> None:
         if clock.monotonic() - self._said_at >= ALIVE_SECONDS and not self._link.is_one_way:

@@ -5,8 +5,11 @@ Sent by one thread, received by one, which may be another. Whatever goes wrong i
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
 from mirrortool import clock, files
 from mirrortool.errors import HostError, LinkError
+from mirrortool.files import Buffer
 from mirrortool.ship.protocol import Decoder, Message, encode
 
 PIPE_BYTES = 1 << 20
@@ -14,6 +17,7 @@ ALIVE_SECONDS = 10.0
 """Who has said nothing for so long says that he is alive."""
 SILENCE_SECONDS = 30.0
 """Who hears nothing for so long gives the link up, unless he was told another time."""
+_BLOCKED_SECONDS = 0.25
 
 
 class Stream:
@@ -32,12 +36,20 @@ class Stream:
             if descriptor >= 0:
                 files.widen_pipe(descriptor, PIPE_BYTES)
 
-    def send(self, message: Message) -> None:
-        """Send a message; blocks while the other side does not take it."""
-        try:
-            files.write_pipe(self._sink, encode(message))
-        except HostError as error:
-            raise LinkError(f"the other side is gone: {error.what}") from error
+    def never_block(self) -> None:
+        """From now on `send` calls `meanwhile` while the other side does not take what is sent."""
+        files.unblock(self._sink)
+
+    def send(self, message: Message, meanwhile: Callable[[], None] = lambda: None) -> None:
+        """Send a message; waits while the other side does not take it."""
+        rest: Sequence[Buffer] = encode(message)
+        while rest:
+            try:
+                rest = files.write_pipe(self._sink, rest)
+            except HostError as error:
+                raise LinkError(f"the other side is gone: {error.what}") from error
+            if rest and not files.wait_writable(self._sink, _BLOCKED_SECONDS):
+                meanwhile()
         self.said_at = clock.monotonic()
 
     def receive(self, seconds: float) -> Message | None:

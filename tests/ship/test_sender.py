@@ -310,7 +310,7 @@ class Liar:
         self._start, self._claim = start, claim
         self._replies: list[Message] = []
 
-    def send(self, message: Message) -> None:
+    def send(self, message: Message, meanwhile: Callable[[], None]) -> None:
         if message.kind == Kind.HELLO:
             values = {"version": 1, "id": "00" * 16, "position": self._start.to_json()}
             self._replies = [Message(Kind.WELCOME, {**values, "file": 0, "offset": 0, "is_ahead": False})]
@@ -396,3 +396,22 @@ def test_slots_of_absurd_lengths_still_make_a_message() -> None:
     fit = receiver._that_fit(told)  # type: ignore[arg-type]
     assert 0 < len(fit) < len(told)
     assert messages(Message(Kind.SLOTS, {"slots": fit}))
+
+
+@pytest.mark.parametrize("follow", [False, True])
+def test_a_receiver_that_takes_nothing_does_not_keep_a_sender(tmp_path: Path, follow: bool) -> None:
+    """More than the pipes hold waits behind frames that found no room; whoever waits for that still hears and ends."""
+    maker = JournalMaker(tmp_path / "J", {"disk": 64 << 20})
+    for number in range(12):
+        maker.frame(Write("disk", number * 2048, os.urandom(1 << 20)), Commit())
+    journal = maker.close()
+    disk = FullDisk(tmp_path / "C")
+    disk.is_full = True
+    shipping = shipment(journal, Cable(str(tmp_path / "C")), follow=follow)
+    with faulty(disk):
+        with running(shipping.run, shipping.stop) as errors:
+            if follow:
+                wait_until(lambda: "No space left" in shipping.statistics().problem)
+            else:
+                wait_until(lambda: bool(errors))
+        assert [type(error) for error in errors] == ([] if follow else [NoSpaceError])
