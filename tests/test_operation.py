@@ -18,7 +18,7 @@ def test_numbers_in_journals_never_change() -> None:
         ("WRITE", 1), ("ZERO", 2), ("RESIZE", 3), ("COMMIT", 4), ("MARK", 5),
     ]  # fmt: skip
     assert [(kind.name, int(kind)) for kind in CommitKind] == [
-        ("FLUSH", 1), ("INTERVAL", 2), ("SCAN", 3), ("FUZZY", 4), ("INCOMPLETE", 5),
+        ("FLUSH", 1), ("INTERVAL", 2), ("SCAN", 3), ("FUZZY", 4), ("INCOMPLETE", 5), ("HEARTBEAT", 6),
     ]  # fmt: skip
 
 

@@ -78,18 +78,18 @@ class HeadWatch:
         if self._reader is None:
             self._find_commit(starts)
         elif sum(start > self._reader.file_first_lsn for start in starts) > 1:
-            self.close()
-            self._open(starts[-1])
+            self._find_commit([start for start in starts if start >= self._reader.file_first_lsn])
         self._read_on()
 
     def _find_commit(self, starts: list[int]) -> None:
-        """The newest file that has a commit, and then those after it."""
+        """The newest of these files that has a commit not known yet, and then those after it."""
+        known = self._commit
         for start in reversed(starts):
             with suppress(JournalError):
                 self.close()
                 self._open(start)
                 self._read_on()
-            if self._commit[0]:
+            if self._commit != known:
                 return
 
     def _open(self, first_lsn: int) -> None:

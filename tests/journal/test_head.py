@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from mirrortool import files
@@ -38,6 +38,8 @@ def frame_bytes(maker: JournalMaker) -> int:
 
 @settings(max_examples=50, deadline=None)
 @given(st.lists(st.sampled_from(["write", "commit", "look"]), max_size=60))
+@example(["look", "commit", *["write"] * 20])
+@example(["commit", *["write"] * 3, "look", *["write"] * 3, "commit", *["write"] * 20])
 def test_the_head_is_that_of_a_reader_that_reads_everything(steps: list[str]) -> None:
     with memory_directory() as path:
         maker = JournalMaker(path / "journal", SIZES, file_bytes=3000)
