@@ -205,7 +205,7 @@ def kill_in_turn(hosts: Hosts, rounds: int, seed: int, *, prune_every: int) -> N
 
 
 def test_the_mirror_gets_there_whatever_is_killed(hosts: Hosts) -> None:
-    kill_in_turn(hosts, 10, 1, prune_every=7)
+    kill_in_turn(hosts, 5, 1, prune_every=4)
 
 
 @pytest.mark.soak

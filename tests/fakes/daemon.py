@@ -1,4 +1,4 @@
-"""A long-running command as its users have it: a process that is started, killed and started again."""
+"""A long-running command as its users have it: a process, from its start to SIGTERM or to kill -9, again and again."""
 
 from __future__ import annotations
 
@@ -7,23 +7,36 @@ import signal
 import subprocess
 import sys
 import threading
+import time
+from collections.abc import Callable
+from typing import Self
 
-STOP_SECONDS = 60.0
+PATIENCE_SECONDS = 60.0
 
 
 class Daemon:
-    """`mirrortool` with these arguments.
+    """`mirrortool` with these arguments; `with` starts it, and ends it cleanly unless the block failed.
 
     Attributes:
         lines: what it printed on stderr, line by line, over all its starts.
     """
 
-    def __init__(self, *arguments: object, prefix: tuple[str, ...] = ()) -> None:
-        """Nothing is started; `prefix` is put before the command."""
-        self._command = [*prefix, sys.executable, "-m", "mirrortool", *(str(argument) for argument in arguments)]
+    def __init__(self, *arguments: object) -> None:
+        """Nothing is started."""
+        self._command = [sys.executable, "-m", "mirrortool", *(str(argument) for argument in arguments)]
         self.lines: list[str] = []
         self._process: subprocess.Popen[str] | None = None
         self._reader: threading.Thread | None = None
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        if kind is None:
+            self.stop()
+        else:
+            self.kill()
 
     @property
     def process(self) -> subprocess.Popen[str]:
@@ -38,39 +51,49 @@ class Daemon:
     def start(self) -> None:
         """Start it; it must not be running."""
         assert not self.is_running
-        self._process = subprocess.Popen(
-            self._command, text=True, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
-        )
+        pipe = subprocess.PIPE
+        self._process = subprocess.Popen(self._command, text=True, stdin=subprocess.DEVNULL, stdout=pipe, stderr=pipe)
         atexit.register(self._process.kill)  # whatever fails; of one that was waited for it does nothing
         self._reader = threading.Thread(target=self._read, args=(self._process,), daemon=True)
         self._reader.start()
 
-    def kill(self) -> None:
-        """kill -9; it is gone when this returns."""
-        self.process.kill()
-        self._join()
+    def stop(self, signal_number: int = signal.SIGTERM, code: int = 0) -> str:
+        """End it cleanly; what it printed on stdout."""
+        assert self.is_running, (self.process.returncode, self.lines[-20:])
+        self.process.send_signal(signal_number)
+        return self.wait(code)
 
-    def stop(self, code: int = 0) -> None:
-        """SIGTERM: it ends with this code, and without a traceback."""
-        assert self.is_running, self.lines[-20:]
-        self.process.send_signal(signal.SIGTERM)
+    def wait(self, code: int = 0) -> str:
+        """Until it ends, with this code and without a traceback; what it printed on stdout."""
+        assert self._reader and self.process.stdout
         try:
-            self.process.wait(STOP_SECONDS)
+            self.process.wait(PATIENCE_SECONDS)
         except subprocess.TimeoutExpired:
             self.kill()
             raise AssertionError(f"it does not end: {self.lines[-20:]}") from None
-        self._join()
+        self._reader.join()
         assert self.process.returncode == code, (self.process.returncode, self.lines[-20:])
         self.check()
+        return self.process.stdout.read()
+
+    def kill(self) -> None:
+        """kill -9; it is gone when this returns."""
+        assert self._reader
+        self.process.kill()
+        self.process.wait()
+        self._reader.join()
 
     def check(self) -> None:
         """It never printed a traceback."""
         assert not any("Traceback" in line or "a bug in mirrortool" in line for line in self.lines), self.lines[-60:]
 
-    def _join(self) -> None:
-        self.process.wait()
-        assert self._reader
-        self._reader.join()
+    def wait_until(self, holds: Callable[[], bool]) -> None:
+        """Until something holds that this process is about to bring about."""
+        ends = time.monotonic() + PATIENCE_SECONDS
+        while not holds():
+            assert self.is_running, (self.process.returncode, self.lines[-20:])
+            assert time.monotonic() < ends, self.lines[-20:]
+            time.sleep(0.01)
 
     def _read(self, process: subprocess.Popen[str]) -> None:
         assert process.stderr
