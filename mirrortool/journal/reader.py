@@ -1,8 +1,5 @@
 """Reads the frames of a journal in order, and tells a torn tail from damage.
 
-Rule: nobody acts on a journal byte before it is durable. So a file's size is taken first, then the file is made durable
-through our own descriptor, and only what lies below that size is read.
-
 Rule: undecodable bytes are a *torn tail* only where a crash can explain them; otherwise they are damage:
 
     another journal file follows                                    damage: a file is durable before its successor is
@@ -32,7 +29,6 @@ from mirrortool.errors import (
     HostError,
     JournalError,
     MissingFileError,
-    OtherJournalError,
     PrunedJournalError,
     TornJournalError,
 )
@@ -42,18 +38,11 @@ from mirrortool.journal.codec import (
     FrameError,
     FrameHeader,
     ShortFrameError,
-    decode_body,
-    decode_file_header,
-    decode_frame_header,
-    stored_bytes,
 )
 from mirrortool.journal.directory import Journal
+from mirrortool.journal.journalfile import COPY_AGAIN, JournalFile, corrupt
 from mirrortool.journal.position import Position
 from mirrortool.operation import Batch
-
-_READ_BYTES = 4 << 20
-_HEADER_READ_BYTES = 4096
-_COPY_AGAIN = "copy it again from the primary or a backup"
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,115 +53,6 @@ class Frame:
     batch: Batch
     file_first_lsn: int
     offset: int
-
-
-class JournalFile:
-    """One journal file, open for reading."""
-
-    def __init__(self, journal: Journal, first_lsn: int, *, headers_only: bool = False) -> None:
-        """Open it; what is in it now is durable from now on, unless only headers are wanted."""
-        self.first_lsn = first_lsn
-        self._headers_only = headers_only
-        self._read_bytes = _HEADER_READ_BYTES if headers_only else _READ_BYTES
-        self.path = journal.file_path(first_lsn)
-        self._uuid, self._page_size = journal.uuid, journal.page_size
-        self._buffer, self._buffer_at, self._buffered = memoryview(b""), 0, 0
-        self._file = files.open_file(self.path)
-        try:
-            if not headers_only:
-                self._file.expect_sequential()
-            self.refresh()
-        except BaseException:
-            self.close()
-            raise
-
-    def close(self) -> None:
-        self._file.close()
-
-    def refresh(self) -> None:
-        """Take in what was appended, as durable from now on."""
-        self.size = self._file.size()
-        if not self._headers_only:
-            self._file.fdatasync()
-        self._buffered = 0
-
-    def forget(self) -> None:
-        """Drop what is known of its content: what is torn may be written again."""
-        self.size = 0
-        self._buffered = 0
-
-    def is_in_place(self) -> bool:
-        """Whether the file still has its name: who copies a journal may put a longer one in its place."""
-        facts = files.find_facts(self.path)
-        return facts is not None and facts.identity == self._file.facts().identity
-
-    def file_header(self) -> FileHeader:
-        """The header of the file.
-
-        Raises:
-            ShortFrameError, FrameError: it cannot be decoded.
-            OtherJournalError: the file belongs to another journal.
-            CorruptJournalError: it is another file of this journal.
-        """
-        header = decode_file_header(self._file.pread(layout.FILE_HEADER.size, 0))
-        if header.uuid != self._uuid:
-            raise OtherJournalError("this file belongs to another journal", where=self.path, remedy="take it away")
-        if header.first_lsn != self.first_lsn or header.page_size != self._page_size:
-            raise _corrupt(self.path, 0, self.first_lsn, "the header does not fit the file's name or journal.json")
-        return header
-
-    def frame_header(self, offset: int) -> FrameHeader:
-        """The frame header at `offset`.
-
-        Raises:
-            ShortFrameError: the file ends inside the frame, its body included.
-            FrameError: there is no frame.
-        """
-        seed = layout.frame_seed(self._uuid, self.first_lsn, offset)
-        header = decode_frame_header(self._bytes(offset, layout.FRAME_HEADER.size), seed, self._page_size)
-        if offset + layout.FRAME_HEADER.size + header.body_bytes > self.size:
-            raise ShortFrameError("the file ends inside a frame")
-        return header
-
-    def batch(self, offset: int, header: FrameHeader, *, payload: bool = True) -> Batch:
-        """The operations of the frame at `offset`; see codec.decode_body."""
-        body = self._bytes(offset + layout.FRAME_HEADER.size, header.body_bytes)
-        if len(body) < header.body_bytes:
-            raise ShortFrameError("the file was cut while it was read")
-        return decode_body(header, body, self._page_size, payload=payload)
-
-    def raw(self, offset: int, length: int) -> memoryview:
-        """Bytes as they are, fewer at the end of the file; good until the next call of any method that reads."""
-        return self._bytes(offset, length)
-
-    def has_read_frame(self, offset: int) -> bool:
-        """Whether what was read last holds a whole frame at `offset`, going by lengths that nobody checked."""
-        start = offset - self._buffer_at
-        if not 0 <= start <= self._buffered - layout.FRAME_HEADER.size:
-            return False
-        return start + stored_bytes(self._buffer[start:]) <= self._buffered
-
-    def find_magic(self, offset: int) -> Iterator[int]:
-        """Offsets from `offset` on at which a frame might begin."""
-        window = max(len(layout.FRAME_MAGIC), _READ_BYTES)
-        while offset < self.size:
-            data = self._file.pread(window, offset)
-            found = data.find(layout.FRAME_MAGIC)
-            while found >= 0:
-                yield offset + found
-                found = data.find(layout.FRAME_MAGIC, found + 1)
-            offset += window - len(layout.FRAME_MAGIC) + 1
-
-    def _bytes(self, offset: int, length: int) -> memoryview:
-        """Bytes of the file, fewer at its end; good until the next call, as the buffer is used again."""
-        start = offset - self._buffer_at
-        if start < 0 or start + length > self._buffered:
-            wanted = min(max(length, self._read_bytes), max(0, self.size - offset))
-            if wanted > len(self._buffer):
-                self._buffer = memoryview(bytearray(wanted))
-            self._buffered = self._file.pread_into([self._buffer[:wanted]], offset) if wanted else 0
-            self._buffer_at, start = offset, 0
-        return self._buffer[start : min(start + length, self._buffered)]
 
 
 @contextlib.contextmanager
@@ -383,7 +263,7 @@ class JournalReader:
             if self._offset > self._file.size:
                 self._check_not_promoted()
                 what = f"the file ends here, but was read up to offset {self._offset}"
-                raise _corrupt(self._file.path, self._file.size, self.position.lsn, what)
+                raise corrupt(self._file.path, self._file.size, self.position.lsn, what)
         following = self.position.lsn + 1
         is_last = not any(start > following for start in starts)
         if following in starts and following != self.file_first_lsn:
@@ -428,7 +308,7 @@ class JournalReader:
             end = self._end_of_epoch(file, header)
             if self.position.lsn + 1 == first_lsn and self.position != header.start:
                 what = f"does not continue the file before it, which ends at {self.position}"
-                raise CorruptJournalError(what, where=file.path, remedy=_COPY_AGAIN)
+                raise CorruptJournalError(what, where=file.path, remedy=COPY_AGAIN)
         except BaseException as error:
             failure = self._judge_file(file, error) if isinstance(error, FrameError) else error
             file.close()
@@ -496,14 +376,14 @@ class JournalReader:
         following = self.position.lsn + 1
         if self._file and following == self.file_first_lsn:
             if not is_last:
-                raise _corrupt(self._file.path, self._offset, following, "no frame, though another file follows")
+                raise corrupt(self._file.path, self._offset, following, "no frame, though another file follows")
         elif not is_last or self._is_missing(following):
             raise self._missing(following)
         if following <= self.durable_lsn:
             raise CorruptJournalError(
                 f"ends at LSN {self.position.lsn}, but LSN {self.durable_lsn} was durable",
                 where=self._file.path if self._file else self.journal.files_path,
-                remedy=_COPY_AGAIN,
+                remedy=COPY_AGAIN,
             )
 
     def _missing(self, lsn: int) -> MissingFileError:
@@ -516,7 +396,7 @@ class JournalReader:
                 remedy="mirrortool replay starts over from a base",
             )
         path = self.journal.file_path(lsn)
-        return MissingFileError(f"the journal file with LSN {lsn} is missing", where=path, remedy=_COPY_AGAIN)
+        return MissingFileError(f"the journal file with LSN {lsn} is missing", where=path, remedy=COPY_AGAIN)
 
     def _is_known_durable(self, lsn: int) -> bool:
         return lsn <= max(self.durable_lsn, self._held_lsn)
@@ -567,9 +447,9 @@ class JournalReader:
     def _judge(self, file: JournalFile, offset: int, lsn: int, error: FrameError, *, is_suspect: bool) -> JournalError:
         """Torn tail or damage: the table above; `is_suspect` if its rows up to the COMMITs do not say damage."""
         is_crash = is_suspect and (isinstance(error, ShortFrameError) or self._may_have_lost_power())
-        if is_crash and lsn > _durable_after(file, offset):
+        if is_crash and lsn > file.durable_after(offset):
             return _torn(file.path, offset, lsn, str(error), file.size - offset)
-        return _corrupt(file.path, offset, lsn, str(error))
+        return corrupt(file.path, offset, lsn, str(error))
 
     def _lsn_at(self, offset: int) -> int:
         is_current = self._header is not None and offset == self._frame_offset
@@ -592,33 +472,10 @@ def _durable_without_reading(journal: Journal) -> int:
     return known
 
 
-def _durable_after(file: JournalFile, offset: int) -> int:
-    """The newest LSN that a COMMIT after `offset` names as durable; 0 if there is none."""
-    durable = 0
-    budget = file.size + layout.PAYLOAD_BYTES_MAX  # frames do not overlap; what claims to was made to cost time
-    for candidate in file.find_magic(offset + 1):
-        try:
-            header = file.frame_header(candidate)
-            budget -= header.body_bytes
-            if header.is_commit and budget > 0:
-                durable = max(durable, file.batch(candidate, header, payload=False).counts[-1])
-        except FrameError:
-            continue
-    return durable
-
-
 def _torn(path: str, offset: int, lsn: int, why: str, length: int) -> TornJournalError:
     return TornJournalError(
         f"torn tail of {length} bytes at offset {offset} (LSN {lsn}): {why}",
         where=path,
         remedy="mirrortool record on the primary moves it away",
         offset=offset,
-    )
-
-
-def _corrupt(path: str, offset: int, lsn: int, why: str) -> CorruptJournalError:
-    return CorruptJournalError(
-        f"damaged at offset {offset} (LSN {lsn}): {why}",
-        where=path,
-        remedy=_COPY_AGAIN,
     )

@@ -13,8 +13,9 @@ from mirrortool.errors import ForkedJournalError, MissingFileError, TornJournalE
 from mirrortool.journal import format as layout
 from mirrortool.journal.codec import FrameError, FrameHeader, check_body, durable_lsn_in
 from mirrortool.journal.directory import Journal
+from mirrortool.journal.journalfile import JournalFile
 from mirrortool.journal.position import Position
-from mirrortool.journal.reader import JournalFile, JournalReader
+from mirrortool.journal.reader import JournalReader
 
 
 @dataclass(frozen=True, slots=True)

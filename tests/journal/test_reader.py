@@ -19,7 +19,7 @@ from mirrortool.errors import (
     PrunedJournalError,
     TornJournalError,
 )
-from mirrortool.journal import reader as reader_module
+from mirrortool.journal import journalfile
 from mirrortool.journal.codec import FileHeader, encode_file_header
 from mirrortool.journal.directory import Journal
 from mirrortool.journal.position import Position
@@ -444,7 +444,7 @@ def test_after_a_torn_body_the_reader_stands_before_the_frame(
 
 @pytest.fixture
 def small_windows(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reader_module, "_READ_BYTES", 7)
+    monkeypatch.setattr(journalfile, "_READ_BYTES", 7)
 
 
 def test_frames_larger_than_the_buffer_are_read(
@@ -457,7 +457,7 @@ def test_every_magic_is_found_once_also_across_reads(
     journal: Journal, frames: list[Recorded], small_windows: None  # noqa: ARG001
 ) -> None:  # fmt: skip
     start = starts(frames)[0]
-    file = reader_module.JournalFile(journal, start)
+    file = journalfile.JournalFile(journal, start)
     data = pathlib.Path(file.path).read_bytes()
     expected = [place for place in range(1, len(data)) if data.startswith(b"MJF1", place)]
     assert list(file.find_magic(1)) == expected
