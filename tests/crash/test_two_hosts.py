@@ -212,4 +212,4 @@ def test_the_mirror_gets_there_whatever_is_killed(hosts: Hosts) -> None:
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("seed", range(5))
 def test_the_mirror_gets_there_in_100_kills_of_each(hosts: Hosts, seed: int) -> None:
-    kill_in_turn(hosts, 100, 100 + seed, prune_every=9)
+    kill_in_turn(hosts, 100, 100 + seed, prune_every=21)
