@@ -58,7 +58,7 @@ from mirrortool.address import is_page_size
 from mirrortool.checksum import page_sums, state_term, unpack_sums
 from mirrortool.errors import CorruptJournalError, ForkedJournalError, OtherJournalError, UsageError
 from mirrortool.journal import format as layout
-from mirrortool.journal.codec import FrameError, FrameHeader, decode_body, decode_frame_header
+from mirrortool.journal.codec import FrameError, FrameHeader, decode_body, decode_frame_header, stored_bytes
 from mirrortool.journal.directory import Journal, empty_state_sum
 from mirrortool.journal.position import Position
 from mirrortool.operation import Batch, CommitKind, Kind
@@ -193,11 +193,14 @@ class BaseFile:
         header: what it is of.
         volumes: with their sizes after its commit.
         size: bytes of the file.
+        checked: bytes from its start that were found sound, by the newest call of `frames`.
     """
 
-    def __init__(self, journal: Journal, path: str, lsn: int) -> None:
+    def __init__(self, journal: Journal, path: str, lsn: int, *, size: int | None = None) -> None:
         """Open the base of this LSN.
 
+        Args:
+            size: bytes that the file is going to have, while it still arrives.
         Raises:
             OtherJournalError, ForkedJournalError: it belongs to another journal, or to another history of this one.
             CorruptJournalError: it cannot be decoded, or does not fit the journal.
@@ -206,7 +209,7 @@ class BaseFile:
         self._file = files.open_file(path)
         try:
             self._file.expect_sequential()
-            self.size = self._file.size()
+            self.size = self._file.size() if size is None else size
             self._load(journal, lsn)
         except FrameError as error:
             self.close()
@@ -231,6 +234,7 @@ class BaseFile:
             raise FrameError(error.what) from None
         self._start = HEADER.size + sum(VOLUME.size + len(volume.name) for volume in self.header.volumes)
         self._head = data[: self._start]
+        self.checked = self._start
 
     def _check_history(self, journal: Journal) -> None:
         """It is of a commit that the journal has, or had, not one that a promotion dropped."""
@@ -262,9 +266,29 @@ class BaseFile:
         Raises:
             CorruptJournalError: there is no end record.
         """
-        offset = max(self._start, self.size - END.size)
-        _, pages, _ = self._end(self._file.pread(END.size, offset), offset)
-        return pages
+        return self._end_at_size()[1]
+
+    def file_checksum(self) -> int:
+        """What its end record says of everything before that; two bases of a commit that differ have different ones.
+
+        Raises:
+            CorruptJournalError: there is no end record.
+        """
+        return self._end_at_size()[2]
+
+    def raw(self, offset: int, length: int) -> bytes:
+        """Bytes as they lie in the file, fewer at its end."""
+        return self._file.pread(length, offset)
+
+    def has_arrived(self, received: int) -> bool:
+        """Whether what `frames` reads next is there, going by lengths that nobody checked.
+
+        Args:
+            received: bytes of the file that are there.
+        """
+        head = self._file.pread(layout.FRAME_HEADER.size, self.checked)
+        is_frame = len(head) == layout.FRAME_HEADER.size
+        return received == self.size or (is_frame and self.checked + stored_bytes(head) <= received)
 
     def frames(self, *, payload: bool = True) -> Iterator[tuple[FrameHeader, Batch]]:
         """All frames, in order of their addresses; what they say is checked as far as they were read.
@@ -279,6 +303,7 @@ class BaseFile:
         chain = int.from_bytes(self._head[HEADER.size - layout.CHECKSUM_BYTES : HEADER.size], "little")
         position, offset, number, pages = Position(0, chain), self._start, 0, 0
         next_page, state_sum = 0, empty_state_sum(self.volumes)
+        self.checked = self._start
         while (data := self._file.pread(layout.FRAME_HEADER.size, offset))[:4] != END_MAGIC:
             try:
                 header, batch, raw = self._frame(data, offset, payload)
@@ -292,6 +317,7 @@ class BaseFile:
             digest.update(raw[1])
             position, offset = header.position, offset + len(raw[0]) + len(raw[1])
             number, pages = number + 1, pages + batch.page_count
+            self.checked = offset
             yield header, batch
         if self._end(data[: END.size], offset) != (number, pages, digest.intdigest()):
             raise self._corrupt(offset, "the end record does not fit what is before it")
@@ -321,6 +347,10 @@ class BaseFile:
                 raise FrameError("a page out of order, or outside the volumes")
             next_page = page + count
         return next_page
+
+    def _end_at_size(self) -> tuple[int, int, int]:
+        offset = max(self._start, self.size - END.size)
+        return self._end(self._file.pread(END.size, offset), offset)
 
     def _end(self, data: bytes, offset: int) -> tuple[int, int, int]:
         """Frames, pages and the checksum of the whole, as the end record says."""

@@ -1,7 +1,7 @@
 """A copy of a journal that another host records: the same files, byte for byte, as they arrive.
 
 `journal.json`, `copy.json` with an id of its own, and `files/`; what makes a directory a primary's journal, local.json
-and recorder.json, it does not have.
+and recorder.json, it does not have. A base takes the place of files that the sender no longer has; see arriving.py.
 
 Rule: a frame is stored only where it belongs, and only if it is sound: its header's and its body's checksums, its
 chain, its LSN and its time. What was there before is compared, never written again. Rule: a file is made durable before
@@ -12,33 +12,30 @@ Used by one thread, under the journal's lock. Not here: what the operations in t
 
 from __future__ import annotations
 
-import secrets
 from contextlib import ExitStack, suppress
 
-from mirrortool import files, jsonfile
+from mirrortool import files
 from mirrortool.errors import (
-    AccessError,
     ForkedJournalError,
     HostError,
     InputOutputError,
     JournalError,
     LinkError,
     MissingFileError,
-    NotAJournalError,
     OtherJournalError,
     TornJournalError,
 )
 from mirrortool.files import File
 from mirrortool.journal import format as layout
+from mirrortool.journal.arriving import Announced, ArrivingBase, finish_arrival
 from mirrortool.journal.codec import FrameError, check_body, decode_file_header, decode_frame_header
+from mirrortool.journal.copydir import check_is_copy, load_id, lock_copy
 from mirrortool.journal.directory import CleanEnd, Journal
 from mirrortool.journal.lineage import check_continues
 from mirrortool.journal.position import Position
 from mirrortool.journal.reader import JournalReader
 from mirrortool.journal.runs import RunReader
 
-ID_BYTES = 16
-_BEGUN = {"files", "lock", "copy.json", "copy.json.new", "journal.json.new"}
 _RUN_BYTES = 4 << 20
 
 
@@ -67,12 +64,15 @@ class Copy:
         self._file: File | None = None
         self._file_first_lsn = self._offset = self._durable_offset = 0
         self._is_dead = False
+        self._arriving: ArrivingBase | None = None
         with ExitStack() as opening:
-            self._lock = opening.enter_context(_locked(path))
-            _check_is_copy(path)
-            self.id = _load_id(path)
+            self._lock = opening.enter_context(lock_copy(path))
+            check_is_copy(path)
+            self.id = load_id(path)
             if files.exists(files.join(path, "journal.json")):
-                self._open(Journal(path))
+                journal = Journal(path)
+                finish_arrival(journal)
+                self._open(journal)
             opening.pop_all()
 
     @property
@@ -95,8 +95,9 @@ class Copy:
             if not self._is_dead:
                 self.sync()
         finally:
-            if self._file:
-                self._file.close()
+            for each in (self._file, self._arriving):
+                if each:
+                    each.close()
             self._file, self._is_dead = None, True
             self._lock.close()
 
@@ -132,6 +133,41 @@ class Copy:
             return True
         return False
 
+    def begin_base(self, announced: Announced, *, anew: bool = False) -> bool:
+        """A base is to come, and then the files from the one with its commit on; whether that is of use here.
+
+        It is not where the copy has what comes before these files; then nothing of it is taken.
+
+        Args:
+            anew: it comes from its start, whatever an earlier call left.
+        """
+        self._require_alive()
+        assert self.journal is not None
+        if announced.file_first_lsn <= self.position.lsn + 1:
+            return False
+        if self._arriving:
+            raise LinkError("a second base was announced")
+        self.sync()
+        self._arriving = ArrivingBase(self.journal, announced, anew=anew)
+        return True
+
+    def base_place(self) -> int | None:
+        """Where the base goes on that was begun, once what is there of it was checked; call again while None."""
+        assert self._arriving is not None
+        return self._arriving.received if self._arriving.check() else None
+
+    def take_base(self, offset: int, data: memoryview) -> None:
+        """Store what comes next of a base; nothing, where it is of no use.
+
+        Raises:
+            NoSpaceError, InputOutputError: nothing was stored, and a later call with the same may succeed.
+            LinkError: the base was damaged on the way, and is begun anew the next time.
+            JournalError: it is of another journal, or of another history.
+        """
+        self._require_alive()
+        if self._arriving:
+            self._arriving.take(offset, data)
+
     def take(self, file_first_lsn: int, offset: int, data: memoryview) -> None:
         """Store whole frames that lie at this place in their file, its header before the first of them.
 
@@ -142,7 +178,11 @@ class Copy:
             LinkError: the bytes make no sense there: they were damaged on the way.
         """
         self._require_alive()
-        if offset == 0 and file_first_lsn == self.position.lsn + 1 and file_first_lsn != self._file_first_lsn:
+        if self._arriving and not self._arriving.has_file:
+            self._stand_before(self._arriving, file_first_lsn, offset, data)
+            self._take_file(data)
+            self._arriving.has_file = True
+        elif offset == 0 and file_first_lsn == self.position.lsn + 1 and file_first_lsn != self._file_first_lsn:
             self._take_file(data)
         elif (file_first_lsn, offset) == (self._file_first_lsn, self._offset):
             self._append(data)
@@ -163,8 +203,11 @@ class Copy:
 
         Raises:
             HostError: it is not; what may not be durable was cut off, and the copy must be opened again.
+            LockedError: a base is due to take the place of files, while another process works with the copy's bases.
         """
         self._require_alive()
+        if self._arriving:
+            self._arriving.sync()
         if self._file and not self.is_durable:
             try:
                 self._file.fdatasync()
@@ -173,7 +216,8 @@ class Copy:
                 with suppress(HostError):  # a later fdatasync could call durable what the kernel has dropped
                     self._file.truncate(self._durable_offset)
                 raise
-            self.durable, self._durable_offset = self.position, self._offset
+            if not self._arriving or self._install(self._arriving):
+                self.durable, self._durable_offset = self.position, self._offset
         return self.durable
 
     def note_end(self, end: CleanEnd) -> bool:
@@ -226,14 +270,15 @@ class Copy:
         first_lsn = self.position.lsn + 1
         end = self._checked(rest, first_lsn, layout.FILE_HEADER.size)
         self.sync()
+        if self._arriving and self._arriving.has_file:
+            raise LinkError(f"the file of LSN {first_lsn} arrived before the commit of the base that was announced")
         self._forget_clean_end()
-        assert self.journal is not None
-        path = self.journal.file_path(first_lsn)
+        path = self._path_of(first_lsn)
         file = files.open_file(path, write=True, create=True)
         try:
             file.truncate(0)
             file.pwrite(data, 0)
-            files.sync_directory(self.journal.files_path)
+            files.sync_directory(files.parent(path))
         except HostError:
             file.close()
             files.remove(path)
@@ -298,6 +343,8 @@ class Copy:
                 if end > len(data) or header.time_ns < time_ns:
                     raise FrameError("the frame is cut short, or older than the one before")
                 check_body(header, data[at + size : end])
+                if self._arriving:
+                    self._arriving.check_meets(header)
                 position, time_ns, at = header.position, header.time_ns, end
         except FrameError as error:
             raise _damaged(self.path, f"at offset {offset + at} of the file of LSN {file_first_lsn}: {error}") from None
@@ -305,8 +352,7 @@ class Copy:
 
     def _compare(self, file_first_lsn: int, offset: int, data: memoryview) -> None:
         """What arrives again is what was stored; of a file that was pruned here, nothing is known."""
-        assert self.journal is not None
-        path = self.journal.file_path(file_first_lsn)
+        path = self._path_of(file_first_lsn)
         if not files.exists(path):
             return
         with files.open_file(path) as file:
@@ -320,12 +366,47 @@ class Copy:
     def _forget_clean_end(self) -> None:
         """More arrives: where the sender stopped before is the end no more."""
         assert self.journal is not None
+        if self._arriving:  # until the base is there, the copy is what it was
+            return
         end = self.journal.clean_end
         try:
             self.journal.save_clean_end(None)
         except HostError:
             self.journal.clean_end = end  # as the file still has it
             raise
+
+    def _path_of(self, first_lsn: int) -> str:
+        assert self.journal is not None
+        return self._arriving.file_path(first_lsn) if self._arriving else self.journal.file_path(first_lsn)
+
+    def _stand_before(self, base: ArrivingBase, file_first_lsn: int, offset: int, data: memoryview) -> None:
+        """Stand where the file with the base's commit begins, which connects with nothing that is here."""
+        if not base.is_whole or (file_first_lsn, offset) != (base.announced.file_first_lsn, 0):
+            raise LinkError(f"LSN {file_first_lsn} arrived where a base, or the file with its commit, was announced")
+        try:
+            header = decode_file_header(bytes(data[: layout.FILE_HEADER.size]))
+        except FrameError as error:
+            raise _damaged(self.path, str(error)) from None
+        if header.first_lsn != file_first_lsn:
+            raise _damaged(self.path, f"a file of LSN {header.first_lsn} in place of {file_first_lsn}")
+        if self._file:
+            self._file.close()
+        self._file, self._file_first_lsn, self._offset = None, 0, 0
+        self.position, self.time_ns = header.start, header.time_ns
+
+    def _install(self, base: ArrivingBase) -> bool:
+        """Let the base and the file with its commit take the place of the files here, once that commit is there."""
+        if self.position.lsn < base.announced.position.lsn:
+            return False
+        assert self._file is not None and self.journal is not None
+        with base.lock():
+            self._is_dead = True  # unless all of it succeeds: who opens the copy next finishes it
+            base.install()
+            self._arriving = None
+            self._file.close()
+            self._file = files.open_file(self.journal.file_path(self._file_first_lsn), write=True)
+            self._is_dead = False
+        return True
 
     def _require_alive(self) -> None:
         if self._is_dead:
@@ -334,43 +415,6 @@ class Copy:
                 where=self.path,
                 remedy="check the device, then ship again",
             )
-
-
-def is_primary(path: str) -> bool:
-    """Whether a journal's directory is one that this host records, or recorded."""
-    return any(files.exists(files.join(path, name)) for name in ("local.json", "recorder.json"))
-
-
-def _locked(path: str) -> File:
-    if not files.exists(path):
-        files.make_directory(path)
-    _check_is_copy(path)
-    file = files.open_file(files.join(path, "lock"), write=True, create=True)
-    try:
-        file.lock(exclusive=True, what="the copy")
-    except BaseException:
-        file.close()
-        raise
-    return file
-
-
-def _check_is_copy(path: str) -> None:
-    if is_primary(path):
-        raise AccessError("a primary's journal is here, not a copy", where=path, remedy="choose another path")
-    names = set(files.list_directory(path))
-    if "journal.json" not in names and names - _BEGUN:
-        raise AccessError("the directory is not empty", where=path, remedy="choose another path")
-
-
-def _load_id(path: str) -> bytes:
-    """The copy's id; one that was copied by other means gets one now."""
-    where = files.join(path, "copy.json")
-    fields = jsonfile.load(where, NotAJournalError)
-    if fields is not None:
-        return fields.hexadecimal("id", ID_BYTES)
-    new = secrets.token_bytes(ID_BYTES)
-    jsonfile.save(where, {"id": new.hex()})
-    return new
 
 
 def _damaged(path: str, why: str) -> LinkError:

@@ -35,7 +35,7 @@ class LocalLink:
         if self._held is None:
             self._handle(message)
         else:
-            assert message.kind != Kind.DATA, "while frames wait for room, no others are sent"
+            assert message.kind not in (Kind.DATA, Kind.PART), "while frames wait for room, no others are sent"
 
     def take(self, seconds: float) -> Message | None:
         if self._held and clock.monotonic() - self._tried_at >= _RETRY_SECONDS:
@@ -55,7 +55,7 @@ class LocalLink:
         try:
             self._do(lambda: self._receiver.handle(message))
         except NoSpaceError as error:
-            if message.kind != Kind.DATA:
+            if message.kind not in (Kind.DATA, Kind.PART):
                 self._refuse(error)
                 return
             if self._held is None:

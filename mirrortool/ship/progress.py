@@ -19,8 +19,9 @@ class ShipStatistics:
         slot: its name; empty without one.
         acknowledged: what the copy durably has; None while that is not known.
         acknowledged_time_ns: of the frame that ends there; 0 while that is not known.
+        acknowledged_at: the journal file in which it ends, by its first LSN, and the offset there; 0, 0 for none.
         sent_lsn, head_lsn: the newest sent, and the newest that the journal is known to have.
-        bytes_sent: of journal files, in this and earlier connections.
+        bytes_sent: of journal files and bases, in this and earlier connections.
         bytes_left: of the files, as far as they are known.
         rate: bytes a second, in this connection.
         connections: how many were made.
@@ -32,6 +33,7 @@ class ShipStatistics:
     slot: str
     acknowledged: Position | None
     acknowledged_time_ns: int
+    acknowledged_at: tuple[int, int]
     sent_lsn: int
     head_lsn: int
     bytes_sent: int
@@ -49,6 +51,7 @@ class Progress:
         self.problem = self.slot = ""
         self.acknowledged: Position | None = None
         self.acknowledged_time_ns = 0
+        self.acknowledged_at = 0, 0
         self.sent_lsn = self.head_lsn = 0
         self.bytes_sent = self.bytes_left = 0
         self.connections = 0
@@ -77,6 +80,7 @@ class Progress:
             self.slot,
             self.acknowledged,
             self.acknowledged_time_ns,
+            self.acknowledged_at,
             self.sent_lsn,
             self.head_lsn,
             self.bytes_sent,

@@ -1,6 +1,7 @@
 """What a sender and a receiver say to each other, as bytes. mirrortool-ship(5) holds the same tables. No I/O.
 
-Each message is a header, a JSON object, and, of DATA, bytes of a journal file. Numbers are little-endian.
+Each message is a header, a JSON object, and, of DATA and PART, bytes of a journal file or a base. Numbers are
+little-endian.
 
 Header
     offset size field    meaning
@@ -23,8 +24,11 @@ Messages
     9  STATE    receiver  problem
     10 REFUSED  receiver  exit_code, what
     11 FINISHED receiver
+    12 BASE     sender    position, size, checksum, file
+    13 PLACE    receiver  offset
+    14 PART     sender    offset
 
-The data have no checksum here: the frames in them, and the header of a file, have their own, and are checked before
+The data have no checksum here: the frames in them, and the headers of files, have their own, and are checked before
 they are stored. Every length has a limit, checked before anything is allocated; of data also the checksum is.
 """
 
@@ -80,10 +84,14 @@ class Kind(IntEnum):
     STATE = 9
     REFUSED = 10
     FINISHED = 11
+    BASE = 12
+    PLACE = 13
+    PART = 14
 
 
 SMALL_OBJECT_BYTES_MAX = 32 << 10
 _LARGE = (Kind.HELLO, Kind.SLOTS)
+_WITH_DATA = {Kind.DATA: DATA_BYTES_MAX, Kind.PART: RUN_BYTES}
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +100,7 @@ class Message:
 
     Attributes:
         values: of its JSON object.
-        data: of DATA; of one that was received, good until the next is asked for.
+        data: of DATA and PART; of one that was received, good until the next is asked for.
     """
 
     kind: Kind
@@ -107,7 +115,7 @@ class Message:
 def encode(message: Message) -> list[Buffer]:
     """Buffers to be sent one after another."""
     encoded = json.dumps(message.values, separators=(",", ":")).encode()
-    assert len(encoded) <= object_bytes_max(message.kind) and len(message.data) <= DATA_BYTES_MAX
+    assert len(encoded) <= object_bytes_max(message.kind) and len(message.data) <= data_bytes_max(message.kind)
     head = HEADER.pack(MAGIC, message.kind, len(encoded), len(message.data), 0)[:_COVERED]
     start = head + _checksum(head, encoded) + encoded
     return [start, message.data] if message.data else [start]
@@ -116,6 +124,11 @@ def encode(message: Message) -> list[Buffer]:
 def object_bytes_max(kind: Kind) -> int:
     """The limit of a message's JSON object."""
     return OBJECT_BYTES_MAX if kind in _LARGE else SMALL_OBJECT_BYTES_MAX
+
+
+def data_bytes_max(kind: Kind) -> int:
+    """The limit of the bytes that follow the object."""
+    return _WITH_DATA.get(kind, 0)
 
 
 class Decoder:
@@ -174,7 +187,7 @@ class Decoder:
             raise LinkError(f"a message of kind {kind}, which this version does not know") from None
         if object_bytes > object_bytes_max(self._kind) or object_bytes < 2:
             raise LinkError(f"a message {self._kind.name} of {object_bytes} bytes, which no message has")
-        if data_bytes > (DATA_BYTES_MAX if self._kind == Kind.DATA else 0):
+        if data_bytes > data_bytes_max(self._kind):
             raise LinkError(f"a message {self._kind.name} with {data_bytes} bytes of data, which no message has")
         self._data_bytes = data_bytes
         self._expect("object", memoryview(bytearray(object_bytes)))

@@ -1,6 +1,7 @@
 """One connection, seen from the receiver: messages in, messages out.
 
     HELLO         the copy is opened, or begun; WELCOME says where it ends
+    BASE, PART    in place of files that the sender no longer has; PLACE says what there is of it already
     DATA          is stored; every SYNC_BYTES, and when nothing more is there (`settle`), made durable, then ACK
     END           the sender stopped cleanly there
     DONE          everything is durable and acknowledged: FINISHED
@@ -15,6 +16,7 @@ import json
 
 from mirrortool import clock
 from mirrortool.errors import LinkError, MirrortoolError, NotAJournalError
+from mirrortool.journal.arriving import Announced
 from mirrortool.journal.copy import Copy
 from mirrortool.journal.directory import Journal
 from mirrortool.journal.position import Position
@@ -48,6 +50,7 @@ class Receiver:
         self._copy: Copy | None = None
         self._acknowledged = Position(0, 0)
         self._unsynced = 0
+        self._is_checking_base = False
         self._slots_told: list[object] = []
         self._slots_at = clock.monotonic()
 
@@ -60,7 +63,7 @@ class Receiver:
         """Do what a message asks for; returns the replies.
 
         Raises:
-            NoSpaceError: of DATA, nothing was stored; the same message may be handled again.
+            NoSpaceError: of DATA and PART, nothing was stored; the same message may be handled again.
             LockedError, AccessError, JournalError: the copy and the sender do not fit together, or not now.
             LinkError: the message makes no sense.
         """
@@ -71,6 +74,11 @@ class Receiver:
                 return []
             case Kind.DATA if self._copy:
                 return self._store(self._copy, message)
+            case Kind.BASE if self._copy:
+                return self._begin_base(self._copy, message)
+            case Kind.PART if self._copy:
+                self._copy.take_base(message.fields().integer("offset"), memoryview(message.data))
+                return self._stored(len(message.data))
             case Kind.END if self._copy:
                 fields = message.fields()
                 end = FrameEnd.from_json(fields)
@@ -90,10 +98,11 @@ class Receiver:
         """
         if self._copy is None or self._copy.journal is None:
             return []
+        place = self._base_place(self._copy)
         durable = self._copy.sync()
         self._unsynced = 0
         is_due = clock.monotonic() - self._slots_at >= SLOTS_SECONDS
-        replies = self._slots(is_due)
+        replies = [*place, *self._slots(is_due)]
         if durable != self._acknowledged:
             self._acknowledged = durable
             replies.insert(0, Message(Kind.ACK, {"position": durable.to_json()}))
@@ -139,7 +148,25 @@ class Receiver:
     def _store(self, copy: Copy, message: Message) -> list[Message]:
         fields = message.fields()
         copy.take(fields.integer("file"), fields.integer("offset"), memoryview(message.data))
-        self._unsynced += len(message.data)
+        return self._stored(len(message.data))
+
+    def _begin_base(self, copy: Copy, message: Message) -> list[Message]:
+        announced = Announced.from_json(message.fields())
+        if copy.begin_base(announced, anew=self.is_one_way):
+            self._is_checking_base = not self.is_one_way
+            return self._base_place(copy)
+        return [] if self.is_one_way else [Message(Kind.PLACE, {"offset": announced.size})]
+
+    def _base_place(self, copy: Copy) -> list[Message]:
+        """Where the base goes on, if that was asked for and is known by now."""
+        place = copy.base_place() if self._is_checking_base else None
+        if place is None:
+            return []
+        self._is_checking_base = False
+        return [Message(Kind.PLACE, {"offset": place})]
+
+    def _stored(self, length: int) -> list[Message]:
+        self._unsynced += length
         return self.settle() if self._unsynced >= SYNC_BYTES else []
 
     def _slots(self, is_due: bool) -> list[Message]:

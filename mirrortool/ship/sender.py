@@ -30,7 +30,7 @@ from mirrortool.ship.local import LocalLink
 from mirrortool.ship.oneway import OneWayLink
 from mirrortool.ship.progress import Progress, ShipStatistics
 from mirrortool.ship.remote import PROGRAM, ProcessLink, command_for
-from mirrortool.ship.session import PromotedMeanwhile, RefusedError, Session, ShipOptions
+from mirrortool.ship.session import ConnectAgain, RefusedError, Session, ShipOptions
 
 RETRY_SECONDS_MIN = 1.0
 RETRY_SECONDS_MAX = 30.0
@@ -96,7 +96,7 @@ class Shipment:
         try:
             self._run_session()
             return True
-        except PromotedMeanwhile:
+        except ConnectAgain:
             return False
         except MirrortoolError as error:
             if isinstance(error, LinkError) and error.where is None:

@@ -90,7 +90,7 @@ class Serve:
                 replies = self._receiver.handle(message)
                 break
             except NoSpaceError as error:
-                if message.kind != Kind.DATA or self._receiver.is_one_way or self._stream.has_ended:
+                if message.kind not in (Kind.DATA, Kind.PART) or self._receiver.is_one_way or self._stream.has_ended:
                     raise  # nobody would hear that there is room again
                 if told_at is None or clock.monotonic() - told_at >= ALIVE_SECONDS:
                     self._say([*self._receiver.settle(), problem(error)])

@@ -9,17 +9,20 @@ from __future__ import annotations
 import threading
 from collections import deque
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from mirrortool import clock, files
 from mirrortool.errors import (
     ForkedJournalError,
     LinkError,
     MirrortoolError,
-    MissingFileError,
     NoSpaceError,
+    PrunedJournalError,
     TornJournalError,
 )
-from mirrortool.journal.copy import ID_BYTES, is_primary
+from mirrortool.journal.arriving import Announced
+from mirrortool.journal.bases import Base, open_base
+from mirrortool.journal.copydir import ID_BYTES, is_primary
 from mirrortool.journal.directory import Journal
 from mirrortool.journal.position import Position
 from mirrortool.journal.promoting import FrameEnd
@@ -28,6 +31,7 @@ from mirrortool.journal.slots import Slot, SlotKeeper
 from mirrortool.journal.tail import Tail
 from mirrortool.pace import Pace
 from mirrortool.ship import farslots
+from mirrortool.ship.first import checked_parts, first_after
 from mirrortool.ship.link import Link
 from mirrortool.ship.progress import Progress
 from mirrortool.ship.protocol import RUN_BYTES, TEXT_CHARACTERS_MAX, VERSION, Kind, Message
@@ -69,8 +73,16 @@ class RefusedError(MirrortoolError):
         self.exit_code = exit_code
 
 
-class PromotedMeanwhile(Exception):
-    """The journal has another epoch than the receiver was told of: connect again."""
+class ConnectAgain(Exception):
+    """The journal has another epoch than the receiver was told of, or was pruned where it was to be sent."""
+
+
+class _Sent(NamedTuple):
+    """A place in the journal: position and time, and where that is."""
+
+    position: Position
+    time_ns: int
+    at: tuple[int, int]
 
 
 class Session:
@@ -97,11 +109,12 @@ class Session:
         self._link, self._tail, self._progress, self._ending = link, tail, progress, ending
         self._pace = Pace(options.bytes_per_second)
         self._keeper: SlotKeeper | None = None
-        # Position and time after each run that was sent and not acknowledged; oldest first.
-        self._outstanding: deque[tuple[Position, int]] = deque()
+        # Where each run ended that was sent and not acknowledged; oldest first.
+        self._outstanding: deque[_Sent] = deque()
         self._said_at = clock.monotonic()
         self._is_finished = False
         self._noted_end: FrameEnd | None = None
+        self._place: int | None = None
 
     def run(self) -> None:
         """Ship what was there at the start, or, to follow, until `ending`.
@@ -110,15 +123,27 @@ class Session:
             LinkError: the link broke.
             RefusedError: the receiver refused.
             JournalError: our journal is damaged, or not the one that the copy is of.
-            PromotedMeanwhile: connect again.
+            ConnectAgain: what was found at the start is so no more.
         """
+        try:
+            self._run()
+        except PrunedJournalError:
+            raise ConnectAgain from None
+
+    def _run(self) -> None:
         target = find_end(self._journal)
         self._progress.head_lsn = max(self._progress.head_lsn, target.lsn)
         self._say(Message(Kind.HELLO, self._greeting(target)))
         position = self._options.start if self._link.is_one_way else self._welcomed(target)
-        with reader_after(self._journal, position, self._name) as reader:
+        first = first_after(self._journal, position, self._name)
+        with first.reader as reader:
             reader.on_epoch = _start_again
-            self._begin(reader)
+            if first.base:
+                self._begin(_Sent(position or self._journal.start, 0, (0, 0)), reader, first.base)
+                self._send_base(first.base, reader.file_first_lsn)
+            else:
+                here = _Sent(reader.position, reader.time_ns, (reader.file_first_lsn, reader.offset))
+                self._begin(here, reader, None)
             self._ship(reader, target)
 
     def _greeting(self, end: Position) -> dict[str, object]:
@@ -151,30 +176,69 @@ class Session:
             remedy="frames that were durable are gone here, or the copy follows another history",
         )
 
-    def _begin(self, reader: RunReader) -> None:
+    def _begin(self, there: _Sent, reader: RunReader, base: Base | None) -> None:
         """The positions fit together: from here on the connection counts as made."""
         self._progress.connected()
-        self._progress.sent_lsn = reader.position.lsn
-        self._progress.bytes_left = _bytes_after(self._journal, reader)
+        self._progress.sent_lsn = there.position.lsn
+        self._progress.bytes_left = _bytes_after(self._journal, reader) + (base.size if base else 0)
         if self._link.is_one_way:
             return
-        self._acknowledge(reader.position, reader.time_ns)
+        self._acknowledge(there)
         if self._options.has_slot:
-            self._register(reader)
+            self._register(there.position, there.time_ns, base)
 
-    def _register(self, reader: RunReader) -> None:
+    def _register(self, position: Position, time_ns: int, base: Base | None) -> None:
         slot = Slot(
             self._progress.slot,
             self._copy_id.hex(),
             "ship",
             self._name,
-            reader.position,
-            reader.time_ns,
+            position,
+            time_ns,
             clock.now_ns(),
         )
         self._keeper = SlotKeeper(self._journal, slot)
-        if self._keeper.was_lost:  # the frames that it needs are there, as the reader has found its place
-            self._keeper.start_over(reader.position, reader.time_ns)
+        if base:  # it and the files after it stay until the copy has them
+            self._keeper.resync(base.lsn)
+        elif self._keeper.was_lost:  # the frames that it needs are there, as the reader has found its place
+            self._keeper.start_over(position, time_ns)
+
+    def _send_base(self, base: Base, file_first_lsn: int) -> None:
+        """Send what the receiver lacks of a base; all of it into a pipe."""
+        self._progress.state = "sending"
+        with open_base(self._journal, base.lsn) as opened:
+            announced = Announced(base.position, base.size, opened.file_checksum(), file_first_lsn)
+            self._say(Message(Kind.BASE, announced.to_json()))
+            start = self._told_place(base.size)
+            self._progress.bytes_left -= start
+            for offset, data in checked_parts(opened, start, self._run_bytes()):
+                self._send_part(offset, data)
+                if self._ending.is_set():
+                    return
+
+    def _told_place(self, size: int) -> int:
+        """Where the receiver wants the base to go on, which may first check what it has of it."""
+        while not (self._link.is_one_way or self._ending.is_set()):
+            self._link.rest()
+            self._hear(_PAUSE_SECONDS)
+            self._keep_alive()
+            if self._place is not None:
+                if self._place > size:
+                    raise LinkError(f"the receiver has {self._place} bytes of a base of {size}")
+                return self._place
+        return 0
+
+    def _send_part(self, offset: int, data: bytes) -> None:
+        if not data:
+            self._hear()
+            self._keep_alive()
+            return
+        self._pause(self._pace.take(len(data)))
+        if not self._ending.is_set():
+            self._say(Message(Kind.PART, {"offset": offset}, data))
+            self._progress.sent(self._progress.sent_lsn, len(data))
+            self._hear()
+            self._wait_for_room()
 
     def _ship(self, reader: RunReader, target: Position) -> None:
         torn: TornJournalError | None = None
@@ -215,11 +279,15 @@ class Session:
             return
         self._say(Message(Kind.DATA, {"file": run.file_first_lsn, "offset": run.offset}, run.data))
         self._progress.sent(run.position.lsn, len(run.data))
+        sent = _Sent(run.position, run.time_ns, (run.file_first_lsn, run.offset + len(run.data)))
         if self._link.is_one_way:
-            self._acknowledge(run.position, run.time_ns)
+            self._acknowledge(sent)
             return
-        self._outstanding.append((run.position, run.time_ns))
+        self._outstanding.append(sent)
         self._hear()
+        self._wait_for_room()
+
+    def _wait_for_room(self) -> None:
         while (self._progress.problem or len(self._outstanding) >= OUTSTANDING_MAX) and not self._ending.is_set():
             self._link.rest()
             self._hear(_PAUSE_SECONDS)
@@ -301,6 +369,8 @@ class Session:
                 told = farslots.parse(reply.fields())
                 if self._keeper:
                     farslots.save(self._journal, self._keeper.slot.name, told)
+            case Kind.PLACE:
+                self._place = reply.fields().integer("offset")
             case Kind.STATE:
                 self._take_state(reply.fields().text("problem"))
             case Kind.REFUSED:
@@ -316,20 +386,25 @@ class Session:
                 raise LinkError(f"a message {reply.kind.name} that nobody expects")
 
     def _take_acknowledgement(self, position: Position) -> None:
-        found: tuple[Position, int] | None = None
-        while self._outstanding and self._outstanding[0][0].lsn <= position.lsn:
+        found: _Sent | None = None
+        while self._outstanding and self._outstanding[0].position.lsn <= position.lsn:
             found = self._outstanding.popleft()
-        if found is None or found[0] != position:
+        if found is None or found.position != position:
             raise LinkError(f"position {position} was acknowledged, which was not sent")
-        self._acknowledge(*found)
+        self._acknowledge(found)
 
-    def _acknowledge(self, position: Position, time_ns: int) -> None:
-        self._progress.acknowledged, self._progress.acknowledged_time_ns = position, time_ns
+    def _acknowledge(self, there: _Sent) -> None:
+        now = self._progress
+        now.acknowledged, now.acknowledged_time_ns, now.acknowledged_at = there
         self._save_slot()
 
     def _save_slot(self, *, now: bool = False) -> None:
         known = self._progress.acknowledged
-        if self._keeper and known:
+        if not self._keeper or not known:
+            return
+        if 0 < self._keeper.slot.resync_lsn <= known.lsn:  # the copy has the base that it started over from
+            self._keeper.start_over(known, self._progress.acknowledged_time_ns)
+        else:
             self._keeper.advance(known, self._progress.acknowledged_time_ns, now=now)
 
     def _take_state(self, text: str) -> None:
@@ -337,34 +412,6 @@ class Session:
             raise NoSpaceError(f"the copy {self._name}: {text[:TEXT_CHARACTERS_MAX]}")
         self._progress.problem = text[:TEXT_CHARACTERS_MAX]
         self._progress.state = "waiting" if text else "sending"
-
-
-def reader_after(journal: Journal, position: Position | None, name: str) -> RunReader:
-    """What is sent first: the frame after `position`, or, without one, the oldest that is left.
-
-    The only place that decides this, and so the one where a base would take the place of files that are gone.
-
-    Raises:
-        MissingFileError: the journal no longer has that frame.
-        ForkedJournalError: it does not contain the position.
-    """
-    if position is None:
-        return RunReader(journal)
-    oldest = next(iter(journal.file_starts()), 1)
-    if oldest > position.lsn + 1:
-        raise MissingFileError(
-            f"begins at LSN {oldest}, but the copy {name} needs LSN {position.lsn + 1}",
-            where=journal.path,
-            remedy="bring the files between there from another copy, or make a new journal",
-        )
-    try:
-        return RunReader(journal, position)
-    except ForkedJournalError as error:
-        raise ForkedJournalError(
-            f"{error.what}, while the copy {name} has the former",
-            where=journal.path,
-            remedy="the copy follows another history: ship to a new path, and keep it until you know which is right",
-        ) from None
 
 
 def _torn_behind(reader: RunReader) -> TornJournalError | None:
@@ -384,4 +431,4 @@ def _bytes_after(journal: Journal, reader: RunReader) -> int:
 
 
 def _start_again() -> None:
-    raise PromotedMeanwhile
+    raise ConnectAgain

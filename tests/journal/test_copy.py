@@ -22,7 +22,8 @@ from mirrortool.errors import (
     NoSpaceError,
     OtherJournalError,
 )
-from mirrortool.journal.copy import Copy, is_primary
+from mirrortool.journal.copy import Copy
+from mirrortool.journal.copydir import is_primary
 from mirrortool.journal.directory import Journal
 from mirrortool.journal.lineage import History
 from mirrortool.journal.runs import Run, RunReader, find_end, position_at

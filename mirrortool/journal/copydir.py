@@ -1,0 +1,56 @@
+"""The directory of a copy before anything of a journal is known of it: whether it may be one, its lock, and its id."""
+
+from __future__ import annotations
+
+import secrets
+
+from mirrortool import files, jsonfile
+from mirrortool.errors import AccessError, NotAJournalError
+from mirrortool.files import File
+
+ID_BYTES = 16
+_BEGUN = {"files", "lock", "copy.json", "copy.json.new", "journal.json.new"}
+
+
+def is_primary(path: str) -> bool:
+    """Whether a journal's directory is one that this host records, or recorded."""
+    return any(files.exists(files.join(path, name)) for name in ("local.json", "recorder.json"))
+
+
+def lock_copy(path: str) -> File:
+    """Lock the copy, whose directory is made if it is not there, until the returned file is closed.
+
+    Raises:
+        AccessError: what is there is no copy.
+        LockedError: somebody appends to it.
+    """
+    if not files.exists(path):
+        files.make_directory(path)
+    check_is_copy(path)
+    file = files.open_file(files.join(path, "lock"), write=True, create=True)
+    try:
+        file.lock(exclusive=True, what="the copy")
+    except BaseException:
+        file.close()
+        raise
+    return file
+
+
+def check_is_copy(path: str) -> None:
+    """Raise AccessError unless a copy is there, or was begun."""
+    if is_primary(path):
+        raise AccessError("a primary's journal is here, not a copy", where=path, remedy="choose another path")
+    names = set(files.list_directory(path))
+    if "journal.json" not in names and names - _BEGUN:
+        raise AccessError("the directory is not empty", where=path, remedy="choose another path")
+
+
+def load_id(path: str) -> bytes:
+    """The copy's id; one that was copied by other means gets one now."""
+    where = files.join(path, "copy.json")
+    fields = jsonfile.load(where, NotAJournalError)
+    if fields is not None:
+        return fields.hexadecimal("id", ID_BYTES)
+    new = secrets.token_bytes(ID_BYTES)
+    jsonfile.save(where, {"id": new.hex()})
+    return new

@@ -1,0 +1,553 @@
+"""A journal that was pruned is shipped by its base, and whatever interrupts that leaves a copy that is sound."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+
+from mirrortool import files
+from mirrortool.errors import (
+    CorruptJournalError,
+    ForkedJournalError,
+    LinkError,
+    LockedError,
+    MirrortoolError,
+    MissingFileError,
+    NoSpaceError,
+    OtherJournalError,
+)
+from mirrortool.journal import arriving, slots
+from mirrortool.journal.arriving import Announced
+from mirrortool.journal.audit import Audit
+from mirrortool.journal.bases import base_lsns, base_path, lock_bases, open_base
+from mirrortool.journal.basewriter import BaseWriter
+from mirrortool.journal.commits import Until
+from mirrortool.journal.copy import Copy
+from mirrortool.journal.directory import Journal
+from mirrortool.journal.position import Position
+from mirrortool.journal.prune import Keep, prune
+from mirrortool.journal.reader import JournalReader
+from mirrortool.journal.runs import RunReader, find_end
+from mirrortool.journal.slots import Slot
+from mirrortool.replay.makebase import MakeBase
+from mirrortool.ship import serve
+from mirrortool.ship.destination import parse_destination
+from mirrortool.ship.first import first_after
+from mirrortool.ship.protocol import Kind, Message
+from mirrortool.ship.receiver import Receiver
+from mirrortool.ship.sender import Shipment, connector
+from mirrortool.ship.session import RefusedError, ShipOptions
+from mirrortool.ship.stream import Stream
+from tests.fakes.faulty_os import Call, PowerCut, cut_at, faulty
+from tests.fakes.journals import (
+    PAGE,
+    Commit,
+    JournalMaker,
+    Write,
+    assert_verifies,
+    images_of,
+    memory_directory,
+    replay_all,
+)
+from tests.ship.pairs import Cable, assert_same, running, shipment, wait_until
+from tests.ship.test_link_faults import FlippingCable
+from tests.ship.test_sender import EACH_KIND, FullDisk, copy_shipment, local
+
+pytestmark = pytest.mark.usefixtures("no_directory_sync")
+
+
+@pytest.fixture
+def no_directory_sync(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(files, "sync_directory", lambda _: None)
+
+
+@dataclass
+class Pruned:
+    """A journal without its older files.
+
+    Attributes:
+        behind: a copy that ends before the journal's oldest file, with a mirror beside it, of the same end.
+        image: what the volume holds at the end.
+    """
+
+    maker: JournalMaker
+    behind: Path
+    mirror: Path
+    image: bytes
+
+    @property
+    def journal(self) -> Journal:
+        return self.maker.journal
+
+    def copy(self, path: Path) -> Path:
+        """A copy that is behind."""
+        shutil.copytree(self.behind, path)
+        return path
+
+
+BEHIND, BASE, END, PAGES = 8, 24, 40, 8
+SYNC_DIRECTORY = files.sync_directory
+
+
+def page_of(number: int) -> bytes:
+    return bytes([number % 251 + 1]) * (PAGE // 2) + os.urandom(PAGE // 2)
+
+
+def fill(maker: JournalMaker, count: int, image: bytearray) -> None:
+    for _ in range(count):
+        number = maker.writer.position.lsn // 2
+        page = page_of(number)
+        image[number % PAGES * PAGE : (number % PAGES + 1) * PAGE] = page
+        maker.frame(Write("disk", number % PAGES, page), Commit())
+
+
+@pytest.fixture(scope="module")
+def original() -> Iterator[Pruned]:
+    """Forty commits; the copy has eight, the base is of the twenty-fourth."""
+    with memory_directory() as path:
+        maker = JournalMaker(path / "J", {"disk": PAGES * PAGE}, file_bytes=1500)
+        image = bytearray(PAGES * PAGE)
+        fill(maker, BEHIND, image)
+        maker.writer.sync()
+        local(maker.journal, path / "behind", has_slot=False).run()
+        replay_all(str(path / "behind"), path / "mirror")
+        fill(maker, END - BEHIND, image)
+        journal = maker.close()
+        (path / "J" / "recorder.json").unlink()
+        with MakeBase(journal.path, Until(lsn=2 * BASE)) as making:
+            making.run()
+        prune(journal.path, Keep())
+        oldest = journal.file_starts()[0]
+        assert 2 * BEHIND + 1 < oldest < 2 * BASE
+        yield Pruned(maker, path / "behind", path / "mirror", bytes(image))
+
+
+@pytest.fixture
+def place() -> Iterator[Path]:
+    with memory_directory() as path:
+        yield path
+
+
+def assert_sound(copy: Path) -> None:
+    """Every frame from the oldest on can be read, and where that is not LSN 1, a base stands for what was before."""
+    if not (copy / "journal.json").exists():
+        return
+    journal = Journal(str(copy))
+    starts = journal.file_starts()
+    with JournalReader(journal) as reader:
+        while reader.next_frame():
+            pass
+    if starts and starts[0] > 1:
+        assert any(starts[0] <= lsn for lsn in base_lsns(journal))
+    for lsn in base_lsns(journal):
+        with open_base(journal, lsn) as base:
+            for _ in base.frames():
+                pass
+
+
+def assert_whole(pruned: Pruned, copy: Path) -> None:
+    """The copy goes on from the base as the journal does, and a new mirror of it is the primary's state."""
+    journal, copied = pruned.journal, Journal(str(copy))
+    assert base_lsns(copied) == [2 * BASE]
+    assert Path(base_path(copied, 2 * BASE)).read_bytes() == Path(base_path(journal, 2 * BASE)).read_bytes()
+    starts = copied.file_starts()
+    assert starts == [start for start in journal.file_starts() if start >= starts[0]]
+    assert starts[0] <= 2 * BASE
+    for start in starts:
+        assert Path(copied.file_path(start)).read_bytes() == Path(journal.file_path(start)).read_bytes()
+    assert not list((copy / "bases/arriving").iterdir())
+    assert_sound(copy)
+
+
+@EACH_KIND
+@pytest.mark.parametrize("is_new", [True, False])
+def test_a_copy_gets_the_base_and_what_follows(original: Pruned, place: Path, kind: str, is_new: bool) -> None:
+    copy = place / "C" if is_new else original.copy(place / "C")
+    done = copy_shipment(kind, original.journal, copy, slot="s")
+    done.run()
+    assert_whole(original, copy)
+    assert Journal(str(copy)).clean_end == original.journal.clean_end
+    (slot,) = slots.slots(original.journal)
+    assert (slot.position, slot.is_lost, slot.resync_lsn) == (find_end(original.journal), False, 0)
+    slots.drop(original.journal, "s")
+    copy_shipment(kind, original.journal, copy, has_slot=False).run()  # nothing of it again
+    replay_all(str(copy), place / "M")
+    assert images_of(place / "M") == {"disk": original.image}
+    assert_verifies(place / "M")
+
+
+def test_the_mirror_of_a_copy_that_was_behind_starts_over_and_verifies(original: Pruned, place: Path) -> None:
+    copy = original.copy(place / "C")
+    shutil.copytree(original.mirror, place / "M")
+    old = Slot("m", "ab" * 16, "mirror", "/m", find_end(Journal(str(copy))), 1, 1)
+    with slots.locked(Journal(str(copy))):
+        slots.save(Journal(str(copy)), old)
+    local(original.journal, copy, has_slot=False).run()
+    (slot,) = slots.slots(Journal(str(copy)))
+    assert slot == replace(old, is_lost=True)
+    replay_all(str(copy), place / "M")
+    assert_verifies(place / "M")
+    assert images_of(place / "M") == {"disk": original.image}
+
+
+def bytes_both_ways(original: Pruned, path: Path) -> tuple[int, int]:
+    cable = Cable(str(path))
+    shipment(original.journal, cable, has_slot=False).run()
+    assert_whole(original, path)
+    return cable.carried, cable.answered
+
+
+@pytest.mark.parametrize("stride", [pytest.param(13, marks=pytest.mark.soak), 499])
+@pytest.mark.parametrize("is_new", [True, False])
+@pytest.mark.parametrize("way", ["to", "from"])
+def test_cut_at_any_byte_then_resumed(original: Pruned, place: Path, way: str, is_new: bool, stride: int) -> None:
+    both = bytes_both_ways(original, place / "whole")
+    for at in range(0, both[way == "from"], stride if way == "to" else stride // 5):
+        copy = place / f"C{at}" if is_new else original.copy(place / f"C{at}")
+        cable = Cable(str(copy))
+        cable.breaks_at, cable.answers_break_at = (at, None) if way == "to" else (None, at)
+        with pytest.raises(LinkError) if way == "to" else suppress(LinkError):
+            shipment(original.journal, cable, has_slot=False).run()
+        assert_sound(copy)
+        again = Cable(str(copy))
+        shipment(original.journal, again, has_slot=False).run()
+        assert not again.errors
+        assert_whole(original, copy)
+        shutil.rmtree(copy)
+
+
+def test_what_came_of_a_base_is_not_sent_again(original: Pruned, place: Path) -> None:
+    size = os.path.getsize(base_path(original.journal, 2 * BASE))
+    to, _ = bytes_both_ways(original, place / "whole")
+    cable = Cable(str(place / "C"), breaks_at=to * 3 // 4)
+    with pytest.raises(LinkError):
+        shipment(original.journal, cable, has_slot=False).run()
+    cable.breaks_at = None
+    before = cable.carried
+    shipment(original.journal, cable, has_slot=False).run()
+    assert cable.carried - before < to - size
+    assert_whole(original, place / "C")
+
+
+def test_flipped_byte_is_never_taken(original: Pruned, place: Path) -> None:
+    to, _ = bytes_both_ways(original, place / "whole")
+    for at in range(0, to, 397):
+        copy = original.copy(place / f"C{at}")
+        with pytest.raises(MirrortoolError):
+            shipment(original.journal, FlippingCable(str(copy), at), has_slot=False).run()
+        assert_sound(copy)
+        for _ in range(2):  # a flip in what was kept may be found only now, and then the base begins anew
+            with suppress(LinkError, RefusedError):
+                shipment(original.journal, Cable(str(copy)), has_slot=False).run()
+        assert_whole(original, copy)
+
+
+@pytest.fixture
+def synced_directories(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After the removal of a file, too, something comes at which a test may cut."""
+    monkeypatch.setattr(files, "sync_directory", SYNC_DIRECTORY)
+
+
+@pytest.mark.usefixtures("no_directory_sync", "synced_directories")
+@pytest.mark.parametrize("is_new", [True, False])
+def test_a_receiver_that_is_killed_anywhere_leaves_a_sound_copy(original: Pruned, place: Path, is_new: bool) -> None:
+    def ship(copy: Path) -> None:
+        local(original.journal, copy, has_slot=False).run()
+
+    whole = place / "whole" if is_new else original.copy(place / "whole")
+    with faulty(lambda _: None) as system:
+        ship(whole)
+    assert len(system.calls) > 30
+    was_between = False
+    for number in range(1, len(system.calls) + 1):
+        copy = place / f"C{number}" if is_new else original.copy(place / f"C{number}")
+        with faulty(cut_at(number)), pytest.raises(PowerCut):
+            ship(copy)
+        assert_sound(copy)
+        if (copy / "journal.json").exists() and base_lsns(Journal(str(copy))):
+            was_between |= not Journal(str(copy)).file_starts()
+            Copy(str(copy)).close()
+            assert Journal(str(copy)).file_starts()
+            assert_sound(copy)
+        ship(copy)
+        assert_whole(original, copy)
+        shutil.rmtree(copy)
+    assert was_between
+
+
+def test_a_damaged_base_is_named_and_not_sent(original: Pruned, place: Path) -> None:
+    shutil.copytree(original.journal.path, place / "J")
+    journal = Journal(str(place / "J"))
+    path = Path(base_path(journal, 2 * BASE))
+    sound = path.read_bytes()
+    for at in (3, len(sound) // 2, len(sound) - 60, len(sound) - 5):
+        path.write_bytes(sound[:at] + bytes([sound[at] ^ 1]) + sound[at + 1 :])
+        copy = original.copy(place / f"C{at}")
+        with pytest.raises(CorruptJournalError) as caught:
+            local(journal, copy).run()
+        assert str(path) in str(caught.value) and "mirrortool base" in str(caught.value)
+        assert base_lsns(Journal(str(copy))) == []
+        assert_same(original.behind, copy)
+    path.write_bytes(sound)
+    local(journal, copy).run()
+    assert_whole(original, copy)
+
+
+def test_without_a_base_the_remedy_is_named(original: Pruned, place: Path) -> None:
+    shutil.copytree(original.journal.path, place / "J")
+    os.remove(base_path(Journal(str(place / "J")), 2 * BASE))
+    for destination in (str(place / "C"), "-"):
+        where = parse_destination(destination)
+        options = ShipOptions()
+        with (place / "out").open("wb") as sink, pytest.raises(MissingFileError) as caught:
+            Shipment(str(place / "J"), where, options, connector(where, options, sink=sink.fileno())).run()
+        assert caught.value.exit_code == 12 and f"mirrortool base {place}/J" in str(caught.value)
+
+
+def stream_of(journal: Journal) -> bytes:
+    where, options = parse_destination("-"), ShipOptions()
+    with tempfile.TemporaryFile() as file:
+        Shipment(journal.path, where, options, connector(where, options, sink=file.fileno())).run()
+        file.seek(0)
+        return file.read()
+
+
+def receive(stream: bytes, path: Path) -> None:
+    with (path.parent / "in").open("w+b") as file:
+        file.write(stream)
+        file.seek(0)
+        serve.Serve(str(path), Stream(file.fileno(), -1)).run()
+
+
+def test_a_pipe_has_the_base_first(original: Pruned, place: Path) -> None:
+    stream = stream_of(original.journal)
+    for _ in range(2):
+        receive(stream, place / "new")
+        assert_whole(original, place / "new")
+    receive(stream, original.copy(place / "behind"))
+    assert_whole(original, place / "behind")
+    cut = original.copy(place / "cut")
+    with pytest.raises(LinkError):
+        receive(stream[: len(stream) // 3], cut)
+    assert_same(original.behind, cut)
+    receive(stream, cut)
+    assert_whole(original, cut)
+
+
+def test_a_copy_that_has_what_comes_before_takes_no_base(original: Pruned, place: Path) -> None:
+    """One that was pruned itself goes on; a stream's base says nothing new to it."""
+    copy = place / "C"
+    local(original.journal, copy, has_slot=False).run()
+    os.remove(base_path(Journal(str(copy)), 2 * BASE))
+    receive(stream_of(original.journal), copy)
+    assert base_lsns(Journal(str(copy))) == []
+
+
+def test_who_works_with_the_bases_of_the_copy_is_waited_for(original: Pruned, place: Path) -> None:
+    copy = original.copy(place / "C")
+    with lock_bases(Journal(str(copy))):
+        with pytest.raises(RefusedError) as caught:
+            shipment(original.journal, Cable(str(copy)), has_slot=False).run()
+        assert caught.value.exit_code == LockedError.exit_code
+        assert_same(original.behind, copy)
+    shipment(original.journal, Cable(str(copy)), has_slot=False).run()
+    assert_whole(original, copy)
+
+
+class FullBefore(FullDisk):
+    """A disk that has no room for bases."""
+
+    def __call__(self, call: Call) -> None:
+        if self.is_full and call.path.endswith(".part") and "write" in call.name:
+            raise OSError(28, "full")
+
+
+@EACH_KIND
+def test_a_disk_that_is_full_for_a_base_is_a_state(
+    original: Pruned, place: Path, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mirrortool.ship import local as local_link
+    from mirrortool.ship import session
+
+    for module in (local_link, serve):
+        monkeypatch.setattr(module, "_RETRY_SECONDS", 0.01)
+    monkeypatch.setattr(session, "_PAUSE_SECONDS", 0.01)
+    copy, disk = original.copy(place / "C"), FullBefore(place)
+    disk.is_full = True
+    with faulty(disk):
+        with pytest.raises(NoSpaceError):
+            copy_shipment(kind, original.journal, copy, has_slot=False).run()
+        following = copy_shipment(kind, original.journal, copy, follow=True, has_slot=False)
+        with running(following.run, following.stop) as errors:
+            wait_until(lambda: "No space left" in following.statistics().problem)
+            disk.is_full = False
+            wait_until(lambda: following.statistics().acknowledged == find_end(original.journal))
+        assert errors == []
+    assert_whole(original, copy)
+
+
+def test_a_base_and_its_files_stay_while_they_are_sent(original: Pruned, place: Path) -> None:
+    shutil.copytree(original.journal.path, place / "J")
+    journal = Journal(str(place / "J"))
+    copy = original.copy(place / "C")
+    with pytest.raises(LinkError):
+        shipment(journal, Cable(str(copy), breaks_at=2500), slot="s").run()
+    (slot,) = slots.slots(journal)
+    assert (slot.position, slot.resync_lsn) == (find_end(Journal(str(copy))), 2 * BASE)
+    with MakeBase(journal.path) as making:
+        making.run()
+    prune(journal.path, Keep())
+    assert base_lsns(journal)[0] == 2 * BASE and first_after(journal, find_end(Journal(str(copy))), "c").base
+    local(journal, copy, slot="s").run()
+    (slot,) = slots.slots(journal)
+    assert (slot.position, slot.resync_lsn, slot.is_lost) == (find_end(journal), 0, False)
+
+
+class Hostile:
+    """Says what it likes to a receiver."""
+
+    def __init__(self, journal: Journal, path: Path) -> None:
+        self.journal, self.receiver = journal, Receiver(str(path))
+        end = find_end(journal)
+        hello = {"version": 1, "journal": journal.description(), "end": end.to_json()}
+        self.receiver.handle(Message(Kind.HELLO, {**hello, "is_one_way": False, "follows": False}))
+        with open_base(journal, 2 * BASE) as base:
+            self.bytes = base.raw(0, base.size)
+            first_lsn = journal.file_holding(2 * BASE)
+            assert first_lsn
+            self.announced = Announced(base.header.position, base.size, base.file_checksum(), first_lsn)
+
+    def announce(self, **changed: object) -> None:
+        self.receiver.handle(Message(Kind.BASE, {**self.announced.to_json(), **changed}))
+
+    def send(self, offset: int, data: bytes) -> None:
+        self.receiver.handle(Message(Kind.PART, {"offset": offset}, data))
+
+    def send_file(self, first_lsn: int, offset: int = 0) -> None:
+        with RunReader(self.journal, first_lsn=first_lsn) as reader:
+            run = reader.next_run(1 << 20)
+            assert run
+            self.receiver.handle(Message(Kind.DATA, {"file": first_lsn, "offset": offset}, bytes(run.data)))
+
+
+def test_what_a_hostile_sender_says_is_not_taken(original: Pruned, place: Path) -> None:
+    """Each of these ends the connection, and the copy is what it was."""
+
+    def attack_sizes(hostile: Hostile) -> None:
+        hostile.announce(size=100)
+        hostile.send(0, hostile.bytes)
+
+    def attack_gap(hostile: Hostile) -> None:
+        hostile.announce()
+        hostile.send(10, hostile.bytes[10:])
+
+    def attack_twice(hostile: Hostile) -> None:
+        hostile.announce()
+        hostile.announce()
+
+    def attack_file_first(hostile: Hostile) -> None:
+        hostile.announce()
+        hostile.send_file(hostile.announced.file_first_lsn)
+
+    def attack_other_file(hostile: Hostile) -> None:
+        hostile.announce()
+        hostile.send(0, hostile.bytes)
+        hostile.send_file(original.journal.file_starts()[-1])
+
+    def attack_wrong_file(hostile: Hostile) -> None:
+        hostile.announce(file=original.journal.file_starts()[-1])
+
+    def attack_offset(hostile: Hostile) -> None:
+        hostile.announce()
+        hostile.send(0, hostile.bytes)
+        hostile.send_file(hostile.announced.file_first_lsn, 64)
+
+    def attack_position(hostile: Hostile) -> None:
+        hostile.announce(position={"lsn": 2 * BASE, "chain": "00" * 8})
+        hostile.send(0, hostile.bytes)
+
+    attacks = [attack_sizes, attack_gap, attack_twice, attack_file_first, attack_other_file, attack_wrong_file]
+    attacks += [attack_offset, attack_position]
+    for number, attack in enumerate(attacks):
+        copy = original.copy(place / f"C{number}")
+        hostile = Hostile(original.journal, copy)
+        with pytest.raises(MirrortoolError):
+            attack(hostile)
+        hostile.receiver.close()
+        assert base_lsns(Journal(str(copy))) == []
+        assert_same(original.behind, copy)
+        local(original.journal, copy, has_slot=False).run()
+        assert_whole(original, copy)
+
+
+@pytest.mark.parametrize(
+    ("changed", "error"),
+    [
+        ({"uuid": b"x" * 16}, OtherJournalError),
+        ({"lineage": b"x" * 16}, ForkedJournalError),
+        ({"position": Position(2 * BASE, 7)}, LinkError),
+        ({"state_sum": 1}, LinkError),
+        ({}, None),
+    ],
+)
+def test_a_base_of_something_else_that_is_sound_in_itself_is_not_taken(
+    original: Pruned, place: Path, changed: dict[str, object], error: type[MirrortoolError] | None
+) -> None:
+    copy = original.copy(place / "C")
+    hostile = Hostile(original.journal, copy)
+    data = sealed_again(original.journal, place / "other", changed)
+    hostile.announce(size=len(data))
+    if error:
+        with pytest.raises(error):
+            hostile.send(0, data)
+    else:
+        hostile.send(0, data)
+    hostile.receiver.close()
+    assert base_lsns(Journal(str(copy))) == []
+    assert [each.suffix for each in (copy / "bases/arriving").iterdir()] == ([] if error else [".part"])
+    local(original.journal, copy, has_slot=False).run()
+    assert_whole(original, copy)
+
+
+def sealed_again(journal: Journal, path: Path, changed: dict[str, object]) -> bytes:
+    """The base once more, of another size, with another header."""
+    with open_base(journal, 2 * BASE) as base:
+        header = replace(base.header, **changed)  # type: ignore[arg-type]
+        batches = [batch for _, batch in base.frames()]
+    writer = BaseWriter(journal, str(path), header)
+    for batch in batches:
+        done = 0
+        for page, count in zip(batch.pages, batch.counts, strict=True):
+            for each in range(count):
+                place, sums = (done + each) * PAGE, batch.sums[(done + each) * 8 : (done + each + 1) * 8]
+                writer.add(page + each, memoryview(batch.payload)[place : place + PAGE], sums)
+            done += count
+    with suppress(MirrortoolError), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(files, "remove", lambda _: None)
+        writer.finish()
+    written = path if path.exists() else Path(f"{path}.new")
+    return written.read_bytes()
+
+
+def test_a_step_of_checking_is_bounded(original: Pruned, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is kept of a base is checked a step at a time, so that the sender hears of the receiver meanwhile."""
+    monkeypatch.setattr(arriving, "_STEP_BYTES", 1)
+    to, _ = bytes_both_ways(original, place / "whole")
+    cable = Cable(str(place / "C"), breaks_at=to // 2)
+    with pytest.raises(LinkError):
+        shipment(original.journal, cable, has_slot=False).run()
+    cable.breaks_at = None
+    shipment(original.journal, cable, has_slot=False).run()
+    assert_whole(original, place / "C")
+
+
+def test_a_copy_that_was_shipped_by_its_base_passes_an_audit(original: Pruned, place: Path) -> None:
+    local(original.journal, place / "C", has_slot=False).run()
+    Audit(str(place / "C")).run()
