@@ -66,12 +66,12 @@ class Service:
             self._is_at_work = True
             self._notifier.ready(status)
 
-    def tick(self, status: str) -> None:
-        """How it stands; to be called about four times a second."""
+    def tick(self, status: str | Callable[[], str]) -> None:
+        """How it stands, or what finds that out where it costs something; to be called about four times a second."""
         self._notifier.alive()
         if self._is_at_work and clock.monotonic() - self._told_at >= STATUS_SECONDS:
             self._told_at = clock.monotonic()
-            self._notifier.status(status)
+            self._notifier.status(status if isinstance(status, str) else status())
         if self._metrics:
             self._metrics.tick()
 

@@ -5,21 +5,26 @@ from __future__ import annotations
 import json
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from typing import Any
 
 import click
 
+from mirrortool import files
 from mirrortool.cli.options import DIRECTORY, DURATION, RATE, as_json, quiet
 from mirrortool.cli.render import Display, View
 from mirrortool.cli.runner import Interrupted, Runner
+from mirrortool.cli.service import Service, metrics_file
 from mirrortool.cli.text import columns, format_bytes, format_seconds, printable, quoted, tell
 from mirrortool.errors import MirrortoolError, UsageError
 from mirrortool.journal.directory import Journal
 from mirrortool.journal.runs import position_at
 from mirrortool.journal.slots import check_name
 from mirrortool.journal.tail import OBSERVERS
-from mirrortool.ship.destination import Destination, parse_destination
+from mirrortool.metrics import Sample, ship_samples
+from mirrortool.ship.destination import parse_destination
+from mirrortool.ship.lag import ShipLag, ShipLags
 from mirrortool.ship.progress import ShipStatistics
 from mirrortool.ship.remote import PROGRAM
 from mirrortool.ship.sender import Shipment, Shipping, connector
@@ -48,6 +53,7 @@ SILENCE_SECONDS_MIN = 15.0
 @click.option(
     "--observer", type=click.Choice(OBSERVERS), default="auto", show_default=True, help="How to notice that it grows."
 )
+@metrics_file
 @as_json
 @quiet
 def command(
@@ -62,6 +68,7 @@ def command(
     timeout: float,
     from_lsn: int | None,
     observer: str,
+    metrics_file: str | None,
     as_json: bool,
     quiet: bool,
 ) -> None:
@@ -70,8 +77,10 @@ def command(
     DEST becomes a copy of the journal, byte for byte, for replay, log, status and verify. What is there already is not
     sent again.
     """
+    check_options(click.get_current_context().params)
     parsed = [parse_destination(each) for each in destinations]
-    _check(parsed, slot, no_slot, timeout, from_lsn, as_json)
+    if any(each.is_pipe for each in parsed) and sys.stdout.isatty():
+        raise UsageError("standard output is a terminal; send it into a pipe or a file")
     opened = Journal(journal)
     options = ShipOptions(
         follow=follow,
@@ -95,7 +104,7 @@ def command(
     shipping = Shipping(shipments)
     to_stderr = any(each.is_pipe for each in parsed)
     try:
-        stopped_by = _run(shipping, follow, quiet)
+        stopped_by = _run(shipping, opened, follow, metrics_file, quiet)
     except MirrortoolError:
         # What went wrong comes after what was done, where anything was.
         made = [each for each in shipping.statistics() if as_json or each.connections]
@@ -109,29 +118,28 @@ def command(
         tell(f"next: mirrortool replay {quoted(directory)} MIRROR")
 
 
-def _check(
-    destinations: Sequence[Destination],
-    slot: str | None,
-    no_slot: bool,
-    timeout: float,
-    from_lsn: int | None,
-    as_json: bool,
-) -> None:
+def check_options(values: Mapping[str, Any]) -> None:
+    """Destinations and options that make sense one by one make sense together.
+
+    Raises:
+        UsageError: they do not.
+    """
+    destinations = [parse_destination(each) for each in values["destinations"]]
+    slot, from_lsn = values["slot"], values["from_lsn"]
     pipes = [each for each in destinations if each.is_pipe]
     if len({each.text for each in destinations}) < len(destinations):
         raise UsageError("a destination is named twice")
     if slot is not None:
-        if no_slot or len(destinations) > 1:
+        if values["no_slot"] or len(destinations) > 1:
             raise UsageError("--slot names the slot of one destination; not with several, nor with --no-slot")
         check_name(slot)
-    if timeout < SILENCE_SECONDS_MIN:
+    if values["timeout"] < SILENCE_SECONDS_MIN:
         raise UsageError(f"--timeout is at least {SILENCE_SECONDS_MIN:.0f}s: a receiver speaks every 10 seconds")
     if from_lsn is not None and (from_lsn < 0 or len(pipes) < len(destinations)):
         raise UsageError("--from is for a pipe (-); other destinations say themselves what they have")
-    if pipes and as_json:
+    if pipes and values["as_json"]:
         raise UsageError("--json and a pipe (-) would both use standard output")
-    if pipes and sys.stdout.isatty():
-        raise UsageError("standard output is a terminal; send it into a pipe or a file")
+    _split_rsh(values["rsh"])  # names what is wrong with it
 
 
 def _split_rsh(text: str | None) -> list[str] | None:
@@ -146,17 +154,65 @@ def _split_rsh(text: str | None) -> list[str] | None:
     return words
 
 
-def _run(shipping: Shipping, follow: bool, quiet: bool) -> int:
+def _run(shipping: Shipping, journal: Journal, follow: bool, metrics_file: str | None, quiet: bool) -> int:
     """Ship with a display; returns the signal that ended it, or 0."""
-    with Display("ship", quiet=quiet) as display:
+    with (
+        ShipLags(journal) as lags,
+        Display("ship", quiet=quiet) as display,
+        Service(metrics_file, lambda _: _samples(shipping, journal, lags), display.warn) as service,
+    ):
         watch = _Watch(display, shipping, follow)
-        runner = Runner(shipping.run, shipping.stop)
+
+        def work() -> None:
+            service.ready("shipping")  # destinations that are away come later
+            shipping.run()
+
+        def tick() -> None:
+            watch.tick()
+            service.tick(lambda: _status(shipping, lags))
+
+        runner = Runner(work, service.before(shipping.stop))
         try:
-            runner.run(watch.tick)
+            runner.run(tick)
         except MirrortoolError:
             watch.tell_failures()
             raise
     return runner.signal_number
+
+
+def _samples(shipping: Shipping, journal: Journal, lags: ShipLags) -> list[Sample]:
+    found = shipping.statistics()
+    pairs = zip(found, lags.measure(found), strict=True)
+    return [sample for now, lag in pairs for sample in _samples_of(files.absolute(journal.path), now, lag, lags)]
+
+
+def _samples_of(journal: str, now: ShipStatistics, lag: ShipLag, lags: ShipLags) -> list[Sample]:
+    return ship_samples(
+        journal,
+        now.destination,
+        connected=now.state in ("sending", "up to date", "waiting"),
+        connects=now.connections,
+        sent_bytes=now.bytes_sent,
+        acknowledged_lsn=now.acknowledged.lsn if now.acknowledged else None,
+        head_lsn=max(lags.head_lsn, now.head_lsn),
+        lag_operations=lag.operations,
+        lag_bytes=lag.bytes,
+        lag_seconds=lag.seconds,
+    )
+
+
+def _status(shipping: Shipping, lags: ShipLags) -> str:
+    """A phrase for each destination."""
+    found = shipping.statistics()
+    pairs = zip(found, lags.measure(found), strict=True)
+    return "; ".join(f"{printable(now.destination)}: {now.state}{_describe(lag)}" for now, lag in pairs)
+
+
+def _describe(lag: ShipLag) -> str:
+    if not lag.operations or lag.bytes is None:
+        return ""
+    age = "" if lag.seconds is None else f" and {format_seconds(lag.seconds)}"
+    return f", {lag.operations} operations, {format_bytes(lag.bytes)}{age} behind"
 
 
 class _Watch:
@@ -225,4 +281,5 @@ def _print(journal: str, found: Sequence[ShipStatistics], as_json: bool, *, to_s
 def _to_json(now: ShipStatistics) -> dict[str, object]:
     values = asdict(now)
     acknowledged = values.pop("acknowledged")
+    values.pop("acknowledged_at")
     return {**values, "acknowledged_lsn": acknowledged["lsn"] if acknowledged else None}

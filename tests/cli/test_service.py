@@ -131,3 +131,34 @@ def test_a_follower_is_told_from_waiting_for_its_journal_to_the_end(site: Site, 
     last = {name.removeprefix("mirrortool_replay_"): value for (name, _), value in parsed(metrics.read_text()).items()}
     assert (last["following"], last["consistent"], last["lag_operations"]) == (0, 1, 0)
     assert last["applied_lsn"] == last["head_lsn"] > 0
+
+
+def test_a_shipment_is_told_from_its_start_though_its_destination_is_away(site: Site, manager: Manager) -> None:
+    site.run("record", site.journal, "--quiet")
+    manager.heard()
+    metrics, here, away = site.path / "m.prom", site.path / "here", "nobody@host:J"
+    command = [site.journal, here, away, "--follow", "--rsh", "false", "--metrics-file", metrics]
+    shipping = Daemon("ship", *command)
+    shipping.start()
+    assert manager.wait()[0].startswith("READY=1\nSTATUS=shipping")
+
+    def told(destination: object) -> dict[str, float]:
+        found = parsed(metrics.read_text()) if metrics.exists() else {}
+        return {
+            name.removeprefix("mirrortool_ship_"): value
+            for (name, labels), value in found.items()
+            if dict(labels)["destination"] == str(destination)
+        }
+
+    wait_for(lambda: told(here).get("lag_operations") == 0 and told(here)["connected"] == 1)
+    found = told(here)
+    assert found["acknowledged_lsn"] == found["head_lsn"] > 0
+    assert (found["lag_bytes"], found["lag_seconds"], found["connects_total"]) == (0, 0, 1)
+    assert found["sent_bytes_total"] == sum(each.stat().st_size for each in (here / "files").iterdir())
+    lost = told(away)
+    assert (lost["connected"], lost["connects_total"], lost["sent_bytes_total"]) == (0, 0, 0)
+    assert lost["head_lsn"] == found["head_lsn"] and "lag_operations" not in lost and "acknowledged_lsn" not in lost
+    shipping.stop()
+    last = manager.heard()
+    assert last[-1].startswith("STOPPING=1")
+    assert told(here)["connected"] == 0
