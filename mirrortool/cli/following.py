@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Callable
 
 from mirrortool import clock, files
 from mirrortool.cli.render import PLAIN_SECONDS, Display
 from mirrortool.cli.runner import Runner
 from mirrortool.cli.text import describe_silence, format_bytes, format_seconds
+from mirrortool.errors import JournalError
 from mirrortool.journal.tail import wait_for_journal
 from mirrortool.notify import Notifier
 from mirrortool.replay.lag import Lag
 from mirrortool.replay.session import Replay, ReplayStatistics, describe
 
+_REOPEN_SECONDS = 30.0
 BEHIND_SECONDS = 5.0
 """In a pipe, where a service's log would fill with it, the lag is told only while it is larger."""
 
@@ -33,6 +36,24 @@ def waited_for(journal: str, quiet: bool) -> bool:
         Notifier(os.environ, os.getpid()).ready("waiting for a journal")
         found = Runner(lambda: wait_for_journal(journal, ending), ending.set).run(lambda: None)
     return found is not None
+
+
+def reopened(open_replay: Callable[[], Replay], before: Replay) -> Replay:
+    """The replay once more, as the journal no longer has what comes next.
+
+    A receiver that puts a base in the place of a copy's files may be at it just now.
+
+    Raises:
+        JournalError: also when that is over, it cannot go on.
+    """
+    ends = clock.monotonic() + _REOPEN_SECONDS
+    while True:
+        try:
+            return open_replay()
+        except JournalError:
+            if clock.monotonic() > ends or not before.journal.is_at_work():
+                raise
+            clock.sleep(0.25)
 
 
 class FollowWatch:

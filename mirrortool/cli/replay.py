@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from mirrortool import files
-from mirrortool.cli.following import FollowWatch, describe_lag, waited_for
+from mirrortool.cli.following import FollowWatch, describe_lag, reopened, waited_for
 from mirrortool.cli.forecast import print_forecast
 from mirrortool.cli.options import (
     DIRECTORY,
@@ -30,7 +30,7 @@ from mirrortool.cli.runner import Interrupted, Runner
 from mirrortool.cli.service import Service, metrics_file
 from mirrortool.cli.text import columns, format_bytes, format_time, quoted, tell
 from mirrortool.cli.trace import TraceFile
-from mirrortool.errors import JournalError, UsageError
+from mirrortool.errors import JournalError, PrunedJournalError, UsageError
 from mirrortool.journal.commits import Commit, Until
 from mirrortool.journal.tail import OBSERVERS
 from mirrortool.metrics import Sample, replay_samples
@@ -135,8 +135,9 @@ def command(
     kept_slot = None if no_slot or (until and slot is None) else slot or OWN_SLOT
     with ExitStack() as opened:
         tracer = opened.enter_context(TraceFile(trace)) if trace else None
-        replay = opened.enter_context(
-            Replay(
+
+        def open_replay() -> Replay:
+            return Replay(
                 journal,
                 mirror,
                 until=until,
@@ -153,12 +154,22 @@ def command(
                 bytes_per_second=bwlimit,
                 slot=kept_slot,
             )
-        )
+
+        replay = opened.enter_context(open_replay())
         if tracer:
             tracer.begin()
         start = replay.mirror.checkpoint.position.lsn
         try:
-            was_stopped = _run(replay, metrics_file, quiet)
+            while True:
+                try:
+                    was_stopped = _run(replay, metrics_file, quiet)
+                    break
+                except PrunedJournalError as error:  # what comes next went, and a base takes its place
+                    if not follow:
+                        raise
+                    tell(f"{error.what}; starting over from a base")
+                    replay.__exit__()
+                    replay = opened.enter_context(reopened(open_replay, replay))
         except JournalError:
             _print(replay, start, as_json)  # what is wrong with the journal comes after what could be done with it
             raise

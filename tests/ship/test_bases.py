@@ -36,6 +36,7 @@ from mirrortool.journal.prune import Keep, prune
 from mirrortool.journal.reader import JournalReader
 from mirrortool.journal.runs import RunReader, find_end
 from mirrortool.journal.slots import Slot
+from mirrortool.mirror.directory import Mirror
 from mirrortool.replay.makebase import MakeBase
 from mirrortool.ship import serve
 from mirrortool.ship.destination import parse_destination
@@ -45,6 +46,7 @@ from mirrortool.ship.receiver import Receiver
 from mirrortool.ship.sender import Shipment, connector
 from mirrortool.ship.session import RefusedError, ShipOptions
 from mirrortool.ship.stream import Stream
+from tests.fakes.daemon import Daemon
 from tests.fakes.faulty_os import Call, PowerCut, cut_at, faulty
 from tests.fakes.journals import (
     PAGE,
@@ -551,3 +553,18 @@ def test_a_step_of_checking_is_bounded(original: Pruned, place: Path, monkeypatc
 def test_a_copy_that_was_shipped_by_its_base_passes_an_audit(original: Pruned, place: Path) -> None:
     local(original.journal, place / "C", has_slot=False).run()
     Audit(str(place / "C")).run()
+
+
+def test_a_follower_of_the_copy_goes_on_from_the_base(original: Pruned, place: Path) -> None:
+    copy = original.copy(place / "C")
+    shutil.copytree(original.mirror, place / "M")
+    follower = Daemon("replay", copy, place / "M", "--follow")
+    follower.start()
+    wait_until(lambda: bool(slots.slots(Journal(str(copy)))))
+    local(original.journal, copy, has_slot=False).run()
+    wait_until(lambda: Mirror(str(place / "M")).checkpoint.position.lsn == 2 * END)
+    follower.stop()
+    assert images_of(place / "M") == {"disk": original.image}
+    assert_verifies(place / "M")
+    (slot,) = slots.slots(Journal(str(copy)))
+    assert not slot.is_lost and slot.position.lsn == 2 * END
