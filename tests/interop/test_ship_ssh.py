@@ -192,7 +192,7 @@ def test_following_goes_on_after_its_ssh_was_killed(site: Site, sshd: Sshd) -> N
         [sys.executable, "-m", "mirrortool", *command], stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
     try:
-        for number in range(3):
+        for number in range(2):
             end = find_end(Journal("journal")).lsn
             wait_until(lambda end=end: has_reached(copy, end), 60)  # type: ignore[misc]
             for child in children_of(process.pid):
