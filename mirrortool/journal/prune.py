@@ -14,13 +14,13 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 
 from mirrortool import clock, files
-from mirrortool.errors import JournalError
+from mirrortool.errors import JournalError, NoSpaceError
 from mirrortool.journal.bases import base_path, bases, bases_path, lock_bases
 from mirrortool.journal.commits import Until, find_commit
 from mirrortool.journal.directory import Journal
 from mirrortool.journal.reader import JournalReader
 from mirrortool.journal.retention import Hold, KeptFile, Lag, Plan, Wish, bytes_from, plan
-from mirrortool.journal.slots import Slot, locked, save, slots
+from mirrortool.journal.slots import Slot, locked, remove, save, slots
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +133,10 @@ def _wish(journal: Journal, keep: Keep) -> Wish:
 
 def _carry_out(journal: Journal, planned: Plan) -> None:
     for slot in planned.lost:
-        save(journal, replace(slot, is_lost=True, resync_lsn=0))
+        try:
+            save(journal, replace(slot, is_lost=True, resync_lsn=0))
+        except NoSpaceError:  # that is what there is to be mended; an owner without a slot learns of it just so
+            remove(journal, slot.name)
     for first_lsn in planned.files:
         files.remove(journal.file_path(first_lsn))
         files.sync_directory(journal.files_path)

@@ -3,8 +3,8 @@
 `JOURNAL/slots/NAME.json`, one for each mirror and for each copy that is shipped to, replaced atomically by who reads.
 
 Rule: a slot never is ahead of what its owner has durably. It may be behind: it is saved once in SLOT_SECONDS.
-Rule: a slot that is lost stays so until its owner has started over; only retention makes one lost, or a promotion that
-dropped what its owner has.
+Rule: a slot that is lost stays so until its owner is where the journal goes on again: as he has started over, or got
+there by files that he had open. Only retention makes one lost, or a promotion that dropped what its owner has.
 Locks: `slots/lock`, of this host, is held to read all slots and act on what they say, and for each save; it orders
 savers and retention. Who finds it held tries again with the next position.
 """
@@ -19,7 +19,9 @@ from mirrortool import clock, files, jsonfile
 from mirrortool.errors import (
     AccessError,
     HostError,
+    JournalError,
     LockedError,
+    NoSpaceError,
     NotAJournalError,
     PrunedJournalError,
     UsageError,
@@ -224,12 +226,17 @@ class SlotKeeper:
                     where=journal.path,
                     remedy=f"choose another name, or mirrortool slot drop {journal.path} {slot.name}",
                 )
-            if not found and len(slots(journal)) >= SLOTS_MAX:
+            if not found and sum(not slot.via for slot in slots(journal)) >= SLOTS_MAX:
                 raise UsageError(f"there are {SLOTS_MAX} slots already", where=journal.path, remedy="drop some")
             resync_lsn = found.resync_lsn if found else 0
             self.was_lost = (found is not None and found.is_lost) or _is_gone(journal, slot.position.lsn + 1)
             self._slot = replace(slot, is_lost=self.was_lost, resync_lsn=resync_lsn)
-            self._save()
+            try:
+                self._save()
+            except NoSpaceError:  # a full journal still has what an older position needs
+                if found is None or self.was_lost or found.position.lsn > slot.position.lsn:
+                    raise
+                self._slot, self._saved_at = found, clock.monotonic()
 
     @property
     def slot(self) -> Slot:
@@ -247,12 +254,21 @@ class SlotKeeper:
         try:
             with _try_lock(self._journal):
                 found = find_slot(self._journal, self._slot.name)
-                if found is None:  # dropped: the owner was told to go
+                if found is None or found.owner != self._slot.owner:  # dropped: the owner was told to go
                     return
-                self._slot = replace(found, position=position, time_ns=time_ns)  # what was said of it meanwhile stays
+                # What was said of it meanwhile stays, but that it is lost: the owner may have got on by what it had
+                # open, to where the journal goes on.
+                is_lost = found.is_lost and not self._goes_on(found, position)
+                self._slot = replace(found, position=position, time_ns=time_ns, is_lost=is_lost)
                 self._save()
-        except (LockedError, HostError, NotAJournalError):
+        except (LockedError, HostError, JournalError):
             return
+
+    def _goes_on(self, found: Slot, position: Position) -> bool:
+        """Whether the journal has what follows a position, and was not promoted meanwhile."""
+        if found.resync_lsn or _is_gone(self._journal, position.lsn + 1):
+            return False
+        return Journal(self._journal.path).history == self._journal.history
 
     def resync(self, lsn: int) -> None:
         """The owner is about to start over from the base of this LSN: it and the files after it are kept.

@@ -18,6 +18,8 @@ from mirrortool.journal.slots import SLOTS_MAX, Slot
 from mirrortool.jsonfile import Fields
 from mirrortool.operation import MARK_NAME
 
+FAR_SLOTS_MAX = 64
+"""A receiver may tell of more; those that come first are known here."""
 _NAME_LENGTH_MAX = 64
 
 
@@ -48,7 +50,7 @@ def save(journal: Journal, via: str, told: Sequence[Slot]) -> None:
             for slot in known.values():
                 if slot.via == via and slot.name not in wanted:
                     slots.remove(journal, slot.name)
-            room = SLOTS_MAX - len(known)
+            room = FAR_SLOTS_MAX - sum(slot.via == via for slot in known.values())
             for name, slot in wanted.items():
                 if name not in known and room > 0:
                     room -= 1

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from mirrortool import files
-from mirrortool.errors import JournalError, LockedError, MissingFileError, PrunedJournalError
+from mirrortool.errors import JournalError, LockedError, MissingFileError, NoSpaceError, PrunedJournalError
 from mirrortool.journal.audit import Audit
 from mirrortool.journal.basefile import BaseHeader
 from mirrortool.journal.bases import base_lsns, base_path, lock_bases
@@ -126,14 +126,39 @@ def test_a_slot_that_lags_too_far_is_lost_before_its_files_go(
     assert left(journal)[0] > 41
 
 
-def test_who_advanced_meanwhile_hears_that_his_slot_was_lost(maker: JournalMaker, fake_clock: FakeClock) -> None:
+def test_who_advanced_meanwhile_is_lost_until_he_is_where_the_journal_begins(
+    maker: JournalMaker, fake_clock: FakeClock
+) -> None:
     journal = maker.journal
     add_base(journal, 100)
     keeper = SlotKeeper(journal, slot(journal, "slow", 40))
+    there = {lsn: slot(journal, "x", lsn).position for lsn in (44, 120)}
     prune(journal.path, Keep(size=0, slot_size=1))
-    fake_clock.advance(2.0)
-    keeper.advance(slot(journal, "x", 120).position, 0)
-    assert keeper.slot.is_lost
+    assert left(journal)[0] > 45
+    for lsn, position in there.items():
+        fake_clock.advance(2.0)
+        keeper.advance(position, 0)
+        assert keeper.slot.is_lost == (lsn == 44)
+
+
+def test_on_a_full_disk_a_slot_is_dropped_where_it_cannot_be_marked(
+    maker: JournalMaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Removing files is the way out: it must not need room."""
+    journal = maker.journal
+    add_base(journal, 100)
+    slow = slot(journal, "slow", 40)
+    SlotKeeper(journal, slow)
+
+    def full(*_: object) -> None:
+        raise NoSpaceError("cannot write: no space left", where="slots")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(files, "replace_small", full)
+        prune(journal.path, Keep(size=0, slot_size=1))
+    assert find_slot(journal, "slow") is None
+    assert left(journal)[0] > 41
+    assert SlotKeeper(journal, slow).was_lost
 
 
 def test_a_crash_between_two_removals_leaves_no_gap(maker: JournalMaker, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from mirrortool.errors import AccessError, LockedError, NotAJournalError, UsageError
+from mirrortool.errors import AccessError, LockedError, NoSpaceError, NotAJournalError, UsageError
 from mirrortool.journal import slots as module
 from mirrortool.journal.directory import Journal
 from mirrortool.journal.position import Position
 from mirrortool.journal.slots import SlotKeeper, drop, find_slot, locked, save, slots
 from tests.conftest import FakeClock
-from tests.fakes.journals import JournalMaker
+from tests.fakes.journals import Commit, JournalMaker, Write
 
 A, B = "aa" * 16, "bb" * 16
 
@@ -57,17 +57,16 @@ def test_two_mirrors_cannot_share_a_slot(journal: Journal) -> None:
     assert slots(journal)[0].position.lsn == 2
 
 
-def test_a_lost_slot_stays_lost_until_its_owner_has_started_over(journal: Journal, fake_clock: FakeClock) -> None:
+def test_a_slot_is_lost_where_the_journal_begins_later_until_its_owner_has_started_over(tmp_path: Path) -> None:
+    maker = JournalMaker(tmp_path / "j", {"disk": 8192}, file_bytes=600)
+    for number in range(8):
+        maker.frame(Write("disk", number, bytes([number + 1]) * 512), Commit())
+    journal = maker.close()
+    Path(journal.file_path(journal.file_starts()[0])).unlink()
     keeper = SlotKeeper(journal, slot())
-    with locked(journal):
-        save(journal, replace(keeper.slot, is_lost=True))
-    fake_clock.advance(2.0)
-    keeper.advance(Position(9, 63), 5000)
+    assert keeper.was_lost
     assert slots(journal)[0].is_lost
-    again = SlotKeeper(journal, slot(lsn=9))
-    assert again.was_lost
-    assert slots(journal)[0].is_lost
-    again.start_over(Position(20, 140), 6000)
+    keeper.start_over(Position(14, 98), 6000)
     assert not slots(journal)[0].is_lost
     assert slots(journal)[0].holds_back
 
@@ -149,3 +148,68 @@ def test_a_far_slot_holds_nothing_back() -> None:
     assert slot().holds_back
     assert not replace(slot(), via="ship-east").holds_back
     assert not replace(slot(), is_lost=True).holds_back
+
+
+def test_an_owner_that_got_on_by_what_it_had_open_is_not_lost_any_more(journal: Journal, fake_clock: FakeClock) -> None:
+    """Nothing that it needs from here on is gone, so it must be kept."""
+    keeper = SlotKeeper(journal, slot())
+    with locked(journal):
+        save(journal, replace(keeper.slot, is_lost=True))
+    fake_clock.advance(2.0)
+    keeper.advance(Position(9, 63), 5000)
+    assert (slots(journal)[0].is_lost, slots(journal)[0].position.lsn) == (False, 9)
+
+
+def test_an_owner_whose_next_file_is_gone_stays_lost(tmp_path: Path, fake_clock: FakeClock) -> None:
+    maker = JournalMaker(tmp_path / "j", {"disk": 8192}, file_bytes=600)
+    for number in range(8):
+        maker.frame(Write("disk", number, bytes([number + 1]) * 512), Commit())
+    journal = maker.close()
+    keeper = SlotKeeper(journal, slot())
+    with locked(journal):
+        save(journal, replace(keeper.slot, is_lost=True))
+    Path(journal.file_path(journal.file_starts()[0])).unlink()
+    fake_clock.advance(2.0)
+    keeper.advance(Position(1, 7), 5000)
+    assert slots(journal)[0].is_lost
+
+
+def test_a_promotion_is_not_outlived(journal: Journal, fake_clock: FakeClock) -> None:
+    """What the owner has may be what was dropped."""
+    keeper = SlotKeeper(journal, slot())
+    with locked(journal):
+        save(journal, replace(keeper.slot, is_lost=True))
+    Journal(journal.path).save_history(journal.history.promoted(journal.start, b"x" * 16))
+    fake_clock.advance(2.0)
+    keeper.advance(Position(9, 63), 5000)
+    assert slots(journal)[0].is_lost
+
+
+def test_a_slot_that_another_took_is_not_moved(journal: Journal, fake_clock: FakeClock) -> None:
+    """Else the journal would drop what the other needs."""
+    former = SlotKeeper(journal, slot(owner=A))
+    drop(journal, "m1")
+    SlotKeeper(journal, slot(owner=B, lsn=2))
+    fake_clock.advance(2.0)
+    former.advance(Position(9, 63), 5000, now=True)
+    assert (slots(journal)[0].owner, slots(journal)[0].position.lsn) == (B, 2)
+
+
+def full(*_args: object, **_kwargs: object) -> None:
+    raise NoSpaceError("cannot write: no space left", where="slots")
+
+
+def test_on_a_full_journal_a_known_mirror_may_catch_up(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
+    SlotKeeper(journal, slot(lsn=3))
+    monkeypatch.setattr(module, "save", full)
+    assert SlotKeeper(journal, slot(lsn=5)).slot.position.lsn == 3
+    for other in (slot(lsn=2), slot("m2")):
+        with pytest.raises(NoSpaceError):
+            SlotKeeper(journal, other)
+
+
+def test_far_slots_take_no_places(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "SLOTS_MAX", 1)
+    with locked(journal):
+        save(journal, replace(slot("far"), via="ship-east"))
+    SlotKeeper(journal, slot("near"))
