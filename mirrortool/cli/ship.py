@@ -25,10 +25,10 @@ from mirrortool.journal.tail import OBSERVERS
 from mirrortool.metrics import Sample, ship_samples
 from mirrortool.ship.destination import parse_destination
 from mirrortool.ship.lag import ShipLag, ShipLags
+from mirrortool.ship.options import ShipOptions
 from mirrortool.ship.progress import ShipStatistics
 from mirrortool.ship.remote import PROGRAM
 from mirrortool.ship.sender import Shipment, Shipping, connector
-from mirrortool.ship.session import ShipOptions
 
 SILENCE_SECONDS_MIN = 15.0
 """A receiver says every 10 seconds that it is alive."""

@@ -27,8 +27,8 @@ from mirrortool.errors import (
 )
 from mirrortool.files import File
 from mirrortool.journal import format as layout
+from mirrortool.journal import incoming
 from mirrortool.journal.arriving import Announced, ArrivingBase, finish_arrival
-from mirrortool.journal.codec import FrameError, check_body, decode_file_header, decode_frame_header
 from mirrortool.journal.copydir import check_is_copy, load_id, lock_copy
 from mirrortool.journal.directory import CleanEnd, Journal
 from mirrortool.journal.lineage import check_continues
@@ -265,7 +265,8 @@ class Copy:
 
     def _take_file(self, data: memoryview) -> None:
         """Begin the successor of the newest file with its header and first frames."""
-        self._check_file_header(data)
+        assert self.journal is not None
+        incoming.check_file_header(self.journal, data, self.position)
         rest = data[layout.FILE_HEADER.size :]
         first_lsn = self.position.lsn + 1
         end = self._checked(rest, first_lsn, layout.FILE_HEADER.size)
@@ -289,27 +290,6 @@ class Copy:
         self._offset, self._durable_offset = len(data), 0
         self.position, self.time_ns = end
 
-    def _check_file_header(self, data: memoryview) -> None:
-        assert self.journal is not None
-        try:
-            header = decode_file_header(bytes(data[: layout.FILE_HEADER.size]))
-        except FrameError as error:
-            raise _damaged(self.path, str(error)) from None
-        if header.uuid != self.journal.uuid or header.page_size != self.journal.page_size:
-            raise OtherJournalError("a file of another journal arrived", where=self.path, remedy="make a new copy")
-        if header.start != self.position:
-            raise ForkedJournalError(
-                f"a file arrived that begins at position {header.start}; the copy ends at {self.position}",
-                where=self.path,
-                remedy="one of them follows another history",
-            )
-        if self.journal.history.find(header.epoch, header.lineage) is None:
-            raise ForkedJournalError(
-                f"a file arrived of epoch {header.epoch}, at position {header.start}, which the sender did not name",
-                where=self.path,
-                remedy="one of them follows another history",
-            )
-
     def _append(self, data: memoryview) -> None:
         end = self._checked(data, self._file_first_lsn, self._offset)
         self._forget_clean_end()
@@ -331,24 +311,9 @@ class Copy:
     def _checked(self, data: memoryview, file_first_lsn: int, offset: int) -> tuple[Position, int]:
         """Position and time after the frames, which are whole and sound at this place."""
         assert self.journal is not None
-        uuid, page_size = self.journal.uuid, self.journal.page_size
-        position, time_ns, at, size = self.position, self.time_ns, 0, layout.FRAME_HEADER.size
-        try:
-            while at < len(data):
-                seed = layout.frame_seed(uuid, file_first_lsn, offset + at)
-                header = decode_frame_header(data[at : at + size], seed, page_size)
-                end = at + size + header.body_bytes
-                if header.first_lsn != position.lsn + 1 or header.chain != position.chain:
-                    raise FrameError("the frame does not continue the one before")
-                if end > len(data) or header.time_ns < time_ns:
-                    raise FrameError("the frame is cut short, or older than the one before")
-                check_body(header, data[at + size : end])
-                if self._arriving:
-                    self._arriving.check_meets(header)
-                position, time_ns, at = header.position, header.time_ns, end
-        except FrameError as error:
-            raise _damaged(self.path, f"at offset {offset + at} of the file of LSN {file_first_lsn}: {error}") from None
-        return position, time_ns
+        after = self.position, self.time_ns
+        meets = self._arriving.check_meets if self._arriving else None
+        return incoming.check_frames(self.journal, data, file_first_lsn, offset, after, meets)
 
     def _compare(self, file_first_lsn: int, offset: int, data: memoryview) -> None:
         """What arrives again is what was stored; of a file that was pruned here, nothing is known."""
@@ -383,12 +348,9 @@ class Copy:
         """Stand where the file with the base's commit begins, which connects with nothing that is here."""
         if not base.is_whole or (file_first_lsn, offset) != (base.announced.file_first_lsn, 0):
             raise LinkError(f"LSN {file_first_lsn} arrived where a base, or the file with its commit, was announced")
-        try:
-            header = decode_file_header(bytes(data[: layout.FILE_HEADER.size]))
-        except FrameError as error:
-            raise _damaged(self.path, str(error)) from None
+        header = incoming.file_header(self.path, data)
         if header.first_lsn != file_first_lsn:
-            raise _damaged(self.path, f"a file of LSN {header.first_lsn} in place of {file_first_lsn}")
+            raise incoming.damaged(self.path, f"a file of LSN {header.first_lsn} in place of {file_first_lsn}")
         if self._file:
             self._file.close()
         self._file, self._file_first_lsn, self._offset = None, 0, 0
@@ -415,7 +377,3 @@ class Copy:
                 where=self.path,
                 remedy="check the device, then ship again",
             )
-
-
-def _damaged(path: str, why: str) -> LinkError:
-    return LinkError(f"what arrived for {path} was damaged on the way: {why}", remedy="ship again")

@@ -28,9 +28,10 @@ from mirrortool.ship.destination import Destination
 from mirrortool.ship.link import Link
 from mirrortool.ship.local import LocalLink
 from mirrortool.ship.oneway import OneWayLink
+from mirrortool.ship.options import ConnectAgain, RefusedError, ShipOptions
 from mirrortool.ship.progress import Progress, ShipStatistics
 from mirrortool.ship.remote import PROGRAM, ProcessLink, command_for
-from mirrortool.ship.session import ConnectAgain, RefusedError, Session, ShipOptions
+from mirrortool.ship.session import Session
 
 RETRY_SECONDS_MIN = 1.0
 RETRY_SECONDS_MAX = 30.0

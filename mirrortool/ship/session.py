@@ -8,14 +8,12 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from dataclasses import dataclass
 from typing import NamedTuple
 
 from mirrortool import clock, files
 from mirrortool.errors import (
     ForkedJournalError,
     LinkError,
-    MirrortoolError,
     NoSpaceError,
     PrunedJournalError,
     TornJournalError,
@@ -33,48 +31,16 @@ from mirrortool.pace import Pace
 from mirrortool.ship import farslots
 from mirrortool.ship.first import checked_parts, first_after
 from mirrortool.ship.link import Link
+from mirrortool.ship.options import ConnectAgain, RefusedError, ShipOptions
 from mirrortool.ship.progress import Progress
 from mirrortool.ship.protocol import RUN_BYTES, TEXT_CHARACTERS_MAX, VERSION, Kind, Message
-from mirrortool.ship.stream import ALIVE_SECONDS, SILENCE_SECONDS
+from mirrortool.ship.stream import ALIVE_SECONDS
 
 OUTSTANDING_MAX = 4096
 _PAUSE_SECONDS = 1.0
 _GOODBYE_SECONDS = 10.0
 _LAST_WORDS_SECONDS = 2.0
 _CODES_MAX = 69
-
-
-@dataclass(frozen=True, slots=True)
-class ShipOptions:
-    """How to ship.
-
-    Attributes:
-        follow: go on as the journal grows.
-        bytes_per_second: at most; None for as fast as it goes.
-        silence_seconds: a link that is silent for so long is broken.
-        slot: name of the slot; None for one made of the destination.
-        has_slot: register one at all.
-        start: into a pipe, begin after this position, not before the journal's oldest file.
-    """
-
-    follow: bool = False
-    bytes_per_second: int | None = None
-    silence_seconds: float = SILENCE_SECONDS
-    slot: str | None = None
-    has_slot: bool = True
-    start: Position | None = None
-
-
-class RefusedError(MirrortoolError):
-    """What the receiver answered in place of going on, with the exit code that it gives."""
-
-    def __init__(self, what: str, exit_code: int) -> None:
-        super().__init__(what)
-        self.exit_code = exit_code
-
-
-class ConnectAgain(Exception):
-    """The journal has another epoch than the receiver was told of, or was pruned where it was to be sent."""
 
 
 class _Sent(NamedTuple):

@@ -19,9 +19,9 @@ from mirrortool.cli.receive import inside
 from mirrortool.errors import AccessError, UsageError
 from mirrortool.journal.slots import check_name
 from mirrortool.ship.destination import Destination, Remote, parse_destination
+from mirrortool.ship.options import ShipOptions
 from mirrortool.ship.remote import command_for
 from mirrortool.ship.sender import Shipment, connector
-from mirrortool.ship.session import ShipOptions
 from tests.docs.workshop import environment, make_image, run
 from tests.fakes.journals import memory_directory
 from tests.ship.pairs import assert_same, wait_until

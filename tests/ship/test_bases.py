@@ -41,10 +41,10 @@ from mirrortool.replay.makebase import MakeBase
 from mirrortool.ship import serve
 from mirrortool.ship.destination import parse_destination
 from mirrortool.ship.first import first_after
+from mirrortool.ship.options import RefusedError, ShipOptions
 from mirrortool.ship.protocol import Kind, Message
 from mirrortool.ship.receiver import Receiver
 from mirrortool.ship.sender import Shipment, connector
-from mirrortool.ship.session import RefusedError, ShipOptions
 from mirrortool.ship.stream import Stream
 from tests.fakes.daemon import Daemon
 from tests.fakes.faulty_os import Call, PowerCut, cut_at, faulty

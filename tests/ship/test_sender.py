@@ -30,9 +30,9 @@ from mirrortool.journal.slots import Slot
 from mirrortool.ship import receiver, sender
 from mirrortool.ship.destination import parse_destination
 from mirrortool.ship.link import Link
+from mirrortool.ship.options import RefusedError, ShipOptions
 from mirrortool.ship.protocol import Kind, Message
 from mirrortool.ship.sender import Shipment, Shipping, connector, retry_seconds
-from mirrortool.ship.session import RefusedError, ShipOptions
 from tests.fakes.faulty_os import Call, faulty
 from tests.fakes.journals import Commit, JournalMaker, Write, make_journal, set_boot_id
 from tests.journal.sample import append, commit_batch, last_file, open_writer

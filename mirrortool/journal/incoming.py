@@ -1,0 +1,95 @@
+"""What arrives for a copy is checked before anything of it is stored: the header of a file, and frames. No I/O."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from mirrortool.errors import ForkedJournalError, LinkError, OtherJournalError
+from mirrortool.journal import format as layout
+from mirrortool.journal.codec import (
+    FileHeader,
+    FrameError,
+    FrameHeader,
+    check_body,
+    decode_file_header,
+    decode_frame_header,
+)
+from mirrortool.journal.directory import Journal
+from mirrortool.journal.position import Position
+
+
+def file_header(path: str, data: memoryview) -> FileHeader:
+    """The header at the start of a file's bytes.
+
+    Raises:
+        LinkError: there is none.
+    """
+    try:
+        return decode_file_header(bytes(data[: layout.FILE_HEADER.size]))
+    except FrameError as error:
+        raise damaged(path, str(error)) from None
+
+
+def check_file_header(journal: Journal, data: memoryview, position: Position) -> None:
+    """A file belongs to the journal, and begins at this position, in an epoch that the journal has.
+
+    Raises:
+        LinkError: it has no header.
+        OtherJournalError, ForkedJournalError: it does not.
+    """
+    header = file_header(journal.path, data)
+    if header.uuid != journal.uuid or header.page_size != journal.page_size:
+        raise OtherJournalError("a file of another journal arrived", where=journal.path, remedy="make a new copy")
+    if header.start != position:
+        raise ForkedJournalError(
+            f"a file arrived that begins at position {header.start}; the copy ends at {position}",
+            where=journal.path,
+            remedy="one of them follows another history",
+        )
+    if journal.history.find(header.epoch, header.lineage) is None:
+        raise ForkedJournalError(
+            f"a file arrived of epoch {header.epoch}, at position {header.start}, which the sender did not name",
+            where=journal.path,
+            remedy="one of them follows another history",
+        )
+
+
+def check_frames(
+    journal: Journal,
+    data: memoryview,
+    file_first_lsn: int,
+    offset: int,
+    after: tuple[Position, int],
+    meets: Callable[[FrameHeader], None] | None,
+) -> tuple[Position, int]:
+    """Position and time after frames that are whole and sound at this place.
+
+    Args:
+        after: position and time before them.
+        meets: also looks at each, and raises FrameError.
+    Raises:
+        LinkError: they are not.
+    """
+    (position, time_ns), at, size = after, 0, layout.FRAME_HEADER.size
+    try:
+        while at < len(data):
+            seed = layout.frame_seed(journal.uuid, file_first_lsn, offset + at)
+            header = decode_frame_header(data[at : at + size], seed, journal.page_size)
+            end = at + size + header.body_bytes
+            if header.first_lsn != position.lsn + 1 or header.chain != position.chain:
+                raise FrameError("the frame does not continue the one before")
+            if end > len(data) or header.time_ns < time_ns:
+                raise FrameError("the frame is cut short, or older than the one before")
+            check_body(header, data[at + size : end])
+            if meets:
+                meets(header)
+            position, time_ns, at = header.position, header.time_ns, end
+    except FrameError as error:
+        where = f"at offset {offset + at} of the file of LSN {file_first_lsn}"
+        raise damaged(journal.path, f"{where}: {error}") from None
+    return position, time_ns
+
+
+def damaged(path: str, why: str) -> LinkError:
+    """The error for what cannot be so at this place."""
+    return LinkError(f"what arrived for {path} was damaged on the way: {why}", remedy="ship again")
