@@ -66,6 +66,7 @@ class Tail:
         # Set by an event, by `wake`, and by nothing else; cleared by the thread that waits, before it looks.
         self._woken = threading.Event()
         self._observer: BaseObserver | None = None
+        self._waker: FileSystemEventHandler | None = None
 
     def __enter__(self) -> Tail:
         return self
@@ -126,9 +127,9 @@ class Tail:
         try:
             if self._observer is None:
                 self._observer = _started_observer()
-            waker = _waker(self._woken)
+            self._waker = self._waker or _waker(self._woken)
             kinds = [FileCreatedEvent, FileModifiedEvent, FileMovedEvent]
-            return self._observer.schedule(waker, self._journal.files_path, event_filter=kinds)
+            return self._observer.schedule(self._waker, self._journal.files_path, event_filter=kinds)
         except (OSError, RuntimeError) as error:  # no instances, watches or threads left; or no directory yet
             if not self._may_poll:
                 raise _no_watches(error, self._journal.path) from error
@@ -151,7 +152,9 @@ def _started_observer() -> BaseObserver:
     from watchdog.observers import Observer
 
     # It warns of an event that comes after a watch has ended, which is what arming for each wait brings about.
-    logging.getLogger("watchdog").addHandler(logging.NullHandler())
+    logger = logging.getLogger("watchdog")
+    if not logger.handlers:
+        logger.addHandler(logging.NullHandler())
     observer = Observer()
     observer.daemon = True
     observer.start()
