@@ -368,10 +368,15 @@ def read_small(path: str) -> bytes | None:
 def replace_small(path: str, data: bytes) -> None:
     """Replace a small file atomically and durably."""
     temporary = f"{path}.new"
-    with open_file(temporary, write=True, create=True) as file:
-        file.truncate(0)
-        file.pwrite(data, 0)
-        file.fdatasync()
+    try:
+        with open_file(temporary, write=True, create=True) as file:
+            file.truncate(0)
+            file.pwrite(data, 0)
+            file.fdatasync()
+    except HostError:
+        with contextlib.suppress(HostError):  # what is begun must not take what room there is
+            remove(temporary)
+        raise
     rename(temporary, path)
 
 

@@ -5,18 +5,20 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable
+from functools import partial
 
 from mirrortool import clock, files
 from mirrortool.cli.render import PLAIN_SECONDS, Display
 from mirrortool.cli.runner import Runner
-from mirrortool.cli.text import describe_silence, format_bytes, format_seconds
-from mirrortool.errors import JournalError
+from mirrortool.cli.text import describe_silence, format_bytes, format_seconds, printable, tell
+from mirrortool.errors import JournalError, NoSpaceError, PrunedJournalError
 from mirrortool.journal.tail import wait_for_journal
 from mirrortool.notify import Notifier
 from mirrortool.replay.lag import Lag
 from mirrortool.replay.session import Replay, ReplayStatistics, describe
 
 _REOPEN_SECONDS = 30.0
+_PAUSE_SECONDS = 1.0
 BEHIND_SECONDS = 5.0
 """In a pipe, where a service's log would fill with it, the lag is told only while it is larger."""
 
@@ -38,22 +40,71 @@ def waited_for(journal: str, quiet: bool) -> bool:
     return found is not None
 
 
-def reopened(open_replay: Callable[[], Replay], before: Replay) -> Replay:
-    """The replay once more, as the journal no longer has what comes next.
+class Following:
+    """A follower that outlives what a fresh start mends: a full disk, and files that the journal removed.
 
-    A receiver that puts a base in the place of a copy's files may be at it just now.
-
-    Raises:
-        JournalError: also when that is over, it cannot go on.
+    Attributes:
+        replay: the one that is open; the last one, once it has ended.
     """
-    ends = clock.monotonic() + _REOPEN_SECONDS
-    while True:
-        try:
-            return open_replay()
-        except JournalError:
-            if clock.monotonic() > ends or not before.journal.is_at_work():
-                raise
-            clock.sleep(0.25)
+
+    def __init__(self, open_replay: Callable[[], Replay]) -> None:
+        """Open it."""
+        self._open_replay = open_replay
+        self.replay = open_replay()
+        self._told = ""
+
+    def __enter__(self) -> Following:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.replay.__exit__(*exc)
+
+    def run(self, once: Callable[[Replay], int]) -> None:
+        """Follow until that is cancelled or over.
+
+        Args:
+            once: runs a replay that is open.
+        Raises:
+            MirrortoolError: nothing that a fresh start mends.
+        """
+        while True:
+            try:
+                once(self.replay)
+                return
+            except PrunedJournalError as error:
+                tell(f"mirrortool: {printable(error.what)}; starting over from a base")
+            except NoSpaceError as error:
+                self._tell_once(f"blocked: {error}; trying again until there is room")
+            self.replay.__exit__()
+            ending = threading.Event()
+            found = Runner(partial(self._reopen, ending), ending.set).run(lambda: None)
+            if found is None:
+                return
+            self.replay = found
+
+    def _reopen(self, ending: threading.Event) -> Replay | None:
+        """The replay once more; None if `ending` is set before.
+
+        A receiver that puts a base in the place of a copy's files may be at it just now.
+
+        Raises:
+            MirrortoolError: also when that is over, it cannot go on.
+        """
+        gives_up_at = clock.monotonic() + _REOPEN_SECONDS
+        while not ending.wait(_PAUSE_SECONDS):
+            try:
+                return self._open_replay()
+            except NoSpaceError:
+                continue
+            except JournalError:
+                if clock.monotonic() > gives_up_at or not self.replay.journal.is_at_work():
+                    raise
+        return None
+
+    def _tell_once(self, text: str) -> None:
+        if text != self._told:
+            self._told = text
+            tell(f"mirrortool: {printable(text)}")
 
 
 class FollowWatch:

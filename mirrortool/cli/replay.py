@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from mirrortool import files
-from mirrortool.cli.following import FollowWatch, describe_lag, reopened, waited_for
+from mirrortool.cli.following import Following, FollowWatch, describe_lag, waited_for
 from mirrortool.cli.forecast import print_forecast
 from mirrortool.cli.options import (
     DIRECTORY,
@@ -30,7 +30,7 @@ from mirrortool.cli.runner import Interrupted, Runner
 from mirrortool.cli.service import Service, metrics_file
 from mirrortool.cli.text import columns, format_bytes, format_time, quoted, tell
 from mirrortool.cli.trace import TraceFile
-from mirrortool.errors import JournalError, PrunedJournalError, UsageError
+from mirrortool.errors import JournalError, UsageError
 from mirrortool.journal.commits import Commit, Until
 from mirrortool.journal.tail import OBSERVERS
 from mirrortool.metrics import Sample, replay_samples
@@ -155,28 +155,22 @@ def command(
                 slot=kept_slot,
             )
 
-        replay = opened.enter_context(open_replay())
+        following = opened.enter_context(Following(open_replay))
         if tracer:
             tracer.begin()
-        start = replay.mirror.checkpoint.position.lsn
+        start = following.replay.mirror.checkpoint.position.lsn
+        was_stopped = 0
         try:
-            while True:
-                try:
-                    was_stopped = _run(replay, metrics_file, quiet)
-                    break
-                except PrunedJournalError as error:  # what comes next went, and a base takes its place
-                    if not follow:
-                        raise
-                    tell(f"{error.what}; starting over from a base")
-                    replay.__exit__()
-                    replay = opened.enter_context(reopened(open_replay, replay))
+            if follow:
+                following.run(lambda replay: _run(replay, metrics_file, quiet))
+            else:
+                was_stopped = _run(following.replay, metrics_file, quiet)
         except JournalError:
-            _print(replay, start, as_json)  # what is wrong with the journal comes after what could be done with it
+            _print(following.replay, start, as_json)  # what is wrong comes after what could be done with the journal
             raise
-        checkpoint = replay.mirror.checkpoint
-        _print(replay, start, as_json)
+        _print(following.replay, start, as_json)
         if was_stopped:
-            raise Interrupted(was_stopped, f"stopped; {describe(checkpoint)}")
+            raise Interrupted(was_stopped, f"stopped; {describe(following.replay.mirror.checkpoint)}")
     if not quiet:
         tell(f"next: mirrortool verify {quoted(mirror)}")
 
