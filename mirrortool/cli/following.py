@@ -45,12 +45,14 @@ class Following:
 
     Attributes:
         replay: the one that is open; the last one, once it has ended.
+        is_again: whether that is not the first.
     """
 
     def __init__(self, open_replay: Callable[[], Replay]) -> None:
         """Open it."""
         self._open_replay = open_replay
         self.replay = open_replay()
+        self.is_again = False
         self._told = ""
 
     def __enter__(self) -> Following:
@@ -80,7 +82,7 @@ class Following:
             found = Runner(partial(self._reopen, ending), ending.set).run(lambda: None)
             if found is None:
                 return
-            self.replay = found
+            self.replay, self.is_again = found, True
 
     def _reopen(self, ending: threading.Event) -> Replay | None:
         """The replay once more; None if `ending` is set before.
@@ -110,12 +112,13 @@ class Following:
 class FollowWatch:
     """Watches one replay that follows; `tick` is called four times a second, and once at its end."""
 
-    def __init__(self, display: Display, replay: Replay) -> None:
+    def __init__(self, display: Display, replay: Replay, *, is_again: bool) -> None:
         self._display, self._replay = display, replay
         self._waits_for = ""
         self._is_silent = self._is_polling_told = False
         self._told_at = clock.monotonic()
-        display.note(f"following {replay.journal.path}; {describe(replay.mirror.checkpoint)}")
+        if not is_again:
+            display.note(f"following {replay.journal.path}; {describe(replay.mirror.checkpoint)}")
 
     def tick(self, now: ReplayStatistics) -> None:
         self._tell_what_changed(now)

@@ -162,7 +162,7 @@ def command(
         was_stopped = 0
         try:
             if follow:
-                following.run(lambda replay: _run(replay, metrics_file, quiet))
+                following.run(lambda replay: _run(replay, metrics_file, quiet, is_again=following.is_again))
             else:
                 was_stopped = _run(following.replay, metrics_file, quiet)
         except JournalError:
@@ -189,13 +189,14 @@ def check_options(values: Mapping[str, Any]) -> None:
         raise UsageError("--flush-only and --dry-run are for a replay that ends, not for --follow")
 
 
-def _run(replay: Replay, metrics_file: str | None, quiet: bool) -> int:
+def _run(replay: Replay, metrics_file: str | None, quiet: bool, *, is_again: bool = False) -> int:
     """Replay with a display; returns the signal that ended it early, or 0. Following has no end, so none is early."""
     with (
         Display("replay", quiet=quiet) as display,
         Service(metrics_file, lambda at_work: _samples(replay, at_work), display.warn) as service,
     ):
-        watch = FollowWatch(display, replay) if replay.target is None else _TargetWatch(display, replay, replay.target)
+        target = replay.target
+        watch = _TargetWatch(display, replay, target) if target else FollowWatch(display, replay, is_again=is_again)
         noted = _ChoiceNote(display)
 
         def work() -> Checkpoint:
