@@ -106,9 +106,11 @@ class Cable:
                 target.sendall(data)
                 if self._is_broken(way):
                     break
-        for each in (source, target):
+        both = socket.SHUT_RDWR
+        ends = (both, both) if self._is_broken(way) else (socket.SHUT_RD, socket.SHUT_WR)  # what comes back still does
+        for each, how in zip((source, target), ends, strict=True):
             with suppress(OSError):
-                each.shutdown(socket.SHUT_RDWR)
+                each.shutdown(how)
 
     def _let_through(self, data: bytes, way: str) -> bytes:
         limit = self.breaks_at if way == "to" else self.answers_break_at
