@@ -8,7 +8,7 @@ Not here: the content of volumes (verify.py).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -27,6 +27,7 @@ from mirrortool.journal.directory import Journal
 from mirrortool.journal.head import silent_seconds
 from mirrortool.journal.position import Position
 from mirrortool.journal.reader import JournalReader, up_to_what_is_appended
+from mirrortool.journal.slots import Slot, slots
 from mirrortool.mirror import lastreplay
 from mirrortool.mirror.checkpoint import Checkpoint
 from mirrortool.mirror.directory import Mirror
@@ -34,6 +35,19 @@ from mirrortool.mirror.lastreplay import LastReplay
 from mirrortool.record.control import ask
 from mirrortool.replay.lag import behind
 from mirrortool.volume import Volume, VolumeSet
+
+
+@dataclass(frozen=True, slots=True)
+class SlotStatus:
+    """Who reads a journal, and how far behind its newest commit he is, as far as his slot tells.
+
+    Attributes:
+        lag_operations, lag_seconds: None if the slot is lost, and its owner has to start over.
+    """
+
+    slot: Slot
+    lag_operations: int | None
+    lag_seconds: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +62,7 @@ class JournalStatus:
         size: of all journal files, in bytes.
         silent_seconds: how long nothing was heard of who records it; None if he is at work, as far as this host can
             tell.
+        readers: by the names of their slots.
     """
 
     journal: Journal
@@ -60,6 +75,7 @@ class JournalStatus:
     size: int
     recorder: Mapping[str, Any] | None = None
     silent_seconds: float | None = None
+    readers: Sequence[SlotStatus] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,7 +181,14 @@ class _Journal:
         recorder = _ask_recorder(self._path)
         silent = silent_seconds(journal, time_ns, clock.now_ns())
         volumes = _current_volumes(journal)
-        return JournalStatus(journal, volumes, head, time_ns, self._commit, damage, len(starts), size, recorder, silent)
+        readers: Sequence[SlotStatus] = ()
+        try:
+            readers = _readers(journal, self._commit)
+        except JournalError as error:
+            damage = damage or error
+        return JournalStatus(
+            journal, volumes, head, time_ns, self._commit, damage, len(starts), size, recorder, silent, readers
+        )
 
     def _has_gone_on(self, journal: Journal, reader: JournalReader) -> bool:
         """Read what was appended; False if that is not all there is to know, and everything must be looked at anew."""
@@ -262,8 +285,22 @@ def mirror_status(path: str) -> MirrorStatus:
 
 
 def lags_of(status: JournalStatus | MirrorStatus) -> list[tuple[str, float | None]]:
-    """The mirrors that a status tells of, each by its path, with the seconds that it is behind; None if not known."""
-    return [(status.mirror.path, status.lag_seconds)] if isinstance(status, MirrorStatus) else []
+    """The mirrors and copies that a status tells of, each with the seconds that it is behind; None if not known."""
+    if isinstance(status, MirrorStatus):
+        return [(status.mirror.path, status.lag_seconds)]
+    return [(f"slot {reader.slot.name}", reader.lag_seconds) for reader in status.readers]
+
+
+def _readers(journal: Journal, newest: Commit | None) -> list[SlotStatus]:
+    now_ns = clock.now_ns()
+    readers = []
+    for slot in slots(journal):
+        if slot.is_lost or slot.resync_lsn:
+            readers.append(SlotStatus(slot, None, None))
+            continue
+        commit = (newest.lsn, newest.time_ns) if newest else (0, 0)
+        readers.append(SlotStatus(slot, *behind(slot.position.lsn, slot.time_ns, *commit, now_ns)))
+    return readers
 
 
 def _ask_recorder(path: str) -> Mapping[str, Any] | None:
@@ -280,7 +317,7 @@ def _last_replay(path: str) -> LastReplay | None:
 
 def lag(checkpoint: Checkpoint, newest: Commit, now_ns: int) -> tuple[int, float]:
     """Operations and seconds that a mirror is behind the newest commit; see replay.lag.behind."""
-    return behind(checkpoint, newest.lsn, newest.time_ns, now_ns)
+    return behind(checkpoint.position.lsn, checkpoint.time_ns, newest.lsn, newest.time_ns, now_ns)
 
 
 def _current_volumes(journal: Journal) -> VolumeSet:

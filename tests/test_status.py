@@ -11,14 +11,15 @@ import pytest
 
 from mirrortool import clock, files
 from mirrortool.errors import CorruptJournalError, NotAJournalError, TornJournalError
-from mirrortool.journal.commits import Commit, Until
+from mirrortool.journal.commits import Commit, Until, newest_commits
 from mirrortool.journal.format import FILE_HEADER
 from mirrortool.journal.position import Position
+from mirrortool.journal.slots import Slot, SlotKeeper, locked, save
 from mirrortool.mirror.checkpoint import Checkpoint
 from mirrortool.operation import CommitKind
 from mirrortool.record.mark import mark
 from mirrortool.record.scan import Scan
-from mirrortool.status import JournalStatus, MirrorStatus, Watch, journal_status, lag, mirror_status, status_of
+from mirrortool.status import JournalStatus, MirrorStatus, Watch, journal_status, lag, lags_of, mirror_status, status_of
 from tests.fakes.volumes import (
     PAGE,
     Primary,
@@ -370,3 +371,39 @@ def test_a_watch_keeps_few_files_open(primary: Primary) -> None:
             watch.look(mirror)
         assert len(os.listdir("/proc/self/fd")) <= before + 2
     assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_a_journal_tells_how_far_its_readers_are(primary: Primary, monkeypatch: pytest.MonkeyPatch) -> None:
+    set_clock(monkeypatch, NOW)
+    primary.scan()
+    first = newest_commits(primary.journal, 1)[0]
+    primary.resize("b", 700)
+    set_clock(monkeypatch, NOW + 3 * SECOND)
+    primary.scan()
+    newest = newest_commits(primary.journal, 1)[0]
+    set_clock(monkeypatch, NOW + 5 * SECOND)
+    at = {"behind": (first, ""), "far": (first, "copy"), "level": (newest, ""), "lost": (first, "")}
+    journal = primary.journal
+    for name, (commit, via) in at.items():
+        SlotKeeper(journal, Slot(name, name, "mirror", "/m", commit.position, commit.time_ns, 0, via=via))
+    with locked(journal):
+        save(journal, Slot("lost", "lost", "mirror", "/m", first.position, first.time_ns, 0, is_lost=True))
+    age = 5.0
+    expected = {
+        "behind": (newest.lsn - first.lsn, age), "far": (newest.lsn - first.lsn, age), "level": (0, 0.0),
+        "lost": (None, None),
+    }  # fmt: skip
+    status = journal_status(journal.path)
+    found = {each.slot.name: (each.lag_operations, each.lag_seconds) for each in status.readers}
+    assert found == expected
+    assert lags_of(status) == [(f"slot {name}", seconds) for name, (_, seconds) in sorted(expected.items())]
+
+
+def test_a_slot_that_makes_no_sense_is_damage_that_is_told(primary: Primary) -> None:
+    primary.scan()
+    slots = Path(primary.journal_path, "slots")
+    slots.mkdir(exist_ok=True)
+    (slots / "m.json").write_text("{")
+    status = journal_status(primary.journal_path)
+    assert isinstance(status.damage, NotAJournalError)
+    assert status.commit is not None

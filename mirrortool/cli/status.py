@@ -19,7 +19,7 @@ from mirrortool.cli.text import describe_silence, format_bytes, format_seconds, 
 from mirrortool.errors import LagError, UsageError
 from mirrortool.operation import CommitKind
 from mirrortool.replay.session import describe
-from mirrortool.status import JournalStatus, MirrorStatus, Watch, lags_of
+from mirrortool.status import JournalStatus, MirrorStatus, SlotStatus, Watch, lags_of
 
 WATCH_SECONDS = 2.0
 
@@ -32,7 +32,10 @@ _KINDS_TOLD = (CommitKind.FUZZY, CommitKind.INCOMPLETE, CommitKind.HEARTBEAT)
 @click.argument("paths", metavar="PATH...", type=DIRECTORY, nargs=-1, required=True)
 @click.option("--watch", "is_watching", is_flag=True, help="Show it again every two seconds, until a signal.")
 @click.option(
-    "--max-lag", type=DURATION, metavar="DURATION", help="Exit 50 if a mirror is further behind, or that is not known."
+    "--max-lag",
+    type=DURATION,
+    metavar="DURATION",
+    help="Exit 50 if a mirror or copy is further behind, or that is not known.",
 )
 @as_json
 def command(paths: tuple[str, ...], is_watching: bool, max_lag: float | None, as_json: bool) -> None:
@@ -88,7 +91,7 @@ def _check_lags(found: Found, max_lag: float | None) -> None:
         return
     lags = [each for status in found for each in lags_of(status)]
     if not lags:
-        raise UsageError("--max-lag needs a mirror among the paths")
+        raise UsageError("--max-lag needs a mirror among the paths, or a journal with slots")
     for name, seconds in lags:
         if seconds is None:
             raise LagError("how far the mirror is behind is not known", where=name, remedy="see its journal")
@@ -125,7 +128,20 @@ def _print_journal(status: JournalStatus) -> None:
         click.echo("  no commit yet; next: mirrortool record")
     if status.recorder is not None:
         _print_recorder(status.recorder)
+    for reader in status.readers:
+        click.echo(f"  {_reader_line(reader)}")
     _print_silence(status)
+
+
+def _reader_line(reader: SlotStatus) -> str:
+    slot = reader.slot
+    if reader.lag_operations is None or reader.lag_seconds is None:
+        how = f"starts over from base {slot.resync_lsn}" if slot.resync_lsn else "LOST"
+    elif reader.lag_operations:
+        how = f"{reader.lag_operations} operations and {format_seconds(reader.lag_seconds)} behind"
+    else:
+        how = "has everything that is committed"
+    return f"slot {slot.name}, {slot.kind} at {printable(slot.where)}: {how}"
 
 
 def _print_silence(status: JournalStatus) -> None:
@@ -190,6 +206,25 @@ def _journal_to_json(status: JournalStatus) -> dict[str, object]:
         "silent_seconds": status.silent_seconds,
         "damage": str(status.damage) if status.damage else None,
         "recorder": status.recorder,
+        "slots": [_reader_to_json(reader) for reader in status.readers],
+    }
+
+
+def _reader_to_json(reader: SlotStatus) -> dict[str, object]:
+    slot = reader.slot
+    lag = None
+    if reader.lag_operations is not None:
+        lag = {"operations": reader.lag_operations, "seconds": reader.lag_seconds}
+    return {
+        "name": slot.name,
+        "kind": slot.kind,
+        "where": slot.where,
+        "applied_lsn": slot.position.lsn,
+        "time_ns": slot.time_ns,
+        "updated_ns": slot.updated_ns,
+        "is_lost": slot.is_lost,
+        "via": slot.via,
+        "lag": lag,
     }
 
 

@@ -46,16 +46,16 @@ class Lag:
     silent_seconds: float | None
 
 
-def behind(checkpoint: Checkpoint, commit_lsn: int, commit_time_ns: int, now_ns: int) -> tuple[int, float]:
-    """Operations and seconds that a mirror is behind the newest commit; never negative.
+def behind(lsn: int, time_ns: int, commit_lsn: int, commit_time_ns: int, now_ns: int) -> tuple[int, float]:
+    """Operations and seconds that a mirror at an LSN, of a time, is behind the newest commit; never negative.
 
     In sync it is 0 seconds behind, however old the commit is. Behind, it is as old as the state that it holds: if it
     took over now, that much would be lost. A clock that was stepped back does not make it negative.
     """
-    operations = max(0, commit_lsn - checkpoint.position.lsn)
+    operations = max(0, commit_lsn - lsn)
     if not operations:
         return 0, 0.0
-    since_ns = checkpoint.time_ns or commit_time_ns
+    since_ns = time_ns or commit_time_ns
     return operations, max(0, now_ns - since_ns) / 1e9
 
 
@@ -97,8 +97,9 @@ class LagMeter:
                     self._head = self._watch.look()
                 self._rates.append((now, max(0, self._head.frame_bytes - journal_bytes)))
             now_ns, head = clock.now_ns(), self._head
-            operations, seconds = behind(checkpoint, head.commit_lsn, head.commit_time_ns, now_ns)
-            lsn = max(head.lsn, checkpoint.position.lsn)
+            at = checkpoint.position.lsn
+            operations, seconds = behind(at, checkpoint.time_ns, head.commit_lsn, head.commit_time_ns, now_ns)
+            lsn = max(head.lsn, at)
             rest = max(0, head.frame_bytes - journal_bytes) if operations else 0
             heard_ns = max(head.time_ns, checkpoint.time_ns)
             silence = silent_seconds(self._journal, heard_ns, now_ns)

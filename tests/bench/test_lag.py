@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from mirrortool.journal.directory import Journal
-from mirrortool.journal.head import HeadWatch
+from mirrortool.journal.head import Head, HeadWatch
+from mirrortool.mirror.checkpoint import Checkpoint
 from mirrortool.record.create import NewVolume, init
 from mirrortool.replay.lag import behind
 from tests.bench.test_record import LOADS, SECONDS, rate, sparse
@@ -33,7 +34,7 @@ def lags(journal: Path, follower: Follower, ending: threading.Event) -> list[flo
         while not ending.wait(0.05):
             checkpoint, head = follower.checkpoint(), watch.look()
             if checkpoint:
-                found.append(behind(checkpoint, head.commit_lsn, head.commit_time_ns, time.time_ns())[1])
+                found.append(seconds_behind(checkpoint, head))
     return found
 
 
@@ -66,6 +67,9 @@ def lag_now(journal: Path, follower: Follower) -> float:
     checkpoint = follower.checkpoint()
     with HeadWatch(Journal(str(journal))) as watch:
         head = watch.look()
-    return (
-        behind(checkpoint, head.commit_lsn, head.commit_time_ns, time.time_ns())[1] if checkpoint else LAG_SECONDS_MAX
-    )
+    return LAG_SECONDS_MAX if checkpoint is None else seconds_behind(checkpoint, head)
+
+
+def seconds_behind(checkpoint: Checkpoint, head: Head) -> float:
+    at, now = checkpoint.position.lsn, time.time_ns()
+    return behind(at, checkpoint.time_ns, head.commit_lsn, head.commit_time_ns, now)[1]

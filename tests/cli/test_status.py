@@ -29,6 +29,7 @@ def place() -> Iterator[str]:
             Path(f"{name}.img").write_bytes(name.encode() * 10_000)
             make_old(f"{name}.img")
             assert main(["init", f"J-{name}", f"disk={name}.img"]) == main(["record", f"J-{name}"]) == 0
+        assert main(["init", "J-bare", "disk=bare.img:1M"]) == 0
         assert main(["replay", "J-gone", "lost"]) == main(["replay", "J-kept", "behind"]) == 0
         os.rename("J-gone", "J-moved")
         Path("kept.img").write_bytes(b"new!" * 10_000)
@@ -44,7 +45,9 @@ CASES = [
     ("behind --max-lag 0s", 50, "behind: "),
     ("level behind --max-lag 0s --json", 50, "behind: "),
     ("level lost behind --max-lag 1h", 50, "lost: how far the mirror is behind is not known"),
-    ("J-kept --max-lag 1h", 2, "needs a mirror"),
+    ("J-bare --max-lag 1h", 2, "needs a mirror"),
+    ("J-kept --max-lag 1h", 0, ""),
+    ("J-kept --max-lag 0s", 50, "slot behind-"),
     ("J-kept level --max-lag 1h", 0, ""),
     ("level --max-lag soon", 2, "no duration"),
     ("level behind --watch --max-lag 0s", 50, "behind: "),
