@@ -133,6 +133,7 @@ class Journal:
         self.path = path
         if not promoting:
             check_none(path)
+        self._seen: Facts | None = files.find_facts(files.join(path, "journal.json"))
         fields = jsonfile.load(files.join(path, "journal.json"), NotAJournalError)
         if fields is None:
             raise NotAJournalError("no journal here", where=path, remedy="mirrortool init makes one")
@@ -146,7 +147,7 @@ class Journal:
             NotAJournalError: of a newer format, or it makes no sense.
         """
         journal = cls.__new__(cls)
-        journal.path = path
+        journal.path, journal._seen = path, None
         journal._load(fields)
         return journal
 
@@ -233,17 +234,13 @@ class Journal:
         index = bisect.bisect_right(starts, lsn) - 1
         return starts[index] if index >= 0 else None
 
-    def reload_history(self) -> bool:
-        """Take in the epochs that journal.json has by now, if the journal was promoted since; whether it was.
+    def has_news(self) -> bool:
+        """Whether journal.json is another file by now than when it was read, or written here."""
+        return self._seen != files.find_facts(files.join(self.path, "journal.json"))
 
-        Raises:
-            UnfinishedPromotionError: nobody may go on with it yet.
-        """
-        newer = Journal(self.path).history
-        if newer == self.history or not newer.continues(self.history):
-            return False
-        self.history = newer
-        return True
+    def take_news(self, newer: Journal) -> None:
+        """Go on with the epochs and the clean end that another look at the same journal found."""
+        self.history, self.clean_end, self._seen = newer.history, newer.clean_end, newer._seen
 
     def save_history(self, history: History, end: CleanEnd | None = None) -> None:
         """Begin an epoch here, or follow the one that a sender began. The frames up to `end` are durable."""
@@ -347,7 +344,7 @@ def _fill(path: str, volumes: VolumeSet, paths: Mapping[str, str], records: Mapp
     for name in ("files", "sums", "torn"):
         files.make_directory(files.join(path, name), exist_ok=True)
     journal = Journal.__new__(Journal)
-    journal.path = path
+    journal.path, journal._seen = path, None
     journal.save_volume_paths(paths)
     journal.uuid = secrets.token_bytes(16)
     journal.history = History.begun(journal.uuid, secrets.token_bytes(LINEAGE_BYTES))

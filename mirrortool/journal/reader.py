@@ -31,6 +31,7 @@ from mirrortool.errors import (
     MissingFileError,
     PrunedJournalError,
     TornJournalError,
+    UnfinishedPromotionError,
 )
 from mirrortool.journal import format as layout
 from mirrortool.journal.codec import (
@@ -41,6 +42,7 @@ from mirrortool.journal.codec import (
 )
 from mirrortool.journal.directory import Journal
 from mirrortool.journal.journalfile import COPY_AGAIN, JournalFile, corrupt
+from mirrortool.journal.lineage import check_continues
 from mirrortool.journal.position import Position
 from mirrortool.operation import Batch
 
@@ -112,7 +114,8 @@ class JournalReader:
         self.is_in_current_epoch = True
         self.on_epoch: Callable[[], None] | None = None
         self._epoch_end: Position | None = None
-        self._epoch_known = journal.epoch  # others that read the same Journal may learn of a new one first
+        self._history = journal.history  # others that read the same Journal may learn of a new epoch first
+        self._epoch_known = journal.epoch
         self._held_lsn = 0
         try:
             if first_lsn is not None:
@@ -253,6 +256,8 @@ class JournalReader:
         """Have a file open in which a frame may begin at the offset; False at the end of the journal."""
         if self._file and self._offset < self._file.size:
             return True
+        if self.journal.has_news() or self.journal.history is not self._history:
+            self._is_promoted()
         # Listed before the size is taken: a file whose successor is in the list was finished by then.
         starts = self.journal.file_starts()
         if self._file:
@@ -261,7 +266,8 @@ class JournalReader:
             if self._offset < self._file.size:
                 return True
             if self._offset > self._file.size:
-                self._check_not_promoted()
+                if self._is_promoted():
+                    return False
                 what = f"the file ends here, but was read up to offset {self._offset}"
                 raise corrupt(self._file.path, self._file.size, self.position.lsn, what)
         following = self.position.lsn + 1
@@ -293,7 +299,12 @@ class JournalReader:
         is_only_begun = facts is None or facts.size < layout.FILE_HEADER.size
         if is_only_begun and is_last and not self._is_noted(first_lsn):
             return False
-        self._open(first_lsn)
+        try:
+            self._open(first_lsn)
+        except MissingFileError:
+            if self._is_promoted():
+                return False
+            raise
         return self._enter_file()
 
     def _open(self, first_lsn: int) -> None:
@@ -327,7 +338,7 @@ class JournalReader:
         """
         journal = self.journal
         epoch = journal.history.find(header.epoch, header.lineage)
-        if epoch is None and journal.reload_history():
+        if epoch is None and self._is_promoted():
             epoch = journal.history.find(header.epoch, header.lineage)
         if epoch is not None and epoch.number > self._epoch_known:
             self._epoch_known = epoch.number
@@ -345,10 +356,29 @@ class JournalReader:
         if end is not None and position.lsn >= end.lsn and position != end:
             raise self._forked(file, f"goes on to position {position}, past the end of its epoch at {end}")
 
-    def _check_not_promoted(self) -> None:
-        """What was read of a file is not there any more: because a promotion dropped it?"""
-        if self._file and self.journal.reload_history():
-            raise self._forked(self._file, f"was read up to position {self.position}, past what was promoted")
+    def _is_promoted(self) -> bool:
+        """Take in what journal.json says by now; whether a promotion explains that the files are not as expected.
+
+        It does if it is complete, or still at work: then there is nothing to read until it is complete.
+
+        Raises:
+            ForkedJournalError: it dropped what was read here; the message has both positions.
+            UnfinishedPromotionError: it was interrupted.
+        """
+        journal = self.journal
+        try:
+            newer = Journal(journal.path)
+        except UnfinishedPromotionError:
+            if journal.is_at_work():
+                return True
+            raise
+        check_continues(newer.history, self._history, self.position, where=journal.path, who="its reader")
+        journal.take_news(newer)
+        is_promoted = newer.history != self._history
+        self._history = newer.history
+        if is_promoted:  # what was known to be durable behind its start was dropped
+            self.durable_lsn = max(min(self.durable_lsn, self.position.lsn), _durable_without_reading(journal))
+        return is_promoted
 
     def _forked(self, file: JournalFile, what: str) -> ForkedJournalError:
         epoch = self.journal.history.current
@@ -373,18 +403,24 @@ class JournalReader:
 
     def _check_end(self, is_last: bool) -> None:
         """At the end of a file without a successor: nothing that was durable may be missing."""
+        failure = self._lack_at_end(is_last)
+        if failure and not self._is_promoted():
+            raise failure
+
+    def _lack_at_end(self, is_last: bool) -> JournalError | None:
         following = self.position.lsn + 1
         if self._file and following == self.file_first_lsn:
             if not is_last:
-                raise corrupt(self._file.path, self._offset, following, "no frame, though another file follows")
+                return corrupt(self._file.path, self._offset, following, "no frame, though another file follows")
         elif not is_last or self._is_missing(following):
-            raise self._missing(following)
+            return self._missing(following)
         if following <= self.durable_lsn:
-            raise CorruptJournalError(
+            return CorruptJournalError(
                 f"ends at LSN {self.position.lsn}, but LSN {self.durable_lsn} was durable",
                 where=self._file.path if self._file else self.journal.files_path,
                 remedy=COPY_AGAIN,
             )
+        return None
 
     def _missing(self, lsn: int) -> MissingFileError:
         """The error for a file with this LSN that is not there; pruning leaves none that is older."""
@@ -399,7 +435,8 @@ class JournalReader:
         return MissingFileError(f"the journal file with LSN {lsn} is missing", where=path, remedy=COPY_AGAIN)
 
     def _is_known_durable(self, lsn: int) -> bool:
-        return lsn <= max(self.durable_lsn, self._held_lsn)
+        end = self.journal.clean_end
+        return lsn <= max(self.durable_lsn, self._held_lsn, end.position.lsn if end else 0)
 
     def _is_before_clean_end(self, first_lsn: int) -> bool:
         end = self.journal.clean_end
@@ -431,6 +468,8 @@ class JournalReader:
         except FrameError as again:
             failure = self._judge_once(file, offset, lsn, again)
             file.forget()
+            if isinstance(failure, CorruptJournalError) and self._is_promoted():  # cut here, and there is an end soon
+                return _torn(file.path, offset, lsn, str(again), 0)
             return failure
         return None
 

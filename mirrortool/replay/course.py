@@ -15,6 +15,7 @@ from typing import Protocol
 
 from mirrortool.errors import CorruptJournalError, TornJournalError
 from mirrortool.journal.codec import FrameHeader
+from mirrortool.journal.promoting import check_none
 from mirrortool.journal.reader import JournalReader
 from mirrortool.journal.tail import SLOW_SECONDS, Seen, Tail
 from mirrortool.operation import Batch
@@ -99,6 +100,7 @@ class UpTo:
             return None
         header = reader.next_header()
         if header is None:
+            check_none(reader.journal.path)
             raise CorruptJournalError(
                 f"ends at LSN {reader.position.lsn}, before LSN {self.sure_lsn}", where=reader.journal.path
             )

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from mirrortool.errors import ForkedJournalError, MirrortoolError, NotAJournalError, PromotedError
+from mirrortool.errors import ForkedJournalError, MirrortoolError, NoSpaceError, NotAJournalError, PromotedError
 from mirrortool.journal import format as layout
 from mirrortool.journal.audit import Audit
 from mirrortool.journal.bases import base_lsns
@@ -16,14 +16,15 @@ from mirrortool.journal.directory import Journal
 from mirrortool.journal.reader import JournalReader
 from mirrortool.journal.writer import JournalWriter
 from mirrortool.mirror.directory import Mirror
+from mirrortool.promote import Promotion
 from mirrortool.record.recorder import Recorder
 from mirrortool.record.recovery import OpenJournal
 from mirrortool.replay.makebase import MakeBase
 from mirrortool.replay.session import Replay
 from mirrortool.status import mirror_status
 from mirrortool.verify import Verify
-from tests.fakes.journals import assert_verifies, images_of, replay_all
-from tests.fakes.promotions import FRAMES, Site, make_site, promote, receive, record_on, snapshot
+from tests.fakes.journals import JournalMaker, assert_verifies, images_of, replay_all
+from tests.fakes.promotions import BEHIND, FRAMES, SIZES, Site, make_site, promote, receive, record_on, snapshot
 from tests.fakes.serial import volumes_at
 from tests.journal.sample import commit_batch
 
@@ -189,8 +190,56 @@ def test_a_reader_behind_the_commit_learns_that_it_forked(site: Site) -> None:
             pass
         assert reader.position.lsn == 13
         site.promote()
-        with pytest.raises(ForkedJournalError, match=r"was read up to position 13:.*began at position 11:"):
+        with pytest.raises(ForkedJournalError, match=r"began at position 11:.*its reader is at position 13:"):
             reader.next_header()
+
+
+def test_a_reader_of_an_epoch_that_a_promotion_drops_learns_of_it(place: Path) -> None:
+    """The file that it has read to the end is gone, and the new history does not continue the one that it knows."""
+    site = make_site(place, FRAMES, until=Until(lsn=6))
+    replay_all(site.journal, site.path / "newer")
+    promote(str(site.path / "newer"))
+    record_on(site.journal)
+    journal = Journal(site.journal)
+    with JournalReader(journal) as reader, JournalReader(journal) as other:
+        while reader.next_header() and other.next_header():
+            pass
+        assert other.position.lsn > 11
+        site.promote(until=Until(lsn=6))
+        assert [epoch.number for epoch in Journal(site.journal).history.epochs] == [0, 2]
+        for each in (reader, other):
+            with pytest.raises(ForkedJournalError, match=r"epoch 2 .* began at position 6:.* at 11:"):
+                each.next_header()
+
+
+def test_a_reader_before_the_fork_goes_on_though_the_old_primary_had_stopped_cleanly(place: Path) -> None:
+    """What was noted as durable, and is gone, was dropped; it is not missing."""
+    maker = JournalMaker(place / "primary", SIZES, file_bytes=1)
+    for frame in FRAMES + BEHIND:
+        maker.frame(*frame)
+    site = Site(place, maker.close())
+    site.receive()
+    assert Journal(site.journal).clean_end is not None
+    replay_all(site.journal, site.mirror, until=Until(lsn=6))
+    with JournalReader(Journal(site.journal)) as reader, JournalReader(Journal(site.journal)) as at_work:
+        while reader.position.lsn < 9:
+            assert reader.next_frame() and at_work.next_frame()
+        with Promotion(site.mirror, until=Until(lsn=9)) as promotion:
+            promotion.drain()
+            with pytest.MonkeyPatch.context() as patch:  # the files are cut, and it is not complete yet
+                patch.setattr(Journal, "save_history", lambda *_: _look_at_work(at_work))
+                with pytest.raises(NoSpaceError):
+                    promotion.carry_out()
+        site.promote()
+        assert reader.next_header() is None
+        record_on(site.journal)
+        for each in (reader, at_work):
+            assert each.next_header() is not None and each.is_in_current_epoch
+
+
+def _look_at_work(reader: JournalReader) -> None:
+    assert reader.next_header() is None
+    raise NoSpaceError("full")
 
 
 def test_bases_of_what_a_promotion_drops_are_dropped_with_it(site: Site) -> None:
