@@ -105,7 +105,7 @@ class Promotion:
             allow_fuzzy: promote a commit under which a volume changed, too.
         Raises:
             LockedError: a recorder, a receiver or a replay is at work.
-            PromotedError: the mirror was promoted with another journal.
+            PromotedError: the mirror was promoted with another journal, or another one was since.
             UnfinishedPromotionError: another mirror's promotion was interrupted.
             NotComparableError: there is no commit yet, or the base is not complete.
             FuzzyCommitError, PastTargetError, JournalError: there is no such state.
@@ -200,6 +200,8 @@ class Promotion:
         if note and promoted is None:
             remove_note(self.journal.path)
             return None
+        if promoted and not note:
+            self.mirror.check_not_replaced(self.journal)
         known = (note.epoch,) if note else self.journal.history.epochs
         if promoted and promoted.epoch not in known:
             raise PromotedError(

@@ -20,6 +20,7 @@ from mirrortool.errors import (
     MirrortoolError,
     NotAJournalError,
     OtherJournalError,
+    PromotedError,
     UsageError,
 )
 from mirrortool.journal.commits import Commit, commit_of, newest_commits
@@ -30,7 +31,7 @@ from mirrortool.journal.reader import JournalReader, up_to_what_is_appended
 from mirrortool.journal.slots import Slot, slots
 from mirrortool.mirror import lastreplay
 from mirrortool.mirror.checkpoint import Checkpoint
-from mirrortool.mirror.directory import Mirror
+from mirrortool.mirror.directory import Mirror, Promoted
 from mirrortool.mirror.lastreplay import LastReplay
 from mirrortool.record.control import ask
 from mirrortool.replay.lag import behind
@@ -85,7 +86,7 @@ class MirrorStatus:
     Attributes:
         journal: None if the journal is not at hand, or does not contain the mirror's position.
         last_replay: what the last replay did; None if that is not known.
-        damage: of its journal, or why that is not this mirror's any more.
+        damage: of its journal, or why that is not this mirror's any more; of a promoted one, that it was replaced.
         lag_operations, lag_seconds: from the mirror's commit to the journal's newest; None without the journal.
     """
 
@@ -95,7 +96,7 @@ class MirrorStatus:
     journal: JournalStatus | None
     lag_operations: int | None
     lag_seconds: float | None
-    damage: JournalError | None = None
+    damage: MirrortoolError | None = None
 
 
 class Watch:
@@ -138,7 +139,7 @@ class Watch:
         checkpoint = mirror.checkpoint
         last = _last_replay(path)
         if mirror.promoted:
-            return MirrorStatus(mirror, checkpoint, last, None, None, None)
+            return MirrorStatus(mirror, checkpoint, last, None, None, None, _replaced(mirror, mirror.promoted))
         try:
             journal = self.look_at_journal(mirror.journal_path)
             mirror.check_mirrors(journal.journal)
@@ -306,6 +307,17 @@ def _readers(journal: Journal, newest: Commit | None) -> list[SlotStatus]:
 def _ask_recorder(path: str) -> Mapping[str, Any] | None:
     with suppress(MirrortoolError):
         return ask(path, {"request": "status"})
+    return None
+
+
+def _replaced(mirror: Mirror, promoted: Promoted) -> PromotedError | None:
+    """That a mirror is the primary no more, as far as its journal is at hand."""
+    try:
+        mirror.check_not_replaced(Journal(promoted.journal_path))
+    except PromotedError as error:
+        return error
+    except MirrortoolError:
+        return None
     return None
 
 

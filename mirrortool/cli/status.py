@@ -176,7 +176,10 @@ def _print_mirror(status: MirrorStatus) -> None:
         )
     if mirror.promoted:
         since, where = format_time(mirror.promoted.time_ns), printable(mirror.promoted.journal_path)
-        click.echo(f"  promoted on {since} to the primary of epoch {mirror.promoted.epoch.number}, recorded in {where}")
+        then = (
+            f"and replaced since: it is not recorded in {where} any more" if status.damage else f"recorded in {where}"
+        )
+        click.echo(f"  promoted on {since} to the primary of epoch {mirror.promoted.epoch.number}, {then}")
     elif status.lag_operations is None or status.lag_seconds is None:
         click.echo("  its journal is not at hand, so how far it is behind is not known")
     elif status.lag_operations:

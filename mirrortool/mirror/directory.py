@@ -210,6 +210,21 @@ class Mirror:
             raise
         return file
 
+    def check_not_replaced(self, journal: Journal) -> None:
+        """Of a promoted one: the journal has no later primary.
+
+        Raises:
+            PromotedError: another mirror was promoted since.
+        """
+        promoted, current = self.promoted, journal.history.current
+        if promoted and journal.uuid == self.journal_uuid and current.number > promoted.epoch.number:
+            raise PromotedError(
+                f"it became the primary of epoch {promoted.epoch.number} at position {promoted.epoch.start}, but the "
+                f"journal is of epoch {current.number} by now, from position {current.start} on",
+                where=self.path,
+                remedy=f"mirrortool status {journal.path} names the volumes of its primary; make a new mirror of it",
+            )
+
     def check_mirrors(self, journal: Journal) -> None:
         """The mirror is one of this journal, and may go on with it.
 

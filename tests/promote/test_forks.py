@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 
@@ -61,6 +62,23 @@ def test_the_old_primarys_host_is_no_primary_of_the_new_epoch(site: Site) -> Non
     with pytest.raises(NotAJournalError, match="this is a copy"):
         OpenJournal(str(old))
     replay_all(str(old), site.path / "third")
+
+
+@pytest.mark.parametrize("until", [Until(lsn=11), Until(lsn=6)])
+def test_a_primary_that_was_replaced_is_told_so(site: Site, until: Until) -> None:
+    """Also where the promotion that replaced it dropped its epoch."""
+    replay_all(site.journal, site.path / "M2", until=Until(lsn=6))
+    site.promote()
+    assert mirror_status(site.mirror).damage is None
+    record_on(site.journal)
+    start = promote(str(site.path / "M2"), until=until).promoted.epoch.start
+    said = f"primary of epoch 1 at position 11:.* of epoch 2 by now, from position {start} on"
+    with pytest.raises(PromotedError, match=said):
+        site.promote()
+    damage = mirror_status(site.mirror).damage
+    assert isinstance(damage, PromotedError)
+    assert re.search(said, str(damage))
+    promote(str(site.path / "M2"))
 
 
 def test_it_cannot_be_promoted_with_another_copy(site: Site) -> None:
