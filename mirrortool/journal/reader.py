@@ -216,7 +216,7 @@ class JournalReader:
         self._offset = self._frame_offset
         self._stand_at(*self._before)
         failure = self._judge_frame(file, self._frame_offset, error)
-        return failure or _torn(file.path, self._frame_offset, header.first_lsn, str(error), 0)
+        return failure or _torn(self.journal, file.path, self._frame_offset, header.first_lsn, str(error), 0)
 
     def _open_oldest(self) -> None:
         while (starts := self.journal.file_starts()) and starts[0] != 1:
@@ -469,7 +469,7 @@ class JournalReader:
             failure = self._judge_once(file, offset, lsn, again)
             file.forget()
             if isinstance(failure, CorruptJournalError) and self._is_promoted():  # cut here, and there is an end soon
-                return _torn(file.path, offset, lsn, str(again), 0)
+                return _torn(self.journal, file.path, offset, lsn, str(again), 0)
             return failure
         return None
 
@@ -487,7 +487,7 @@ class JournalReader:
         """Torn tail or damage: the table above; `is_suspect` if its rows up to the COMMITs do not say damage."""
         is_crash = is_suspect and (isinstance(error, ShortFrameError) or self._may_have_lost_power())
         if is_crash and lsn > file.durable_after(offset):
-            return _torn(file.path, offset, lsn, str(error), file.size - offset)
+            return _torn(self.journal, file.path, offset, lsn, str(error), file.size - offset)
         return corrupt(file.path, offset, lsn, str(error))
 
     def _lsn_at(self, offset: int) -> int:
@@ -511,10 +511,11 @@ def _durable_without_reading(journal: Journal) -> int:
     return known
 
 
-def _torn(path: str, offset: int, lsn: int, why: str, length: int) -> TornJournalError:
+def _torn(journal: Journal, path: str, offset: int, lsn: int, why: str, length: int) -> TornJournalError:
+    is_copy = not files.exists(files.join(journal.path, "recorder.json"))
     return TornJournalError(
         f"torn tail of {length} bytes at offset {offset} (LSN {lsn}): {why}",
         where=path,
-        remedy="mirrortool record on the primary moves it away",
+        remedy="the next mirrortool ship to this copy mends it" if is_copy else "mirrortool record moves it away",
         offset=offset,
     )

@@ -146,6 +146,16 @@ def test_otherwise_is_torn(
     assert scene.read() is TornJournalError
 
 
+@pytest.mark.parametrize(
+    ("is_copy", "remedy"), [(False, "mirrortool record moves"), (True, "next mirrortool ship to this copy mends")]
+)
+def test_who_mends_a_torn_tail_is_who_appends(scene: Scene, is_copy: bool, remedy: str) -> None:
+    cut_in_body(scene)
+    if is_copy:
+        scene.become_a_copy()
+    assert remedy in str(read_all(Journal(scene.journal.path)).error)
+
+
 @pytest.mark.parametrize("damage", [flip_in_header, flip_in_body])
 def test_another_journal_file_follows(scene: Scene, damage: Damage, boot: Callable[[], None]) -> None:
     scene.writer._file_bytes = 1
