@@ -29,12 +29,12 @@ from mirrortool.files import File
 from mirrortool.journal import format as layout
 from mirrortool.journal import incoming
 from mirrortool.journal.arriving import Announced, ArrivingBase, finish_arrival
-from mirrortool.journal.copydir import check_is_copy, load_id, lock_copy
+from mirrortool.journal.copydir import check_is_copy, is_primary, load_id, lock_copy
 from mirrortool.journal.directory import CleanEnd, Journal
 from mirrortool.journal.lineage import check_continues
 from mirrortool.journal.position import Position
 from mirrortool.journal.reader import JournalReader
-from mirrortool.journal.runs import RunReader
+from mirrortool.journal.runs import RunReader, find_end
 
 _RUN_BYTES = 4 << 20
 
@@ -377,3 +377,18 @@ class Copy:
                 where=self.path,
                 remedy="check the device, then ship again",
             )
+
+
+def check_not_another_primary(path: str, sender: Journal) -> None:
+    """What is to arrive is not of a primary that the one here replaced, nor of one that replaced it.
+
+    Raises:
+        ForkedJournalError: it is; the message has both positions.
+    """
+    if not is_primary(path) or not files.exists(files.join(path, "journal.json")):
+        return
+    here = Journal(path)
+    if here.uuid == sender.uuid:
+        check_continues(
+            sender.history, here.history, find_end(here), where="what arrives", who=f"the primary's journal {path}"
+        )

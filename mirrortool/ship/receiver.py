@@ -17,7 +17,7 @@ import json
 from mirrortool import clock
 from mirrortool.errors import LinkError, MirrortoolError, NotAJournalError
 from mirrortool.journal.arriving import Announced
-from mirrortool.journal.copy import Copy
+from mirrortool.journal.copy import Copy, check_not_another_primary
 from mirrortool.journal.directory import Journal
 from mirrortool.journal.position import Position
 from mirrortool.journal.promoting import FrameEnd
@@ -125,6 +125,7 @@ class Receiver:
         self.is_one_way, self.follows = fields.flag("is_one_way"), fields.flag("follows")
         sender = Journal.described(self.path, fields.object("journal"))
         end = Position.from_json(fields.object("end"))
+        check_not_another_primary(self.path, sender)
         copy = Copy(self.path)
         try:
             copy.begin(sender)

@@ -391,6 +391,27 @@ def test_a_promotion_of_the_sender_is_followed(tmp_path: Path) -> None:
     assert caught.value.exit_code == 13
 
 
+def test_two_primaries_of_a_journal_are_told_apart(tmp_path: Path) -> None:
+    """Each way round; where neither dropped anything that the other has, it is a primary's journal all the same."""
+    maker = maker_at(tmp_path / "J")
+    fill(maker, 5)
+    old = maker.abandon()
+    shutil.copytree(old.path, tmp_path / "N")
+    new = Journal(str(tmp_path / "N"))
+    fork = find_end(new)
+    new.save_history(new.history.promoted(fork, os.urandom(16)))
+    with pytest.raises(RefusedError, match="a primary's journal is here") as caught:
+        local(new, Path(old.path)).run()
+    assert caught.value.exit_code == 32
+    append_mark(old, "stale")
+    append_mark(new, "promoted")
+    for there, here, at in ((old, new, find_end(new)), (new, old, find_end(old))):
+        with pytest.raises(RefusedError) as caught:
+            local(there, Path(here.path)).run()
+        assert caught.value.exit_code == 13
+        assert str(fork) in str(caught.value) and str(at) in str(caught.value)
+
+
 def test_slots_of_absurd_lengths_still_make_a_message() -> None:
     told = [{"name": f"n{number}", "where": "\udcff" * 4000} for number in range(100)]
     fit = receiver._that_fit(told)  # type: ignore[arg-type]
