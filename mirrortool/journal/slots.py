@@ -4,7 +4,8 @@
 
 Rule: a slot never is ahead of what its owner has durably. It may be behind: it is saved once in SLOT_SECONDS.
 Rule: a slot that is lost stays so until its owner is where the journal goes on again: as he has started over, or got
-there by files that he had open. Only retention makes one lost, or a promotion that dropped what its owner has.
+there by files that he had open. Only retention makes one lost, or a promotion that dropped what its owner has; an owner
+who finds that out says so too, as his slot may have been saved before the fork, or after the promotion.
 Locks: `slots/lock`, of this host, is held to read all slots and act on what they say, and for each save; it orders
 savers and retention. Who finds it held tries again with the next position.
 """
@@ -12,7 +13,7 @@ savers and retention. Who finds it held tries again with the next position.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 
 from mirrortool import clock, files, jsonfile
@@ -288,6 +289,14 @@ class SlotKeeper:
             self.was_lost = _is_gone(self._journal, position.lsn + 1)
             self._slot = replace(self._slot, position=position, time_ns=time_ns, is_lost=self.was_lost, resync_lsn=0)
             self._save()
+
+    def give_up(self) -> None:
+        """A promotion dropped what the owner has: it cannot go on, and needs nothing; best effort."""
+        with suppress(LockedError, HostError, JournalError), locked(self._journal):
+            found = find_slot(self._journal, self._slot.name)
+            if found and found.owner == self._slot.owner:
+                self.was_lost, self._slot = True, replace(found, is_lost=True, resync_lsn=0)
+                self._save()
 
     def _save(self) -> None:
         self._slot = replace(self._slot, updated_ns=clock.now_ns())

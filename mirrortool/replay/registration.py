@@ -10,7 +10,7 @@ import re
 from contextlib import suppress
 
 from mirrortool import files
-from mirrortool.errors import HostError, LockedError, MirrortoolError
+from mirrortool.errors import ForkedJournalError, HostError, LockedError, MirrortoolError
 from mirrortool.journal import slots
 from mirrortool.journal.directory import Journal
 from mirrortool.journal.slots import Slot, SlotKeeper
@@ -71,6 +71,15 @@ class Registration:
                 self._keeper.start_over(checkpoint.position, checkpoint.time_ns)
             return
         self._keeper.advance(checkpoint.position, checkpoint.time_ns, now=is_resting)
+
+    def give_up(self, mirror: Mirror) -> None:
+        """The replay ended as its journal forked: the slot is lost, unless the mirror is where the journal goes on."""
+        try:
+            mirror.check_mirrors(Journal(self._journal.path))
+        except ForkedJournalError:
+            self._keeper.give_up()
+        except MirrortoolError:
+            return
 
     def _drop_former(self, mirror: Mirror, name: str) -> None:
         """A slot that this mirror had by another name would hold the journal back for ever."""

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from mirrortool import clock, files
 from mirrortool.errors import (
+    ForkedJournalError,
     HostError,
     JournalError,
     NotComparableError,
@@ -252,6 +253,10 @@ class Replay:
             self._delegator.run()
         except HostError as error:
             error.remedy = f"{error.remedy}; {describe(Mirror(self.mirror.path).checkpoint)}"
+            raise
+        except ForkedJournalError:
+            if self._registration:
+                self._registration.give_up(Mirror(self.mirror.path))
             raise
         finally:
             self._keep_counts(start_lsn, clock.monotonic() - began)

@@ -95,6 +95,9 @@ class Session:
             self._run()
         except PrunedJournalError:
             raise ConnectAgain from None
+        except ForkedJournalError:
+            self._give_up_slot()
+            raise
 
     def _run(self) -> None:
         target = find_end(self._journal)
@@ -372,6 +375,11 @@ class Session:
             self._keeper.start_over(known, self._progress.acknowledged_time_ns)
         else:
             self._keeper.advance(known, self._progress.acknowledged_time_ns, now=now)
+
+    def _give_up_slot(self) -> None:
+        """What was sent was dropped by a promotion; a copy that has none of it starts over from where it is."""
+        if self._keeper and Journal(self._journal.path).history != self._journal.history:
+            self._keeper.give_up()
 
     def _take_state(self, text: str) -> None:
         if text and not self._options.follow:

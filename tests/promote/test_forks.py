@@ -4,30 +4,38 @@ from __future__ import annotations
 
 import re
 import shutil
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from mirrortool.errors import ForkedJournalError, MirrortoolError, NoSpaceError, NotAJournalError, PromotedError
 from mirrortool.journal import format as layout
+from mirrortool.journal import slots
 from mirrortool.journal.audit import Audit
 from mirrortool.journal.bases import base_lsns
 from mirrortool.journal.commits import Until
 from mirrortool.journal.directory import Journal
 from mirrortool.journal.reader import JournalReader
+from mirrortool.journal.runs import find_end
 from mirrortool.journal.writer import JournalWriter
 from mirrortool.mirror.directory import Mirror
 from mirrortool.promote import Promotion
 from mirrortool.record.recorder import Recorder
 from mirrortool.record.recovery import OpenJournal
 from mirrortool.replay.makebase import MakeBase
+from mirrortool.replay.registration import OWN_SLOT
 from mirrortool.replay.session import Replay
+from mirrortool.ship.destination import parse_destination
+from mirrortool.ship.sender import Shipment, connector
+from mirrortool.ship.session import ShipOptions
 from mirrortool.status import mirror_status
 from mirrortool.verify import Verify
 from tests.fakes.journals import JournalMaker, assert_verifies, images_of, replay_all
 from tests.fakes.promotions import BEHIND, FRAMES, SIZES, Site, make_site, promote, receive, record_on, snapshot
 from tests.fakes.serial import volumes_at
 from tests.journal.sample import commit_batch
+from tests.ship.pairs import running, wait_until
 
 
 def test_a_promoted_mirror_is_nobodys_mirror_any_more(site: Site) -> None:
@@ -253,6 +261,38 @@ def test_a_reader_before_the_fork_goes_on_though_the_old_primary_had_stopped_cle
         record_on(site.journal)
         for each in (reader, at_work):
             assert each.next_header() is not None and each.is_in_current_epoch
+
+
+@pytest.mark.parametrize("who", ["mirror", "ship"])
+def test_the_slot_of_who_is_past_the_fork_is_lost_wherever_it_was_saved(
+    place: Path, who: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(slots, "SLOT_SECONDS", 1e9)  # so a shipper's stays where it was registered
+    site = make_site(place, FRAMES, until=Until(lsn=6))
+    if who == "mirror":
+        work = Replay(site.journal, str(place / "other"), follow=True, slot=OWN_SLOT)
+    else:
+        destination = parse_destination(str(place / "copy"))
+        options = ShipOptions(follow=True)
+        work = Shipment(site.journal, destination, options, connector(destination, options))
+    with running(work.run, work.cancel if who == "mirror" else work.stop) as errors:
+        wait_until(lambda: _reached(place, who) == 11)
+        with Promotion(site.mirror, until=Until(lsn=6)) as promotion:
+            promotion.carry_out()
+        wait_until(lambda: bool(errors))
+    assert [type(error) for error in errors] == [ForkedJournalError]
+    (slot,) = slots.slots(Journal(site.journal))
+    assert (slot.kind, slot.is_lost, slot.holds_back) == (who, True, False)
+
+
+def _reached(place: Path, who: str) -> int:
+    with suppress(MirrortoolError):
+        return (
+            Mirror(str(place / "other")).checkpoint.position.lsn
+            if who == "mirror"
+            else (find_end(Journal(str(place / "copy"))).lsn)
+        )
+    return 0
 
 
 def _look_at_work(reader: JournalReader) -> None:
