@@ -205,6 +205,14 @@ def settle_after_fork(journal: Journal, end: Position, promoted: str) -> None:
         files.sync_directory(slots_path(journal))
 
 
+def lose(journal: Journal, name: str, where: str) -> None:
+    """A promotion dropped what the owner has, who is at `where`: he cannot go on, and needs nothing; best effort."""
+    with suppress(LockedError, HostError, JournalError), locked(journal):
+        found = find_slot(journal, name)
+        if found and found.where == where:
+            save(journal, replace(found, is_lost=True, resync_lsn=0, updated_ns=clock.now_ns()))
+
+
 class SlotKeeper:
     """Keeps one slot where its owner is. Used by one thread."""
 

@@ -174,5 +174,7 @@ class Following:
             seconds = self._scout.due_seconds() if self._scout else SLOW_SECONDS
             if self._tail.wait(seen, seconds) or (self._scout and self._scout.is_due()):
                 return
+            if self._reader.journal.has_news():  # a promotion that was at work at the last look
+                return
             if self._is_torn and not self._reader.journal.is_at_work():
                 self.waits_for = "the journal ends in a torn tail; its recorder has not come back"

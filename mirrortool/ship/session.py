@@ -18,6 +18,7 @@ from mirrortool.errors import (
     PrunedJournalError,
     TornJournalError,
 )
+from mirrortool.journal import slots
 from mirrortool.journal.arriving import Announced
 from mirrortool.journal.bases import Base, open_base
 from mirrortool.journal.copydir import ID_BYTES, is_primary
@@ -97,6 +98,10 @@ class Session:
             raise ConnectAgain from None
         except ForkedJournalError:
             self._give_up_slot()
+            raise
+        except RefusedError as error:
+            if error.exit_code == ForkedJournalError.exit_code and self._options.has_slot and not self._keeper:
+                slots.lose(self._journal, self._progress.slot, self._name)
             raise
 
     def _run(self) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -27,8 +28,8 @@ from mirrortool.replay.makebase import MakeBase
 from mirrortool.replay.registration import OWN_SLOT
 from mirrortool.replay.session import Replay
 from mirrortool.ship.destination import parse_destination
+from mirrortool.ship.options import RefusedError, ShipOptions
 from mirrortool.ship.sender import Shipment, connector
-from mirrortool.ship.session import ShipOptions
 from mirrortool.status import mirror_status
 from mirrortool.verify import Verify
 from tests.fakes.journals import JournalMaker, assert_verifies, images_of, replay_all
@@ -280,9 +281,14 @@ def test_the_slot_of_who_is_past_the_fork_is_lost_wherever_it_was_saved(
         with Promotion(site.mirror, until=Until(lsn=6)) as promotion:
             promotion.carry_out()
         wait_until(lambda: bool(errors))
-    assert [type(error) for error in errors] == [ForkedJournalError]
+    assert [error.exit_code for error in errors] == [ForkedJournalError.exit_code]  # or the copy says so first
     (slot,) = slots.slots(Journal(site.journal))
     assert (slot.kind, slot.is_lost, slot.holds_back) == (who, True, False)
+    if who == "ship":  # one that was killed finds out when it begins again
+        slots.save(Journal(site.journal), replace(slot, is_lost=False))
+        with pytest.raises(RefusedError):
+            Shipment(site.journal, destination, options, connector(destination, options)).run()
+        assert slots.slots(Journal(site.journal))[0].is_lost
 
 
 def _reached(place: Path, who: str) -> int:
