@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -270,17 +270,18 @@ def test_the_slot_of_who_is_past_the_fork_is_lost_wherever_it_was_saved(
 ) -> None:
     monkeypatch.setattr(slots, "SLOT_SECONDS", 1e9)  # so a shipper's stays where it was registered
     site = make_site(place, FRAMES, until=Until(lsn=6))
-    if who == "mirror":
-        work = Replay(site.journal, str(place / "other"), follow=True, slot=OWN_SLOT)
-    else:
-        destination = parse_destination(str(place / "copy"))
-        options = ShipOptions(follow=True)
-        work = Shipment(site.journal, destination, options, connector(destination, options))
-    with running(work.run, work.cancel if who == "mirror" else work.stop) as errors:
-        wait_until(lambda: _reached(place, who) == 11)
-        with Promotion(site.mirror, until=Until(lsn=6)) as promotion:
-            promotion.carry_out()
-        wait_until(lambda: bool(errors))
+    with ExitStack() as opened:
+        if who == "mirror":
+            work = opened.enter_context(Replay(site.journal, str(place / "other"), follow=True, slot=OWN_SLOT))
+        else:
+            destination = parse_destination(str(place / "copy"))
+            options = ShipOptions(follow=True)
+            work = Shipment(site.journal, destination, options, connector(destination, options))
+        with running(work.run, work.cancel if who == "mirror" else work.stop) as errors:
+            wait_until(lambda: _reached(place, who) == 11)
+            with Promotion(site.mirror, until=Until(lsn=6)) as promotion:
+                promotion.carry_out()
+            wait_until(lambda: bool(errors))
     assert [error.exit_code for error in errors] == [ForkedJournalError.exit_code]  # or the copy says so first
     (slot,) = slots.slots(Journal(site.journal))
     assert (slot.kind, slot.is_lost, slot.holds_back) == (who, True, False)
