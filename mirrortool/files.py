@@ -16,7 +16,6 @@ import fcntl
 import grp
 import mmap
 import os
-import select
 import stat
 import struct
 import tempfile
@@ -35,7 +34,6 @@ _FALLOC_FL_KEEP_SIZE = 1
 _FALLOC_FL_PUNCH_HOLE = 2
 _BLKGETSIZE64 = 0x80081272
 _BLKZEROOUT = 0x127F
-_BLKFLSBUF = 0x1261
 _ZERO_CHUNK = bytes(1 << 20)
 _COPY_BYTES = 1 << 20
 _NOT_SUPPORTED = (errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL, errno.ENOTTY)
@@ -100,7 +98,7 @@ class File:
         wanted = sum(len(buffer) for buffer in buffers)
         got = self._call("read", os.preadv, buffers, offset)
         while 0 < got < wanted:
-            more = self._call("read", os.preadv, _rest_of(buffers, got), offset + got)
+            more = self._call("read", os.preadv, rest_of(buffers, got), offset + got)
             if not more:
                 break
             got += more
@@ -123,7 +121,7 @@ class File:
         wanted = sum(map(len, buffers))
         written = self._call("write", os.pwritev, buffers, offset)
         while written < wanted:
-            rest = _rest_of([memoryview(buffer) for buffer in buffers], written)
+            rest = rest_of([memoryview(buffer) for buffer in buffers], written)
             written += self._call("write", os.pwritev, rest, offset + written)
 
     def pwrite_runs(self, runs: Iterable[tuple[int, Sequence[Buffer], int]], page_size: int, base: int) -> None:
@@ -137,7 +135,7 @@ class File:
                     continue
                 written = pwritev(descriptor, buffers, offset)
                 if written < length:
-                    rest = _rest_of([memoryview(buffer) for buffer in buffers], written)
+                    rest = rest_of([memoryview(buffer) for buffer in buffers], written)
                     self.pwritev(rest, offset + written)
         except OSError as error:
             raise host_error(error, self.path, "write") from error
@@ -493,12 +491,6 @@ def join(*parts: str) -> str:
     return os.path.join(*parts)
 
 
-def is_among_devices(path: str) -> bool:
-    """Whether a name belongs to a device: a file of that name would be in memory, and made by mistake."""
-    directory = os.path.realpath(os.path.dirname(os.path.abspath(path)))
-    return f"{directory}/".startswith("/dev/") and not f"{directory}/".startswith("/dev/shm/")
-
-
 def parent(path: str) -> str:
     """The directory that a path lies in."""
     return os.path.dirname(path)
@@ -507,112 +499,6 @@ def parent(path: str) -> str:
 def base_name(path: str) -> str:
     """The last part of a path."""
     return os.path.basename(path)
-
-
-def wait_readable(descriptor: int, seconds: float) -> bool:
-    """Whether a pipe or socket has bytes, or has ended, within so many seconds."""
-    poll = select.poll()
-    poll.register(descriptor, select.POLLIN)
-    return bool(poll.poll(max(0.0, seconds) * 1000))
-
-
-def has_writer(descriptor: int) -> bool:
-    """Whether somebody can still write into a pipe or socket that we read; what was written before does not matter."""
-    poll = select.poll()
-    poll.register(descriptor, select.POLLRDHUP)
-    return not poll.poll(0)
-
-
-def read_pipe(descriptor: int, view: memoryview) -> int:
-    """Put what is there in a pipe or socket, or else the next that comes, at the start of `view`; 0 at its end."""
-    try:
-        return os.readv(descriptor, [view])
-    except OSError as error:
-        raise host_error(error, None, "read what arrives") from error
-
-
-def write_pipe(descriptor: int, buffers: Sequence[Buffer]) -> Sequence[Buffer]:
-    """Write what a pipe or socket takes now, or, if it blocks, all; returns the rest."""
-    try:
-        written = os.writev(descriptor, buffers)
-    except BlockingIOError:
-        return buffers
-    except OSError as error:
-        raise host_error(error, None, "send") from error
-    return _rest_of([memoryview(buffer) for buffer in buffers], written)
-
-
-def wait_writable(descriptor: int, seconds: float) -> bool:
-    """Whether a pipe or socket takes bytes, or has nobody who reads, within so many seconds."""
-    poll = select.poll()
-    poll.register(descriptor, select.POLLOUT)
-    return bool(poll.poll(seconds * 1000))
-
-
-def unblock(descriptor: int) -> None:
-    """Let no write to a pipe or socket wait by itself."""
-    os.set_blocking(descriptor, False)
-
-
-def widen_pipe(descriptor: int, length: int) -> None:
-    """Let a pipe hold so many bytes, as far as the system allows it."""
-    with contextlib.suppress(OSError, AttributeError):
-        fcntl.fcntl(descriptor, fcntl.F_SETPIPE_SZ, length)
-
-
-def close_descriptor(descriptor: int) -> None:
-    """Give a pipe's or socket's descriptor back."""
-    with contextlib.suppress(OSError):
-        os.close(descriptor)
-
-
-def boot_id() -> str:
-    """A random id that the kernel makes at each boot; empty where there is none to ask."""
-    with contextlib.suppress(OSError), open("/proc/sys/kernel/random/boot_id", "rb") as file:
-        return file.read(64).decode("ascii", "replace").strip()
-    return ""
-
-
-def devices_below(path: str) -> set[Identity]:
-    """The block devices, and the files behind loop devices, that a path is stored on, at any depth (sysfs).
-
-    Of a block device: itself, and what it is made of.
-    """
-    found: set[Identity] = set()
-    named = _on_path(path, "look at", os.stat)
-    waiting = [named.st_rdev if stat.S_ISBLK(named.st_mode) else named.st_dev]
-    while waiting:
-        number = waiting.pop()
-        device = Identity(0, number, True)
-        if device in found:
-            continue
-        found.add(device)
-        base = f"/sys/dev/block/{os.major(number)}:{os.minor(number)}"
-        numbers = [f"{base}/slaves/{name}/dev" for name in list_directory(f"{base}/slaves")]
-        numbers += [f"{os.path.realpath(base)}/../dev"] if os.path.exists(f"{base}/partition") else []
-        for place in numbers:
-            with contextlib.suppress(OSError, ValueError), open(place, encoding="ascii") as file:
-                major, minor = file.read().strip().split(":")
-                waiting.append(os.makedev(int(major), int(minor)))
-        with contextlib.suppress(OSError), open(f"{base}/loop/backing_file", "rb") as file:
-            behind = os.stat(file.read().rstrip(b"\n"))
-            found.add(_facts_of_stat(behind, None).identity)
-            waiting.append(behind.st_dev)
-    return found
-
-
-def sectors_written(identity: Identity) -> int | None:
-    """Sectors of 512 bytes ever written to a block device (sysfs `stat`, seventh field); None where not known."""
-    path = f"/sys/dev/block/{os.major(identity.inode)}:{os.minor(identity.inode)}/stat"
-    with contextlib.suppress(OSError, ValueError, IndexError), open(path, "rb") as file:
-        return int(file.read(4096).split()[6])
-    return None
-
-
-def flush_device_cache(file: File) -> None:
-    """Forget what the kernel caches of a block device (BLKFLSBUF), so that the next read asks the device."""
-    with contextlib.suppress(OSError):
-        fcntl.ioctl(file.fileno(), _BLKFLSBUF, 0)
 
 
 def keep_private(descriptor: int) -> None:
@@ -673,7 +559,8 @@ def _kind_of(mode: int) -> str:
     return next((name for name, test in tests.items() if test(mode)), "special file")
 
 
-def _rest_of(buffers: Sequence[memoryview], done: int) -> list[memoryview]:
+def rest_of(buffers: Sequence[memoryview], done: int) -> list[memoryview]:
+    """What is left of buffers after `done` bytes of them."""
     rest = []
     for buffer in buffers:
         if done < len(buffer):

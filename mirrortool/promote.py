@@ -28,7 +28,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 
-from mirrortool import clock, files
+from mirrortool import clock, files, host
 from mirrortool.errors import (
     ChangedOutsideError,
     CorruptJournalError,
@@ -304,7 +304,7 @@ class Promotion:
                     note.end.position,
                     checkpoint.state_sum,
                     clock.now_ns(),
-                    files.boot_id(),
+                    host.boot_id(),
                     {name: replace(records[name], size=size) for name, size in sizes},
                 ),
                 note.epoch.lineage,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import settings
 
-from mirrortool import clock, files
+from mirrortool import clock, files, host
 
 # Examples touch files, so the time of one says nothing.
 settings.register_profile("mirrortool", deadline=None)
@@ -49,4 +49,4 @@ def no_sync(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def other_boot(monkeypatch: pytest.MonkeyPatch) -> None:
     """The kernel that wrote what is there is gone, and with it what it had not made durable."""
-    monkeypatch.setattr(files, "boot_id", lambda: "another-boot")
+    monkeypatch.setattr(host, "boot_id", lambda: "another-boot")

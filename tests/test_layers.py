@@ -1,6 +1,7 @@
 """Only files.py touches files, only clock.py touches time, and only cli/ knows click and rich.
 
-So a test that replaces those two modules sees every fault and every tick. Sockets are no files: nbd/ has its clients',
+pipes.py and host.py, beside files.py, have what is no file: a link's descriptors, and what the kernel says of itself.
+So a test that replaces those modules sees every fault and every tick. Sockets are no files: nbd/ has its clients',
 record/control.py the one in the journal's directory, whose name is bound and removed by nbd/listener.py and files.py;
 notify.py sends to the service manager's.
 """
@@ -24,19 +25,10 @@ FORBIDDEN = {
     "posix", "posixpath", "ctypes", "stat", "grp", "pwd", "socket", "ssl", "select", "selectors",
 }  # fmt: skip
 ALLOWED = {
-    # mmap: anonymous memory that O_DIRECT takes, never a file's. grp: the group of a socket's name. select: of pipes.
-    "files.py": {
-        "os",
-        "fcntl",
-        "stat",
-        "tempfile",
-        "ctypes",
-        "open",
-        "mmap.PAGESIZE",
-        "mmap.mmap",
-        "grp.getgrnam",
-        "select",
-    },
+    # mmap: anonymous memory that O_DIRECT takes, never a file's. grp: the group of a socket's name.
+    "files.py": {"os", "fcntl", "stat", "tempfile", "ctypes", "open", "mmap.PAGESIZE", "mmap.mmap", "grp.getgrnam"},
+    "host.py": {"os", "fcntl", "open"},
+    "pipes.py": {"os", "fcntl", "select"},
     "clock.py": {"time"},
     "memory.py": {"ctypes"},
     "errors.py": {"os.fsdecode", "os.strerror"},

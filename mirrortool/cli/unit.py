@@ -13,7 +13,7 @@ import click
 from click.shell_completion import CompletionItem
 
 import mirrortool
-from mirrortool import files
+from mirrortool import files, host
 from mirrortool.cli.options import DIRECTORY, FILE, NAMED_PATH, PathName, Value, quiet
 from mirrortool.cli.text import quoted, tell
 from mirrortool.cli.unitfile import Needs, Unit
@@ -290,7 +290,7 @@ def _need_address(needs: Needs, text: str) -> None:
 def _need_volume(needs: Needs, path: str) -> None:
     """A device, or the directory of a file: it may be replaced by another of its name, as a backup is restored."""
     facts = files.find_facts(path)
-    if (facts and facts.kind == "block device") or files.is_among_devices(path):
+    if (facts and facts.kind == "block device") or host.is_among_devices(path):
         needs.devices.add(path)
     else:
         needs.writes.add(files.parent(path))

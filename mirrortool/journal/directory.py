@@ -24,7 +24,7 @@ import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from mirrortool import clock, files, jsonfile
+from mirrortool import clock, files, host, jsonfile
 from mirrortool.address import PAGE_SIZE_MAX, is_page_size
 from mirrortool.errors import AccessError, HostError, NotAJournalError, UsageError
 from mirrortool.files import Facts, File, Identity
@@ -351,7 +351,7 @@ def _fill(path: str, volumes: VolumeSet, paths: Mapping[str, str], records: Mapp
     journal.page_size, journal.volumes, journal.clean_end = volumes.page_size, volumes, None
     journal.save_recorder_checkpoint(
         RecorderCheckpoint(
-            journal.start, empty_state_sum(volumes), clock.now_ns(), files.boot_id(), records, frozenset(records)
+            journal.start, empty_state_sum(volumes), clock.now_ns(), host.boot_id(), records, frozenset(records)
         )
     )
     journal._save()

@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Self
 
-from mirrortool import files
+from mirrortool import files, host
 from mirrortool.errors import (
     CorruptJournalError,
     ForkedJournalError,
@@ -497,7 +497,7 @@ class JournalReader:
     def _may_have_lost_power(self) -> bool:
         """Whether the kernel that wrote the last frames is gone; not known on another host, so then too."""
         checkpoint = self.journal.recorder_checkpoint()
-        return checkpoint is None or not checkpoint.boot_id or checkpoint.boot_id != files.boot_id()
+        return checkpoint is None or not checkpoint.boot_id or checkpoint.boot_id != host.boot_id()
 
 
 def _durable_without_reading(journal: Journal) -> int:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from mirrortool import files
+from mirrortool import files, host
 from mirrortool.errors import UnusableVolumeError
 from mirrortool.files import File, Identity
 from mirrortool.volume import Volume
@@ -31,7 +31,7 @@ class Primaries:
         for path in paths:
             if facts := files.find_facts(path):
                 self.identities.add(facts.identity)
-                self.below |= {facts.identity, *files.devices_below(path)}
+                self.below |= {facts.identity, *host.devices_below(path)}
 
 
 def check_target(path: str, volume: Volume, *, primaries: Primaries, overwrite: bool | None) -> None:
@@ -44,9 +44,9 @@ def check_target(path: str, volume: Volume, *, primaries: Primaries, overwrite: 
         UnusableVolumeError: it may not, and why.
     """
     is_there = files.exists(path)
-    if not files.devices_below(path if is_there else files.parent(path)).isdisjoint(primaries.identities):
+    if not host.devices_below(path if is_there else files.parent(path)).isdisjoint(primaries.identities):
         raise UnusableVolumeError("lies on the primary's own volume", where=path, remedy="choose another target")
-    if not is_there and files.is_among_devices(path):
+    if not is_there and host.is_among_devices(path):
         raise UnusableVolumeError("there is no such device", where=path, remedy="check the path")
     if not is_there:
         return

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 
-from mirrortool import files
+from mirrortool import files, host
 from mirrortool.address import is_page_size
 from mirrortool.errors import UnusableVolumeError, UsageError
 from mirrortool.journal import directory
@@ -55,7 +55,7 @@ def _make_file(volume: NewVolume, undo: ExitStack) -> None:
     """Make a sparse file of the size asked for, unless something is there."""
     if volume.size is None or files.exists(volume.path):
         return
-    if files.is_among_devices(volume.path):
+    if host.is_among_devices(volume.path):
         raise UnusableVolumeError("there is no such device", where=volume.path, remedy="check the path")
     with files.open_file(volume.path, write=True, create=True, exclusive=True) as file:
         undo.callback(files.remove, volume.path)

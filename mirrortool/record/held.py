@@ -21,7 +21,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 
-from mirrortool import files
+from mirrortool import files, host
 from mirrortool.address import adjacent_runs, split_at
 from mirrortool.checksum import page_sums, unpack_sums
 from mirrortool.errors import ChangedOutsideError, HostError, UnusableVolumeError
@@ -99,10 +99,10 @@ class HeldVolumes:
     def _note(self, are_synced: bool) -> None:
         facts = self._facts()
         noted = {
-            "boot_id": files.boot_id(),
+            "boot_id": host.boot_id(),
             "changed_ns": {name: each.changed_ns for name, each in facts.items() if not each.identity.is_device},
             "sectors": {
-                name: files.sectors_written(each.identity)
+                name: host.sectors_written(each.identity)
                 for name, each in facts.items()
                 if each.identity.is_device and are_synced
             },
@@ -139,7 +139,7 @@ class HeldVolumes:
             known = replace(known, changed_ns=known.changed_ns if changed_ns is None else changed_ns)
             problem = _problem(file, known, is_exact, newest_ns)
             if not problem and was_clean and seen.sectors.get(name) is not None:
-                is_same = files.sectors_written(file.facts().identity) == seen.sectors[name]
+                is_same = host.sectors_written(file.facts().identity) == seen.sectors[name]
                 problem = None if is_same else "the device was written since the recorder stopped"
             if problem:
                 raise _changed(name, file.path, problem, lacking)
@@ -218,7 +218,7 @@ class _Seen:
         self.sectors: dict[str, int | None] = {}
         with suppress(ValueError, LookupError, TypeError, AttributeError, RecursionError):  # empty, or torn
             noted = json.loads(file.pread(files.SMALL_FILE_BYTES_MAX, 0))
-            if noted["boot_id"] and noted["boot_id"] == files.boot_id():
+            if noted["boot_id"] and noted["boot_id"] == host.boot_id():
                 self.changed_ns = {str(name): int(value) for name, value in noted["changed_ns"].items()}
                 self.sectors = {str(name): value for name, value in noted["sectors"].items()}
 

@@ -12,7 +12,7 @@ from collections.abc import Collection, Mapping
 from contextlib import ExitStack
 from dataclasses import replace
 
-from mirrortool import clock, files
+from mirrortool import clock, files, host
 from mirrortool.checksum import unpack_sums
 from mirrortool.errors import CorruptJournalError, HostError, NotAJournalError, TornJournalError, UsageError
 from mirrortool.files import File
@@ -127,7 +127,7 @@ class OpenJournal:
             position or self.writer.durable,
             self.sums.state_sum,
             clock.now_ns(),
-            files.boot_id(),
+            host.boot_id(),
             {name: self._as_journaled(name, record) for name, record in {**self.checkpoint.volumes, **records}.items()},
             self.checkpoint.incomplete if incomplete is None else frozenset(incomplete),
         )
@@ -175,7 +175,7 @@ class OpenJournal:
         bound_ns = None if files.exists(self.journal.detached_path) else newest_ns
         lacking = ahead.intended
         held.check_as_left(self.checkpoint, was_clean=was_clean, newest_ns=bound_ns, lacking=lacking)
-        if self.checkpoint.boot_id == files.boot_id() and self.journal.page_size <= _UNTORN_BYTES:
+        if self.checkpoint.boot_id == host.boot_id() and self.journal.page_size <= _UNTORN_BYTES:
             without = self.checkpoint.incomplete
             held.check_pages(self.sums.volumes, self.sums, ahead.expected, without=without, lacking=lacking)
         if not ahead.intended:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from mirrortool import clock, files
+from mirrortool import clock, files, host
 from mirrortool.errors import ChangedOutsideError, LockedError, UnusableVolumeError
 from mirrortool.files import Facts, File
 from mirrortool.journal.directory import VolumeRecord
@@ -48,7 +48,7 @@ class Source:
     def _device_changed(self) -> str | None:
         if self.sectors is None:
             return "the system does not tell whether the device was written"
-        return "the device was written" if files.sectors_written(self.facts.identity) != self.sectors else None
+        return "the device was written" if host.sectors_written(self.facts.identity) != self.sectors else None
 
 
 def inspect_volume(path: str) -> Facts:
@@ -81,7 +81,7 @@ def open_source(name: str, path: str, *, is_snapshot: bool = False) -> Source:
         # what is buffered of a device counts as sectors. Facts first, sectors after, so that nothing falls between.
         file.fdatasync()
         file.expect_sequential()
-        sectors = files.sectors_written(facts.identity) if facts.identity.is_device else None
+        sectors = host.sectors_written(facts.identity) if facts.identity.is_device else None
         return Source(name, file, facts, sectors, is_snapshot, facts.identity.is_device and _is_held(path))
     except BaseException:
         file.close()
@@ -111,7 +111,7 @@ def check_apart(journal_path: str, paths: Mapping[str, str]) -> None:
     Raises:
         UnusableVolumeError: recording would feed on itself.
     """
-    below = files.devices_below(journal_path)
+    below = host.devices_below(journal_path)
     seen: dict[object, str] = {}
     for name, path in paths.items():
         identity = inspect_volume(path).identity

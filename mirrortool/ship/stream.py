@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from mirrortool import clock, files
+from mirrortool import clock, pipes
 from mirrortool.errors import HostError, LinkError
 from mirrortool.files import Buffer
 from mirrortool.ship.protocol import Decoder, Message, encode
@@ -34,21 +34,21 @@ class Stream:
         self.heard_at = self.said_at = clock.monotonic()
         for descriptor in (source, sink):
             if descriptor >= 0:
-                files.widen_pipe(descriptor, PIPE_BYTES)
+                pipes.widen_pipe(descriptor, PIPE_BYTES)
 
     def never_block(self) -> None:
         """From now on `send` calls `meanwhile` while the other side does not take what is sent."""
-        files.unblock(self._sink)
+        pipes.unblock(self._sink)
 
     def send(self, message: Message, meanwhile: Callable[[], None] = lambda: None) -> None:
         """Send a message; waits while the other side does not take it."""
         rest: Sequence[Buffer] = encode(message)
         while rest:
             try:
-                rest = files.write_pipe(self._sink, rest)
+                rest = pipes.write_pipe(self._sink, rest)
             except HostError as error:
                 raise LinkError(f"the other side is gone: {error.what}") from error
-            if rest and not files.wait_writable(self._sink, _BLOCKED_SECONDS):
+            if rest and not pipes.wait_writable(self._sink, _BLOCKED_SECONDS):
                 meanwhile()
         self.said_at = clock.monotonic()
 
@@ -59,7 +59,7 @@ class Stream:
             LinkError: the other side has ended, or what it sent makes no sense.
         """
         ends = clock.monotonic() + seconds
-        while files.wait_readable(self._source, ends - clock.monotonic()):
+        while pipes.wait_readable(self._source, ends - clock.monotonic()):
             message = self._decoder.took(self._read())
             if message:
                 return message
@@ -68,11 +68,11 @@ class Stream:
     @property
     def has_ended(self) -> bool:
         """Whether the other side sends no more, though what it sent may not have been received yet."""
-        return not files.has_writer(self._source)
+        return not pipes.has_writer(self._source)
 
     def _read(self) -> int:
         try:
-            count = files.read_pipe(self._source, self._decoder.room())
+            count = pipes.read_pipe(self._source, self._decoder.room())
         except HostError as error:
             raise LinkError(f"the other side is gone: {error.what}") from error
         if not count:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from mirrortool import files
+from mirrortool import files, host
 from mirrortool.errors import HostError, InputOutputError, UnusableVolumeError
 from mirrortool.files import ALIGNMENT, File
 from mirrortool.store.base import WriteRun
@@ -143,7 +143,7 @@ class FlatStore:
     def drop_caches(self) -> None:
         for name, file in self._opened.items():
             if self._is_device[name]:
-                files.flush_device_cache(file)
+                host.flush_device_cache(file)
             file.drop_cache()
 
     def close(self) -> None:

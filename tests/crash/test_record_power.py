@@ -19,7 +19,7 @@ from contextlib import suppress
 
 import pytest
 
-from mirrortool import files
+from mirrortool import host
 from mirrortool.errors import NotComparableError
 from mirrortool.mirror.directory import Mirror
 from mirrortool.nbd.export import Change
@@ -60,7 +60,7 @@ class Machine:
         """Start, work until the power fails, and look at what is left."""
         self.model = model = Model(self.model.contents, remember=True)
         self.boots += 1
-        self.patch.setattr(files, "boot_id", lambda: f"boot-{self.boots}")
+        self.patch.setattr(host, "boot_id", lambda: f"boot-{self.boots}")
         self.flushed = 0  # the index of the newest state that must survive
         begin = self.chance.choice([1, 20, 60])
         number = begin + self.chance.randrange(60)

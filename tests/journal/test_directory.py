@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from mirrortool import files, jsonfile
+from mirrortool import files, host, jsonfile
 from mirrortool.checksum import volume_term
 from mirrortool.errors import AccessError, LockedError, NoSpaceError, NotAJournalError
 from mirrortool.files import Identity
@@ -40,7 +40,7 @@ def test_a_new_journal_is_read_back_as_it_was_made(path: pathlib.Path) -> None:
     assert checkpoint
     assert checkpoint.position == journal.start == Position(0, layout.first_chain(journal.uuid))
     assert checkpoint.volumes == {"disk": RECORD}
-    assert checkpoint.boot_id == files.boot_id()
+    assert checkpoint.boot_id == host.boot_id()
     assert checkpoint.state_sum == journal.first_state_sum
     assert journal.first_state_sum == volume_term("disk", 64 * PAGE) ^ volume_term("log", 10 * PAGE + 100)
 

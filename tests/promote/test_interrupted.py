@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from mirrortool import files
+from mirrortool import host
 from mirrortool.errors import HostError, JournalError, MirrortoolError, PromotedError, UnfinishedPromotionError
 from mirrortool.journal.commits import Until
 from mirrortool.journal.directory import Journal
@@ -110,7 +110,7 @@ def test_it_is_completed_whatever_call_it_stopped_at(
         if is_done:
             break
         if loses:
-            monkeypatch.setattr(files, "boot_id", lambda number=number: f"boot {number}")
+            monkeypatch.setattr(host, "boot_id", lambda number=number: f"boot {number}")
         check_half(site, before)
         halves += load_note(site.journal) is not None
         promotion = site.promote()

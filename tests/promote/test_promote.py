@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from mirrortool import files
+from mirrortool import files, host
 from mirrortool.errors import (
     ChangedOutsideError,
     CorruptJournalError,
@@ -79,7 +79,7 @@ def test_new_frames_are_in_files_of_the_new_epoch(site: Site) -> None:
 def test_the_machine_may_be_started_anew_before_it_is_recorded(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     promotion = site.promote()
     files.remove(f"{site.journal}/seen.json")
-    monkeypatch.setattr(files, "boot_id", lambda: "another boot")
+    monkeypatch.setattr(host, "boot_id", lambda: "another boot")
     check_is_primary(site.journal, promotion, site.path / "third")
 
 

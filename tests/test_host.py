@@ -1,0 +1,56 @@
+"""What the kernel says of devices is what they are, and what it does not say is no error."""
+
+from __future__ import annotations
+
+import uuid
+from pathlib import Path
+
+import pytest
+
+from mirrortool import files, host
+from tests.fakes.volumes import loop_device, loop_mount, pattern
+
+
+def test_the_boot_has_an_id_that_stays() -> None:
+    assert uuid.UUID(host.boot_id())
+    assert host.boot_id() == host.boot_id()
+
+
+def test_sectors_written_are_counted(tmp_path: Path) -> None:
+    with loop_device(tmp_path, 1 << 20) as device, files.open_file(device, write=True) as file:
+        identity = file.facts().identity
+        written = host.sectors_written(identity)
+        assert written is not None
+        file.pwrite(pattern(1, 4096), 0)
+        file.fdatasync()
+        assert host.sectors_written(identity) == written + 8
+
+
+def test_nobody_counts_what_is_no_device() -> None:
+    assert host.sectors_written(files.Identity(0, 0, True)) is None
+
+
+def test_devices_below_a_path_reach_down_through_loop_devices(tmp_path: Path) -> None:
+    with loop_mount(tmp_path, 2 << 20) as mounted:
+        below = host.devices_below(mounted)
+        assert files.find_facts(f"{tmp_path}/mounted-disk.backing").identity in below
+        device = next(line.split()[0] for line in Path("/proc/mounts").read_text().splitlines() if mounted in line)
+        assert files.find_facts(device).identity in below
+        assert host.devices_below(str(tmp_path)) <= below
+
+
+def test_what_is_not_there_is_on_no_device(tmp_path: Path) -> None:
+    assert host.devices_below(str(tmp_path / "nothing")) == set()
+
+
+@pytest.mark.parametrize(
+    ("path", "is_among"),
+    [("/dev/sdx", True), ("/dev/mapper/x", True), ("/dev/shm/x", False), ("/device/x", False), ("/tmp/dev/x", False)],
+)
+def test_a_name_among_devices_is_no_place_for_a_file(path: str, is_among: bool) -> None:
+    assert host.is_among_devices(path) == is_among
+
+
+def test_a_link_into_the_devices_is_seen_through(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to("/dev")
+    assert host.is_among_devices(str(tmp_path / "link" / "sdx"))
