@@ -4,7 +4,7 @@ Rule: nobody acts on a journal byte before it is durable. So a file's size is ta
 through our own descriptor, and only what lies below that size is read.
 Bound: one frame, and at least 4 MiB, in memory.
 
-Not here: what follows what, and what undecodable bytes mean (reader.py).
+Not here: what follows what, and what undecodable bytes mean (judgement.py).
 """
 
 from __future__ import annotations

@@ -1,17 +1,7 @@
-"""Reads the frames of a journal in order, and tells a torn tail from damage.
+"""Reads the frames of a journal in order, also while it is recorded, pruned, copied or promoted.
 
-Rule: undecodable bytes are a *torn tail* only where a crash can explain them; otherwise they are damage:
-
-    another journal file follows                                    damage: a file is durable before its successor is
-    they are a sound header of another file                         damage: no crash renames a file
-    they begin before the end that a clean stop noted               damage
-    somebody holds a position behind them                           damage: a position is durable before it is held
-    they begin with an LSN that is known to have been durable       damage: by a COMMIT, wherever it stands, or by the
-                                                                    recorder's checkpoint
-    the kernel that wrote them still runs                           torn if the file ends inside the frame, else damage:
-                                                                    only power loss loses bytes from the middle
-    otherwise                                                       torn
-
+Rule: undecodable bytes are a *torn tail* only where a crash can explain them; otherwise they are damage (judgement.py).
+They are looked at once more before they are called damage, as somebody may be at work on them.
 Bound: one frame, and at least 4 MiB, in memory.
 """
 
@@ -22,7 +12,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Self
 
-from mirrortool import files, host
+from mirrortool import files
 from mirrortool.errors import (
     CorruptJournalError,
     ForkedJournalError,
@@ -38,10 +28,10 @@ from mirrortool.journal.codec import (
     FileHeader,
     FrameError,
     FrameHeader,
-    ShortFrameError,
 )
 from mirrortool.journal.directory import Journal
 from mirrortool.journal.journalfile import COPY_AGAIN, JournalFile, corrupt
+from mirrortool.journal.judgement import Judge
 from mirrortool.journal.lineage import check_continues
 from mirrortool.journal.position import Position
 from mirrortool.operation import Batch
@@ -101,7 +91,7 @@ class JournalReader:
         """
         self.journal = journal
         self._headers_only = headers_only
-        self.durable_lsn = _durable_without_reading(journal)
+        self._judge = Judge(journal)
         self._file: JournalFile | None = None
         self._offset = 0
         self._header: FrameHeader | None = None
@@ -116,7 +106,6 @@ class JournalReader:
         self._epoch_end: Position | None = None
         self._history = journal.history  # others that read the same Journal may learn of a new epoch first
         self._epoch_known = journal.epoch
-        self._held_lsn = 0
         try:
             if first_lsn is not None:
                 self._open(first_lsn)
@@ -168,7 +157,7 @@ class JournalReader:
             header = file.frame_header(self._offset)
             self._check_continues(header)
         except FrameError as error:
-            failure = self._judge_frame(file, self._offset, error)
+            failure = self._look_again(file, self._offset, error)
             if failure is None:
                 return self.next_header()
             raise failure from None
@@ -189,7 +178,7 @@ class JournalReader:
         except FrameError as error:
             raise self._step_back(error) from None
         if batch.is_commit:
-            self.durable_lsn = max(self.durable_lsn, batch.counts[-1])
+            self._judge.learn(batch.counts[-1])
         return batch
 
     def next_frame(self) -> Frame | None:
@@ -215,8 +204,8 @@ class JournalReader:
         assert file is not None and header is not None
         self._offset = self._frame_offset
         self._stand_at(*self._before)
-        failure = self._judge_frame(file, self._frame_offset, error)
-        return failure or _torn(self.journal, file.path, self._frame_offset, header.first_lsn, str(error), 0)
+        failure = self._look_again(file, self._frame_offset, error)
+        return failure or self._judge.torn(file, self._frame_offset, header.first_lsn, str(error))
 
     def _open_oldest(self) -> None:
         while (starts := self.journal.file_starts()) and starts[0] != 1:
@@ -228,7 +217,7 @@ class JournalReader:
 
     def _seek(self, start: Position) -> None:
         if start.lsn:
-            self._held_lsn = start.lsn
+            self._judge.hold(start.lsn)
             self._open_before(start)
         while self.position.lsn < start.lsn and self.next_header():
             pass
@@ -243,7 +232,7 @@ class JournalReader:
         """Open the file that holds the frame after `start`; while that one is only begun, the file before."""
         first_lsn = self.journal.file_holding(start.lsn + 1)
         if first_lsn is None:
-            raise self._missing(start.lsn + 1)
+            raise self._judge.missing(start.lsn + 1)
         try:
             self._open(first_lsn)
         except TornJournalError:
@@ -288,7 +277,7 @@ class JournalReader:
         try:
             other.file_header()
         except BaseException as error:
-            failure = self._judge_file(other, error) if isinstance(error, FrameError) else error
+            failure = self._judge.file_header(other, error) if isinstance(error, FrameError) else error
             other.close()
             raise failure from None
         file.close()
@@ -297,7 +286,7 @@ class JournalReader:
     def _enter_successor(self, first_lsn: int, is_last: bool) -> bool:
         facts = files.find_facts(self.journal.file_path(first_lsn))
         is_only_begun = facts is None or facts.size < layout.FILE_HEADER.size
-        if is_only_begun and is_last and not self._is_noted(first_lsn):
+        if is_only_begun and is_last and not self._judge.is_noted(first_lsn):
             return False
         try:
             self._open(first_lsn)
@@ -312,7 +301,7 @@ class JournalReader:
             file = JournalFile(self.journal, first_lsn, headers_only=self._headers_only)
         except HostError as error:
             if isinstance(error.__cause__, FileNotFoundError):  # since it was listed
-                raise self._missing(first_lsn) from None
+                raise self._judge.missing(first_lsn) from None
             raise
         try:
             header = file.file_header()
@@ -321,7 +310,7 @@ class JournalReader:
                 what = f"does not continue the file before it, which ends at {self.position}"
                 raise CorruptJournalError(what, where=file.path, remedy=COPY_AGAIN)
         except BaseException as error:
-            failure = self._judge_file(file, error) if isinstance(error, FrameError) else error
+            failure = self._judge.file_header(file, error) if isinstance(error, FrameError) else error
             file.close()
             raise failure from None
         self.close()
@@ -377,7 +366,7 @@ class JournalReader:
         is_promoted = newer.history != self._history
         self._history = newer.history
         if is_promoted:  # what was known to be durable behind its start was dropped
-            self.durable_lsn = max(min(self.durable_lsn, self.position.lsn), _durable_without_reading(journal))
+            self._judge.forget_behind(self.position.lsn)
         return is_promoted
 
     def _forked(self, file: JournalFile, what: str) -> ForkedJournalError:
@@ -397,66 +386,20 @@ class JournalReader:
         if header.time_ns < self.time_ns:
             raise FrameError("the frame is older than the one before")
 
-    def _is_missing(self, first_lsn: int) -> bool:
-        """Whether frames from `first_lsn` on, in a file of their own, are known to have been durable."""
-        return self._is_noted(first_lsn) if self._file is None else self._is_before_clean_end(first_lsn)
-
     def _check_end(self, is_last: bool) -> None:
         """At the end of a file without a successor: nothing that was durable may be missing."""
-        failure = self._lack_at_end(is_last)
+        failure = self._judge.end(self._file, self._offset, self.position.lsn, is_last=is_last)
         if failure and not self._is_promoted():
             raise failure
 
-    def _lack_at_end(self, is_last: bool) -> JournalError | None:
-        following = self.position.lsn + 1
-        if self._file and following == self.file_first_lsn:
-            if not is_last:
-                return corrupt(self._file.path, self._offset, following, "no frame, though another file follows")
-        elif not is_last or self._is_missing(following):
-            return self._missing(following)
-        if following <= self.durable_lsn:
-            return CorruptJournalError(
-                f"ends at LSN {self.position.lsn}, but LSN {self.durable_lsn} was durable",
-                where=self._file.path if self._file else self.journal.files_path,
-                remedy=COPY_AGAIN,
-            )
-        return None
-
-    def _missing(self, lsn: int) -> MissingFileError:
-        """The error for a file with this LSN that is not there; pruning leaves none that is older."""
-        starts = self.journal.file_starts()
-        if starts and starts[0] > lsn:
-            return PrunedJournalError(
-                f"begins with LSN {starts[0]}, LSN {lsn} is gone",
-                where=self.journal.path,
-                remedy="mirrortool replay starts over from a base",
-            )
-        path = self.journal.file_path(lsn)
-        return MissingFileError(f"the journal file with LSN {lsn} is missing", where=path, remedy=COPY_AGAIN)
-
-    def _is_known_durable(self, lsn: int) -> bool:
-        end = self.journal.clean_end
-        return lsn <= max(self.durable_lsn, self._held_lsn, end.position.lsn if end else 0)
-
-    def _is_before_clean_end(self, first_lsn: int) -> bool:
-        end = self.journal.clean_end
-        return end is not None and end.file_first_lsn >= first_lsn
-
-    def _is_noted(self, first_lsn: int) -> bool:
-        """Whether the header of this file is known to have been durable."""
-        return self._is_known_durable(first_lsn) or self._is_before_clean_end(first_lsn)
-
-    def _is_last(self, first_lsn: int) -> bool:
-        return not any(start > first_lsn for start in self.journal.file_starts())
-
-    def _judge_frame(self, file: JournalFile, offset: int, error: FrameError) -> JournalError | None:
+    def _look_again(self, file: JournalFile, offset: int, error: FrameError) -> JournalError | None:
         """What an undecodable frame means; None if it is whole by now.
 
         It is looked at again before it is called damage: while it was judged, its recorder may have finished it, or
         have been killed, and another may have cut it off and gone on from there.
         """
         lsn = self._lsn_at(offset)
-        failure = self._judge_once(file, offset, lsn, error)
+        failure = self._judge.frame(file, offset, lsn, error)
         if isinstance(failure, TornJournalError):
             file.forget()
             return failure
@@ -466,56 +409,13 @@ class JournalReader:
             self._check_continues(header)
             file.batch(offset, header)
         except FrameError as again:
-            failure = self._judge_once(file, offset, lsn, again)
+            failure = self._judge.frame(file, offset, lsn, again)
             file.forget()
             if isinstance(failure, CorruptJournalError) and self._is_promoted():  # cut here, and there is an end soon
-                return _torn(self.journal, file.path, offset, lsn, str(again), 0)
+                return self._judge.torn(file, offset, lsn, str(again))
             return failure
         return None
-
-    def _judge_once(self, file: JournalFile, offset: int, lsn: int, error: FrameError) -> JournalError:
-        is_last = self._is_last(file.first_lsn)
-        file.refresh()
-        return self._judge(file, offset, lsn, error, is_suspect=is_last and not self._is_known_durable(lsn))
-
-    def _judge_file(self, file: JournalFile, error: FrameError) -> JournalError:
-        """What it means that the header of a file cannot be decoded."""
-        lsn = file.first_lsn
-        return self._judge(file, 0, lsn, error, is_suspect=self._is_last(lsn) and not self._is_noted(lsn))
-
-    def _judge(self, file: JournalFile, offset: int, lsn: int, error: FrameError, *, is_suspect: bool) -> JournalError:
-        """Torn tail or damage: the table above; `is_suspect` if its rows up to the COMMITs do not say damage."""
-        is_crash = is_suspect and (isinstance(error, ShortFrameError) or self._may_have_lost_power())
-        if is_crash and lsn > file.durable_after(offset):
-            return _torn(self.journal, file.path, offset, lsn, str(error), file.size - offset)
-        return corrupt(file.path, offset, lsn, str(error))
 
     def _lsn_at(self, offset: int) -> int:
         is_current = self._header is not None and offset == self._frame_offset
         return self._header.first_lsn if is_current and self._header else self.position.lsn + 1
-
-    def _may_have_lost_power(self) -> bool:
-        """Whether the kernel that wrote the last frames is gone; not known on another host, so then too."""
-        checkpoint = self.journal.recorder_checkpoint()
-        return checkpoint is None or not checkpoint.boot_id or checkpoint.boot_id != host.boot_id()
-
-
-def _durable_without_reading(journal: Journal) -> int:
-    """The newest LSN that was durable as far as the small files know."""
-    known = 0
-    if journal.clean_end:
-        known = journal.clean_end.position.lsn
-    checkpoint = journal.recorder_checkpoint()
-    if checkpoint and checkpoint.position.lsn > known:
-        known = checkpoint.position.lsn
-    return known
-
-
-def _torn(journal: Journal, path: str, offset: int, lsn: int, why: str, length: int) -> TornJournalError:
-    is_copy = not files.exists(files.join(journal.path, "recorder.json"))
-    return TornJournalError(
-        f"torn tail of {length} bytes at offset {offset} (LSN {lsn}): {why}",
-        where=path,
-        remedy="the next mirrortool ship to this copy mends it" if is_copy else "mirrortool record moves it away",
-        offset=offset,
-    )

@@ -78,7 +78,7 @@ class RunReader(JournalReader):
         if len(body) < header.body_bytes:
             raise FrameError("the file was cut while it was read")
         check_body(header, body)
-        self.durable_lsn = max(self.durable_lsn, durable_lsn_in(header, body))
+        self._judge.learn(durable_lsn_in(header, body))
 
 
 def find_end(journal: Journal) -> Position:

@@ -1,4 +1,4 @@
-"""Every row of the table in reader.py: which undecodable bytes a crash explains, and which are damage."""
+"""Every row of the table in judgement.py: which undecodable bytes a crash explains, and which are damage."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 
 from mirrortool import host
 from mirrortool.errors import CorruptJournalError, JournalError, TornJournalError
-from mirrortool.journal import reader as reader_module
+from mirrortool.journal import judgement
 from mirrortool.journal.directory import Journal
 from mirrortool.journal.writer import JournalWriter
 from tests.journal.sample import (
@@ -90,7 +90,7 @@ Damage = Callable[[Scene], None]
 
 def rows() -> list[str]:
     """The conditions of the table, in order."""
-    table = (reader_module.__doc__ or "").split("they are damage:")[1].split("Bound:")[0]
+    table = (judgement.__doc__ or "").split("Not here:")[0]
     return re.findall(r"^    (\S.*?)   ", table, re.MULTILINE)
 
 

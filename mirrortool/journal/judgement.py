@@ -1,0 +1,148 @@
+"""What undecodable or absent bytes of a journal mean: a torn tail, which a crash explains, or damage, which none does.
+
+    another journal file follows                                    damage: a file is durable before its successor is
+    they are a sound header of another file                         damage: no crash renames a file
+    they begin before the end that a clean stop noted               damage
+    somebody holds a position behind them                           damage: a position is durable before it is held
+    they begin with an LSN that is known to have been durable       damage: by a COMMIT, wherever it stands, or by the
+                                                                    recorder's checkpoint
+    the kernel that wrote them still runs                           torn if the file ends inside the frame, else damage:
+                                                                    only power loss loses bytes from the middle
+    otherwise                                                       torn
+
+Not here: whether bytes can be decoded (journalfile.py), and whether they are looked at again first (reader.py).
+"""
+
+from __future__ import annotations
+
+from mirrortool import files, host
+from mirrortool.errors import (
+    CorruptJournalError,
+    JournalError,
+    MissingFileError,
+    PrunedJournalError,
+    TornJournalError,
+)
+from mirrortool.journal.codec import FrameError, ShortFrameError
+from mirrortool.journal.directory import Journal
+from mirrortool.journal.journalfile import COPY_AGAIN, JournalFile, corrupt
+
+
+class Judge:
+    """What one reader of a journal knows to have been durable, and the errors that follow from it.
+
+    Used by that reader's thread. Of an error that is returned, not raised, the reader decides when it holds.
+
+    Attributes:
+        durable_lsn: the newest LSN that was durable, by the COMMITs that were read or by the journal's small files.
+    """
+
+    def __init__(self, journal: Journal) -> None:
+        self._journal = journal
+        self.durable_lsn = 0
+        self._held_lsn = 0
+        self.read_small_files()
+
+    def read_small_files(self) -> None:
+        """Take in what the end of a clean stop and the recorder's checkpoint, as read last, say."""
+        end, checkpoint = self._journal.clean_end, self._journal.recorder_checkpoint()
+        self.learn(end.position.lsn if end else 0)
+        self.learn(checkpoint.position.lsn if checkpoint else 0)
+
+    def learn(self, durable_lsn: int) -> None:
+        """A COMMIT says that everything up to this LSN is durable."""
+        self.durable_lsn = max(self.durable_lsn, durable_lsn)
+
+    def forget_behind(self, lsn: int) -> None:
+        """A promotion dropped what was behind this LSN, so that it was durable says nothing any more."""
+        self.durable_lsn = min(self.durable_lsn, lsn)
+        self.read_small_files()
+
+    def hold(self, lsn: int) -> None:
+        """Somebody has acted on everything up to this LSN."""
+        self._held_lsn = lsn
+
+    def is_noted(self, first_lsn: int) -> bool:
+        """Whether the header of the file with this LSN is known to have been durable."""
+        return self._is_known_durable(first_lsn) or self._is_before_clean_end(first_lsn)
+
+    def is_last(self, first_lsn: int) -> bool:
+        """Whether no journal file follows this one."""
+        return not any(start > first_lsn for start in self._journal.file_starts())
+
+    def frame(self, file: JournalFile, offset: int, lsn: int, error: FrameError) -> JournalError:
+        """What it means that the frame at `offset`, which would begin with `lsn`, cannot be decoded."""
+        is_last = self.is_last(file.first_lsn)  # before the size: a file with a successor was finished by then
+        file.refresh()
+        return self._judge(file, offset, lsn, error, is_suspect=is_last and not self._is_known_durable(lsn))
+
+    def file_header(self, file: JournalFile, error: FrameError) -> JournalError:
+        """What it means that the header of a file cannot be decoded."""
+        lsn = file.first_lsn
+        return self._judge(file, 0, lsn, error, is_suspect=self.is_last(lsn) and not self.is_noted(lsn))
+
+    def end(self, file: JournalFile | None, offset: int, lsn: int, *, is_last: bool) -> JournalError | None:
+        """What it means that nothing follows LSN `lsn`, at the end of `file`, or before the first; None if it may be.
+
+        Args:
+            is_last: no file was listed after that one before its size was taken.
+        """
+        following = lsn + 1
+        if file and following == file.first_lsn:
+            if not is_last:
+                return corrupt(file.path, offset, following, "no frame, though another file follows")
+        elif not is_last or self._is_missing(file, following):
+            return self.missing(following)
+        if following <= self.durable_lsn:
+            return CorruptJournalError(
+                f"ends at LSN {lsn}, but LSN {self.durable_lsn} was durable",
+                where=file.path if file else self._journal.files_path,
+                remedy=COPY_AGAIN,
+            )
+        return None
+
+    def missing(self, lsn: int) -> MissingFileError:
+        """The error for a file with this LSN that is not there; pruning leaves none that is older."""
+        starts = self._journal.file_starts()
+        if starts and starts[0] > lsn:
+            return PrunedJournalError(
+                f"begins with LSN {starts[0]}, LSN {lsn} is gone",
+                where=self._journal.path,
+                remedy="mirrortool replay starts over from a base",
+            )
+        path = self._journal.file_path(lsn)
+        return MissingFileError(f"the journal file with LSN {lsn} is missing", where=path, remedy=COPY_AGAIN)
+
+    def torn(self, file: JournalFile, offset: int, lsn: int, why: str, length: int = 0) -> TornJournalError:
+        """The error for a tail of so many bytes that were never durable."""
+        is_copy = not files.exists(files.join(self._journal.path, "recorder.json"))
+        return TornJournalError(
+            f"torn tail of {length} bytes at offset {offset} (LSN {lsn}): {why}",
+            where=file.path,
+            remedy="the next mirrortool ship to this copy mends it" if is_copy else "mirrortool record moves it away",
+            offset=offset,
+        )
+
+    def _judge(self, file: JournalFile, offset: int, lsn: int, error: FrameError, *, is_suspect: bool) -> JournalError:
+        """The table above; `is_suspect` if its rows up to the COMMITs do not say damage."""
+        is_crash = is_suspect and (isinstance(error, ShortFrameError) or self._may_have_lost_power())
+        if is_crash and lsn > file.durable_after(offset):
+            return self.torn(file, offset, lsn, str(error), file.size - offset)
+        return corrupt(file.path, offset, lsn, str(error))
+
+    def _is_missing(self, file: JournalFile | None, first_lsn: int) -> bool:
+        """Whether frames from `first_lsn` on, in a file of their own, are known to have been durable."""
+        return self.is_noted(first_lsn) if file is None else self._is_before_clean_end(first_lsn)
+
+    def _is_known_durable(self, lsn: int) -> bool:
+        end = self._journal.clean_end
+        return lsn <= max(self.durable_lsn, self._held_lsn, end.position.lsn if end else 0)
+
+    def _is_before_clean_end(self, first_lsn: int) -> bool:
+        end = self._journal.clean_end
+        return end is not None and end.file_first_lsn >= first_lsn
+
+    def _may_have_lost_power(self) -> bool:
+        """Whether the kernel that wrote the last frames is gone; not known on another host, so then too."""
+        checkpoint = self._journal.recorder_checkpoint()
+        return checkpoint is None or not checkpoint.boot_id or checkpoint.boot_id != host.boot_id()
