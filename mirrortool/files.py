@@ -331,6 +331,21 @@ def open_file(path: str, *, write: bool = False, create: bool = False, exclusive
         raise _as_host_error(error, path, "open") from error
 
 
+def open_locked(path: str, what: str) -> File:
+    """Open a lock file, made if it is not there, and hold its lock until the file is closed.
+
+    Raises:
+        LockedError: somebody else holds it; the message says that `what` is in use.
+    """
+    file = open_file(path, write=True, create=True)
+    try:
+        file.lock(exclusive=True, what=what)
+    except BaseException:
+        file.close()
+        raise
+    return file
+
+
 def find_facts(path: str) -> Facts | None:
     """What stat says of the path, its symbolic links followed; None where nothing is."""
     try:

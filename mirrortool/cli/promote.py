@@ -12,12 +12,12 @@ from mirrortool.cli.options import DIRECTORY, UNTIL, as_json, quiet
 from mirrortool.cli.render import Display, View
 from mirrortool.cli.runner import Interrupted, Runner
 from mirrortool.cli.text import format_bytes, format_seconds, format_time, printable, quoted, tell
+from mirrortool.cli.verify import run_shown
 from mirrortool.errors import UsageError
 from mirrortool.journal.commits import Until
 from mirrortool.mirror.checkpoint import Checkpoint
 from mirrortool.promote import Promotion, PromotionPlan
 from mirrortool.replay.session import Replay, describe
-from mirrortool.verify import Verify, VerifyCancelled, VerifyResult
 
 
 @click.command("promote")
@@ -105,7 +105,7 @@ def _prepare(promotion: Promotion, no_verify: bool, quiet: bool) -> bool:
     if no_verify:
         tell("mirrortool: WARNING: the mirror was not verified")
         return False
-    promotion.verify(lambda verify: _verify(verify, quiet))
+    promotion.verify(lambda verify: run_shown(verify, quiet, "not promoted; the mirror is a mirror still"))
     return True
 
 
@@ -132,22 +132,6 @@ def _replay(replay: Replay, quiet: bool) -> Checkpoint:
     if runner.signal_number and checkpoint.position != target.position:
         raise Interrupted(runner.signal_number, f"not promoted; {describe(checkpoint)}")
     return checkpoint
-
-
-def _verify(verify: Verify, quiet: bool) -> VerifyResult:
-    page_size = verify.mirror.page_size
-
-    def view() -> View:
-        now = verify.statistics()
-        detail = f"{now.bad_pages} pages differ" if now.bad_pages else ""
-        return View(now.pages_done, now.pages_total, now.pages_done * page_size, detail)
-
-    with Display("verify", quiet=quiet) as display:
-        runner = Runner(verify.run, verify.cancel)
-        try:
-            return runner.run(lambda: display.show(view()))
-        except VerifyCancelled:
-            raise Interrupted(runner.signal_number, "not promoted; the mirror is a mirror still") from None
 
 
 def _print(promotion: Promotion, verified: bool | None, as_json: bool, dry_run: bool, quiet: bool) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from contextlib import ExitStack
+from functools import partial
 from typing import Any
 
 import click
@@ -135,26 +136,24 @@ def command(
     kept_slot = None if no_slot or (until and slot is None) else slot or OWN_SLOT
     with ExitStack() as opened:
         tracer = opened.enter_context(TraceFile(trace)) if trace else None
-
-        def open_replay() -> Replay:
-            return Replay(
-                journal,
-                mirror,
-                until=until,
-                flush_only=flush_only,
-                plan=wanted,
-                targets=dict(targets),
-                overwrite=overwrite,
-                read_back=not no_check,
-                max_bytes=max_size,
-                on_applied=tracer.write if tracer else None,
-                follow=follow,
-                observer=observer,
-                delay_seconds=delay or 0.0,
-                bytes_per_second=bwlimit,
-                slot=kept_slot,
-            )
-
+        open_replay = partial(
+            Replay,
+            journal,
+            mirror,
+            until=until,
+            flush_only=flush_only,
+            plan=wanted,
+            targets=dict(targets),
+            overwrite=overwrite,
+            read_back=not no_check,
+            max_bytes=max_size,
+            on_applied=tracer.write if tracer else None,
+            follow=follow,
+            observer=observer,
+            delay_seconds=delay or 0.0,
+            bytes_per_second=bwlimit,
+            slot=kept_slot,
+        )
         following = opened.enter_context(Following(open_replay))
         if tracer:
             tracer.begin()

@@ -47,24 +47,33 @@ def command(path: str, journal: str | None, cached: bool, allow_fuzzy: bool, as_
 
 def _verify_mirror(path: str, journal: str | None, cached: bool, allow_fuzzy: bool, as_json: bool, quiet: bool) -> int:
     with Verify(path, journal_path=journal, cached=cached) as verify:
-        page_size = verify.mirror.page_size
-
-        def view() -> View:
-            now = verify.statistics()
-            detail = f"{now.bad_pages} pages differ" if now.bad_pages else ""
-            return View(now.pages_done, now.pages_total, now.pages_done * page_size, detail)
-
-        with Display("verify", quiet=quiet) as display:
-            runner = Runner(verify.run, verify.cancel)
-            try:
-                result = runner.run(lambda: display.show(view()))
-            except VerifyCancelled:
-                raise Interrupted(runner.signal_number, "stopped; nothing was proved") from None
+        result = run_shown(verify, quiet, "stopped; nothing was proved")
         if as_json:
             click.echo(json.dumps(to_json(verify.mirror, result)))
         else:
             _print(result)
         return _conclude(verify, result, quiet, allow_fuzzy)
+
+
+def run_shown(verify: Verify, quiet: bool, when_stopped: str) -> VerifyResult:
+    """Verify with a display.
+
+    Raises:
+        Interrupted: by a signal; the message is `when_stopped`.
+    """
+    page_size = verify.mirror.page_size
+
+    def view() -> View:
+        now = verify.statistics()
+        detail = f"{now.bad_pages} pages differ" if now.bad_pages else ""
+        return View(now.pages_done, now.pages_total, now.pages_done * page_size, detail)
+
+    with Display("verify", quiet=quiet) as display:
+        runner = Runner(verify.run, verify.cancel)
+        try:
+            return runner.run(lambda: display.show(view()))
+        except VerifyCancelled:
+            raise Interrupted(runner.signal_number, when_stopped) from None
 
 
 def _conclude(verify: Verify, result: VerifyResult, quiet: bool, allow_fuzzy: bool) -> int:

@@ -86,10 +86,4 @@ def lock_bases(journal: Journal) -> File:
         AccessError: the journal cannot be written.
     """
     files.make_directory(bases_path(journal), exist_ok=True)
-    file = files.open_file(files.join(bases_path(journal), "lock"), write=True, create=True)
-    try:
-        file.lock(exclusive=True, what="the set of the journal's bases")
-    except BaseException:
-        file.close()
-        raise
-    return file
+    return files.open_locked(files.join(bases_path(journal), "lock"), "the set of the journal's bases")

@@ -27,13 +27,7 @@ def lock_copy(path: str) -> File:
     if not files.exists(path):
         files.make_directory(path)
     check_is_copy(path)
-    file = files.open_file(files.join(path, "lock"), write=True, create=True)
-    try:
-        file.lock(exclusive=True, what="the copy")
-    except BaseException:
-        file.close()
-        raise
-    return file
+    return files.open_locked(files.join(path, "lock"), "the copy")
 
 
 def check_is_copy(path: str) -> None:

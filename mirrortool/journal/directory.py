@@ -290,13 +290,7 @@ class Journal:
         Raises:
             LockedError: another recorder has it.
         """
-        file = files.open_file(files.join(self.path, "lock"), write=True, create=True)
-        try:
-            file.lock(exclusive=True, what="the journal")
-        except BaseException:
-            file.close()
-            raise
-        return file
+        return files.open_locked(files.join(self.path, "lock"), "the journal")
 
     def is_at_work(self) -> bool:
         """Whether somebody appends to the journal now, as far as this host can tell."""
@@ -334,8 +328,7 @@ def create(path: str, volumes: VolumeSet, paths: Mapping[str, str], records: Map
         LockedError: another call makes one there.
     """
     _claim_directory(path)
-    with files.open_file(files.join(path, "lock"), write=True, create=True) as lock:
-        lock.lock(exclusive=True, what="the journal")
+    with files.open_locked(files.join(path, "lock"), "the journal"):
         _claim_directory(path)  # another call may have finished meanwhile
         return _fill(path, volumes, paths, records)
 

@@ -326,13 +326,7 @@ def _try_lock(journal: Journal) -> File:
     directory = slots_path(journal)
     if not files.exists(directory):
         files.make_directory(directory, exist_ok=True)
-    file = files.open_file(files.join(directory, "lock"), write=True, create=True)
-    try:
-        file.lock(exclusive=True, what="the journal's slots")
-    except BaseException:
-        file.close()
-        raise
-    return file
+    return files.open_locked(files.join(directory, "lock"), "the journal's slots")
 
 
 @contextmanager

@@ -314,8 +314,7 @@ def create(path: str, journal: Journal, targets: Mapping[str, str] | None = None
     _claim_directory(path)
     for name in ("sums", "volumes", "receipts"):
         files.make_directory(files.join(path, name), exist_ok=True)
-    with files.open_file(files.join(path, "lock"), write=True, create=True) as lock:
-        lock.lock(exclusive=True, what="the mirror")
+    with files.open_locked(files.join(path, "lock"), "the mirror"):
         _claim_directory(path)  # another call may have finished meanwhile
         places = {volume.name: _place_of(path, volume, targets) for volume in journal.volumes}
         primaries = Primaries(journal.volume_paths().values())

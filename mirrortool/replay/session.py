@@ -121,61 +121,59 @@ class Replay:
         until = stop_point(self.journal, until, follow, delay_seconds)
         self.target = None if follow else require_commit(self.journal, until, flush_only=flush_only)
         check_total(self.journal.volumes, max_bytes)
-        self.is_new = not files.exists(files.join(mirror_path, "mirror.json"))
-        if self.is_new:
-            start_towards(
-                self.journal, directory.empty_checkpoint(self.journal), self.target, until, delay_seconds
-            )  # or nothing is made
-            directory.create(mirror_path, self.journal, targets, overwrite=overwrite)
-        self.mirror = Mirror(mirror_path)
-        if not self.is_new and targets:
-            _check_targets(self.mirror, targets)
+        self._until, self._delay_seconds = until, delay_seconds
+        self._find_mirror(mirror_path, targets, overwrite=overwrite)
         with ExitStack() as opening:
             opening.enter_context(self.mirror.lock(exclusive=True))
             self.mirror.check_mirrors(self.journal)
             self._check_target(Until(lsn=self.target.lsn) if self.target and flush_only else until)
             self._registration = None if slot is None else Registration(self.journal, self.mirror, slot)
-            self.start = self._open_start(until, delay_seconds)
+            self.start = self._open_start()
             self._reader = opening.enter_context(self._reader_at(self.start))
             resync = self._open_resync(opening)
             self._meter = LagMeter(self.journal, self._reader.file_first_lsn, self._reader.offset)
             opening.enter_context(self._meter)
             self._tail = opening.enter_context(Tail(self.journal, observer)) if follow else None
-            course = self._choose_course(opening, until, delay_seconds)
+            course = self._choose_course(opening)
             self._course = FromBase(resync, course) if resync else course
             self._reader.on_epoch = self._follow
             self._follow()
-            store = self.mirror.open_store(write=True)
-            opening.callback(store.close)
-            sums = self.mirror.open_sums(write=True)
-            opening.callback(sums.close)
+            store = opening.enter_context(closing(self.mirror.open_store(write=True)))
+            sums = opening.enter_context(closing(self.mirror.open_sums(write=True)))
             first = open_engine_plan(wanted, store)
             engine = ReplayEngine(store, first.plan, on_applied=on_applied, timed=not first.is_final)
             self._engine = opening.enter_context(engine)
             self._tuner = Tuner(engine, store, wanted, first)
+            on_saved = self._registration.advance if self._registration else None
             self._delegator = Delegator(
                 self._reader,
                 store,
                 sums,
-                self._engine,
+                engine,
                 self._tuner,
-                Checkpointer(
-                    self.mirror,
-                    store,
-                    sums,
-                    read_back=read_back,
-                    on_saved=self._registration.advance if self._registration else None,
-                ),
+                Checkpointer(self.mirror, store, sums, read_back=read_back, on_saved=on_saved),
                 self._course,
                 max_bytes=max_bytes,
                 window_bytes=window_bytes,
                 pace=Pace(bytes_per_second),
                 resync=resync,
             )
-            self._until = until
             self._opened = opening.pop_all()
 
-    def _open_start(self, until: Until | None, delay_seconds: float) -> Start:
+    def _find_mirror(self, path: str, targets: Mapping[str, str] | None, *, overwrite: bool) -> None:
+        """Open the mirror, or make it, if the journal holds what it needs."""
+        self.is_new = not files.exists(files.join(path, "mirror.json"))
+        if self.is_new:
+            self._start_from(directory.empty_checkpoint(self.journal))
+            directory.create(path, self.journal, targets, overwrite=overwrite)
+        self.mirror = Mirror(path)
+        if not self.is_new and targets:
+            _check_targets(self.mirror, targets)
+
+    def _start_from(self, checkpoint: Checkpoint) -> Start:
+        return start_towards(self.journal, checkpoint, self.target, self._until, self._delay_seconds)
+
+    def _open_start(self) -> Start:
         """Choose where to begin, and let the slot say so before anything of it can go.
 
         This is where a start is handled that the journal no longer contains, as the files with it were removed: the
@@ -186,7 +184,7 @@ class Replay:
         """
         for is_last in (False, True):
             try:
-                start = start_towards(self.journal, self.mirror.checkpoint, self.target, until, delay_seconds)
+                start = self._start_from(self.mirror.checkpoint)
                 if start.base and self._registration:
                     self._registration.resync(start.base.lsn)
                 return start
@@ -224,13 +222,13 @@ class Replay:
         table = opening.enter_context(closing(self.mirror.open_sums(write=False)))
         return Resync(base, table, self.mirror.checkpoint, ignores_table=start.ignores_table)
 
-    def _choose_course(self, opening: ExitStack, until: Until | None, delay_seconds: float) -> Course:
+    def _choose_course(self, opening: ExitStack) -> Course:
         if self.target:
             return UpTo(self._reader, self.target.lsn)
         assert self._tail
-        if until is None and not delay_seconds:
+        if self._until is None and not self._delay_seconds:
             return Following(self._reader, self._tail)
-        scout = Scout(self.journal, self._reader.position, delay_seconds=delay_seconds, until=until)
+        scout = Scout(self.journal, self._reader.position, delay_seconds=self._delay_seconds, until=self._until)
         return Following(self._reader, self._tail, opening.enter_context(scout))
 
     def __enter__(self) -> Replay:
