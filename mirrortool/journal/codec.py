@@ -256,8 +256,6 @@ def decode_body(header: FrameHeader, body: Buffer, page_size: int, *, payload: b
         payload: whether the pages are wanted; without them the batch's payload is empty.
     Returns:
         A batch that shares no memory with `body`.
-    Returns:
-        A batch that shares no memory with `body`.
     Raises:
         FrameError: a checksum fails, the payload does not decompress, or an operation makes no sense.
     """

@@ -34,7 +34,7 @@ from mirrortool.journal.directory import CleanEnd, Journal
 from mirrortool.journal.lineage import check_continues
 from mirrortool.journal.position import Position
 from mirrortool.journal.reader import JournalReader
-from mirrortool.journal.runs import RunReader, find_end
+from mirrortool.journal.runs import Run, RunReader, find_end
 
 _RUN_BYTES = 4 << 20
 
@@ -198,6 +198,18 @@ class Copy:
                 remedy="send it from there on",
             )
 
+    def take_run(self, run: Run) -> None:
+        """Store frames as `take` does; where they go on from the copy's end, they are not checked again.
+
+        They were, by the reader of this process that gave them out, in the same memory.
+        """
+        self._require_alive()
+        place = (self._file_first_lsn, self._offset)
+        if self._arriving or (run.file_first_lsn, run.offset) != place or run.start != self.position:
+            self.take(run.file_first_lsn, run.offset, run.data)
+        else:
+            self._store(run.data, (run.position, run.time_ns))
+
     def sync(self) -> Position:
         """Make everything that was stored durable; returns the position that is.
 
@@ -291,7 +303,9 @@ class Copy:
         self.position, self.time_ns = end
 
     def _append(self, data: memoryview) -> None:
-        end = self._checked(data, self._file_first_lsn, self._offset)
+        self._store(data, self._checked(data, self._file_first_lsn, self._offset))
+
+    def _store(self, data: memoryview, end: tuple[Position, int]) -> None:
         self._forget_clean_end()
         assert self._file is not None
         try:

@@ -25,12 +25,14 @@ class Run:
     Attributes:
         offset: of the first byte, from the start of the file.
         data: good until the reader is used again.
+        start: before the first.
         position, time_ns: after the last.
     """
 
     file_first_lsn: int
     offset: int
     data: memoryview
+    start: Position
     position: Position
     time_ns: int
 
@@ -47,11 +49,13 @@ class RunReader(JournalReader):
         header = self.next_header()
         if header is None:
             return None
-        file, start = self._file, self._frame_offset
+        file, start, before = self._file, self._frame_offset, self._before[0]
         assert file is not None
         begin = 0 if start == layout.FILE_HEADER.size else start
         file.raw(begin, self._offset - begin)  # so that what lies behind it is read along
         try:
+            if file.frame_header(start) != header:  # it may have been read anew just now
+                raise FrameError("the file was changed while it was read")
             self._check(file, start, header)
         except FrameError as error:
             raise self._step_back(error) from None
@@ -59,7 +63,7 @@ class RunReader(JournalReader):
             if not self._follow(file):
                 break
         data = file.raw(begin, self._offset - begin)
-        return Run(file.first_lsn, begin, data, self.position, self.time_ns)
+        return Run(file.first_lsn, begin, data, before, self.position, self.time_ns)
 
     def _follow(self, file: JournalFile) -> bool:
         """Take in the next frame of what was read; False where it must be judged, which the next call does."""

@@ -1,5 +1,6 @@
 """A copy in a directory of this host: its receiver runs in the session's thread, without any stream between.
 
+Frames are checked once, as they are read from the journal, and written from the same memory.
 Rule: a full disk is a state here too: the frames that did not fit are kept, and tried again.
 """
 

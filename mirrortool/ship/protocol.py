@@ -46,6 +46,7 @@ import xxhash
 from mirrortool.errors import LinkError
 from mirrortool.files import Buffer
 from mirrortool.journal import format as layout
+from mirrortool.journal.runs import Run
 from mirrortool.jsonfile import Fields
 
 VERSION = 1
@@ -101,11 +102,13 @@ class Message:
     Attributes:
         values: of its JSON object.
         data: of DATA and PART; of one that was received, good until the next is asked for.
+        run: what the data of DATA is, for a receiver in the same process; never sent.
     """
 
     kind: Kind
     values: Mapping[str, Any]
     data: Buffer = b""
+    run: Run | None = None
 
     def fields(self) -> Fields:
         """The object, read field by field; what makes no sense raises LinkError."""

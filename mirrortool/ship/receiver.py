@@ -147,8 +147,11 @@ class Receiver:
         return Message(Kind.WELCOME, values)
 
     def _store(self, copy: Copy, message: Message) -> list[Message]:
-        fields = message.fields()
-        copy.take(fields.integer("file"), fields.integer("offset"), memoryview(message.data))
+        if message.run:
+            copy.take_run(message.run)
+        else:
+            fields = message.fields()
+            copy.take(fields.integer("file"), fields.integer("offset"), memoryview(message.data))
         return self._stored(len(message.data))
 
     def _begin_base(self, copy: Copy, message: Message) -> list[Message]:

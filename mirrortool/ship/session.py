@@ -251,7 +251,7 @@ class Session:
         self._pause(self._pace.take(len(run.data)))
         if self._ending.is_set():
             return
-        self._say(Message(Kind.DATA, {"file": run.file_first_lsn, "offset": run.offset}, run.data))
+        self._say(Message(Kind.DATA, {"file": run.file_first_lsn, "offset": run.offset}, run.data, run))
         self._progress.sent(run.position.lsn, len(run.data))
         sent = _Sent(run.position, run.time_ns, (run.file_first_lsn, run.offset + len(run.data)))
         if self._link.is_one_way:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -22,9 +23,12 @@ from mirrortool.errors import (
     NoSpaceError,
     OtherJournalError,
 )
+from mirrortool.journal import format as layout
+from mirrortool.journal import journalfile
 from mirrortool.journal.copy import Copy
 from mirrortool.journal.copydir import is_primary
 from mirrortool.journal.directory import Journal
+from mirrortool.journal.journalfile import JournalFile
 from mirrortool.journal.lineage import History
 from mirrortool.journal.runs import Run, RunReader, find_end, position_at
 from tests.fakes.faulty_os import Call, fail_at, faulty
@@ -45,7 +49,7 @@ def runs_of(journal: Journal, run_bytes: int = 1) -> list[Run]:
     with RunReader(journal) as reader:
         while run := reader.next_run(run_bytes):
             data = memoryview(bytes(run.data))
-            found.append(Run(run.file_first_lsn, run.offset, data, run.position, run.time_ns))
+            found.append(replace(run, data=data))
     return found
 
 
@@ -91,6 +95,25 @@ def test_a_run_ends_before_a_damaged_body(tmp_path: Path) -> None:
             reader.next_run(1 << 20)
 
 
+def test_a_frame_that_changes_while_it_is_read_is_not_given_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journal = made(tmp_path / "J", file_bytes=1 << 20)
+    monkeypatch.setattr(journalfile, "_READ_BYTES", layout.FRAME_HEADER.size)  # so the whole frame is read once more
+    real = JournalFile.raw
+
+    def flip_first(self: JournalFile, offset: int, length: int) -> memoryview:
+        monkeypatch.setattr(JournalFile, "raw", real)
+        flip(last_file(journal), layout.FILE_HEADER.size + 60)
+        return real(self, offset, length)
+
+    with RunReader(journal) as reader:
+        monkeypatch.setattr(JournalFile, "raw", flip_first)
+        with pytest.raises(CorruptJournalError):
+            reader.next_run(1)
+        assert reader.position == journal.start
+
+
 def test_position_at_a_frame_end_only(tmp_path: Path) -> None:
     journal = made(tmp_path / "J")
     assert position_at(journal, 4) == runs_of(journal)[1].position
@@ -107,6 +130,36 @@ def test_a_copy_is_byte_for_byte_the_journal(tmp_path: Path) -> None:
     assert contents(tmp_path / "C") == contents(journal.path)
     assert sorted(os.listdir(tmp_path / "C")) == ["copy.json", "files", "journal.json", "lock"]
     assert not is_primary(str(tmp_path / "C"))
+
+
+@pytest.mark.parametrize("run_bytes", [1, 300, 1 << 20])
+def test_runs_of_this_process_make_the_same_copy(tmp_path: Path, run_bytes: int) -> None:
+    journal = made(tmp_path / "J")
+    copy = begun(tmp_path / "C", journal)
+    for run in runs_of(journal, run_bytes):
+        copy.take_run(run)
+        assert (copy.position, copy.time_ns) == (run.position, run.time_ns)
+    copy.close()
+    assert contents(tmp_path / "C") == contents(journal.path)
+
+
+def test_a_run_of_this_process_goes_nowhere_but_on_from_the_end(tmp_path: Path) -> None:
+    journal = made(tmp_path / "J", file_bytes=1 << 20)
+    first, second, third, *_ = runs_of(journal)
+    copy = begun(tmp_path / "C", journal)
+    copy.take_run(first)
+    with pytest.raises(MissingFileError):
+        copy.take_run(third)
+    with pytest.raises(LinkError):
+        copy.take_run(replace(third, offset=second.offset))
+    copy.take_run(first)
+    damaged = bytes(first.data[:-1]) + b"!"
+    with pytest.raises(ForkedJournalError):
+        copy.take_run(replace(first, data=memoryview(damaged)))
+    assert copy.position == first.position
+    copy.take_run(second)
+    assert copy.position == second.position
+    copy.close()
 
 
 def test_what_is_there_is_compared_and_not_written_again(tmp_path: Path) -> None:
