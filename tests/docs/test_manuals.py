@@ -20,7 +20,7 @@ import pytest
 
 from mirrortool import errors
 from mirrortool.cli.main import cli
-from mirrortool.journal import basefile, reader
+from mirrortool.journal import basefile, judgement
 from mirrortool.journal import format as layout
 from mirrortool.journal.promoting import FrameEnd, PromotionNote
 from mirrortool.metrics import METRICS, PREFIX
@@ -540,7 +540,7 @@ def test_limits_are_those_of_the_code() -> None:
 
 def test_torn_or_damage_table_is_that_of_the_code() -> None:
     rows: list[tuple[str, str]] = []
-    for line in (reader.__doc__ or "").splitlines():
+    for line in (judgement.__doc__ or "").splitlines():
         if match := re.fullmatch(r" {4}(\S.+?) {2,}(.+)", line):
             rows.append((match[1], match[2]))
         elif rows and line.startswith(" " * 20):
