@@ -22,7 +22,6 @@ from mirrortool.journal.codec import (
     decode_body,
     decode_file_header,
     decode_frame_header,
-    stored_bytes,
 )
 from mirrortool.journal.directory import Journal
 from mirrortool.operation import Batch
@@ -111,12 +110,20 @@ class JournalFile:
         """Bytes as they are, fewer at the end of the file; good until the next call of any method that reads."""
         return self._bytes(offset, length)
 
-    def has_read_frame(self, offset: int) -> bool:
-        """Whether what was read last holds a whole frame at `offset`, going by lengths that nobody checked."""
+    def frame_in_memory(self, offset: int) -> tuple[FrameHeader, memoryview] | None:
+        """Header and body, of which nothing was checked, of the frame at `offset`; None if not all of it was read last.
+
+        Raises:
+            FrameError: there is no frame.
+        """
         start = offset - self._buffer_at
-        if not 0 <= start <= self._buffered - layout.FRAME_HEADER.size:
-            return False
-        return start + stored_bytes(self._buffer[start:]) <= self._buffered
+        body_at = start + layout.FRAME_HEADER.size
+        if start < 0 or body_at > self._buffered:
+            return None
+        seed = layout.frame_seed(self._uuid, self.first_lsn, offset)
+        header = decode_frame_header(self._buffer[start:body_at], seed, self._page_size)
+        end = body_at + header.body_bytes
+        return (header, self._buffer[body_at:end]) if end <= self._buffered else None
 
     def find_magic(self, offset: int) -> Iterator[int]:
         """Offsets from `offset` on at which a frame might begin."""

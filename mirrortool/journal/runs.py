@@ -54,35 +54,36 @@ class RunReader(JournalReader):
         begin = 0 if start == layout.FILE_HEADER.size else start
         file.raw(begin, self._offset - begin)  # so that what lies behind it is read along
         try:
-            if file.frame_header(start) != header:  # it may have been read anew just now
+            found = file.frame_in_memory(start)
+            if found is None or found[0] != header:  # it may have been read anew just now
                 raise FrameError("the file was changed while it was read")
-            self._check(file, start, header)
+            self._check_body(*found)
         except FrameError as error:
             raise self._step_back(error) from None
-        while self._offset - start < bytes_max and file.has_read_frame(self._offset):
-            if not self._follow(file):
-                break
+        while self._offset - start < bytes_max and self._follow(file):
+            pass
         data = file.raw(begin, self._offset - begin)
         return Run(file.first_lsn, begin, data, before, self.position, self.time_ns)
 
     def _follow(self, file: JournalFile) -> bool:
-        """Take in the next frame of what was read; False where it must be judged, which the next call does."""
+        """Take in the next frame, if it is in memory and sound; if not, the next call judges it."""
         try:
-            header = file.frame_header(self._offset)
+            found = file.frame_in_memory(self._offset)
+            if found is None:
+                return False
+            header = found[0]
             self._check_continues(header)
-            self._check(file, self._offset, header)
+            self._check_body(*found)
             self._check_before_fork(file, header)
         except (FrameError, ForkedJournalError):
             return False
         self._move_past(header)
         return True
 
-    def _check(self, file: JournalFile, offset: int, header: FrameHeader) -> None:
-        body = file.raw(offset + layout.FRAME_HEADER.size, header.body_bytes)
-        if len(body) < header.body_bytes:
-            raise FrameError("the file was cut while it was read")
+    def _check_body(self, header: FrameHeader, body: memoryview) -> None:
         check_body(header, body)
-        self._judge.learn(durable_lsn_in(header, body))
+        if header.is_commit:
+            self._judge.learn(durable_lsn_in(header, body))
 
 
 def find_end(journal: Journal) -> Position:
