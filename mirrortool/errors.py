@@ -8,6 +8,7 @@
         CorruptJournalError             11  bytes that were durable cannot be decoded, or contradict each other
         MissingFileError                12  a journal file between two others, or the first, is gone
           PrunedJournalError            12  what is asked for was removed on purpose: start over from a base
+          UnfinishedArrivalError        12  a base has only begun to take the place of older files
         ForkedJournalError              13  a position that this journal does not contain
         NotAJournalError                14  not a journal, or one of a newer format
         OtherJournalError               15  a journal of another uuid than the mirror's
@@ -103,6 +104,10 @@ class MissingFileError(JournalError):
 
 class PrunedJournalError(MissingFileError):
     """The journal begins later than what was asked for; a base stands for what went before."""
+
+
+class UnfinishedArrivalError(MissingFileError):
+    """A base has only begun to take the place of a copy's older files; who can write there finishes it."""
 
 
 class ForkedJournalError(JournalError):

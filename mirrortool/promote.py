@@ -42,6 +42,7 @@ from mirrortool.errors import (
     PromotedError,
 )
 from mirrortool.files import File
+from mirrortool.journal.arriving import drop_arrival, finish_arrival
 from mirrortool.journal.commits import Commit, Until
 from mirrortool.journal.directory import Journal, RecorderCheckpoint
 from mirrortool.journal.forking import Dropped, count_behind, find_end, fork
@@ -99,6 +100,8 @@ class Promotion:
     ) -> None:
         """Lock the journal and look at everything; nothing is changed.
 
+        But a base that had begun to take the place of older files, when a receiver ended, comes to its place.
+
         Args:
             journal_path: where the journal is, by default where the mirror's last replay found it.
             until: promote at the last commit at or before this; by default at the newest.
@@ -113,7 +116,8 @@ class Promotion:
         self.mirror = Mirror(mirror_path)
         path = journal_path or self.mirror.journal_path
         with ExitStack() as opening:
-            opening.enter_context(_lock(Journal(path, promoting=True)))
+            opening.enter_context(_lock(Journal(path, promoting=True, switching=True)))
+            finish_arrival(Journal(path, promoting=True, switching=True))
             self.journal = Journal(path, promoting=True)  # as it is under the lock
             with self.mirror.lock(exclusive=True, promoting=True):
                 self._note = self._find_note()
@@ -287,6 +291,7 @@ class Promotion:
             files.make_directory(journal.sums_path, exist_ok=True)
             copy_sums(mirror.sums_path, journal.sums_path, [kept.name for kept in mirror.kept])
             journal.save_volume_paths(self._volume_paths())
+            drop_arrival(journal)
             files.remove(journal.detached_path)  # it told of the old primary's volumes
             self._save_recorder_checkpoint(note)
             settle_after_fork(journal, note.end.position, mirror.uuid.hex())

@@ -11,7 +11,7 @@ from mirrortool import clock, files
 from mirrortool.cli.render import PLAIN_SECONDS, Display
 from mirrortool.cli.runner import Runner
 from mirrortool.cli.text import describe_silence, format_bytes, format_seconds, printable, tell
-from mirrortool.errors import JournalError, NoSpaceError, PrunedJournalError
+from mirrortool.errors import JournalError, NoSpaceError, PrunedJournalError, UnfinishedArrivalError
 from mirrortool.journal.tail import wait_for_journal
 from mirrortool.notify import Notifier
 from mirrortool.replay.lag import Lag
@@ -73,7 +73,7 @@ class Following:
             try:
                 once(self.replay)
                 return
-            except PrunedJournalError as error:
+            except (PrunedJournalError, UnfinishedArrivalError) as error:
                 tell(f"mirrortool: {printable(error.what)}; starting over from a base")
             except NoSpaceError as error:
                 self._tell_once(f"blocked: {error}; trying again until there is room")

@@ -18,6 +18,7 @@ from mirrortool.cli.runner import Interrupted, Runner
 from mirrortool.cli.service import Service, metrics_file
 from mirrortool.cli.text import columns, format_bytes, format_seconds, printable, quoted, tell
 from mirrortool.errors import MirrortoolError, UsageError
+from mirrortool.journal.arriving import open_finished
 from mirrortool.journal.directory import Journal
 from mirrortool.journal.runs import position_at
 from mirrortool.journal.slots import check_name
@@ -81,7 +82,7 @@ def command(
     parsed = [parse_destination(each) for each in destinations]
     if any(each.is_pipe for each in parsed) and sys.stdout.isatty():
         raise UsageError("standard output is a terminal; send it into a pipe or a file")
-    opened = Journal(journal)
+    opened = open_finished(journal)
     options = ShipOptions(
         follow=follow,
         bytes_per_second=bwlimit,

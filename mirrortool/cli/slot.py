@@ -8,6 +8,7 @@ import click
 
 from mirrortool.cli.options import DIRECTORY, as_json, quiet
 from mirrortool.cli.text import columns, format_bytes, format_time, printable, quoted, tell
+from mirrortool.journal.arriving import open_finished
 from mirrortool.journal.directory import Journal
 from mirrortool.journal.prune import held_bytes
 from mirrortool.journal.slots import Slot, drop, slots
@@ -50,7 +51,7 @@ def drop_slot(journal: str, name: str, quiet: bool) -> None:
 
     Its owner, if he still reads, goes on while the files that he needs are there; then he starts over from a base.
     """
-    opened = Journal(journal)
+    opened = open_finished(journal)
     slot = drop(opened, name)
     click.echo(f"dropped slot {slot.name} of {printable(slot.where)}, which held back {_held(slot, opened)}")
     if not quiet and slot.holds_back:

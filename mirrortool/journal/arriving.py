@@ -20,8 +20,15 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
-from mirrortool import files
-from mirrortool.errors import CorruptJournalError, HostError, JournalError, LinkError
+from mirrortool import clock, files
+from mirrortool.errors import (
+    CorruptJournalError,
+    HostError,
+    JournalError,
+    LinkError,
+    LockedError,
+    UnfinishedArrivalError,
+)
 from mirrortool.files import File
 from mirrortool.journal import format as layout
 from mirrortool.journal import slots
@@ -30,11 +37,13 @@ from mirrortool.journal.bases import base_path, bases_path, lock_bases
 from mirrortool.journal.codec import FrameError, FrameHeader
 from mirrortool.journal.directory import Journal
 from mirrortool.journal.position import Position
+from mirrortool.journal.switching import PART, arriving_path, check_none_due, due_file
 from mirrortool.jsonfile import INTEGER_MAX, Fields
 from mirrortool.operation import Batch
 
 _STEP_BYTES = 64 << 20
-_PART = ".part"
+_SWITCH_SECONDS = 30.0
+_POLL_SECONDS = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +81,7 @@ class Announced:
     @property
     def part_name(self) -> str:
         """What it is called while it arrives."""
-        return f"{self.position.lsn:016x}-{self.size:x}-{self.checksum:016x}{_PART}"
+        return f"{self.position.lsn:016x}-{self.size:x}-{self.checksum:016x}{PART}"
 
 
 class ArrivingBase:
@@ -89,9 +98,9 @@ class ArrivingBase:
         self.announced = announced
         self.is_whole = self.has_file = False
         self._journal = journal
-        self._path = files.join(_directory(journal), announced.part_name)
+        self._path = files.join(arriving_path(journal.path), announced.part_name)
         files.make_directory(bases_path(journal), exist_ok=True)
-        files.make_directory(_directory(journal), exist_ok=True)
+        files.make_directory(arriving_path(journal.path), exist_ok=True)
         _clean(journal, keep=None if anew else announced.part_name)
         self._file = files.open_file(self._path, write=True, create=True)
         files.sync_name(self._path)
@@ -106,7 +115,7 @@ class ArrivingBase:
 
     def file_path(self, first_lsn: int) -> str:
         """Where the journal file with its commit is meanwhile."""
-        return files.join(_directory(self._journal), layout.file_name(first_lsn))
+        return files.join(arriving_path(self._journal.path), layout.file_name(first_lsn))
 
     def check(self) -> bool:
         """Check some of what is there, so that nobody waits long; whether that was all.
@@ -171,7 +180,7 @@ class ArrivingBase:
         """Take the place of the files before; under `lock`, with the file durable up to the commit."""
         assert self.is_whole and self.has_file
         self.close()
-        files.sync_directory(_directory(self._journal))
+        files.sync_directory(arriving_path(self._journal.path))
         files.rename(self._path, base_path(self._journal, self.announced.position.lsn))
         _finish(self._journal, self.announced.file_first_lsn)
 
@@ -217,12 +226,47 @@ def finish_arrival(journal: Journal) -> None:
     Raises:
         LockedError: somebody works with the bases.
     """
-    names = files.list_directory(_directory(journal))
-    first_lsns = [lsn for lsn in map(layout.parse_file_name, names) if lsn is not None]
-    if not first_lsns or any(name.endswith(_PART) for name in names):
-        return
-    with lock_bases(journal):
-        _finish(journal, first_lsns[0])
+    first_lsn = due_file(journal.path)
+    if first_lsn is not None:
+        with lock_bases(journal):
+            _finish(journal, first_lsn)
+
+
+def drop_arrival(journal: Journal) -> None:
+    """Nothing more arrives here: what came of a base goes; under the journal's lock."""
+    _clean(journal, keep=None)
+
+
+def open_finished(path: str) -> Journal:
+    """Open a journal; if it is a copy in which a base is taking the place of older files, once that is finished.
+
+    If its receiver has ended, it is finished here.
+
+    Raises:
+        UnfinishedArrivalError: this process cannot write there, or a receiver takes longer than that should.
+        NotAJournalError, UnfinishedPromotionError: as Journal.
+    """
+    ends = clock.monotonic() + _SWITCH_SECONDS
+    while True:
+        try:
+            return Journal(path)
+        except UnfinishedArrivalError:
+            if not _is_finished(path) and clock.monotonic() > ends:
+                raise
+
+
+def _is_finished(path: str) -> bool:
+    """Whether nothing is due any more, as it was finished here; False after a moment if somebody is at it."""
+    try:
+        journal = Journal(path, switching=True)
+        with journal.lock():
+            finish_arrival(journal)
+    except LockedError:
+        clock.sleep(_POLL_SECONDS)
+        return False
+    except HostError:
+        check_none_due(path)
+    return True
 
 
 def _finish(journal: Journal, first_lsn: int) -> None:
@@ -235,19 +279,15 @@ def _finish(journal: Journal, first_lsn: int) -> None:
         for each in journal.file_starts():
             files.remove(journal.file_path(each))
             files.sync_directory(journal.files_path)
-        here = files.join(_directory(journal), layout.file_name(first_lsn))
+        here = files.join(arriving_path(journal.path), layout.file_name(first_lsn))
         files.rename(here, journal.file_path(first_lsn))
     _clean(journal, keep=None)
 
 
 def _clean(journal: Journal, *, keep: str | None) -> None:
     """Remove what is there, journal files first: without a part beside it one would count as due."""
-    directory = _directory(journal)
+    directory = arriving_path(journal.path)
     names = [name for name in files.list_directory(directory) if name != keep]
-    for name in sorted(names, key=lambda name: name.endswith(_PART)):
+    for name in sorted(names, key=lambda name: name.endswith(PART)):
         files.remove(files.join(directory, name))
         files.sync_directory(directory)
-
-
-def _directory(journal: Journal) -> str:
-    return files.join(bases_path(journal), "arriving")

@@ -70,7 +70,7 @@ class Copy:
             check_is_copy(path)
             self.id = load_id(path)
             if files.exists(files.join(path, "journal.json")):
-                journal = Journal(path)
+                journal = Journal(path, switching=True)
                 finish_arrival(journal)
                 self._open(journal)
             opening.pop_all()

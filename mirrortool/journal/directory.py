@@ -32,6 +32,7 @@ from mirrortool.journal import format as layout
 from mirrortool.journal.lineage import LINEAGE_BYTES, History, load_history
 from mirrortool.journal.position import Position
 from mirrortool.journal.promoting import FrameEnd, check_none
+from mirrortool.journal.switching import check_none_due
 from mirrortool.jsonfile import Fields
 from mirrortool.volume import Volume, VolumeSet
 
@@ -121,18 +122,22 @@ class Journal:
         history: the epochs; the last is the one that is recorded, or received.
     """
 
-    def __init__(self, path: str, *, promoting: bool = False) -> None:
+    def __init__(self, path: str, *, promoting: bool = False, switching: bool = False) -> None:
         """Open what is there.
 
         Args:
             promoting: even if a promotion was interrupted; for promote.
+            switching: even if a base has only begun to take the place of older files; for who finishes that.
         Raises:
             NotAJournalError: no journal.json, or one of a newer format, or one that makes no sense.
             UnfinishedPromotionError: a promotion was interrupted.
+            UnfinishedArrivalError: a base is taking the place of older files.
         """
         self.path = path
         if not promoting:
             check_none(path)
+        if not switching:
+            check_none_due(path)
         self._seen: Facts | None = files.find_facts(files.join(path, "journal.json"))
         fields = jsonfile.load(files.join(path, "journal.json"), NotAJournalError)
         if fields is None:

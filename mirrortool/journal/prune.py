@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 
 from mirrortool import clock, files
 from mirrortool.errors import JournalError, NoSpaceError
+from mirrortool.journal.arriving import open_finished
 from mirrortool.journal.bases import base_path, bases, bases_path, lock_bases
 from mirrortool.journal.commits import Until, find_commit
 from mirrortool.journal.directory import Journal
@@ -60,7 +61,7 @@ def prune(path: str, keep: Keep, *, dry_run: bool = False) -> Pruned:
         JournalError: a base is damaged; nothing was removed.
         HostError: a file cannot be removed; the newer ones are there.
     """
-    journal = Journal(path)
+    journal = Journal(path) if dry_run else open_finished(path)
     with ExitStack() as held:
         if not dry_run:
             held.enter_context(lock_bases(journal))

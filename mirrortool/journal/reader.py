@@ -21,6 +21,7 @@ from mirrortool.errors import (
     MissingFileError,
     PrunedJournalError,
     TornJournalError,
+    UnfinishedArrivalError,
     UnfinishedPromotionError,
 )
 from mirrortool.journal import format as layout
@@ -348,16 +349,18 @@ class JournalReader:
     def _is_promoted(self) -> bool:
         """Take in what journal.json says by now; whether a promotion explains that the files are not as expected.
 
-        It does if it is complete, or still at work: then there is nothing to read until it is complete.
+        It does if it is complete, or still at work: then there is nothing to read until it is complete. So does a base
+        that is taking the place of files in a copy.
 
         Raises:
             ForkedJournalError: it dropped what was read here; the message has both positions.
             UnfinishedPromotionError: it was interrupted.
+            UnfinishedArrivalError: a base was taking the place of older files when its receiver ended.
         """
         journal = self.journal
         try:
             newer = Journal(journal.path)
-        except UnfinishedPromotionError:
+        except (UnfinishedPromotionError, UnfinishedArrivalError):
             if journal.is_at_work():
                 return True
             raise

@@ -17,6 +17,7 @@ from mirrortool import files
 from mirrortool.address import split_at
 from mirrortool.checksum import SUM_BYTES
 from mirrortool.errors import CorruptJournalError, NoSpaceError, NotComparableError
+from mirrortool.journal.arriving import open_finished
 from mirrortool.journal.basefile import BaseHeader
 from mirrortool.journal.bases import base_lsns, base_path, bases_path, lock_bases, open_base
 from mirrortool.journal.basewriter import BaseWriter
@@ -69,7 +70,7 @@ class MakeBase:
             NotComparableError: there is no such commit.
             NoSpaceError: there may not be room for it; nothing was written.
         """
-        self.journal = Journal(path)
+        self.journal = open_finished(path)
         self.commit = _require_state(self.journal, until)
         self._max_bytes = max_bytes
         self._progress = BaseProgress(0, 0)

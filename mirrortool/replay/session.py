@@ -20,9 +20,9 @@ from mirrortool.errors import (
     PrunedJournalError,
     UsageError,
 )
+from mirrortool.journal.arriving import open_finished
 from mirrortool.journal.bases import open_base
 from mirrortool.journal.commits import Commit, Until, is_past
-from mirrortool.journal.directory import Journal
 from mirrortool.journal.reader import JournalReader, up_to_what_is_appended
 from mirrortool.journal.slots import check_name
 from mirrortool.journal.tail import Tail
@@ -117,7 +117,7 @@ class Replay:
         wanted.check()
         if slot:
             check_name(slot)
-        self.journal = Journal(journal_path)
+        self.journal = open_finished(journal_path)
         until = stop_point(self.journal, until, follow, delay_seconds)
         self.target = None if follow else require_commit(self.journal, until, flush_only=flush_only)
         check_total(self.journal.volumes, max_bytes)

@@ -19,10 +19,11 @@ from mirrortool.errors import (
     LockedError,
     MirrortoolError,
     NoSpaceError,
+    UnfinishedArrivalError,
     UnfinishedPromotionError,
     UsageError,
 )
-from mirrortool.journal.directory import Journal
+from mirrortool.journal.arriving import open_finished
 from mirrortool.journal.tail import Tail
 from mirrortool.ship.destination import Destination
 from mirrortool.ship.link import Link
@@ -36,7 +37,7 @@ from mirrortool.ship.session import Session
 RETRY_SECONDS_MIN = 1.0
 RETRY_SECONDS_MAX = 30.0
 DESTINATIONS_MAX = 64
-_PASSING = (LinkError, LockedError, NoSpaceError, UnfinishedPromotionError)
+_PASSING = (LinkError, LockedError, NoSpaceError, UnfinishedArrivalError, UnfinishedPromotionError)
 _PASSING_LATER = (HostError,)
 _PASSING_CODES = {each.exit_code for each in (LinkError, LockedError, NoSpaceError, InputOutputError, ExhaustedError)}
 
@@ -111,7 +112,7 @@ class Shipment:
             return False
 
     def _run_session(self) -> None:
-        journal = Journal(self._journal_path)
+        journal = open_finished(self._journal_path)
         with Tail(journal, self._observer) as tail:
             self._tail = tail
             try:

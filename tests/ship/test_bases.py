@@ -36,6 +36,7 @@ from mirrortool.journal.prune import Keep, prune
 from mirrortool.journal.reader import JournalReader
 from mirrortool.journal.runs import RunReader, find_end
 from mirrortool.journal.slots import Slot
+from mirrortool.journal.switching import due_file
 from mirrortool.mirror.directory import Mirror
 from mirrortool.replay.makebase import MakeBase
 from mirrortool.ship import serve
@@ -272,12 +273,11 @@ def test_a_receiver_that_is_killed_anywhere_leaves_a_sound_copy(original: Pruned
         copy = place / f"C{number}" if is_new else original.copy(place / f"C{number}")
         with faulty(cut_at(number)), pytest.raises(PowerCut):
             ship(copy)
-        assert_sound(copy)
-        if (copy / "journal.json").exists() and base_lsns(Journal(str(copy))):
-            was_between |= not Journal(str(copy)).file_starts()
+        if due_file(str(copy)) is not None:  # see test_interrupted_base.py
+            was_between = True
             Copy(str(copy)).close()
             assert Journal(str(copy)).file_starts()
-            assert_sound(copy)
+        assert_sound(copy)
         ship(copy)
         assert_whole(original, copy)
         shutil.rmtree(copy)
