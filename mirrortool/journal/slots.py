@@ -19,6 +19,7 @@ from dataclasses import dataclass, replace
 from mirrortool import clock, files, jsonfile
 from mirrortool.errors import (
     AccessError,
+    ForkedJournalError,
     HostError,
     JournalError,
     LockedError,
@@ -30,6 +31,7 @@ from mirrortool.errors import (
 from mirrortool.files import File
 from mirrortool.journal.bases import base_lsns
 from mirrortool.journal.directory import Journal
+from mirrortool.journal.lineage import check_continues
 from mirrortool.journal.position import Position
 from mirrortool.jsonfile import Fields
 from mirrortool.operation import MARK_NAME
@@ -267,11 +269,22 @@ class SlotKeeper:
                     return
                 # What was said of it meanwhile stays, but that it is lost: the owner may have got on by what it had
                 # open, to where the journal goes on.
-                is_lost = found.is_lost and not self._goes_on(found, position)
-                self._slot = replace(found, position=position, time_ns=time_ns, is_lost=is_lost)
+                is_dropped = self._is_dropped(position)
+                is_lost = is_dropped or (found.is_lost and not self._goes_on(found, position))
+                resync_lsn = 0 if is_dropped else found.resync_lsn
+                self._slot = replace(found, position=position, time_ns=time_ns, is_lost=is_lost, resync_lsn=resync_lsn)
                 self._save()
         except (LockedError, HostError, JournalError):
             return
+
+    def _is_dropped(self, position: Position) -> bool:
+        """Whether a promotion since dropped what the owner has, who may have had it open until now."""
+        newer = Journal(self._journal.path)
+        try:
+            check_continues(newer.history, self._journal.history, position, where=newer.path)
+        except ForkedJournalError:
+            return True
+        return False
 
     def _goes_on(self, found: Slot, position: Position) -> bool:
         """Whether the journal has what follows a position, and was not promoted meanwhile."""

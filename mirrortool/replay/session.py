@@ -20,6 +20,7 @@ from mirrortool.errors import (
     PrunedJournalError,
     UsageError,
 )
+from mirrortool.journal import slots
 from mirrortool.journal.arriving import open_finished
 from mirrortool.journal.bases import open_base
 from mirrortool.journal.commits import Commit, Until, is_past
@@ -125,7 +126,7 @@ class Replay:
         self._find_mirror(mirror_path, targets, overwrite=overwrite)
         with ExitStack() as opening:
             opening.enter_context(self.mirror.lock(exclusive=True))
-            self.mirror.check_mirrors(self.journal)
+            self._check_mirrors()
             self._check_target(Until(lsn=self.target.lsn) if self.target and flush_only else until)
             self._registration = None if slot is None else Registration(self.journal, self.mirror, slot)
             self.start = self._open_start()
@@ -172,6 +173,15 @@ class Replay:
 
     def _start_from(self, checkpoint: Checkpoint) -> Start:
         return start_towards(self.journal, checkpoint, self.target, self._until, self._delay_seconds)
+
+    def _check_mirrors(self) -> None:
+        """The mirror is one of this journal; if it never can be again, its slot there is lost."""
+        try:
+            self.mirror.check_mirrors(self.journal)
+        except ForkedJournalError:
+            if self.mirror.slot:
+                slots.lose(self.journal, self.mirror.slot, files.absolute(self.mirror.path))
+            raise
 
     def _open_start(self) -> Start:
         """Choose where to begin, and let the slot say so before anything of it can go.

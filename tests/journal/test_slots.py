@@ -185,6 +185,19 @@ def test_a_promotion_is_not_outlived(journal: Journal, fake_clock: FakeClock) ->
     assert slots(journal)[0].is_lost
 
 
+@pytest.mark.parametrize("lsn", [4, 5])
+def test_what_a_promotion_dropped_is_never_a_place_that_holds_the_journal(
+    journal: Journal, fake_clock: FakeClock, lsn: int
+) -> None:
+    """An owner may still read what it had open, and be killed before it learns of that."""
+    keeper = SlotKeeper(journal, slot())
+    Journal(journal.path).save_history(journal.history.promoted(Position(4, 28), b"x" * 16))
+    fake_clock.advance(2.0)
+    keeper.advance(Position(lsn, 7 * lsn), 5000)
+    (found,) = slots(journal)
+    assert (found.position.lsn, found.is_lost, found.holds_back) == (lsn, lsn > 4, lsn <= 4)
+
+
 def test_a_slot_that_another_took_is_not_moved(journal: Journal, fake_clock: FakeClock) -> None:
     """Else the journal would drop what the other needs."""
     former = SlotKeeper(journal, slot(owner=A))

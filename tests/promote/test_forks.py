@@ -292,6 +292,23 @@ def test_the_slot_of_who_is_past_the_fork_is_lost_wherever_it_was_saved(
         assert slots.slots(Journal(site.journal))[0].is_lost
 
 
+def test_the_slot_of_a_mirror_that_is_refused_as_past_the_fork_is_lost(site: Site) -> None:
+    """It was saved before the mirror got there, and the mirror was killed."""
+    path = str(site.path / "ahead")
+    with Replay(site.journal, path, slot=OWN_SLOT, until=Until(lsn=6)) as replay:
+        replay.run()
+    (old,) = slots.slots(Journal(site.journal))
+    shutil.copytree(site.journal, site.path / "later")
+    go_on(site)
+    replay_all(site.primary, path)
+    site.promote()
+    with slots.locked(Journal(site.journal)):
+        slots.save(Journal(site.journal), old)
+    with pytest.raises(ForkedJournalError):
+        Replay(site.journal, path, slot=OWN_SLOT)
+    assert [slot.is_lost for slot in slots.slots(Journal(site.journal))] == [True]
+
+
 def _reached(place: Path, who: str) -> int:
     with suppress(MirrortoolError):
         return (
