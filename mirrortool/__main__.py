@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import sys
 from typing import NoReturn
 
 
@@ -11,6 +12,10 @@ def run() -> NoReturn:
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         # Until main takes over there is nothing to leave tidy, and Ctrl-C would print a traceback of our imports.
         signal.signal(signal.SIGINT, signal.SIG_DFL)
+    from mirrortool.cli import early
+
+    if early.goes_on(sys.argv[1:]):
+        early.end_at_once()
     from mirrortool.cli import main
 
     main.run()

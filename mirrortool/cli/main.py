@@ -18,6 +18,7 @@ from typing import NoReturn
 
 import click
 
+from mirrortool.cli import early
 from mirrortool.cli.runner import Interrupted
 from mirrortool.cli.text import printable, tell
 from mirrortool.errors import ExhaustedError, HostError, MirrortoolError, host_error
@@ -116,7 +117,9 @@ def cli(ctx: click.Context) -> None:
 
 def run() -> NoReturn:
     """The entry point: mirrortool's exit code is the process's."""
-    if signal.getsignal(signal.SIGINT) == signal.SIG_DFL:
+    if early.goes_on(sys.argv[1:]):
+        early.unwind()
+    elif signal.getsignal(signal.SIGINT) == signal.SIG_DFL:
         signal.signal(signal.SIGINT, signal.default_int_handler)  # see __main__.py
     _open_closed_streams()
     for stream in (sys.stdout, sys.stderr):
@@ -148,6 +151,8 @@ def main(arguments: Sequence[str]) -> int:
         return _fail(str(error), error.exit_code)
     except Interrupted as end:
         return _fail(end.message, end.exit_code)
+    except early.Stopped:
+        return 0
     except (KeyboardInterrupt, click.Abort):
         return _fail("interrupted", 128 + signal.SIGINT)
     except BrokenPipeError:
