@@ -4,7 +4,8 @@ bases/LSN.base  a base, see basefile.py
 bases/work/     where one is being made; nobody else reads it
 bases/lock      held by who makes one, and by who removes journal files
 
-Rule: a base that has its name is whole and durable. What a crash leaves has another name.
+Rule: a base that has its name is whole and durable. What a crash leaves has another name, and goes when the next base
+is made, or the journal is pruned.
 """
 
 from __future__ import annotations
@@ -38,6 +39,19 @@ class Base:
 
 def bases_path(journal: Journal) -> str:
     return files.join(journal.path, "bases")
+
+
+def work_path(journal: Journal) -> str:
+    """Where one is being made."""
+    return files.join(bases_path(journal), "work")
+
+
+def remove_unfinished(journal: Journal) -> None:
+    """Remove what a crash left of a base in the making, which may be as large as the volumes; under `lock_bases`."""
+    files.remove_tree(work_path(journal))
+    for name in files.list_directory(bases_path(journal)):
+        if name.endswith(".base.new"):
+            files.remove(files.join(bases_path(journal), name))
 
 
 def base_path(journal: Journal, lsn: int) -> str:

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from mirrortool import clock, files
 from mirrortool.errors import JournalError, NoSpaceError
 from mirrortool.journal.arriving import open_finished
-from mirrortool.journal.bases import base_path, bases, bases_path, lock_bases
+from mirrortool.journal.bases import base_path, bases, bases_path, lock_bases, remove_unfinished
 from mirrortool.journal.commits import Until, find_commit
 from mirrortool.journal.directory import Journal
 from mirrortool.journal.reader import JournalReader
@@ -65,6 +65,7 @@ def prune(path: str, keep: Keep, *, dry_run: bool = False) -> Pruned:
     with ExitStack() as held:
         if not dry_run:
             held.enter_context(lock_bases(journal))
+            remove_unfinished(journal)
             held.enter_context(locked(journal))
         now = _look(journal)
         planned = plan(now.files, now.bases, now.lags, now.holds, _wish(journal, keep))

@@ -19,7 +19,7 @@ from mirrortool.checksum import SUM_BYTES
 from mirrortool.errors import CorruptJournalError, NoSpaceError, NotComparableError
 from mirrortool.journal.arriving import open_finished
 from mirrortool.journal.basefile import BaseHeader
-from mirrortool.journal.bases import base_lsns, base_path, bases_path, lock_bases, open_base
+from mirrortool.journal.bases import base_lsns, base_path, lock_bases, open_base, remove_unfinished, work_path
 from mirrortool.journal.basewriter import BaseWriter
 from mirrortool.journal.commits import Commit, Until, find_commit, is_state
 from mirrortool.journal.directory import Journal
@@ -76,16 +76,15 @@ class MakeBase:
         self._progress = BaseProgress(0, 0)
         self._is_cancelled = False
         self._replay: Replay | None = None
-        self._work = files.join(bases_path(self.journal), "work")
         with ExitStack() as opening:
             opening.enter_context(lock_bases(self.journal))
-            self._clean()
+            remove_unfinished(self.journal)
             self.exists = self.commit.lsn in base_lsns(self.journal)
             if not self.exists:
                 self._check_room()
-                opening.callback(self._clean)
+                opening.callback(remove_unfinished, self.journal)
                 until = Until(lsn=self.commit.lsn)
-                self._replay = Replay(path, self._work, until=until, read_back=False, max_bytes=max_bytes)
+                self._replay = Replay(path, work_path(self.journal), until=until, read_back=False, max_bytes=max_bytes)
                 opening.push(self._replay)
             self._opened = opening.pop_all()
 
@@ -154,7 +153,7 @@ class MakeBase:
         if reader.sums(count) != known:
             raise CorruptJournalError(
                 f"the work for a base has another page than the journal at {page:#x} to {page + count - 1:#x}",
-                where=self._work,
+                where=work_path(self.journal),
                 remedy="check the device and the memory, then run the command again",
             )
         size, zero = self.journal.page_size, bytes(SUM_BYTES)
@@ -181,12 +180,6 @@ class MakeBase:
                 where=self.journal.path,
                 remedy="make room, or make one of an earlier commit with --at",
             )
-
-    def _clean(self) -> None:
-        files.remove_tree(self._work)
-        for name in files.list_directory(bases_path(self.journal)):
-            if name.endswith(".base.new"):
-                files.remove(files.join(bases_path(self.journal), name))
 
 
 def _require_state(journal: Journal, until: Until | None) -> Commit:

@@ -13,7 +13,7 @@ from mirrortool import files
 from mirrortool.errors import JournalError, LockedError, MissingFileError, NoSpaceError, PrunedJournalError
 from mirrortool.journal.audit import Audit
 from mirrortool.journal.basefile import BaseHeader
-from mirrortool.journal.bases import base_lsns, base_path, lock_bases
+from mirrortool.journal.bases import base_lsns, base_path, lock_bases, work_path
 from mirrortool.journal.basewriter import BaseWriter
 from mirrortool.journal.commits import Commit as JournalCommit
 from mirrortool.journal.commits import Until, commits, find_commit, is_flush, newest_commits
@@ -196,6 +196,22 @@ def test_a_base_in_the_making_and_a_damaged_one_stop_it(maker: JournalMaker) -> 
     with pytest.raises(JournalError, match="the base is damaged"):
         prune(journal.path, Keep(size=0))
     assert journal.file_starts()[0] == 1
+
+
+def test_what_a_killed_base_left_goes(maker: JournalMaker) -> None:
+    journal = maker.journal
+    add_base(journal, 20)
+    work, new = Path(work_path(journal)), Path(base_path(journal, 30) + ".new")
+    (work / "volumes").mkdir(parents=True)
+    (work / "volumes" / "disk.img").write_bytes(bytes(4096))
+    new.write_bytes(b"begun")
+    prune(journal.path, Keep(size=1 << 40), dry_run=True)
+    assert work.exists() and new.exists()
+    with lock_bases(journal), pytest.raises(LockedError):
+        prune(journal.path, Keep(size=1 << 40))
+    assert work.exists() and new.exists()
+    prune(journal.path, Keep(size=1 << 40))
+    assert not work.exists() and not new.exists() and base_lsns(journal) == [20]
 
 
 def test_a_reader_keeps_the_file_that_it_has_open_and_then_is_told(maker: JournalMaker) -> None:
