@@ -6,6 +6,7 @@ recorder.json   the recorder's checkpoint
 files/          journal files, named by their first LSN
 sums/           the recorder's page sums, a sparse file a volume
 detached.json   which segments the journal lacks, as it had no room
+detached.log    what came to that and went since
 seen.json       the volumes' times after the newest write-back, not made durable
 reserve         allocated, so that there is room for that
 copy.json       of a copy that is received: its own id
@@ -219,6 +220,11 @@ class Journal:
     def detached_path(self) -> str:
         """What the journal lacks while it has no room, if something is there; see record/detach.py."""
         return files.join(self.path, "detached.json")
+
+    @property
+    def detached_log_path(self) -> str:
+        """What came to that and went since; it says nothing alone."""
+        return files.join(self.path, "detached.log")
 
     @property
     def files_path(self) -> str:

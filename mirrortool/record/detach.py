@@ -1,10 +1,10 @@
 """What `--when-full detach` keeps: which segments of the volumes changed while the journal had no room.
 
 The recorder goes on serving. A segment is noted here, durably, before the first byte of it changes on its volume; when
-there is room again, what differs in it from the sums is journaled as captured. Commits in between do not exist.
+there is room again, what differs in it from the sums is journaled as captured. Commits in between do not exist. How it
+is noted: notedsegments.py.
 
-    JOURNAL/detached.json   {"segments": [...]}, numbers of 16 MiB segments of the address space
-    JOURNAL/reserve         allocated, so that there is room for that; given back when the journal is full
+    JOURNAL/reserve   allocated, so that there is room for that; given back when the journal is full
 
 Rule: a segment is noted only when the recorder's checkpoint covers everything that the journal has of it. So recovery
 never writes an older page over a newer one.
@@ -16,14 +16,15 @@ from collections.abc import Collection, Iterable
 from contextlib import suppress
 from enum import StrEnum
 
-from mirrortool import files, jsonfile
+from mirrortool import files
 from mirrortool.address import pages_per_segment, split_at
-from mirrortool.errors import HostError, NoSpaceError, NotAJournalError
+from mirrortool.errors import NoSpaceError
 from mirrortool.journal import format as layout
 from mirrortool.journal.directory import Journal
 from mirrortool.operation import CommitKind
 from mirrortool.record.capture import Capture
 from mirrortool.record.journalside import JournalSide
+from mirrortool.record.notedsegments import NotedSegments
 from mirrortool.record.volumeside import VolumeSide
 from mirrortool.record.writeback import Generation
 from mirrortool.store.pieces import PieceReader
@@ -56,7 +57,7 @@ class Detachment:
         self._may = reserve is not None
         self._reserve = RESERVE_BYTES_DEFAULT if reserve is None else reserve
         self._step = pages_per_segment(path.page_size)
-        self._noted = _NotedSegments(path) if files.exists(path.detached_path) else None
+        self._noted = NotedSegments(path) if files.exists(path.detached_path) else None
         self._is_ending = False  # whether there is room again, so that changes elsewhere are journaled
         journal.may_commit = self._noted is None
         if self._may and not self._noted:
@@ -115,7 +116,7 @@ class Detachment:
         """
         files.remove(_reserve_path(self._path))
         with self._volumes.settled():
-            self._noted = self._noted or _NotedSegments(self._path)
+            self._noted = self._noted or NotedSegments(self._path)
             self._is_ending = self._journal.may_commit = False
 
     def attach(self) -> bool:
@@ -179,46 +180,6 @@ class Detachment:
         if self._may:
             _keep_reserve(self._path, self._reserve)
         return True
-
-
-class _NotedSegments:
-    """detached.json.
-
-    Attributes:
-        segments: the numbers in it.
-    """
-
-    def __init__(self, journal: Journal) -> None:
-        """Load what an earlier recorder noted, or begin without any."""
-        self._path = journal.detached_path
-        fields = jsonfile.load(self._path, NotAJournalError)
-        self.segments = set(fields.integers("segments")) if fields else set[int]()
-        if fields is None:
-            self._save()
-
-    def add(self, segments: set[int]) -> None:
-        """Note, durably, that segments are about to change."""
-        new = segments - self.segments
-        if new:
-            self.segments |= new
-            try:
-                self._save()
-            except HostError:
-                self.segments -= new
-                raise
-
-    def remove(self, segment: int) -> None:
-        """What it has is durable in the journal."""
-        self.segments.discard(segment)
-        self._save()
-
-    def end(self) -> None:
-        """The journal has everything, durably."""
-        files.remove(self._path)
-        files.sync_name(self._path)
-
-    def _save(self) -> None:
-        jsonfile.save(self._path, {"segments": sorted(self.segments)})
 
 
 def _segments_of(pages: Iterable[int], step: int) -> set[int]:

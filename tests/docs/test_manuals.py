@@ -40,7 +40,7 @@ SIGPIPE_CODE = -13
 """The same, as the parent of the process sees it."""
 NAMED_BY_DATA = {"changed"}
 """Fields whose own fields are names of volumes."""
-NOW_AND_THEN = {"copy.json", "detached.json", "forked", "promoting.json"}
+NOW_AND_THEN = {"copy.json", "detached.json", "detached.log", "forked", "promoting.json"}
 """In the directory of a journal that was without room, was promoted, or is a copy."""
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import random
 import threading
@@ -10,15 +9,17 @@ from typing import Any
 
 import pytest
 
-from mirrortool import files, jsonfile
+from mirrortool import files
 from mirrortool.errors import MirrortoolError, NoSpaceError, NotComparableError
 from mirrortool.journal import format as layout
 from mirrortool.journal.commits import commits
+from mirrortool.journal.directory import Journal
 from mirrortool.nbd.export import Change
 from mirrortool.record import recorder as recorder_module
 from mirrortool.record.base import BaseScan
 from mirrortool.record.detach import WhenFull
 from mirrortool.record.mark import mark
+from mirrortool.record.notedsegments import NotedSegments, load_noted
 from mirrortool.record.recorder import Recorder
 from tests.fakes.faulty_os import faulty
 from tests.fakes.recorders import based, check_everywhere, quiet_recorder, small_scale
@@ -91,8 +92,7 @@ def detaching(primary: Primary) -> Any:
 
 
 def noted(primary: Primary) -> list[int]:
-    with open(os.path.join(primary.journal_path, "detached.json"), "rb") as file:
-        return list(json.load(file)["segments"])
+    return sorted(load_noted(Journal(primary.journal_path))[0])
 
 
 def test_with_stop_a_change_is_refused_and_works_later(primary: Primary, full: Full) -> None:
@@ -476,20 +476,20 @@ def test_a_huge_zero_past_the_journal_costs_segments(
 ) -> None:
     """Which are noted at once, though they are zeroed in steps."""
     monkeypatch.setattr(recorder_module, "_ZERO_PAGES", SEGMENT // PAGE)
-    real, saved = jsonfile.save, []
+    real, added = NotedSegments.add, []
 
-    def save(path: str, values: Any) -> None:
-        saved.append(path)
-        real(path, values)
+    def add(noted: NotedSegments, segments: set[int]) -> None:
+        added.append(segments - noted.segments)
+        real(noted, segments)
 
     with detaching(primary) as recorder:
         client = Client(primary, recorder)
         client.write("a", SEGMENT, b"x")
         full.is_full = True
         client.write("a", 0, b"x")  # the first that is noted
-        monkeypatch.setattr(jsonfile, "save", save)
+        monkeypatch.setattr(NotedSegments, "add", add)
         client.zero("a", 0, SIZE)
-        assert sum(path.endswith("detached.json") for path in saved) == 2  # the last page, cut short, comes by itself
+        assert sum(map(bool, added)) == 2  # the last page, cut short, comes by itself
         assert noted(primary) == [0, 1, 2, 3]
         full.is_full = False
         assert recorder.attach()
