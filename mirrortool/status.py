@@ -25,7 +25,7 @@ from mirrortool.errors import (
 )
 from mirrortool.journal.commits import Commit, commit_of, newest_commits
 from mirrortool.journal.directory import Journal
-from mirrortool.journal.head import silent_seconds
+from mirrortool.journal.head import ahead_seconds, silent_seconds
 from mirrortool.journal.position import Position
 from mirrortool.journal.reader import JournalReader, up_to_what_is_appended
 from mirrortool.journal.slots import Slot, slots
@@ -63,6 +63,7 @@ class JournalStatus:
         size: of all journal files, in bytes.
         silent_seconds: how long nothing was heard of who records it; None if he is at work, as far as this host can
             tell.
+        ahead_seconds: how far its times are ahead of this host's clock; None if that is little.
         readers: by the names of their slots.
     """
 
@@ -77,6 +78,7 @@ class JournalStatus:
     recorder: Mapping[str, Any] | None = None
     silent_seconds: float | None = None
     readers: Sequence[SlotStatus] = ()
+    ahead_seconds: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,7 +182,8 @@ class _Journal:
         facts = [files.find_facts(journal.file_path(start)) for start in starts]
         size = sum(each.size for each in facts if each)
         recorder = _ask_recorder(self._path)
-        silent = silent_seconds(journal, time_ns, clock.now_ns())
+        now_ns = clock.now_ns()
+        silent, ahead = silent_seconds(journal, time_ns, now_ns), ahead_seconds(time_ns, now_ns)
         volumes = _current_volumes(journal)
         readers: Sequence[SlotStatus] = ()
         try:
@@ -188,7 +191,18 @@ class _Journal:
         except JournalError as error:
             damage = damage or error
         return JournalStatus(
-            journal, volumes, head, time_ns, self._commit, damage, len(starts), size, recorder, silent, readers
+            journal,
+            volumes,
+            head,
+            time_ns,
+            self._commit,
+            damage,
+            len(starts),
+            size,
+            recorder,
+            silent,
+            readers,
+            ahead,
         )
 
     def _has_gone_on(self, journal: Journal, reader: JournalReader) -> bool:
@@ -286,10 +300,18 @@ def mirror_status(path: str) -> MirrorStatus:
 
 
 def lags_of(status: JournalStatus | MirrorStatus) -> list[tuple[str, float | None]]:
-    """The mirrors and copies that a status tells of, each with the seconds that it is behind; None if not known."""
+    """The mirrors and copies that a status tells of, each with the seconds that it is behind; None if not known.
+
+    That is so, too, of one that lacks something while the journal's times are ahead of this host's clock.
+    """
     if isinstance(status, MirrorStatus):
-        return [(status.mirror.path, status.lag_seconds)]
-    return [(f"slot {reader.slot.name}", reader.lag_seconds) for reader in status.readers]
+        is_ahead = status.journal is not None and status.journal.ahead_seconds is not None
+        return [(status.mirror.path, None if is_ahead and status.lag_operations else status.lag_seconds)]
+    is_ahead = status.ahead_seconds is not None
+    return [
+        (f"slot {reader.slot.name}", None if is_ahead and reader.lag_operations else reader.lag_seconds)
+        for reader in status.readers
+    ]
 
 
 def _readers(journal: Journal, newest: Commit | None) -> list[SlotStatus]:

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from mirrortool import clock, files
-from mirrortool.errors import CorruptJournalError, NotAJournalError, TornJournalError
+from mirrortool.cli.main import main
+from mirrortool.errors import CorruptJournalError, LagError, NotAJournalError, TornJournalError
 from mirrortool.journal.commits import Commit, Until, newest_commits
 from mirrortool.journal.format import FILE_HEADER
 from mirrortool.journal.position import Position
@@ -130,6 +131,29 @@ def test_a_mirror_behind_is_as_old_as_what_it_holds(primary: Primary, monkeypatc
     assert mirror_status(f"{primary.directory}/mirror").lag_seconds == 0.0
     primary.mirror()
     assert mirror_status(f"{primary.directory}/mirror").lag_operations == 0
+
+
+def test_a_journal_whose_times_are_ahead_says_so_and_no_lag_is_trusted(
+    primary: Primary, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A clock that was set forward, and back, must not make a mirror that is stuck look as if it kept up."""
+    set_clock(monkeypatch, NOW)
+    primary.scan()
+    mirror = primary.mirror().path
+    set_clock(monkeypatch, NOW + 59 * SECOND)
+    primary.write("a", 0, b"new")
+    primary.scan()
+    set_clock(monkeypatch, NOW)
+    assert journal_status(primary.journal.path).ahead_seconds is None
+    assert lags_of(mirror_status(mirror)) == [(mirror, 0.0)]
+    set_clock(monkeypatch, NOW - 2 * SECOND)
+    status = journal_status(primary.journal.path)
+    assert status.ahead_seconds == 61.0
+    assert lags_of(mirror_status(mirror)) == [(mirror, None)]
+    assert main(["status", mirror, primary.journal.path, "--max-lag", "1h"]) == LagError.exit_code
+    assert capsys.readouterr().out.count("ahead of this host's clock by") == 2
+    primary.mirror()
+    assert lags_of(mirror_status(mirror)) == [(mirror, 0.0)]
 
 
 def test_operations_after_the_newest_commit_are_no_lag(primary: Primary, monkeypatch: pytest.MonkeyPatch) -> None:

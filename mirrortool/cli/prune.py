@@ -7,7 +7,7 @@ import json
 import click
 
 from mirrortool.cli.options import DIRECTORY, DURATION, SIZE, SLOT_LAG, SlotLag, as_json, quiet
-from mirrortool.cli.text import format_bytes, printable, quoted, tell
+from mirrortool.cli.text import describe_ahead, format_bytes, printable, quoted, tell
 from mirrortool.errors import UsageError
 from mirrortool.journal.prune import Keep, Pruned, prune
 
@@ -44,6 +44,8 @@ def command(
         click.echo(json.dumps(_to_json(journal, pruned, dry_run)))
     else:
         _print(pruned, dry_run)
+    if ahead := describe_ahead(pruned.newest_ns, pruned.ahead_seconds):
+        tell(f"mirrortool: WARNING: {ahead}; --keep counts from this host's clock")
     if pruned.plan.needs_base and not quiet:
         tell(f"older files stay, as no base stands for them; next: mirrortool base {quoted(journal)}")
 
@@ -74,5 +76,6 @@ def _to_json(journal: str, pruned: Pruned, dry_run: bool) -> dict[str, object]:
         "files_kept": pruned.kept,
         "slots_lost": [slot.name for slot in pruned.plan.lost],
         "held_by": [{"lsn": hold.lsn, "why": hold.why} for hold in pruned.plan.holds],
+        "ahead_seconds": pruned.ahead_seconds,
         "needs_base": pruned.plan.needs_base,
     }

@@ -15,7 +15,7 @@ import click
 
 from mirrortool import clock
 from mirrortool.cli.options import DIRECTORY, DURATION, as_json
-from mirrortool.cli.text import describe_silence, format_bytes, format_seconds, format_time, printable
+from mirrortool.cli.text import describe_ahead, describe_silence, format_bytes, format_seconds, format_time, printable
 from mirrortool.errors import LagError, UsageError
 from mirrortool.operation import CommitKind
 from mirrortool.replay.session import describe
@@ -94,7 +94,11 @@ def _check_lags(found: Found, max_lag: float | None) -> None:
         raise UsageError("--max-lag needs a mirror among the paths, or a journal with slots")
     for name, seconds in lags:
         if seconds is None:
-            raise LagError("how far the mirror is behind is not known", where=name, remedy="see its journal")
+            raise LagError(
+                "how far the mirror is behind is not known",
+                where=name,
+                remedy="status of its journal tells why",
+            )
         if seconds > max_lag:
             raise LagError(f"{format_seconds(seconds)} behind, more than {format_seconds(max_lag)}", where=name)
 
@@ -147,6 +151,8 @@ def _reader_line(reader: SlotStatus) -> str:
 def _print_silence(status: JournalStatus) -> None:
     if silence := describe_silence(status.time_ns, status.silent_seconds):
         click.echo(f"  {silence}")
+    if ahead := describe_ahead(status.time_ns, status.ahead_seconds):
+        click.echo(f"  {ahead}")
 
 
 def _print_recorder(recorder: Mapping[str, Any]) -> None:
@@ -207,6 +213,7 @@ def _journal_to_json(status: JournalStatus) -> dict[str, object]:
         "bytes": status.size,
         "head_time_ns": status.time_ns,
         "silent_seconds": status.silent_seconds,
+        "ahead_seconds": status.ahead_seconds,
         "damage": str(status.damage) if status.damage else None,
         "recorder": status.recorder,
         "slots": [_reader_to_json(reader) for reader in status.readers],
@@ -253,6 +260,7 @@ def _mirror_to_json(status: MirrorStatus) -> dict[str, object]:
         "head_lsn": status.journal.head.lsn if status.journal else None,
         "head_time_ns": status.journal.time_ns if status.journal else None,
         "silent_seconds": status.journal.silent_seconds if status.journal else None,
+        "ahead_seconds": status.journal.ahead_seconds if status.journal else None,
         "lag": lag,
         "promoted": mirror.promoted.to_json() if mirror.promoted else None,
         "last_replay": asdict(status.last_replay) if status.last_replay else None,

@@ -66,6 +66,16 @@ def describe_silence(heard_ns: int, silent: float | None) -> str:
     return f"the primary was last heard of at {format_time(heard_ns)}: silent for {format_seconds(silent)}"
 
 
+def describe_ahead(heard_ns: int, ahead: float | None) -> str:
+    """That a journal's times are ahead of this host's clock, if they are, as a phrase."""
+    if ahead is None:
+        return ""
+    return (
+        f"its times are ahead of this host's clock by {format_seconds(ahead)}, and stand still at "
+        f"{format_time(heard_ns)} until that is over: a clock was set wrong"
+    )
+
+
 def columns(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     """Lines of a table, as wide as they need to be, so that a pipe or a narrow terminal loses nothing."""
     cells = [list(headings), *([printable(cell) for cell in row] for row in rows)]

@@ -18,6 +18,8 @@ from mirrortool.journal.reader import JournalReader
 HEARTBEAT_SECONDS = 10.0
 """A recorder that serves appends a commit of kind HEARTBEAT when it has appended nothing for so long."""
 SILENT_SECONDS = 3 * HEARTBEAT_SECONDS
+AHEAD_SECONDS = 60.0
+"""A journal whose times are further ahead of this host's clock had its clock set wrong, or this host has."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,3 +123,15 @@ def silent_seconds(journal: Journal, heard_ns: int, now_ns: int) -> float | None
     """
     seconds = (now_ns - heard_ns) / 1e9
     return seconds if heard_ns and seconds > SILENT_SECONDS and not journal.is_at_work() else None
+
+
+def ahead_seconds(heard_ns: int, now_ns: int) -> float | None:
+    """How far the times of a journal are ahead of this host's clock; None if no further than clocks may differ.
+
+    They stand still until that is over, as they never run backwards: ages that are taken from them mean nothing.
+
+    Args:
+        heard_ns: the time of the newest frame.
+    """
+    seconds = (heard_ns - now_ns) / 1e9
+    return seconds if seconds > AHEAD_SECONDS else None

@@ -17,8 +17,9 @@ from mirrortool import clock, files
 from mirrortool.errors import JournalError, NoSpaceError
 from mirrortool.journal.arriving import open_finished
 from mirrortool.journal.bases import base_path, bases, bases_path, lock_bases, remove_unfinished
-from mirrortool.journal.commits import Until, find_commit
+from mirrortool.journal.commits import Until, find_commit, newest_commits
 from mirrortool.journal.directory import Journal
+from mirrortool.journal.head import ahead_seconds
 from mirrortool.journal.reader import JournalReader
 from mirrortool.journal.retention import Hold, KeptFile, Lag, Plan, Wish, bytes_from, plan
 from mirrortool.journal.slots import Slot, locked, remove, save, slots
@@ -46,11 +47,15 @@ class Pruned:
     Attributes:
         size: bytes of the journal files and bases that went.
         kept: how many journal files stay.
+        ahead_seconds: how far the journal's times are ahead of this host's clock; None if that is little.
+        newest_ns: of its newest commit.
     """
 
     plan: Plan
     size: int
     kept: int
+    ahead_seconds: float | None
+    newest_ns: int
 
 
 def prune(path: str, keep: Keep, *, dry_run: bool = False) -> Pruned:
@@ -68,12 +73,15 @@ def prune(path: str, keep: Keep, *, dry_run: bool = False) -> Pruned:
             remove_unfinished(journal)
             held.enter_context(locked(journal))
         now = _look(journal)
-        planned = plan(now.files, now.bases, now.lags, now.holds, _wish(journal, keep))
+        newest = next(iter(newest_commits(journal, 1)), None)
+        newest_ns, now_ns = newest.time_ns if newest else 0, clock.now_ns()
+        planned = plan(now.files, now.bases, now.lags, now.holds, _wish(journal, keep, min(now_ns, newest_ns)))
         size = sum(file.size for file in now.files if file.lsn in planned.files)
         size += sum(base.size for base in now.bases if base.lsn in planned.bases)
         if not dry_run:
             _carry_out(journal, planned)
-        return Pruned(planned, size, len(now.files) - len(planned.files))
+        ahead = ahead_seconds(newest_ns, now_ns)
+        return Pruned(planned, size, len(now.files) - len(planned.files), ahead, newest_ns)
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,10 +133,11 @@ def _seconds_behind(journal: Journal, slot: Slot, now_ns: int) -> float:
     return 0.0
 
 
-def _wish(journal: Journal, keep: Keep) -> Wish:
+def _wish(journal: Journal, keep: Keep, now_ns: int) -> Wish:
+    """What the owner wants, at a time no later than the newest commit: a clock that is ahead here makes nothing old."""
     promised = None
     if keep.seconds is not None:
-        horizon = find_commit(journal, Until(time_ns=clock.now_ns() - int(keep.seconds * 1e9)))
+        horizon = find_commit(journal, Until(time_ns=now_ns - int(keep.seconds * 1e9)))
         promised = horizon.lsn if horizon else 0
     return Wish(promised, keep.size, keep.slot_size, keep.slot_seconds)
 

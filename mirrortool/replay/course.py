@@ -171,6 +171,8 @@ class Following:
     def _wait(self, seen: Seen) -> None:
         """Until the files change, the scout wants to look again, or the course is stopped."""
         while not self._is_stopped:
+            if self._scout and self._scout.ahead_seconds():
+                self.waits_for = "the journal's times are ahead of this host's clock: one of them was set wrong"
             seconds = self._scout.due_seconds() if self._scout else SLOW_SECONDS
             if self._tail.wait(seen, seconds) or (self._scout and self._scout.is_due()):
                 return

@@ -11,6 +11,7 @@ from mirrortool.errors import TornJournalError
 from mirrortool.journal.codec import FrameHeader
 from mirrortool.journal.commits import Until, is_past
 from mirrortool.journal.directory import Journal
+from mirrortool.journal.head import ahead_seconds
 from mirrortool.journal.position import Position
 from mirrortool.journal.reader import JournalReader
 from mirrortool.journal.tail import SLOW_SECONDS
@@ -68,6 +69,10 @@ class Scout:
     def due_seconds(self) -> float:
         """When that may be so at the earliest, in seconds from now; never long, as the clock may be set."""
         return SLOW_SECONDS if self._next is None else max(0.0, min(SLOW_SECONDS, self._seconds_until(self._next)))
+
+    def ahead_seconds(self) -> float | None:
+        """How far the commit that is waited for is ahead of this host's clock; None if no further than it may be."""
+        return ahead_seconds(self._next.time_ns, clock.now_ns()) if self._next else None
 
     def _read(self) -> FrameHeader | None:
         try:

@@ -40,11 +40,11 @@ def run(capsys: pytest.CaptureFixture[str]) -> Run:
 
 def test_from_base_to_prune_to_restore(history: History, run: Run) -> None:
     run("replay", "J", "M", "--slot", "second-site")
-    held = run("prune", "J", "--keep", "1s")
+    held = run("prune", "J", "--keep-size", "0")
     assert "removed 0 files" in held and "next: mirrortool base J" in held
     assert f"base of commit {history.commits[-1]} " in run("base", "J")
     assert "there is a base already" in run("base", "J")
-    assert "removed 0 files" not in run("prune", "J", "--keep", "1s")
+    assert "removed 0 files" not in run("prune", "J", "--keep-size", "0")
     assert f"replaying from base {history.commits[-1]} to" in run("replay", "J", "M2", "--no-slot")
     assert Path("M2/volumes/a.img").read_bytes() == history.states[history.commits[-1]]["a"]
     assert "1 base, " in run("verify", "J")
@@ -80,7 +80,7 @@ def test_slots_are_listed_and_dropped(history: History, run: Run) -> None:
 def test_a_slot_that_lags_too_far_is_named(history: History, run: Run) -> None:
     run("replay", "J", "M", "--slot", "m", "--until", str(history.commits[3]))
     run("base", "J")
-    assert "slot m is LOST: " in run("prune", "J", "--keep", "1s", "--max-slot-lag", "1s")
+    assert "slot m is LOST: " in run("prune", "J", "--keep-size", "0", "--max-slot-lag", "1s")
     assert "LOST" in run("slot", "list", "J")
     run("replay", "J", "M", "--slot", "m")
     assert "LOST" not in run("slot", "list", "J")

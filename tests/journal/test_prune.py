@@ -78,6 +78,18 @@ def test_a_time_that_is_kept_stays_restorable(maker: JournalMaker, fake_clock: F
     assert (later.plan.files, later.plan.bases, later.size) == ((), (), 0)
 
 
+@pytest.mark.parametrize("years", [10, -10])
+def test_a_clock_that_is_set_wrong_makes_nothing_old(maker: JournalMaker, fake_clock: FakeClock, years: int) -> None:
+    """Set forward here; or on the primary, whose times stand still then: either way what was just recorded stays."""
+    journal = maker.journal
+    for lsn in (20, 60, 100):
+        add_base(journal, lsn)
+    fake_clock.ns = START_NS + 50 * FRAME_NS + years * 365 * 86_400 * 10**9
+    pruned = prune(journal.path, Keep(seconds=20 * FRAME_NS / 1e9))
+    assert left(journal)[0] <= 60 and pruned.plan.holds[0].lsn <= 60
+    assert (pruned.ahead_seconds is None) == (years > 0)
+
+
 def test_a_dry_run_removes_nothing_and_writes_nothing(maker: JournalMaker) -> None:
     add_base(maker.journal, 100)
     before = sorted(Path(maker.journal.path).rglob("*"))

@@ -318,6 +318,27 @@ def test_a_delayed_mirror_is_at_the_newest_commit_that_is_so_old(
     assert_is_commit(maker.journal, mirror)
 
 
+def test_a_delay_that_a_wrong_clock_makes_long_is_told(
+    maker: JournalMaker, mirror: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ahead = 3600 * 10**9
+    now = [START_NS - ahead]
+    monkeypatch.setattr(clock, "now_ns", lambda: now[0])
+    told: list[str] = []
+
+    def set_right() -> None:
+        told.append(replay.statistics().waits_for)
+        now[0] += 2 * ahead
+
+    def look() -> None:
+        until(lambda: is_at(mirror, maker.commits[0]))
+        told.append(replay.statistics().waits_for)
+
+    with scripted(monkeypatch, maker.journal.path, mirror, [set_right, look], delay_seconds=1.0) as replay:
+        replay.run()
+    assert "ahead of this host" in told[0] and told[1] == ""
+
+
 def test_a_delay_without_following_goes_to_the_newest_commit_that_is_so_old(
     maker: JournalMaker, mirror: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
