@@ -53,6 +53,7 @@ from mirrortool.mirror.checkpoint import Checkpoint
 from mirrortool.mirror.directory import Mirror, Promoted
 from mirrortool.operation import CommitKind
 from mirrortool.record.held import HeldVolumes
+from mirrortool.record.notedsegments import forget_noted
 from mirrortool.record.sources import check_apart
 from mirrortool.replay.session import Replay, describe
 from mirrortool.replay.target import require_commit
@@ -292,7 +293,7 @@ class Promotion:
             copy_sums(mirror.sums_path, journal.sums_path, [kept.name for kept in mirror.kept])
             journal.save_volume_paths(self._volume_paths())
             drop_arrival(journal)
-            files.remove(journal.detached_path)  # it told of the old primary's volumes
+            forget_noted(journal)  # it told of the old primary's volumes
             self._save_recorder_checkpoint(note)
             settle_after_fork(journal, note.end.position, mirror.uuid.hex())
             journal.save_history(_with_epoch(journal.history, note.epoch), note.end)

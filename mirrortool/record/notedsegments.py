@@ -44,6 +44,7 @@ class NotedSegments:
             NotAJournalError: the list makes no sense.
             HostError: there is no room to begin one.
         """
+        self._journal = journal
         self._path, self._log_path = journal.detached_path, journal.detached_log_path
         self.segments, self._records = load_noted(journal)
         self._cut_log()
@@ -74,9 +75,7 @@ class NotedSegments:
 
     def end(self) -> None:
         """The journal has everything, durably."""
-        for path in (self._path, self._log_path):  # the list alone would say what it said before the log
-            files.remove(path)
-            files.sync_name(path)
+        forget_noted(self._journal)
 
     def _append(self, values: Iterable[int]) -> None:
         records, at = bytearray(), self._records * _RECORD.size
@@ -105,6 +104,13 @@ class NotedSegments:
             log.truncate(self._records * _RECORD.size)
             log.fdatasync()
         files.sync_name(self._log_path)
+
+
+def forget_noted(journal: Journal) -> None:
+    """Nothing that is noted counts any more, durably."""
+    for path in (journal.detached_path, journal.detached_log_path):  # the list would count without the log
+        files.remove(path)
+        files.sync_name(path)
 
 
 def load_noted(journal: Journal) -> tuple[set[int], int]:

@@ -16,7 +16,6 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from itertools import groupby
 
-from mirrortool import files
 from mirrortool.address import adjacent_runs, pages_per_segment, split_at
 from mirrortool.checksum import SUM_BYTES, Buffer, state_term, unpack_sums
 from mirrortool.errors import CorruptJournalError, MirrortoolError, UnusableVolumeError
@@ -24,6 +23,7 @@ from mirrortool.journal.codec import compress
 from mirrortool.journal.directory import VolumeRecord
 from mirrortool.journal.position import Position
 from mirrortool.operation import Batch, BatchBuilder, CommitKind
+from mirrortool.record.notedsegments import forget_noted
 from mirrortool.record.recovery import OpenJournal
 from mirrortool.record.sources import Source, check_apart, check_identity, open_source
 from mirrortool.store.flat import FlatStore
@@ -259,7 +259,7 @@ class Scan:
         self._writer.append(builder.build(), captured=True, state_sum=self._state_sum)
         self._keep(self._incomplete_before & frozenset(changed))
         if not any(source.is_snapshot for source in self._sources):
-            files.remove(self._open.journal.detached_path)  # the journal has caught up
+            forget_noted(self._open.journal)  # the journal has caught up
         return self._writer.durable
 
     def _keep(self, incomplete: Collection[str] | None = None) -> None:
