@@ -123,6 +123,7 @@ def test_a_journal_of_before_there_were_histories_has_one_epoch() -> None:
         {"history": TWO.to_json()[::-1]},
         {"history": [*ONE.to_json(), TWO.to_json()[1]]},
         {"history": [TWO.to_json()[0], {**TWO.to_json()[2], "position": {"lsn": -1, "chain": "0" * 16}}]},
+        {"history": [TWO.to_json()[0], {**TWO.to_json()[1], "epoch": 2}, TWO.to_json()[2]]},
         {"lineage": "00" * 16},
         {"epoch": 3},
     ],
@@ -146,6 +147,12 @@ def test_a_promotion_before_an_earlier_one_undoes_that() -> None:
     with pytest.raises(ForkedJournalError, match="promoted apart"):
         check_continues(again, ONE, Position(5, 5), where="J")
     check_continues(again, FIRST, Position(7, 7), where="J")
+
+
+def test_a_commit_may_be_promoted_twice() -> None:
+    again = ONE.promoted(AT_10, b"z" * 16)
+    assert again.epochs == (*ONE.epochs, Epoch(2, b"z" * 16, AT_10))
+    check_continues(again, ONE, AT_10, where="J")
 
 
 def test_where_an_epoch_ends() -> None:

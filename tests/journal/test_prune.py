@@ -138,6 +138,23 @@ def test_a_slot_that_lags_too_far_is_lost_before_its_files_go(
     assert left(journal)[0] > 41
 
 
+@pytest.mark.parametrize("is_lost", [True, False])
+def test_a_slot_is_as_far_behind_as_the_first_frame_that_it_lacks_is_old(
+    tmp_path: Path, fake_clock: FakeClock, is_lost: bool
+) -> None:
+    maker = JournalMaker(tmp_path / "j", {"a": PAGE}, file_bytes=1000)
+    for _ in range(40):
+        maker.frame(Commit())  # an LSN each
+    (tmp_path / "j" / "recorder.json").unlink()
+    add_base(maker.journal, 40)
+    SlotKeeper(maker.journal, slot(maker.journal, "slow", 10))
+    (lacking,) = (commit.time_ns for commit in commits(maker.journal) if commit.lsn == 11)
+    fake_clock.ns = lacking + 100 * FRAME_NS
+    limit_ns = 100 * FRAME_NS + (-FRAME_NS if is_lost else FRAME_NS) // 2
+    found = prune(maker.journal.path, Keep(size=0, slot_seconds=limit_ns / 1e9))
+    assert [each.name for each in found.plan.lost] == (["slow"] if is_lost else [])
+
+
 def test_who_advanced_meanwhile_is_lost_until_he_is_where_the_journal_begins(
     maker: JournalMaker, fake_clock: FakeClock
 ) -> None:

@@ -166,6 +166,7 @@ FILES = [KeptFile(lsn, 10) for lsn in (1, 11, 21, 31, 41)]
         ([25], [], Wish(24), (), (), "no base stands"),
         ([15, 25, 35], [], Wish(28), (1, 11), (), "base 25"),
         ([45], [], Wish(None, 25), (1, 11, 21), (), "base 45|appended"),
+        ([45], [], Wish(None, 30), (1, 11), (), "base 45|appended"),
         ([45], [], Wish(None, 0), (1, 11, 21, 31), (), "base 45|appended"),
         ([45], [slot("m", 14)], Wish(None, 0), (1,), (), "slot m, which is at LSN 14"),
         ([45], [slot("m", 10)], Wish(None, 0), (1,), (), "slot m"),
@@ -189,6 +190,12 @@ def test_plans(
 def test_a_slot_that_is_too_old_but_loses_nothing_is_not_lost() -> None:
     found = plan(FILES, [KeptFile(15, 5)], [Lag(slot("m", 20), 99.0)], [], Wish(17, None, None, 10.0))
     assert (found.files, found.lost) == ((1,), ())
+
+
+@pytest.mark.parametrize(("seconds", "lost"), [(10.0, []), (10.1, ["m"])])
+def test_a_slot_may_be_as_old_as_it_may(seconds: float, lost: list[str]) -> None:
+    found = plan(FILES, [KeptFile(45, 5)], [Lag(slot("m", 14), seconds)], [], Wish(None, 0, None, 10.0))
+    assert [each.name for each in found.lost] == lost
 
 
 def test_a_base_from_which_nothing_follows_stands_for_nothing() -> None:

@@ -12,7 +12,7 @@ from mirrortool.errors import AccessError, LockedError, NoSpaceError, NotAJourna
 from mirrortool.journal import slots as module
 from mirrortool.journal.directory import Journal
 from mirrortool.journal.position import Position
-from mirrortool.journal.slots import SlotKeeper, drop, find_slot, locked, save, slots
+from mirrortool.journal.slots import SlotKeeper, drop, find_slot, locked, lose, save, slots
 from tests.conftest import FakeClock
 from tests.fakes.journals import Commit, JournalMaker, Write
 
@@ -171,6 +171,37 @@ def test_an_owner_whose_next_file_is_gone_stays_lost(tmp_path: Path, fake_clock:
     Path(journal.file_path(journal.file_starts()[0])).unlink()
     fake_clock.advance(2.0)
     keeper.advance(Position(1, 7), 5000)
+    assert slots(journal)[0].is_lost
+
+
+def test_an_owner_that_is_starting_over_stays_lost_until_it_has(journal: Journal, fake_clock: FakeClock) -> None:
+    """What it has meanwhile is no place from which the journal goes on."""
+    keeper = SlotKeeper(journal, slot())
+    with locked(journal):
+        save(journal, replace(keeper.slot, is_lost=True, resync_lsn=9))
+    fake_clock.advance(2.0)
+    keeper.advance(Position(4, 28), 5000)
+    assert (slots(journal)[0].is_lost, slots(journal)[0].resync_lsn) == (True, 9)
+
+
+def test_an_owner_that_gives_up_needs_nothing(journal: Journal) -> None:
+    """Not even the base that it was starting over from."""
+    keeper = SlotKeeper(journal, slot())
+    with locked(journal):
+        save(journal, replace(keeper.slot, is_lost=True, resync_lsn=9))
+    assert slots(journal)[0].holds_back
+    keeper.give_up()
+    assert keeper.was_lost
+    assert slots(journal)[0].is_lost
+    assert not slots(journal)[0].holds_back
+
+
+def test_only_the_slot_of_who_is_past_the_fork_is_lost(journal: Journal) -> None:
+    """Another owner may have taken the name."""
+    SlotKeeper(journal, slot())
+    lose(journal, "m1", "/srv/elsewhere")
+    assert not slots(journal)[0].is_lost
+    lose(journal, "m1", "/srv/m1")
     assert slots(journal)[0].is_lost
 
 

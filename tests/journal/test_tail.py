@@ -57,6 +57,27 @@ def test_a_new_file_ends_the_wait(maker: JournalMaker, observer: str, monkeypatc
         assert said
 
 
+@pytest.mark.parametrize("observer", ["inotify", "polling"])
+def test_what_is_appended_to_a_later_file_ends_the_wait(
+    maker: JournalMaker, observer: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Tail(maker.journal, observer) as tail:
+        tail.look()
+        later = Path(maker.journal.file_path(1 << 40))
+        later.write_bytes(b"")
+        said, took = waiting(tail, lambda: later.write_bytes(b"more"), monkeypatch)
+        assert said
+        assert took < LONG / 2
+
+
+def test_no_wait_is_longer_than_a_slow_look(maker: JournalMaker, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tails, "SLOW_SECONDS", 0.01)
+    with Tail(maker.journal, "inotify") as tail:
+        started = time.monotonic()
+        assert not tail.wait(tail.look(), LONG)
+        assert time.monotonic() - started < LONG / 2
+
+
 def test_what_was_appended_since_the_look_needs_no_event(maker: JournalMaker) -> None:
     with Tail(maker.journal, "inotify") as tail:
         seen = tail.look()
@@ -117,11 +138,13 @@ def test_a_torn_tail_that_is_cut_and_written_again_is_seen(maker: JournalMaker) 
     """The size may be the same again; the time is not."""
     path = Path(maker.journal.file_path(1))
     with Tail(maker.journal, "polling") as tail:
-        before = path.read_bytes()
+        before, written_ns = path.read_bytes(), path.stat().st_mtime_ns
         seen = tail.look()
         path.write_bytes(before[:-8])
-        while path.stat().st_mtime_ns == seen.changed_ns:  # a file's time has the grain of the kernel's tick
+        path.write_bytes(before)
+        while path.stat().st_mtime_ns == written_ns:  # a file's time has the grain of the kernel's tick
             path.write_bytes(before)
+        assert tail.look().size == seen.size
         assert tail.wait(seen, 0.0)
 
 
