@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import statistics
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -17,10 +18,12 @@ from mirrortool.nbd.protocol import Command
 from tests.fakes.follower import Follower
 from tests.fakes.live import LiveRecorder
 from tests.fakes.volumes import fast_directory
+from tests.fakes.waiting import nap
 from tests.interop.tool import Site
 from tests.nbd.wire import Client
 
 SAMPLES = 60
+REST_SECONDS = 0.2
 IDLE_SECONDS = 40.0
 LATENCY_SECONDS_MAX = 0.1
 IDLE_SHARE_MAX = 0.01
@@ -31,6 +34,10 @@ SIZE = 64 << 20
 def processor_seconds(process: int) -> float:
     fields = Path(f"/proc/{process}/stat").read_text(encoding="ascii").rsplit(")", 1)[1].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def has_moved(follower: Follower, lsn: int) -> bool:
+    return follower.commit_lsn() != lsn
 
 
 def measure(path: Path, observer: str) -> tuple[list[float], float, float]:
@@ -45,17 +52,17 @@ def measure(path: Path, observer: str) -> tuple[list[float], float, float]:
         with Client(UnixAddress(str(live.socket))) as client:
             client.go("disk")
             for number in range(SAMPLES):
-                time.sleep(0.2)
-                before = follower.checkpoint()
+                nap(REST_SECONDS)  # the follower waits again, which nobody can see from outside
+                before = follower.commit_lsn()
                 assert client.do(Command.WRITE, number * PAGE, PAGE, data=os.urandom(PAGE)).error == 0
                 assert client.do(Command.FLUSH).error == 0
                 flushed = time.monotonic()
-                follower.wait_until(lambda old=before: follower.checkpoint().position != old.position)
+                follower.wait_until(partial(has_moved, follower, before))
                 took.append(time.monotonic() - flushed)
-        time.sleep(2)
+        nap(10 * REST_SECONDS)  # what the last commit left to be done is done
         processes = follower.process.pid, live.process.pid
         started = [processor_seconds(each) for each in processes]
-        time.sleep(IDLE_SECONDS)
+        nap(IDLE_SECONDS)  # the measurement
         shares = [(processor_seconds(each) - old) / IDLE_SECONDS for each, old in zip(processes, started, strict=True)]
     return took, shares[0], shares[1]
 

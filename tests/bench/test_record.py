@@ -13,7 +13,6 @@ import os
 import statistics
 import subprocess
 import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,6 +22,7 @@ import pytest
 from mirrortool.record.create import NewVolume, init
 from tests.bench.workloads import PAGE, half_compressible
 from tests.fakes.live import LiveRecorder
+from tests.fakes.waiting import wait_until
 
 SECONDS = int(os.environ.get("MIRRORTOOL_BENCH_SECONDS", "4"))
 IMAGE_BYTES = 256 << 20
@@ -69,8 +69,7 @@ def qemu(place: Path, *, logs: bool) -> Iterator[str]:
         source = ["--image-opts", driver] if logs else ["-f", "raw", str(image)]
         server = subprocess.Popen(["qemu-nbd", "-k", str(socket), "-t", *source])
         try:
-            while not socket.exists():
-                time.sleep(0.01)
+            wait_until(socket.exists)
             yield f"nbd+unix:///?socket={socket}"
         finally:
             server.terminate()
@@ -124,8 +123,7 @@ def test_cost_of_a_base_scan(place: Path) -> None:
     with LiveRecorder(place / "J") as recorder:
         during = rate(recorder.uri(), LOADS["4k depth 32"])
         was_scanning = not any("the base is complete" in line for line in recorder.lines)
-        while not any("the base is complete" in line for line in recorder.lines):
-            time.sleep(0.1)
+        recorder.wait_for("the base is complete")
         after = rate(recorder.uri(), LOADS["4k depth 32"])
     print(f"\nduring the base scan {during / after:.2f} x of the rate after it ({during:.0f}/s, {after:.0f}/s)")
     assert was_scanning, "the scan ended before the load did: give a larger volume or fewer MIRRORTOOL_BENCH_SECONDS"

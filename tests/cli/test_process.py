@@ -7,7 +7,6 @@ import shlex
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +14,7 @@ import pytest
 
 from mirrortool.cli.main import main
 from tests.fakes.volumes import fast_directory, make_old
+from tests.fakes.waiting import wait_until
 
 PROGRAM = f"{shlex.quote(sys.executable)} -m mirrortool"
 
@@ -77,13 +77,6 @@ def begin(place: str, *arguments: str) -> subprocess.Popen[str]:
     )
 
 
-def wait_for(path: str) -> None:
-    deadline = time.monotonic() + 30
-    while not os.path.exists(path):
-        assert time.monotonic() < deadline, path
-        time.sleep(0.01)
-
-
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_after_runs_when_before_is_stopped(place: str, tmp_path: Path, number: signal.Signals, code: int) -> None:
     """And not before that has ended by itself."""
@@ -97,7 +90,7 @@ def test_after_runs_when_before_is_stopped(place: str, tmp_path: Path, number: s
         "--after",
         f"test -e {done} && touch {gone}",
     )
-    wait_for(made)
+    wait_until(lambda: os.path.exists(made))
     process.send_signal(number)
     Path(go).touch()
     _, errors = process.communicate(timeout=30)
@@ -110,7 +103,7 @@ def test_after_runs_when_before_is_stopped(place: str, tmp_path: Path, number: s
 def test_repeated_record_ends_cleanly(place: str, tmp_path: Path, number: signal.Signals) -> None:
     seen = str(tmp_path / "seen")
     process = begin(place, "record", "J", "--every", "1h", "--after", f"touch {seen}")
-    wait_for(seen)
+    wait_until(lambda: os.path.exists(seen))
     process.send_signal(number)
     _, errors = process.communicate(timeout=30)
     assert (process.returncode, "Traceback" in errors) == (0, False)

@@ -8,6 +8,7 @@ import grp
 import json
 import os
 import random
+import select
 import shutil
 import signal
 import socket
@@ -26,6 +27,7 @@ from mirrortool.nbd.protocol import Command, CommandFlag
 from tests.fakes.live import LiveRecorder
 from tests.fakes.loop import call, require, require_tools
 from tests.fakes.volumes import fast_directory, fill_up, loop_mount
+from tests.fakes.waiting import PATIENCE_SECONDS, wait_until
 from tests.interop.tool import Site
 from tests.nbd.test_tls import certify, make_authority
 from tests.nbd.wire import Client, encode_request
@@ -184,7 +186,7 @@ def test_second_signal_ends_it_at_once(site: Site) -> None:
         assert put(client, 5, b"written") == 0
         for _ in range(4):
             client.send(encode_request(Command.READ, 1, 0, SIZE))  # nobody listens to the answers: a stop waits a while
-        threading.Event().wait(0.3)
+        assert select.select([client.socket], [], [], PATIENCE_SECONDS)[0], "no answer begins"
         live.process.terminate()
         live.wait_for("stopping")
         live.process.terminate()
@@ -220,20 +222,18 @@ def test_json_and_quiet(site: Site) -> None:
 
 def wait_for_base(site: Site) -> None:
     """Of a recorder that is no LiveRecorder."""
-    pause = threading.Event()
-    while json.loads(site.run("status", site.journal, "--json"))["recorder"]["incomplete"]:
-        pause.wait(0.02)
+    wait_until(lambda: not json.loads(site.run("status", site.journal, "--json"))["recorder"]["incomplete"])
 
 
 def wait_for_socket(live: LiveRecorder) -> None:
     """Until somebody answers, for a recorder that says nothing."""
-    pause = threading.Event()
-    for _ in range(1000):
+
+    def does_answer() -> bool:
         with contextlib.suppress(OSError), Client(UnixAddress(str(live.socket))):
-            return
-        assert live.is_running, live.lines
-        pause.wait(0.02)
-    raise AssertionError("nobody answers")
+            return True
+        return False
+
+    live.wait_until(does_answer)
 
 
 @pytest.mark.parametrize("streams", ["2>&-", ">&- 2>&-", "<&- >&- 2>&-", "2>/dev/full"])
@@ -241,10 +241,7 @@ def test_streams_that_nobody_reads(site: Site, streams: str) -> None:
     live = LiveRecorder(site.journal)
     line = f"exec {sys.executable} -m mirrortool record {site.journal} --nbd {live.address} {streams}"
     with subprocess.Popen(["sh", "-c", line], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
-        pause = threading.Event()
-        while not live.socket.exists():
-            assert process.poll() is None
-            pause.wait(0.02)
+        wait_until(lambda: live.socket.exists() or process.poll() is not None)
         with client_of(live) as client:
             assert put(client, 0, b"heard") == 0
             wait_for_base(site)
@@ -525,12 +522,10 @@ def detach(live: LiveRecorder, client: Client, place: Path) -> bytes:
 
 
 def wait_until_attached(site: Site) -> None:
-    pause = threading.Event()
-    for _ in range(300):
-        if not json.loads(site.run("status", site.journal, "--json"))["recorder"]["problem"]:
-            return
-        pause.wait(0.1)
-    raise AssertionError(site.run("status", site.journal))
+    wait_until(
+        lambda: not json.loads(site.run("status", site.journal, "--json"))["recorder"]["problem"],
+        told=lambda: site.run("status", site.journal),
+    )
 
 
 def test_full_journal_refuses_writes_until_there_is_room(site: Site) -> None:

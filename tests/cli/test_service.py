@@ -6,9 +6,7 @@ import os
 import signal
 import subprocess
 import sys
-import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -46,13 +44,6 @@ def manager(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Manager
 def values(path: Path) -> dict[str, float]:
     """By name, of the only journal and volume."""
     return {name.removeprefix("mirrortool_record_"): value for (name, _), value in parsed(path.read_text()).items()}
-
-
-def wait_for(is_so: Callable[[], bool]) -> None:
-    ends = time.monotonic() + 30
-    while not is_so():
-        assert time.monotonic() < ends
-        threading.Event().wait(0.02)
 
 
 def test_a_live_recording_is_told_from_start_to_end(site: Site, manager: Manager) -> None:
@@ -125,7 +116,7 @@ def test_a_follower_is_told_from_waiting_for_its_journal_to_the_end(site: Site, 
     site.journal.rename(site.path / "later")
     told = manager.wait()
     assert told[0].startswith("READY=1\nSTATUS=replaying"), told
-    wait_for(lambda: Mirror(str(site.mirror)).checkpoint.position.lsn > 0)
+    follower.wait_until(lambda: Mirror(str(site.mirror)).checkpoint.position.lsn > 0)
     follower.stop()
     assert manager.heard()[-1].startswith("STOPPING=1")
     last = {name.removeprefix("mirrortool_replay_"): value for (name, _), value in parsed(metrics.read_text()).items()}
@@ -150,7 +141,7 @@ def test_a_shipment_is_told_from_its_start_though_its_destination_is_away(site: 
             if dict(labels)["destination"] == str(destination)
         }
 
-    wait_for(lambda: told(here).get("lag_operations") == 0 and told(here)["connected"] == 1)
+    shipping.wait_until(lambda: told(here).get("lag_operations") == 0 and told(here)["connected"] == 1)
     found = told(here)
     assert found["acknowledged_lsn"] == found["head_lsn"] > 0
     assert (found["lag_bytes"], found["lag_seconds"], found["connects_total"]) == (0, 0, 1)

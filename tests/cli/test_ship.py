@@ -8,7 +8,6 @@ import os
 import shlex
 import signal
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -23,8 +22,9 @@ from mirrortool.ship.options import ShipOptions
 from mirrortool.ship.remote import command_for
 from mirrortool.ship.sender import Shipment, connector
 from tests.docs.workshop import environment, make_image, run
+from tests.fakes.daemon import Daemon
 from tests.fakes.journals import memory_directory
-from tests.ship.pairs import assert_same, wait_until
+from tests.ship.pairs import assert_same
 
 
 @pytest.fixture
@@ -213,17 +213,11 @@ def test_a_forced_command_takes_the_path_that_the_client_asks_for(asked: str, co
 @pytest.mark.usefixtures("place")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_following_is_stopped_cleanly(number: signal.Signals) -> None:
-    command = [sys.executable, "-m", "mirrortool", "ship", "J", "C", "x:D", "--rsh", "./rsh", "--follow", "--json"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    names = sorted(each.name for each in Path("J/files").iterdir())
-    newest = Path("J/files", names[-1]).read_bytes()
-    for copy in "CD":
-        path = Path(copy, "files", names[-1])
-        wait_until(lambda path=path: path.exists() and path.read_bytes() == newest)  # type: ignore[misc]
-    process.send_signal(number)
-    output, errors = process.communicate(timeout=30)
-    assert process.returncode == 0, errors
-    assert output.count('"state": "ended"') == 2
+    newest = max(Path("J/files").iterdir())
+    copies = [Path(copy, "files", newest.name) for copy in "CD"]
+    with Daemon("ship", "J", "C", "x:D", "--rsh", "./rsh", "--follow", "--json") as shipping:
+        shipping.wait_until(lambda: all(each.exists() and each.read_bytes() == newest.read_bytes() for each in copies))
+        assert shipping.stop(number).count('"state": "ended"') == 2
     for copy in "CD":
         assert_same(Path("J"), Path(copy))
 

@@ -5,20 +5,16 @@ from __future__ import annotations
 import os
 import re
 import shlex
-import sys
 from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
 
-import click
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from mirrortool import errors
-from mirrortool.cli import replay, unit
-from mirrortool.cli.main import COMMANDS, main
-from mirrortool.cli.options import DIRECTORY
+from mirrortool.cli import unit
+from mirrortool.cli.main import main
 from mirrortool.cli.unit import SERVICES
 from mirrortool.cli.unitfile import Needs, Unit, argument_word, path_word
 from mirrortool.errors import UsageError
@@ -172,23 +168,6 @@ def test_help_is_that_of_the_command(capsys: Capture) -> None:
     assert "Usage: mirrortool record [OPTIONS] JOURNAL" in capsys.readouterr().out
 
 
-FOLLOW = click.Option(["--follow"], is_flag=True)
-
-
-@pytest.fixture
-def followers(monkeypatch: pytest.MonkeyPatch) -> None:
-    """`replay --follow` and `ship`, as far as this program lacks them: their options and arguments, nothing else."""
-    if not any("--follow" in each.opts for each in replay.command.params):
-        monkeypatch.setattr(replay.command, "params", [*replay.command.params, FOLLOW])
-    if "ship" not in COMMANDS:
-        arguments = [click.Argument(["journal"], type=DIRECTORY), click.Argument(["dest"])]
-        module = ModuleType("mirrortool.cli.ship")
-        module.command = click.Command("ship", params=[*arguments, FOLLOW])  # type: ignore[attr-defined]
-        monkeypatch.setitem(COMMANDS, "ship", "Ship a journal.")
-        monkeypatch.setitem(sys.modules, "mirrortool.cli.ship", module)
-
-
-@pytest.mark.usefixtures("followers")
 @pytest.mark.parametrize("follow", [[], ["--follow"]])
 def test_a_replay_follows(place: str, capsys: Capture, follow: list[str]) -> None:
     assert (
@@ -204,13 +183,11 @@ def test_a_replay_follows(place: str, capsys: Capture, follow: list[str]) -> Non
     assert shown.err.startswith(f"first: install -d {place}/M {place}/elsewhere\n")
 
 
-@pytest.mark.usefixtures("followers")
 def test_a_mirror_that_is_there_says_where_its_volumes_are(place: str, capsys: Capture) -> None:
     found = printed(capsys, "replay", "J", "made")
     assert found["ReadWritePaths"].split() == [f"{place}/J", f"{place}/kept", f"{place}/made"]
 
 
-@pytest.mark.usefixtures("followers")
 def test_shipping_to_a_host_needs_the_network_and_the_home(place: str, capsys: Capture) -> None:
     for destination in ("mirror.example:/srv/J", "me@host:J", "ssh://host/srv/J"):
         found = printed(capsys, "ship", "J", destination)

@@ -14,9 +14,10 @@ import pytest
 
 from mirrortool.journal.commits import newest_commits
 from mirrortool.journal.directory import Journal
-from tests.crash.test_record_kill import Kit, make_kit, nap
+from tests.crash.test_record_kill import Kit, make_kit
 from tests.fakes.follower import Follower
 from tests.fakes.volumes import fast_directory
+from tests.fakes.waiting import nap
 
 KILLS = 4
 SOAK_KILLS = 100
@@ -101,17 +102,15 @@ def test_soak_kills(kit: Kit, seed: int) -> None:
 
 
 def test_it_waits_for_a_journal_that_is_not_there_yet(tmp_path: Path) -> None:
-    follower = Follower(tmp_path / "journal", tmp_path / "mirror", "--observer", "polling")
-    follower.start()
-    follower.wait_until(lambda: any("waiting for a journal" in line for line in follower.lines))
-    kit = make_kit(tmp_path)
-    follower.wait_until(lambda: follower.checkpoint() is not None)
-    kit.site.run("record", kit.site.journal, "--quiet")
-    follower.wait_for_commit(last_commit(kit))
-    follower.stop(signal.SIGINT)
+    with Follower(tmp_path / "journal", tmp_path / "mirror", "--observer", "polling") as follower:
+        follower.wait_for("waiting for a journal")
+        kit = make_kit(tmp_path)
+        follower.wait_until(lambda: follower.checkpoint() is not None)
+        kit.site.run("record", kit.site.journal, "--quiet")
+        follower.wait_for_commit(last_commit(kit))
+        follower.stop(signal.SIGINT)
     assert "the journal's files are polled, not watched" in follower.lines
-    waiting = Follower(tmp_path / "none", tmp_path / "nothing")
-    waiting.start()
-    waiting.wait_until(lambda: bool(waiting.lines))
-    waiting.stop()
+    with Follower(tmp_path / "none", tmp_path / "nothing") as waiting:
+        waiting.wait_for("waiting for a journal")
+        waiting.wait_until(lambda: waiting.catches(signal.SIGTERM))
     assert not (tmp_path / "nothing").exists()

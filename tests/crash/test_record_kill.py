@@ -15,9 +15,11 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -29,6 +31,7 @@ from mirrortool.nbd.protocol import Command, CommandFlag
 from mirrortool.operation import CommitKind
 from tests.fakes.live import LiveRecorder
 from tests.fakes.volumes import fast_directory
+from tests.fakes.waiting import nap, wait_until
 from tests.interop.tool import Site
 from tests.nbd.wire import Client, encode_request, write
 
@@ -213,6 +216,11 @@ class Kit:
             if load.failure:
                 raise load.failure
 
+    def wait_answered(self) -> None:
+        """Until the load had many more answers."""
+        goal = self.model.acknowledged + 200
+        self.live.wait_until(lambda: self.model.acknowledged >= goal)
+
     def check_volume(self) -> None:
         """After a clean stop: the volume is what was acknowledged, and mirror and journal are the volume."""
         assert (self.site.path / "disk.img").read_bytes() == self.model.image
@@ -233,10 +241,6 @@ def make_kit(path: Path) -> Kit:
     (path / "disk.img").write_bytes(content)
     site.init(f"disk={path}/disk.img")
     return Kit(site, Model(content), LiveRecorder(site.journal))
-
-
-def nap(seconds: float) -> None:
-    threading.Event().wait(seconds)
 
 
 def kill_often(kit: Kit, kills: int, seed: int) -> None:
@@ -333,7 +337,7 @@ def test_killed_during_a_clean_stop(kit: Kit) -> None:
         kit.live.start()
         kit.model.reconcile(kit.read())
         loads = kit.load(700 + number)
-        nap(0.3)
+        kit.wait_answered()
         kit.live.process.terminate()
         nap(chance.uniform(0.0, 0.15))
         kit.live.kill()
@@ -349,7 +353,7 @@ def test_a_clean_stop_under_load_loses_nothing(kit: Kit) -> None:
     for number in range(3):
         kit.live.start()
         loads = kit.load(800 + number)
-        nap(0.3)
+        kit.wait_answered()
         kit.live.finish()
         kit.join(loads)
         kit.model.reconcile((kit.site.path / "disk.img").read_bytes())
@@ -360,7 +364,7 @@ def test_a_mark_after_the_kill_is_what_was_acknowledged(kit: Kit) -> None:
     """`mark` takes the lock, recovers, and names the state that clients had seen."""
     kit.live.start()
     loads = kit.load(900)
-    nap(0.4)
+    kit.wait_answered()
     kit.live.kill()
     kit.join(loads)
     kit.site.run("mark", kit.site.journal, "crash")
@@ -375,7 +379,7 @@ def test_a_mark_after_the_kill_is_what_was_acknowledged(kit: Kit) -> None:
 def test_a_scan_after_the_kill_recovers(kit: Kit) -> None:
     kit.live.start()
     loads = kit.load(901)
-    nap(0.4)
+    kit.wait_answered()
     kit.live.kill()
     kit.join(loads)
     kit.site.run("record", kit.site.journal, "--quiet")
@@ -387,7 +391,7 @@ def test_a_volume_changed_after_the_kill_is_not_touched(kit: Kit) -> None:
     """Exit 21, and not one byte is written, until the user says that the volume counts."""
     kit.live.start()
     loads = kit.load(902)
-    nap(0.4)
+    kit.wait_answered()
     kit.live.kill()
     kit.join(loads)
     image = kit.site.path / "disk.img"
@@ -420,17 +424,18 @@ def test_a_volume_changed_at_once_after_the_kill(kit: Kit) -> None:
         file.seek(12 * MIB)
         file.write(b"somebody else")
     kit.live.begin()
-    for _ in range(1000):
-        if not kit.live.is_running or kit.live.lines:
-            break
-        nap(0.02)
-    nap(0.3)
+    wait_until(lambda: not kit.live.is_running or kit.live.is_serving, told=lambda: kit.live.lines)
     if kit.live.is_running:
         kit.live.finish()
         kit.site.follow()
         assert kit.site.image().read_bytes() == (kit.site.path / "disk.img").read_bytes()
     else:
         assert kit.live.process.returncode == 21
+
+
+def is_decided(processes: Sequence[subprocess.Popen[Any]]) -> bool:
+    """Whether all but one have ended."""
+    return sum(process.poll() is not None for process in processes) == len(processes) - 1
 
 
 def test_two_recorders_started_at_once(kit: Kit) -> None:
@@ -440,14 +445,9 @@ def test_two_recorders_started_at_once(kit: Kit) -> None:
         words, pipe = [str(word) for word in command], subprocess.PIPE
         others = [subprocess.Popen(words, stdout=pipe, stderr=pipe) for _ in range(3)]
         kit.live.begin()
-        ended: list[int] = []
         everyone = [*others, kit.live.process]
-        for _ in range(500):
-            ended = [process.returncode for process in everyone if process.poll() is not None]
-            if len(ended) == 3:
-                break
-            nap(0.02)
-        assert ended == [22, 22, 22]
+        wait_until(partial(is_decided, everyone))
+        assert sorted(process.returncode or 0 for process in everyone) == [0, 22, 22, 22]
         assert kit.read() == kit.model.image
         (winner,) = [process for process in everyone if process.poll() is None]
         winner.terminate()

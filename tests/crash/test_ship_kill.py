@@ -5,10 +5,8 @@ from __future__ import annotations
 import os
 import random
 import signal
-import subprocess
-import sys
-import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -17,8 +15,10 @@ from mirrortool.journal import slots
 from mirrortool.journal.directory import Journal
 from mirrortool.journal.runs import find_end
 from tests.docs.workshop import environment
+from tests.fakes.daemon import Daemon, children_of
 from tests.fakes.journals import Commit, JournalMaker, Write, memory_directory
-from tests.ship.pairs import assert_is_prefix, assert_same, wait_until
+from tests.fakes.waiting import nap
+from tests.ship.pairs import assert_is_prefix, assert_same
 
 SENDER, RELAY, RECEIVER = range(3)
 
@@ -33,75 +33,42 @@ def place() -> Iterator[Path]:
         yield path
 
 
-class Shipping:
-    """`ship --follow` as a process; it is started anew when it was killed."""
+class Shipping(Daemon):
+    """`ship --follow`, and what it runs; it is started anew when it was killed."""
 
     def __init__(self, place: Path) -> None:
-        self._place = place
-        self._known = environment(place / "bin")
-        self.start()
-
-    def start(self) -> None:
         command = ["ship", "J", "x:C", "--follow", "--rsh", "./rsh", "-q"]
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "mirrortool", *command],
-            cwd=self._place, env=self._known, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
-        )  # fmt: skip
+        super().__init__(*command, directory=place, environment=environment(place / "bin"))
 
-    def kill(self, which: int) -> None:
+    def kill_one(self, which: int) -> None:
         """Kill one of the three, if it is there."""
+        if which == SENDER:
+            self.kill()
+            self.start()
+            return
         victims = [self.process.pid]
         while len(victims) <= which and (below := children_of(victims[-1])):
             victims.append(below[0])
-        if len(victims) <= which:
-            return
-        try:
-            os.kill(victims[which], signal.SIGKILL)
-        except ProcessLookupError:
-            return
-        if which == SENDER:
-            self.process.wait(30)
-            self.start()
-
-    def stop(self) -> None:
-        self.process.send_signal(signal.SIGTERM)
-        _, errors = self.process.communicate(timeout=60)
-        assert self.process.returncode == 0, errors
-        assert "Traceback" not in errors
-
-
-def children_of(pid: int) -> list[int]:
-    """Children of all threads of a process; none if it is gone."""
-    found = []
-    try:
-        for task in Path(f"/proc/{pid}/task").iterdir():
-            found += [int(each) for each in (task / "children").read_text().split()]
-    except FileNotFoundError:
-        return []
-    return found
+        if len(victims) > which:
+            with suppress(ProcessLookupError):
+                os.kill(victims[which], signal.SIGKILL)
 
 
 def kill_in_turn(place: Path, rounds: int, seed: int) -> None:
     chance = random.Random(seed)
     maker = JournalMaker(place / "J", {"disk": 1 << 20}, file_bytes=20000)
     maker.frame(Commit())
-    shipping = Shipping(place)
-    pause = threading.Event()
-    try:
+    with Shipping(place) as shipping:
         for number in range(rounds):
-            wait_until(lambda: slot_lsn(maker.journal) == maker.writer.position.lsn, 60)
+            shipping.wait_until(lambda: slot_lsn(maker.journal) == maker.writer.position.lsn)
             for _ in range(chance.randint(1, 40)):
                 maker.frame(Write("disk", chance.randrange(2000), chance.randbytes(512)), Commit())
-            pause.wait(chance.random() * 0.02)  # of no meaning but to hit another moment
-            shipping.kill(number % 3)
+            nap(chance.random() * 0.02)
+            shipping.kill_one(number % 3)
             acknowledged = slot_lsn(maker.journal)
             assert_is_prefix(maker.journal, place / "C")
             assert find_end(Journal(str(place / "C"))).lsn >= acknowledged
-        wait_until(lambda: slot_lsn(maker.journal) == maker.writer.position.lsn, 60)
-        shipping.stop()
-    finally:
-        shipping.process.kill()
-        shipping.process.wait()
+        shipping.wait_until(lambda: slot_lsn(maker.journal) == maker.writer.position.lsn)
     maker.close()
     assert_same(maker.journal, place / "C")
 

@@ -13,9 +13,7 @@ from __future__ import annotations
 import os
 import random
 import signal
-import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,9 +25,10 @@ from mirrortool.journal.directory import Journal
 from mirrortool.journal.reader import JournalReader
 from mirrortool.mirror.directory import Mirror
 from mirrortool.operation import CommitKind
-from tests.crash.test_record_kill import Kit, Load, make_kit, nap
-from tests.fakes.daemon import Daemon
+from tests.crash.test_record_kill import Kit, Load, make_kit
+from tests.fakes.daemon import Daemon, children_of
 from tests.fakes.volumes import fast_directory
+from tests.fakes.waiting import nap
 from tests.interop.tool import assert_same
 
 CATCH_UP_SECONDS = 120.0
@@ -65,10 +64,7 @@ class Hosts:
 
     def links(self) -> list[int]:
         """Process ids of the script that stands for ssh."""
-        children = subprocess.run(
-            ["pgrep", "-P", str(self.ship.process.pid)], capture_output=True, text=True, check=False
-        ).stdout
-        return [int(word) for word in children.split()]
+        return children_of(self.ship.process.pid)
 
     def start(self) -> None:
         """Whatever is not running."""
@@ -105,16 +101,14 @@ class Hosts:
     def wait_caught_up(self) -> None:
         """Until the mirror is at the newest commit of a primary that rests."""
         journal = Journal(str(self.kit.site.journal))
-        ends = time.monotonic() + CATCH_UP_SECONDS
-        while time.monotonic() < ends:
+
+        def is_caught_up() -> bool:
+            assert self.ship.is_running, self.ship.lines[-20:]
             newest = newest_commits(journal, 1)[-1]
             is_there = (self.mirror / "mirror.json").exists()
-            if is_there and Mirror(str(self.mirror)).checkpoint.position.lsn >= newest.lsn:
-                return
-            assert self.ship.is_running, self.ship.lines[-20:]
-            assert self.replay.is_running, self.replay.lines[-20:]
-            nap(0.05)
-        raise AssertionError(f"not caught up: {self.ship.lines[-10:]} {self.replay.lines[-10:]}")
+            return is_there and Mirror(str(self.mirror)).checkpoint.position.lsn >= newest.lsn
+
+        self.replay.wait_until(is_caught_up, CATCH_UP_SECONDS)
 
     def prove(self) -> None:
         """At rest: the mirror is the primary, byte by byte and by state sum, and verifies."""

@@ -292,8 +292,7 @@ def recorded_live(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[L
 
 
 def test_fields_of_a_live_recording(recorded_live: LiveRecorder) -> None:
-    recorded_live.stop()
-    assert set(keys_of(json.loads(recorded_live.result))) == documented(
+    assert set(keys_of(json.loads(recorded_live.stop()))) == documented(
         page("mirrortool-record").sub_part("JSON of a live recording")
     )
 

@@ -3,40 +3,49 @@
 from __future__ import annotations
 
 import atexit
+import re
 import signal
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from pathlib import Path
 from typing import Self
 
-PATIENCE_SECONDS = 60.0
+from tests.fakes.waiting import PATIENCE_SECONDS, wait_until
 
 
 class Daemon:
-    """`mirrortool` with these arguments; `with` starts it, and ends it cleanly unless the block failed.
+    """`mirrortool` with these arguments; `with` starts it, and ends it cleanly unless the block did that, or failed.
 
     Attributes:
         lines: what it printed on stderr, line by line, over all its starts.
     """
 
-    def __init__(self, *arguments: object) -> None:
-        """Nothing is started."""
-        self._command = [sys.executable, "-m", "mirrortool", *(str(argument) for argument in arguments)]
+    def __init__(
+        self, *arguments: object, directory: Path | None = None, environment: Mapping[str, str] | None = None
+    ) -> None:
+        """Nothing is started.
+
+        Args:
+            directory, environment: in which it runs; by default those of the tests.
+        """
+        self._arguments, self._directory, self._environment = arguments, directory, environment
         self.lines: list[str] = []
         self._process: subprocess.Popen[str] | None = None
         self._reader: threading.Thread | None = None
+        self._has_been_ended = False
 
     def __enter__(self) -> Self:
         self.start()
         return self
 
     def __exit__(self, kind: object, *_: object) -> None:
-        if kind is None:
-            self.stop()
-        else:
+        if kind is not None:
             self.kill()
+        elif not self._has_been_ended:
+            self.stop()
 
     @property
     def process(self) -> subprocess.Popen[str]:
@@ -48,11 +57,29 @@ class Daemon:
     def is_running(self) -> bool:
         return self._process is not None and self._process.poll() is None
 
+    def command(self) -> list[object]:
+        """The command line."""
+        return [sys.executable, "-m", "mirrortool", *self._arguments]
+
+    def catches(self, signal_number: int) -> bool:
+        """Whether the signal does not simply end it."""
+        status = Path(f"/proc/{self.process.pid}/status").read_text(encoding="utf-8")
+        (caught,) = re.findall(r"^SigCgt:\s*([0-9a-f]+)$", status, re.MULTILINE)
+        return bool(int(caught, 16) >> (signal_number - 1) & 1)
+
     def start(self) -> None:
         """Start it; it must not be running."""
         assert not self.is_running
-        pipe = subprocess.PIPE
-        self._process = subprocess.Popen(self._command, text=True, stdin=subprocess.DEVNULL, stdout=pipe, stderr=pipe)
+        self._has_been_ended = False
+        self._process = subprocess.Popen(
+            [str(word) for word in self.command()],
+            cwd=self._directory,
+            env=self._environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
         atexit.register(self._process.kill)  # whatever fails; of one that was waited for it does nothing
         self._reader = threading.Thread(target=self._read, args=(self._process,), daemon=True)
         self._reader.start()
@@ -66,6 +93,7 @@ class Daemon:
     def wait(self, code: int = 0) -> str:
         """Until it ends, with this code and without a traceback; what it printed on stdout."""
         assert self._reader and self.process.stdout
+        self._has_been_ended = True
         try:
             self.process.wait(PATIENCE_SECONDS)
         except subprocess.TimeoutExpired:
@@ -79,6 +107,7 @@ class Daemon:
     def kill(self) -> None:
         """kill -9; it is gone when this returns."""
         assert self._reader
+        self._has_been_ended = True
         self.process.kill()
         self.process.wait()
         self._reader.join()
@@ -87,15 +116,32 @@ class Daemon:
         """It never printed a traceback."""
         assert not any("Traceback" in line or "a bug in mirrortool" in line for line in self.lines), self.lines[-60:]
 
-    def wait_until(self, holds: Callable[[], bool]) -> None:
+    def wait_until(self, holds: Callable[[], object], seconds: float = PATIENCE_SECONDS) -> None:
         """Until something holds that this process is about to bring about."""
-        ends = time.monotonic() + PATIENCE_SECONDS
-        while not holds():
-            assert self.is_running, (self.process.returncode, self.lines[-20:])
-            assert time.monotonic() < ends, self.lines[-20:]
-            time.sleep(0.01)
+
+        def does_hold() -> bool:
+            has_ended = not self.is_running
+            if has_ended and self._reader:
+                self._reader.join()  # its last words count
+            held = bool(holds())
+            assert held or not has_ended, (self.process.returncode, self.lines[-20:])
+            return held
+
+        wait_until(does_hold, seconds, told=lambda: self.lines[-20:])
+
+    def wait_for(self, text: str) -> None:
+        """Until a line on stderr has this text."""
+        self.wait_until(lambda: any(text in line for line in self.lines))
 
     def _read(self, process: subprocess.Popen[str]) -> None:
         assert process.stderr
         for line in process.stderr:
             self.lines.append(line.rstrip("\n"))
+
+
+def children_of(process: int) -> list[int]:
+    """What all threads of a process have started and not waited for; nothing if it is gone."""
+    with suppress(FileNotFoundError, ProcessLookupError):
+        tasks = Path(f"/proc/{process}/task").iterdir()
+        return [int(each) for task in tasks for each in (task / "children").read_text(encoding="ascii").split()]
+    return []

@@ -24,6 +24,11 @@ class Follower(Daemon):
         except MirrortoolError:
             return None
 
+    def commit_lsn(self) -> int:
+        """Where the mirror's checkpoint is; -1 if there is no mirror yet."""
+        checkpoint = self.checkpoint()
+        return checkpoint.position.lsn if checkpoint else -1
+
     def wait_for_commit(self, lsn: int) -> None:
         """Until the mirror is at this commit."""
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,8 +15,7 @@ from mirrortool.operation import BatchBuilder
 from mirrortool.replay import session
 from mirrortool.replay.session import Replay
 from tests.fakes.journals import ONE_TASK, JournalMaker
-
-PATIENCE_SECONDS = 20.0
+from tests.fakes.waiting import wait_until
 
 
 class ScriptedTail:
@@ -50,7 +48,7 @@ class ScriptedTail:
     def wait(self, seen: int, seconds: float = 1.0) -> bool:
         if seen != self.done:
             return True
-        until(lambda: self.rests > self._rests_before)
+        wait_until(lambda: self.rests > self._rests_before)
         if self.done == len(self._actions):
             self._end()
             return False
@@ -82,14 +80,6 @@ def scripted(
 
         patch.setattr(delegator, "_rest", counted)
         yield replay
-
-
-def until(holds: Callable[[], bool]) -> None:
-    """Wait for what another thread is about to do."""
-    ends = time.monotonic() + PATIENCE_SECONDS
-    while not holds():
-        assert time.monotonic() < ends, "it never came"
-        time.sleep(0.001)
 
 
 class Torn:

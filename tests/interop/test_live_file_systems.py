@@ -7,7 +7,6 @@ import os
 import random
 import shutil
 import subprocess
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from mirrortool.journal.commits import commits
 from mirrortool.journal.directory import Journal
 from tests.fakes.live import LiveRecorder
 from tests.fakes.loop import call, mounted, require, require_loops, require_tools
+from tests.fakes.waiting import wait_until
 from tests.interop.tool import Site, check_file_system
 
 MIB = 1 << 20
@@ -43,13 +43,8 @@ def block_device(live: LiveRecorder, where: Path) -> Iterator[str]:
 
 
 def wait_for_file(path: Path, process: subprocess.Popen[bytes]) -> None:
-    pause = threading.Event()
-    for _ in range(1000):
-        if path.exists():
-            return
-        assert process.poll() is None, "nbdfuse ended"
-        pause.wait(0.01)
-    raise AssertionError(f"{path} does not come")
+    wait_until(lambda: path.exists() or process.poll() is not None)
+    assert process.poll() is None, "nbdfuse ended"
 
 
 def plant(folder: Path, count: int, chance: random.Random) -> dict[Path, bytes]:

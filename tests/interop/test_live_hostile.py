@@ -74,11 +74,7 @@ QUIET_THREADS = 6
 
 def settle(live: LiveRecorder) -> None:
     """Until those that left are forgotten."""
-    pause = threading.Event()
-    for _ in range(500):
-        if live.threads <= QUIET_THREADS:
-            return
-        pause.wait(0.02)
+    live.wait_until(lambda: live.threads <= QUIET_THREADS)
 
 
 def attack(live: LiveRecorder, conversations: int, connects: int, seed: int) -> None:

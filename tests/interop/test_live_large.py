@@ -9,7 +9,6 @@ import contextlib
 import json
 import os
 import statistics
-import threading
 from pathlib import Path
 
 import pytest
@@ -18,6 +17,7 @@ from mirrortool.record.control import ask
 from tests.fakes.live import LiveRecorder
 from tests.fakes.loop import call, require_tools
 from tests.fakes.volumes import fast_directory
+from tests.fakes.waiting import nap
 from tests.interop.tool import Site
 
 MIB = 1 << 20
@@ -74,7 +74,7 @@ def share_during_base_scan(path: Path) -> float:
         assert told
         done, total = told["base"]
         live.wait_for_base()
-        threading.Event().wait(1)
+        nap(1)  # until the host is done with what the scan left it to do, which nothing tells
         without = fio(live, *options)
         peak = live.peak_bytes
     print(f"{during / MIB:.1f} MiB/s during the scan, {without / MIB:.1f} without; {done} of {total} pages were read "

@@ -9,16 +9,17 @@ import os
 import random
 import socket
 import subprocess
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from mirrortool.record.control import ask
 from tests.fakes.live import LiveRecorder
 from tests.fakes.loop import call, require_tools
 from tests.fakes.volumes import fast_directory
+from tests.fakes.waiting import nap, wait_until
 from tests.interop.tool import Site, assert_same
 
 MIB = 1 << 20
@@ -40,10 +41,8 @@ class StorageDaemon:
             ],
             stderr=subprocess.PIPE, text=True,
         )  # fmt: skip
-        pause = threading.Event()
-        while not monitor.exists():
-            assert self._process.poll() is None, self._process.communicate()
-            pause.wait(0.01)
+        wait_until(lambda: monitor.exists() or self._process.poll() is not None)
+        assert self._process.poll() is None, self._process.communicate()
         self._socket = socket.socket(socket.AF_UNIX)
         self._socket.settimeout(ANSWER_SECONDS)
         self._socket.connect(str(monitor))
@@ -130,6 +129,13 @@ class Guest:
         assert "err= 0" in told, told
 
 
+def head_lsn(site: Site) -> int:
+    """The newest that a live recorder has."""
+    told = ask(str(site.journal), {"request": "status"})
+    assert told
+    return int(told["head_lsn"])
+
+
 @pytest.mark.parametrize("mode", ["background", "write-blocking"])
 def test_disk_that_changes_is_moved_in(site: Site, mode: str) -> None:
     """blockdev-mirror while a guest writes; after the switch the guest goes on, and writes to us."""
@@ -147,7 +153,8 @@ def test_disk_that_changes_is_moved_in(site: Site, mode: str) -> None:
             guest = Guest(daemon.uri)
             daemon.do("blockdev-mirror", job_id="move", device="source", target="ours", sync="full", copy_mode=mode)
             daemon.wait_for("BLOCK_JOB_READY", device="move")
-            threading.Event().wait(0.5)
+            written_ns = source.stat().st_mtime_ns
+            wait_until(lambda: source.stat().st_mtime_ns > written_ns)
             guest.stop()
             last = ["-c", "write -P 0x77 40M 64k", "-c", "discard 50M 1M", "-c", "flush"]
             call("qemu-io", "-f", "raw", *last, daemon.uri)
@@ -157,8 +164,8 @@ def test_disk_that_changes_is_moved_in(site: Site, mode: str) -> None:
             before = source.read_bytes()
             moved = call("qemu-img", "compare", "-U", "-f", "raw", "-F", "raw", live.uri(), source)
             assert "identical" in moved
-            guest = Guest(daemon.uri)
-            threading.Event().wait(0.5)
+            guest, lsn = Guest(daemon.uri), head_lsn(site)
+            live.wait_until(lambda: head_lsn(site) > lsn)
             guest.stop()
             call("qemu-io", "-f", "raw", "-c", "write -P 0x78 41M 64k", "-c", "flush", daemon.uri)
             call("qemu-io", "-f", "raw", "-r", "-c", "read -P 0x78 41M 64k", live.uri())
@@ -184,7 +191,7 @@ def test_guest_outlives_recorders_that_are_killed(site: Site) -> None:
         chance = random.Random(4)
         kills = 0
         while kills < 3:
-            threading.Event().wait(chance.uniform(0.3, 0.7))
+            nap(chance.uniform(0.3, 0.7))
             assert fio.poll() is None, fio.communicate()
             live.kill()
             kills += 1
@@ -211,7 +218,7 @@ def test_qemu_io_outlives_a_kill_and_a_clean_restart(site: Site) -> None:
         ["qemu-io", "--image-opts", *words, image], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
     for number in range(2):
-        threading.Event().wait(0.5)
+        nap(0.5)  # of the 4 s that its commands take; qemu-io says nothing before its end
         if number:
             live.stop()
         else:

@@ -22,6 +22,7 @@ from mirrortool.nbd import protocol as nbd
 from mirrortool.nbd.protocol import Command, Option
 from mirrortool.nbd.server import Server
 from tests.fakes.memory_export import MemoryExport
+from tests.fakes.waiting import wait_until
 from tests.nbd.wire import (
     TIMEOUT_SECONDS,
     Client,
@@ -202,15 +203,14 @@ def test_slow_senders_are_ended_and_harm_nobody(tmp_path: Path) -> None:
         slow = [stack.enter_context(Client(server.addresses[0])) for _ in range(20)]
         for client in slow:
             client.send(nbd.OPTION.pack(nbd.OPTION_MAGIC, Option.LIST, nbd.OPTION_BYTES_MAX))
-        pause = threading.Event()
-        for _ in range(1000):
+
+        def are_gone() -> bool:
             for client in slow:
                 with contextlib.suppress(ConnectionError):
                     client.send(b"x")
-            if not server.statistics().connections:
-                break
-            pause.wait(0.01)
-        assert server.statistics().connections == 0
+            return server.statistics().connections == 0
+
+        wait_until(are_gone)
     assert any("handshake" in line for line in events)
 
 
@@ -248,12 +248,7 @@ def test_killed_clients_leave_nothing(tmp_path: Path) -> None:
             with subprocess.Popen(command, stdout=subprocess.PIPE) as killed:
                 assert killed.stdout and killed.stdout.readline() == b"ready\n"
                 killed.kill()
-        pause = threading.Event()
-        for _ in range(1000):
-            if not server.statistics().connections:
-                break
-            pause.wait(0.01)
-        assert server.statistics().connections == 0
+        wait_until(lambda: server.statistics().connections == 0)
 
 
 def test_names_of_control_characters_reach_no_terminal(tmp_path: Path) -> None:

@@ -35,8 +35,9 @@ from mirrortool.verify import Verify
 from tests.fakes.journals import JournalMaker, assert_verifies, images_of, replay_all
 from tests.fakes.promotions import BEHIND, FRAMES, SIZES, Site, make_site, promote, receive, record_on, snapshot
 from tests.fakes.serial import volumes_at
+from tests.fakes.waiting import wait_until
 from tests.journal.sample import commit_batch
-from tests.ship.pairs import running, wait_until
+from tests.ship.pairs import running
 
 
 def test_a_promoted_mirror_is_nobodys_mirror_any_more(site: Site) -> None:

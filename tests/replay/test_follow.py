@@ -7,6 +7,7 @@ import random
 import shutil
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +49,8 @@ from tests.fakes.journals import (
     replay_all,
 )
 from tests.fakes.serial import volumes_at
-from tests.fakes.tails import Torn, scripted, until
+from tests.fakes.tails import Torn, scripted
+from tests.fakes.waiting import PATIENCE_SECONDS, wait_until
 
 SIZES = {"a": 40 * PAGE}
 
@@ -85,7 +87,7 @@ def test_each_commit_is_in_the_mirror_while_nothing_follows_it(
     """Also over many files, and with what is not committed behind it."""
 
     def act(number: int) -> None:
-        until(lambda: is_at(mirror, maker.commits[-1]))
+        wait_until(lambda: is_at(mirror, maker.commits[-1]))
         maker.frame(Write("a", number % 40, page_of(number)))
         if number % 3:
             maker.frame(Write("a", (7 * number) % 40, page_of(number + 1)), Commit())
@@ -106,19 +108,20 @@ def test_whatever_a_recorder_goes_through_the_mirror_becomes_its_last_commit(
     """Frames cut short, torn tails cut off, successors that are only begun, clean stops: at each look another one."""
     with memory_directory() as path, pytest.MonkeyPatch.context() as patch:
         maker = JournalMaker(path / "journal", SIZES, file_bytes=2500)
-        torn: list[Torn] = []
+        mends: list[Callable[[], None]] = []
 
         def act(kind: int, length: int) -> None:
-            for each in torn:
-                each.cut()
-            torn.clear()
+            for mend in mends:
+                mend()
+            mends.clear()
             if kind == 0 and maker.writer._file_first_lsn:  # killed while it appends
-                torn.append(Torn(maker))
-                torn[0].write(length)
+                torn = Torn(maker)
+                torn.write(length)
+                mends.append(torn.cut)
             elif kind == 1:  # ... or while it begins a file
-                Path(maker.journal.file_path(maker.writer.position.lsn + 1)).write_bytes(bytes(length))
-                torn.append(Torn.__new__(Torn))
-                torn[0].cut = lambda: os.remove(maker.journal.file_path(maker.writer.position.lsn + 1))  # type: ignore[method-assign]
+                begun = Path(maker.journal.file_path(maker.writer.position.lsn + 1))
+                begun.write_bytes(bytes(length))
+                mends.append(begun.unlink)
             elif kind < 5:
                 maker.frame(Write("a", length % 40, page_of(length)), *([Commit()] if kind > 2 else []))
             else:
@@ -141,7 +144,7 @@ def test_a_torn_tail_that_nobody_mends_is_waited_for_and_told(
     told: list[str] = []
 
     def mend() -> None:
-        until(lambda: bool(replay.statistics().waits_for))
+        wait_until(lambda: bool(replay.statistics().waits_for))
         told.append(replay.statistics().waits_for)
         torn.cut()
         maker.frame(Write("a", 1, page_of(1)), Commit())
@@ -253,19 +256,19 @@ def test_it_never_claims_more_than_the_journal_has(
 
 
 def test_what_is_handed_out_beside_a_settled_checkpoint_is_in_its_reached_lsn(
-    maker: JournalMaker, mirror: Path
+    maker: JournalMaker, mirror: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A checkpoint of a rest is still being made when the next window begins."""
     with Replay(maker.journal.path, str(mirror)) as replay:
         checkpointer = replay._delegator._checkpointer
         goal = checkpointer.checkpoint
         goes_on = threading.Event()
-        real, checkpointer._store.sync = checkpointer._store.sync, lambda: goes_on.wait(20)  # type: ignore[method-assign]
-        checkpointer.begin(goal, settled=True)
-        checkpointer.raise_reached(2)
-        goes_on.set()
-        checkpointer.finish()
-        checkpointer._store.sync = real  # type: ignore[method-assign]
+        with monkeypatch.context() as patch:
+            patch.setattr(checkpointer._store, "sync", lambda: goes_on.wait(PATIENCE_SECONDS))
+            checkpointer.begin(goal, settled=True)
+            checkpointer.raise_reached(2)
+            goes_on.set()
+            checkpointer.finish()
         assert checkpointer.checkpoint.reached_lsn == 2
         checkpointer.begin(goal, settled=True)
         checkpointer.finish()
@@ -307,7 +310,7 @@ def test_a_delayed_mirror_is_at_the_newest_commit_that_is_so_old(
 
     def later() -> None:
         expected = maker.commits[(now[0] - START_NS) // FRAME_NS - 1 - 1]
-        until(lambda: is_at(mirror, expected))
+        wait_until(lambda: is_at(mirror, expected))
         seen.append(expected)
         now[0] += FRAME_NS
 
@@ -384,7 +387,7 @@ def test_the_slot_follows_the_mirror(maker: JournalMaker, mirror: Path, monkeypa
     found: list[tuple[int, int]] = []
 
     def act(number: int) -> None:
-        until(lambda: is_at(mirror, maker.commits[-1]))
+        wait_until(lambda: is_at(mirror, maker.commits[-1]))
         name = replay.slot
         assert name
         slot = find_slot(maker.journal, name)
@@ -425,21 +428,38 @@ def test_without_a_name_no_slot_is_kept(maker: JournalMaker, mirror: Path) -> No
     assert not slots.slots(maker.journal)
 
 
-def test_a_mirror_of_another_history_leaves_no_slot(maker: JournalMaker, mirror: Path) -> None:
-    replay_all(maker.journal, mirror)
+def lead_astray(mirror: Path) -> None:
+    """From here on its history is another than the journal's."""
     opened = Mirror(str(mirror))
     position = opened.checkpoint.position
-    from dataclasses import replace
-
     opened.save_checkpoint(replace(opened.checkpoint, position=replace(position, chain=position.chain ^ 1)))
+
+
+def test_a_mirror_of_another_history_leaves_no_slot(maker: JournalMaker, mirror: Path) -> None:
+    replay_all(maker.journal, mirror)
+    lead_astray(mirror)
     with pytest.raises(ForkedJournalError):
         with_slot(maker.journal, mirror)
     assert not slots.slots(maker.journal)
 
 
-def test_a_lost_slot_whose_files_are_still_there_counts_again(maker: JournalMaker, mirror: Path) -> None:
-    from dataclasses import replace
+def test_a_slot_that_was_there_is_left_to_a_mirror_of_another_history(maker: JournalMaker, mirror: Path) -> None:
+    with_slot(maker.journal, mirror)
+    lead_astray(mirror)
+    with pytest.raises(ForkedJournalError):
+        with_slot(maker.journal, mirror)
+    assert len(slots.slots(maker.journal)) == 1
 
+
+def test_the_slot_of_another_mirror_is_not_dropped_with_a_former_name(maker: JournalMaker, tmp_path: Path) -> None:
+    with_slot(maker.journal, tmp_path / "one", "nightly")
+    slots.drop(maker.journal, "nightly")
+    with_slot(maker.journal, tmp_path / "other", "nightly")
+    with_slot(maker.journal, tmp_path / "one", "daily")
+    assert [slot.name for slot in slots.slots(maker.journal)] == ["daily", "nightly"]
+
+
+def test_a_lost_slot_whose_files_are_still_there_counts_again(maker: JournalMaker, mirror: Path) -> None:
     with_slot(maker.journal, mirror)
     (slot,) = slots.slots(maker.journal)
     save(maker.journal, replace(slot, is_lost=True))

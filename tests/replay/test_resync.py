@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from mirrortool.errors import CorruptJournalError, PrunedJournalError
+from mirrortool.errors import ChangedOutsideError, CorruptJournalError, PrunedJournalError
 from mirrortool.journal.bases import base_path
 from mirrortool.journal.commits import Until
 from mirrortool.journal.directory import Journal
@@ -41,7 +41,7 @@ from tests.fakes.journals import (
     shrink_pieces,
     verified,
 )
-from tests.fakes.tails import until
+from tests.fakes.waiting import wait_until
 
 
 def make_base(journal: Journal, lsn: int) -> None:
@@ -207,9 +207,11 @@ def test_it_goes_on_with_its_own_base_or_writes_all_of_another(
     make_base(history.journal, later)
     if not kept:
         os.unlink(base_path(history.journal, base_lsn))
-    start = choose_start(history.journal, Mirror(str(early)).checkpoint)
+    checkpoint = Mirror(str(early)).checkpoint
+    start = choose_start(history.journal, checkpoint)
     assert start.base is not None
     assert (start.base.lsn, start.ignores_table) == ((base_lsn, False) if kept else (later, True))
+    assert choose_start(history.journal, replace(checkpoint, resync_all=True)).ignores_table, "it went on as it began"
     resync(history, early)
     assert images_of(early) == history.states[history.commits[-1]]
     assert_verifies(early)
@@ -217,7 +219,7 @@ def test_it_goes_on_with_its_own_base_or_writes_all_of_another(
 
 def test_a_damaged_base_stops_it_and_another_helps(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     small_scale(monkeypatch)
-    history, early, base_lsn = pruned(root, 40, at=0.5)
+    history, early, _ = pruned(root, 40, at=0.5)
     later = history.commits[int(len(history.commits) * 0.8)]
     make_base(history.journal, later)
     path = Path(base_path(history.journal, later))
@@ -231,7 +233,6 @@ def test_a_damaged_base_stops_it_and_another_helps(root: Path, monkeypatch: pyte
     resync(history, early)
     assert Mirror(str(early)).checkpoint.commit_lsn == history.commits[-1]
     assert images_of(early) == history.states[history.commits[-1]]
-    assert base_lsn
 
 
 @pytest.mark.usefixtures("no_sync")
@@ -240,7 +241,7 @@ def test_a_mirror_changed_outside_is_not_overwritten(root: Path) -> None:
     mirror = Mirror(str(early))
     path = Path(mirror.volume_path(mirror.kept[0]))
     path.write_bytes(b"!" * path.stat().st_size)
-    with pytest.raises(Exception, match="not what the mirror left there"):
+    with pytest.raises(ChangedOutsideError, match="not what the mirror left there"):
         replay_all(history.journal, early)
     assert not Mirror(str(early)).checkpoint.resync_lsn
 
@@ -325,7 +326,7 @@ def test_a_follower_begins_at_a_base(root: Path) -> None:
         assert replay.start.base and replay.start.base.lsn == base_lsn
         follower = threading.Thread(target=replay.run)
         follower.start()
-        until(lambda: Mirror(str(early)).checkpoint.position.lsn == history.commits[-1])
+        wait_until(lambda: Mirror(str(early)).checkpoint.position.lsn == history.commits[-1])
         replay.cancel()
         follower.join(20)
     assert images_of(early) == history.states[history.commits[-1]]

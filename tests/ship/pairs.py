@@ -191,16 +191,6 @@ def running(run: Callable[[], object], stop: Callable[[], None]) -> Iterator[lis
         assert not thread.is_alive()
 
 
-def wait_until(condition: Callable[[], bool], seconds: float = 20.0) -> None:
-    """Poll until it holds."""
-    pause = threading.Event()
-    for _ in range(int(seconds / 0.005)):
-        if condition():
-            return
-        pause.wait(0.005)
-    raise AssertionError("it never came to hold")
-
-
 def messages(*each: Message) -> bytes:
     """Messages as one string of bytes."""
     from mirrortool.ship.protocol import encode

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import shutil
 import tempfile
@@ -9,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -59,7 +61,8 @@ from tests.fakes.journals import (
     memory_directory,
     replay_all,
 )
-from tests.ship.pairs import Cable, assert_same, running, shipment, wait_until
+from tests.fakes.waiting import wait_until
+from tests.ship.pairs import Cable, assert_same, running, shipment
 from tests.ship.test_link_faults import FlippingCable
 from tests.ship.test_sender import EACH_KIND, FullDisk, copy_shipment, local
 
@@ -284,6 +287,26 @@ def test_a_receiver_that_is_killed_anywhere_leaves_a_sound_copy(original: Pruned
     assert was_between
 
 
+@pytest.mark.usefixtures("no_directory_sync", "synced_directories")
+def test_what_is_left_of_another_base_goes_in_an_order_that_a_crash_may_stop(original: Pruned, place: Path) -> None:
+    """Its journal file without it would be taken for one that is due."""
+    first_lsn = original.journal.file_holding(2 * BASE)
+    for number in itertools.count(1):
+        copy = original.copy(place / f"C{number}")
+        left = copy / "bases/arriving"
+        left.mkdir(parents=True)
+        (left / f"{2 * BASE:016x}-5-{'0' * 16}.part").write_bytes(b"other")
+        shutil.copy(original.journal.file_path(first_lsn), left)
+        with faulty(cut_at(number)), suppress(PowerCut):
+            local(original.journal, copy, has_slot=False).run()
+        Copy(str(copy)).close()
+        assert_sound(copy)
+        assert find_end(Journal(str(copy))).lsn >= 2 * BEHIND
+        if base_lsns(Journal(str(copy))):
+            break
+        shutil.rmtree(copy)
+
+
 def test_a_damaged_base_is_named_and_not_sent(original: Pruned, place: Path) -> None:
     shutil.copytree(original.journal.path, place / "J")
     journal = Journal(str(place / "J"))
@@ -500,7 +523,7 @@ def test_what_a_hostile_sender_says_is_not_taken(original: Pruned, place: Path) 
     ],
 )
 def test_a_base_of_something_else_that_is_sound_in_itself_is_not_taken(
-    original: Pruned, place: Path, changed: dict[str, object], error: type[MirrortoolError] | None
+    original: Pruned, place: Path, changed: dict[str, Any], error: type[MirrortoolError] | None
 ) -> None:
     copy = original.copy(place / "C")
     hostile = Hostile(original.journal, copy)
@@ -518,10 +541,23 @@ def test_a_base_of_something_else_that_is_sound_in_itself_is_not_taken(
     assert_whole(original, copy)
 
 
-def sealed_again(journal: Journal, path: Path, changed: dict[str, object]) -> bytes:
+def test_a_base_of_another_history_than_the_files_behind_it_is_not_taken(original: Pruned, place: Path) -> None:
+    copy, other = original.copy(place / "C"), Position(2 * BASE, 7)
+    hostile = Hostile(original.journal, copy)
+    data = sealed_again(original.journal, place / "other", {"position": other})
+    hostile.announce(size=len(data), position=other.to_json())
+    hostile.send(0, data)
+    with pytest.raises(LinkError, match="where the base has"):
+        hostile.send_file(hostile.announced.file_first_lsn)
+    hostile.receiver.close()
+    assert base_lsns(Journal(str(copy))) == []
+    assert_same(original.behind, copy)
+
+
+def sealed_again(journal: Journal, path: Path, changed: dict[str, Any]) -> bytes:
     """The base once more, of another size, with another header."""
     with open_base(journal, 2 * BASE) as base:
-        header = replace(base.header, **changed)  # type: ignore[arg-type]
+        header = replace(base.header, **changed)
         batches = [batch for _, batch in base.frames()]
     writer = BaseWriter(journal, str(path), header)
     for batch in batches:

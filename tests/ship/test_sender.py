@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -35,8 +36,9 @@ from mirrortool.ship.protocol import Kind, Message
 from mirrortool.ship.sender import Shipment, Shipping, connector, retry_seconds
 from tests.fakes.faulty_os import Call, faulty
 from tests.fakes.journals import Commit, JournalMaker, Write, make_journal, set_boot_id
+from tests.fakes.waiting import wait_until
 from tests.journal.sample import append, commit_batch, last_file, open_writer
-from tests.ship.pairs import Cable, assert_same, messages, running, shipment, wait_until
+from tests.ship.pairs import Cable, assert_same, messages, running, shipment
 
 
 def maker_at(path: Path, *, file_bytes: int = 2000) -> JournalMaker:
@@ -48,14 +50,14 @@ def fill(maker: JournalMaker, count: int, start: int = 0) -> None:
         maker.frame(Write("disk", number % 640, os.urandom(512)), Commit())
 
 
-def local(journal: Journal | Path, path: Path, **options: object) -> Shipment:
-    given = ShipOptions(**options)  # type: ignore[arg-type]
+def local(journal: Journal | Path, path: Path, **options: Any) -> Shipment:
+    given = ShipOptions(**options)
     destination = parse_destination(str(path))
     where = journal.path if isinstance(journal, Journal) else str(journal)
     return Shipment(where, destination, given, connector(destination, given))
 
 
-def copy_shipment(kind: str, journal: Journal, path: Path, **options: object) -> Shipment:
+def copy_shipment(kind: str, journal: Journal, path: Path, **options: Any) -> Shipment:
     return local(journal, path, **options) if kind == "local" else shipment(journal, Cable(str(path)), **options)
 
 
@@ -98,8 +100,7 @@ def test_following_keeps_up_with_a_writer_until_it_is_stopped(tmp_path: Path, ki
     with running(following.run, following.stop) as errors:
         for start in range(10):
             fill(maker, 5, start)
-            end = maker.writer.position
-            wait_until(lambda end=end: following.statistics().acknowledged == end)  # type: ignore[misc]
+            wait_until(lambda: following.statistics().acknowledged == maker.writer.position)
         assert following.statistics().state in ("sending", "up to date")
     assert errors == []
     maker.close()
