@@ -7,16 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from mirrortool.cli.following import Following, describe_lag
 from mirrortool.cli.main import main
 from mirrortool.cli.options import parse_rate
-from mirrortool.errors import InputOutputError, NoSpaceError
 from mirrortool.journal.directory import Journal
 from mirrortool.journal.slots import slots
-from mirrortool.mirror.directory import Mirror
-from mirrortool.replay.lag import Lag
-from mirrortool.replay.session import Replay
-from tests.fakes.journals import ONE_TASK, PAGE, Commit, Write, make_journal
+from tests.fakes.journals import PAGE, Commit, Write, make_journal
 
 Capture = pytest.CaptureFixture[str]
 
@@ -104,50 +99,3 @@ def test_status_says_since_when_the_primary_is_silent(journal: Journal, capsys: 
         assert "silent" not in capsys.readouterr().out
     assert main(["status", "M", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["silent_seconds"] > 30
-
-
-@pytest.mark.parametrize(
-    ("lag", "text"),
-    [
-        (Lag(0, 0, 0.0, 0.0, 9, 9, None), "applied everything that was committed"),
-        (Lag(5, 2048, 1.5, None, 9, 9, None), "5 operations, 2.0 KiB and 1.5 s behind"),
-        (Lag(5, 2048, 1.5, 90.0, 9, 9, None), "5 operations, 2.0 KiB and 1.5 s behind, 1 min 30 s left"),
-    ],
-)
-def test_the_lag_in_words(lag: Lag, text: str) -> None:
-    assert describe_lag(lag) == text
-
-
-def test_a_follower_waits_while_its_disk_is_full(
-    journal: Journal, capsys: Capture, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """It is told once, and lets go of the mirror meanwhile, so that somebody can look at it."""
-    monkeypatch.setattr("mirrortool.cli.following._PAUSE_SECONDS", 0.01)
-    runs = 0
-
-    def open_replay() -> Replay:
-        Mirror("M").lock(exclusive=True).close()
-        return Replay(journal.path, "M", plan=ONE_TASK)
-
-    def once(replay: Replay) -> int:
-        nonlocal runs
-        runs += 1
-        if runs < 4:
-            raise NoSpaceError("cannot write: no space left", where="M/volumes/a.img", remedy="free some")
-        assert replay.run().is_consistent
-        return 0
-
-    Replay(journal.path, "M", plan=ONE_TASK).__exit__()
-    with Following(open_replay) as following:
-        following.run(once)
-        assert following.replay.mirror.checkpoint.position.lsn == 8
-    assert runs == 4
-    assert capsys.readouterr().err.count("blocked: ") == 1
-
-
-def test_what_a_fresh_start_does_not_mend_ends_a_follower(journal: Journal) -> None:
-    def once(_replay: Replay) -> int:
-        raise InputOutputError("cannot write: bad device", where="M")
-
-    with Following(lambda: Replay(journal.path, "M", plan=ONE_TASK)) as following, pytest.raises(InputOutputError):
-        following.run(once)

@@ -25,6 +25,7 @@ from mirrortool.store.pagesums import PageSums
 from mirrortool.volume import VolumeSet, place
 
 PAGE = 512
+HEADER = layout.FILE_HEADER.size
 VOLUMES = place([("disk", 64 * PAGE), ("log", 10 * PAGE + 100)], PAGE)
 LOG_PAGE = VOLUMES.first_page(VOLUMES["log"])
 

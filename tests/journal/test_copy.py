@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from mirrortool import files
 from mirrortool.errors import (
     AccessError,
     CorruptJournalError,
@@ -27,9 +26,10 @@ from mirrortool.journal import format as layout
 from mirrortool.journal import journalfile
 from mirrortool.journal.copy import Copy
 from mirrortool.journal.copydir import is_primary
-from mirrortool.journal.directory import Journal
+from mirrortool.journal.directory import CleanEnd, Journal
 from mirrortool.journal.journalfile import JournalFile
 from mirrortool.journal.lineage import History
+from mirrortool.journal.position import Position
 from mirrortool.journal.runs import Run, RunReader, find_end, position_at
 from tests.fakes.faulty_os import Call, fail_at, faulty
 from tests.fakes.journals import Commit, JournalMaker, Write
@@ -336,4 +336,31 @@ def test_files_are_durable_before_their_successor_is_made(tmp_path: Path) -> Non
             newest = [name for name in system.disk.durable if name.endswith(".mj")]
             assert len(newest) <= 1
     copy.close()
-    assert files.exists(copy.path)
+
+
+def test_a_copy_contains_what_its_frames_went_through(tmp_path: Path) -> None:
+    journal = made(tmp_path / "J")
+    whole(tmp_path / "C", journal)
+    copy = begun(tmp_path / "C", journal)
+    position = runs_of(journal)[2].position
+    assert copy.contains(position)
+    for other in (Position(position.lsn, position.chain ^ 1), Position(position.lsn - 1, position.chain)):
+        assert not copy.contains(other)
+    copy.close()
+
+
+def test_a_clean_end_that_could_not_be_forgotten_is_forgotten_later(tmp_path: Path) -> None:
+    """Else frames behind it would count as damage."""
+    maker = JournalMaker(tmp_path / "J", {"disk": 64 * 512})
+    maker.frame(Commit())
+    maker.writer.sync()
+    copy = begun(tmp_path / "C", maker.journal)
+    take(copy, runs_of(maker.journal)[0])
+    assert copy.note_end(CleanEnd(copy.position, copy.file_first_lsn, copy.offset))
+    maker.frame(Commit())
+    (*_, run) = runs_of(maker.close())
+    with faulty(fail_at(1, errno.ENOSPC, lambda call: "journal.json" in call.path)), pytest.raises(NoSpaceError):
+        take(copy, run)
+    take(copy, run)
+    copy.close()
+    assert Journal(str(tmp_path / "C")).clean_end is None

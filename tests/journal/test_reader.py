@@ -25,6 +25,7 @@ from mirrortool.journal.directory import Journal
 from mirrortool.journal.position import Position
 from mirrortool.journal.reader import JournalReader
 from tests.journal.sample import (
+    HEADER,
     Recorded,
     append,
     commit_batch,
@@ -37,8 +38,6 @@ from tests.journal.sample import (
     read_all,
     write_batch,
 )
-
-HEADER = 128
 
 pytestmark = pytest.mark.usefixtures("no_sync")
 

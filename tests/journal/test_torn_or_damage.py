@@ -15,6 +15,7 @@ from mirrortool.journal import judgement
 from mirrortool.journal.directory import Journal
 from mirrortool.journal.writer import JournalWriter
 from tests.journal.sample import (
+    HEADER,
     Recorded,
     append,
     commit_batch,
@@ -27,8 +28,6 @@ from tests.journal.sample import (
     read_all,
     write_batch,
 )
-
-HEADER = 128
 
 pytestmark = pytest.mark.usefixtures("no_sync")
 

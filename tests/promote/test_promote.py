@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -74,6 +76,18 @@ def test_new_frames_are_in_files_of_the_new_epoch(site: Site) -> None:
     assert headers(site.journal) == [(1, 0), (12, 1)]
     record_on(site.journal)
     assert headers(site.journal) == [(1, 0), (12, 1)], "and only the first such frame begins one"
+
+
+def test_who_changes_the_new_primarys_volume_before_it_is_recorded_is_found_out(site: Site) -> None:
+    """Also one who dates it back."""
+    site.promote()
+    path = Journal(site.journal).volume_paths()["a"]
+    was = os.stat(path)
+    with open(path, "r+b") as file:
+        file.write(b"somebody else")
+    os.utime(path, ns=(was.st_atime_ns, was.st_mtime_ns))
+    with pytest.raises(ChangedOutsideError):
+        record_on(site.journal)
 
 
 def test_the_machine_may_be_started_anew_before_it_is_recorded(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -249,6 +263,17 @@ def test_a_bad_page_that_replay_did_not_look_at_is_found(site: Site) -> None:
     assert load_note(site.journal) is None
 
 
+def test_a_mirror_that_is_another_state_than_it_says_is_found(site: Site) -> None:
+    """Each page has its sum, but all of them together are not what the primary had."""
+    with Promotion(site.mirror) as promotion:
+        promotion.drain()
+        mirror = Mirror(site.mirror)
+        mirror.save_checkpoint(replace(mirror.checkpoint, state_sum=mirror.checkpoint.state_sum ^ 1))
+        with pytest.raises(CorruptJournalError, match="state sum"):
+            promotion.verify()
+    assert load_note(site.journal) is None
+
+
 def test_sums_that_rotted_are_found_without_verify_too(site: Site) -> None:
     replay_all(site.journal, site.mirror)
     _flip(Path(site.mirror, "sums", "b.sums"), 9)
@@ -315,6 +340,23 @@ def test_a_replay_in_between_is_noticed(site: Site) -> None:
             promotion.carry_out()
     assert load_note(site.journal) is None
     site.promote()
+
+
+def test_what_is_dropped_needs_room_in_the_journal(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    needed, dropped = [], []
+    for until in (Until(lsn=9), None):
+        with Promotion(site.mirror, until=until) as promotion:
+            promotion.drain()
+            with monkeypatch.context() as patch:
+                patch.setattr(files, "free_bytes", lambda _: 0)
+                with pytest.raises(NoSpaceError) as refused:
+                    promotion.carry_out()
+            assert promotion.plan
+            dropped.append(promotion.plan.dropped.size)
+            (bytes_needed,) = re.findall(r"needs (\d+) bytes", str(refused.value))
+            needed.append(int(bytes_needed))
+    assert dropped[0] > dropped[1] > 0
+    assert needed[0] - needed[1] == dropped[0] - dropped[1]
 
 
 def test_a_full_journal_disk_is_found_before(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:

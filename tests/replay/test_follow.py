@@ -7,7 +7,6 @@ import random
 import shutil
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,22 +17,18 @@ from hypothesis import strategies as st
 from mirrortool import clock
 from mirrortool.errors import (
     CorruptJournalError,
-    ForkedJournalError,
     JournalError,
     MissingFileError,
     PastTargetError,
     UsageError,
 )
-from mirrortool.journal import slots
 from mirrortool.journal.commits import Until
-from mirrortool.journal.directory import Journal
-from mirrortool.journal.slots import find_slot, save
+from mirrortool.journal.format import FILE_HEADER
 from mirrortool.mirror.directory import Mirror
 from mirrortool.operation import CommitKind
 from mirrortool.replay.checkpointer import Checkpointer
 from mirrortool.replay.course import UpTo
 from mirrortool.replay.readahead import ReadAhead
-from mirrortool.replay.registration import OWN_SLOT
 from mirrortool.replay.session import Replay
 from tests.fakes.journals import (
     FRAME_NS,
@@ -378,96 +373,8 @@ def test_who_may_read_only_so_fast_pauses_and_hands_over_what_it_has(maker: Jour
     assert [lsn for lsn in found if lsn] == maker.commits
     assert None in found
     assert pace.taken == sum(
-        Path(maker.journal.file_path(start)).stat().st_size - 128 for start in maker.journal.file_starts()
+        Path(maker.journal.file_path(start)).stat().st_size - FILE_HEADER.size for start in maker.journal.file_starts()
     )
-
-
-def test_the_slot_follows_the_mirror(maker: JournalMaker, mirror: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(slots, "SLOT_SECONDS", 0.0)
-    found: list[tuple[int, int]] = []
-
-    def act(number: int) -> None:
-        wait_until(lambda: is_at(mirror, maker.commits[-1]))
-        name = replay.slot
-        assert name
-        slot = find_slot(maker.journal, name)
-        assert slot
-        found.append((slot.position.lsn, maker.commits[-1]))
-        maker.frame(Write("a", number, page_of(number)), Commit())
-
-    actions = [lambda n=n: act(n) for n in range(5)]
-    with scripted(monkeypatch, maker.journal.path, mirror, actions, slot=OWN_SLOT) as replay:
-        checkpoint = replay.run()
-        assert replay.slot == f"mirror-{replay.mirror.uuid.hex()[:8]}"
-    assert all(lsn <= newest for lsn, newest in found), "the slot led the mirror"
-    assert [slot.position for slot in slots.slots(maker.journal)] == [checkpoint.position]
-
-
-def with_slot(journal: Journal, mirror: Path, name: str = OWN_SLOT, **options: Any) -> None:
-    with Replay(journal.path, str(mirror), slot=name, **options) as replay:
-        replay.run()
-
-
-def test_a_mirror_keeps_the_slot_that_it_had(maker: JournalMaker, mirror: Path, tmp_path: Path) -> None:
-    with_slot(maker.journal, mirror, "nightly")
-    mirror.rename(tmp_path / "elsewhere")
-    with_slot(maker.journal, tmp_path / "elsewhere")
-    assert [slot.name for slot in slots.slots(maker.journal)] == ["nightly"]
-    with_slot(maker.journal, tmp_path / "elsewhere", "daily")
-    assert [slot.name for slot in slots.slots(maker.journal)] == ["daily"], "the former one holds nothing back"
-
-
-def test_a_name_that_cannot_be_a_slots_becomes_one(maker: JournalMaker, tmp_path: Path) -> None:
-    for name in ("7 of nine!", "é" * 80, "-"):
-        with_slot(maker.journal, tmp_path / name)
-    assert len(slots.slots(maker.journal)) == 3
-
-
-def test_without_a_name_no_slot_is_kept(maker: JournalMaker, mirror: Path) -> None:
-    replay_all(maker.journal, mirror)
-    assert not slots.slots(maker.journal)
-
-
-def lead_astray(mirror: Path) -> None:
-    """From here on its history is another than the journal's."""
-    opened = Mirror(str(mirror))
-    position = opened.checkpoint.position
-    opened.save_checkpoint(replace(opened.checkpoint, position=replace(position, chain=position.chain ^ 1)))
-
-
-def test_a_mirror_of_another_history_leaves_no_slot(maker: JournalMaker, mirror: Path) -> None:
-    replay_all(maker.journal, mirror)
-    lead_astray(mirror)
-    with pytest.raises(ForkedJournalError):
-        with_slot(maker.journal, mirror)
-    assert not slots.slots(maker.journal)
-
-
-def test_a_slot_that_was_there_is_left_to_a_mirror_of_another_history(maker: JournalMaker, mirror: Path) -> None:
-    with_slot(maker.journal, mirror)
-    lead_astray(mirror)
-    with pytest.raises(ForkedJournalError):
-        with_slot(maker.journal, mirror)
-    assert len(slots.slots(maker.journal)) == 1
-
-
-def test_the_slot_of_another_mirror_is_not_dropped_with_a_former_name(maker: JournalMaker, tmp_path: Path) -> None:
-    with_slot(maker.journal, tmp_path / "one", "nightly")
-    slots.drop(maker.journal, "nightly")
-    with_slot(maker.journal, tmp_path / "other", "nightly")
-    with_slot(maker.journal, tmp_path / "one", "daily")
-    assert [slot.name for slot in slots.slots(maker.journal)] == ["daily", "nightly"]
-
-
-def test_a_lost_slot_whose_files_are_still_there_counts_again(maker: JournalMaker, mirror: Path) -> None:
-    with_slot(maker.journal, mirror)
-    (slot,) = slots.slots(maker.journal)
-    save(maker.journal, replace(slot, is_lost=True))
-    maker.frame(Commit())
-    with_slot(maker.journal, mirror)
-    (slot,) = slots.slots(maker.journal)
-    assert not slot.is_lost
-    assert slot.position.lsn == maker.commits[-1]
 
 
 def test_a_start_that_was_pruned_away_is_named(maker: JournalMaker, mirror: Path) -> None:
@@ -477,7 +384,7 @@ def test_a_start_that_was_pruned_away_is_named(maker: JournalMaker, mirror: Path
     for start in maker.journal.file_starts()[:3]:
         os.remove(maker.journal.file_path(start))
     with pytest.raises(MissingFileError):
-        with_slot(maker.journal, mirror)
+        replay_all(maker.journal, mirror)
     with pytest.raises(JournalError):
         Replay(maker.journal.path, str(mirror), follow=True)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
 import os
 import shutil
@@ -18,6 +19,7 @@ from mirrortool import files
 from mirrortool.errors import (
     CorruptJournalError,
     ForkedJournalError,
+    InputOutputError,
     LinkError,
     LockedError,
     MirrortoolError,
@@ -50,7 +52,7 @@ from mirrortool.ship.receiver import Receiver
 from mirrortool.ship.sender import Shipment, connector
 from mirrortool.ship.stream import Stream
 from tests.fakes.daemon import Daemon
-from tests.fakes.faulty_os import Call, PowerCut, cut_at, faulty
+from tests.fakes.faulty_os import Call, PowerCut, cut_at, fail_at, faulty
 from tests.fakes.journals import (
     PAGE,
     Commit,
@@ -498,8 +500,13 @@ def test_what_a_hostile_sender_says_is_not_taken(original: Pruned, place: Path) 
         hostile.announce(position={"lsn": 2 * BASE, "chain": "00" * 8})
         hostile.send(0, hostile.bytes)
 
+    def attack_more(hostile: Hostile) -> None:
+        hostile.announce()
+        hostile.send(0, hostile.bytes)
+        hostile.send(len(hostile.bytes), b"more")
+
     attacks = [attack_sizes, attack_gap, attack_twice, attack_file_first, attack_other_file, attack_wrong_file]
-    attacks += [attack_offset, attack_position]
+    attacks += [attack_offset, attack_position, attack_more]
     for number, attack in enumerate(attacks):
         copy = original.copy(place / f"C{number}")
         hostile = Hostile(original.journal, copy)
@@ -554,8 +561,35 @@ def test_a_base_of_another_history_than_the_files_behind_it_is_not_taken(origina
     assert_same(original.behind, copy)
 
 
-def sealed_again(journal: Journal, path: Path, changed: dict[str, Any]) -> bytes:
-    """The base once more, of another size, with another header."""
+def test_a_base_with_other_pages_than_its_sums_say_is_not_taken(original: Pruned, place: Path) -> None:
+    copy = original.copy(place / "C")
+    hostile = Hostile(original.journal, copy)
+    data = sealed_again(original.journal, place / "other", {}, spoil=b"spoiled")
+    hostile.announce(size=len(data))
+    with pytest.raises(LinkError, match="pages do not have their sums"):
+        hostile.send(0, data)
+    hostile.receiver.close()
+    assert base_lsns(Journal(str(copy))) == []
+    assert list((copy / "bases/arriving").iterdir()) == []
+
+
+def test_what_a_disk_did_not_keep_of_a_base_is_sent_again(original: Pruned, place: Path) -> None:
+    """The kernel may have dropped what it could not write, and say nothing of it the next time."""
+    copy = original.copy(place / "C")
+    hostile = Hostile(original.journal, copy)
+    hostile.announce()
+    hostile.send(0, hostile.bytes[: len(hostile.bytes) // 2])
+    with faulty(fail_at(1, errno.EIO, lambda call: call.name == "fdatasync")), pytest.raises(InputOutputError):
+        hostile.receiver.settle()
+    with suppress(MirrortoolError):
+        hostile.receiver.close()
+    assert list((copy / "bases/arriving").iterdir()) == []
+    local(original.journal, copy, has_slot=False).run()
+    assert_whole(original, copy)
+
+
+def sealed_again(journal: Journal, path: Path, changed: dict[str, Any], *, spoil: bytes = b"") -> bytes:
+    """The base once more, of another size, with another header, and with `spoil` at the start of each page."""
     with open_base(journal, 2 * BASE) as base:
         header = replace(base.header, **changed)
         batches = [batch for _, batch in base.frames()]
@@ -565,7 +599,8 @@ def sealed_again(journal: Journal, path: Path, changed: dict[str, Any]) -> bytes
         for page, count in zip(batch.pages, batch.counts, strict=True):
             for each in range(count):
                 place, sums = (done + each) * PAGE, batch.sums[(done + each) * 8 : (done + each + 1) * 8]
-                writer.add(page + each, memoryview(batch.payload)[place : place + PAGE], sums)
+                content = spoil + bytes(memoryview(batch.payload)[place + len(spoil) : place + PAGE])
+                writer.add(page + each, memoryview(content), sums)
             done += count
     with suppress(MirrortoolError), pytest.MonkeyPatch.context() as patch:
         patch.setattr(files, "remove", lambda _: None)

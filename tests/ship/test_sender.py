@@ -15,6 +15,7 @@ import pytest
 
 from mirrortool import clock
 from mirrortool.errors import (
+    ExhaustedError,
     ForkedJournalError,
     LinkError,
     MirrortoolError,
@@ -144,6 +145,36 @@ def test_one_shot_says_why_the_link_broke(tmp_path: Path) -> None:
     with pytest.raises(LinkError) as caught:
         shipment(journal, Cable(str(tmp_path / "C"), breaks_at=100)).run()
     assert caught.value.exit_code == 40 and str(caught.value).startswith("far:")
+
+
+class Unconnectable(Cable):
+    """Nothing can be started for a connection, from the k-th on."""
+
+    works = 0
+
+    def connect(self, wake: Callable[[], None]) -> Link:
+        self.works -= 1
+        if self.works < 0:
+            raise ExhaustedError("cannot run ssh: no processes left")
+        self.breaks_at = self.carried + 3000
+        return super().connect(wake)
+
+
+def test_a_host_that_has_nothing_left_is_waited_for_by_who_was_connected(tmp_path: Path) -> None:
+    """Before, it is more likely a wrong command; then who started it is told at once."""
+    maker = maker_at(tmp_path / "J")
+    fill(maker, 30)
+    cable = Unconnectable(str(tmp_path / "C"))
+    with pytest.raises(ExhaustedError):
+        shipment(maker.journal, cable, follow=True).run()
+    cable.works = 1
+    following = shipment(maker.journal, cable, follow=True)
+    with running(following.run, following.stop) as errors:
+        wait_until(lambda: "no processes left" in following.statistics().problem)
+        cable.works = 100
+        wait_until(lambda: following.statistics().acknowledged == maker.writer.position)
+    assert errors == []
+    maker.close()
 
 
 def test_waiting_times_double_to_half_a_minute() -> None:

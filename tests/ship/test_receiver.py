@@ -1,0 +1,83 @@
+"""A receiver acknowledges what is durable, when it is, and tells of slots when they change."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from mirrortool.journal.directory import Journal
+from mirrortool.journal.position import Position
+from mirrortool.journal.runs import Run, RunReader, find_end
+from mirrortool.journal.slots import Slot, SlotKeeper
+from mirrortool.ship import receiver as module
+from mirrortool.ship.protocol import VERSION, Kind, Message
+from mirrortool.ship.receiver import SLOTS_SECONDS, Receiver
+from tests.conftest import FakeClock
+from tests.fakes.faulty_os import faulty
+from tests.fakes.journals import Commit, make_journal
+
+
+@pytest.fixture
+def journal(tmp_path: Path) -> Journal:
+    return make_journal(tmp_path / "J", {"disk": 512}, [[Commit()] for _ in range(5)])
+
+
+@pytest.fixture
+def receiver(journal: Journal, tmp_path: Path) -> Iterator[Receiver]:
+    """One that was greeted."""
+    made = Receiver(str(tmp_path / "C"))
+    hello = {"version": VERSION, "journal": journal.description(), "end": find_end(journal).to_json()}
+    (welcome,) = made.handle(Message(Kind.HELLO, {**hello, "is_one_way": False, "follows": True}))
+    assert welcome.kind == Kind.WELCOME
+    yield made
+    made.close()
+
+
+def data_of(journal: Journal) -> list[tuple[Run, Message]]:
+    """A message for each frame."""
+    found = []
+    with RunReader(journal) as reader:
+        while run := reader.next_run(1):
+            values = {"file": run.file_first_lsn, "offset": run.offset}
+            found.append((run, Message(Kind.DATA, values, bytes(run.data))))
+    return found
+
+
+def acknowledged(replies: list[Message]) -> list[Position]:
+    return [Position.from_json(each.fields().object("position")) for each in replies if each.kind == Kind.ACK]
+
+
+def test_what_is_acknowledged_survives_a_power_cut(journal: Journal, receiver: Receiver) -> None:
+    with faulty(lambda _: None) as system:
+        for run, message in data_of(journal):
+            assert receiver.handle(message) == []
+            assert any(path.endswith(".mj") for path in system.disk.durable), "it is still in the page cache"
+            assert acknowledged(receiver.settle()) == [run.position]
+            assert not any(path.endswith(".mj") for path in system.disk.durable)
+        assert receiver.settle() == []
+
+
+def test_a_sender_that_never_rests_is_acknowledged_now_and_then(
+    journal: Journal, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = data_of(journal)
+    monkeypatch.setattr(module, "SYNC_BYTES", len(data[0][1].data) + len(data[1][1].data))
+    assert receiver.handle(data[0][1]) == []
+    assert acknowledged(receiver.handle(data[1][1])) == [data[1][0].position]
+    assert receiver.handle(data[2][1]) == []
+
+
+def test_slots_are_told_when_they_change(fake_clock: FakeClock, journal: Journal, receiver: Receiver) -> None:
+    receiver.handle(data_of(journal)[0][1])
+    receiver.settle()
+    for lsn in (1, 2):
+        owner = Slot("m", "aa" * 16, "mirror", "/m", Position(lsn, 0), 0, 0)
+        SlotKeeper(Journal(receiver.path), owner)
+        assert receiver.settle() == []
+        fake_clock.advance(SLOTS_SECONDS)
+        (told,) = receiver.settle()
+        assert [each.object("position").integer("lsn") for each in told.fields().objects("slots")] == [lsn]
+        fake_clock.advance(SLOTS_SECONDS)
+        assert receiver.settle() == []
