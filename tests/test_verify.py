@@ -8,6 +8,7 @@ import random
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -72,8 +73,8 @@ def primary(directory: str, monkeypatch: pytest.MonkeyPatch) -> Primary:
     return made
 
 
-def verify(mirror: Mirror, **options: object) -> VerifyResult:
-    with Verify(mirror.path, **options) as running:  # type: ignore[arg-type]
+def verify(mirror: Mirror, **options: Any) -> VerifyResult:
+    with Verify(mirror.path, **options) as running:
         return running.run()
 
 

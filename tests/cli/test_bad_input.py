@@ -17,7 +17,7 @@ import pytest
 from mirrortool import files
 from mirrortool.cli.main import main
 from mirrortool.journal.directory import Journal
-from tests.fakes.volumes import fast_directory, fill_up, loop_device, loop_mount, make_old
+from tests.fakes.volumes import fill_up, inside_fast_directory, loop_device, loop_mount, make_old
 
 REMARKS = ("replaying to ", "next: ", "no commit yet; ", "mirrortool: WARNING")
 ESCAPES = "a\x1b[31m\nb"
@@ -56,8 +56,7 @@ def build() -> None:
 
 @pytest.fixture(scope="module")
 def built() -> Iterator[str]:
-    with fast_directory() as directory, pytest.MonkeyPatch.context() as patch:
-        patch.chdir(directory)
+    with inside_fast_directory() as directory:
         build()
         yield directory
 

@@ -21,7 +21,7 @@ from mirrortool.journal.commits import commits
 from mirrortool.journal.directory import Journal
 from mirrortool.operation import CommitKind
 from tests.fakes.serial import volumes_at
-from tests.fakes.volumes import fast_directory
+from tests.fakes.volumes import fast_directory, inside_fast_directory
 from tests.record.importers.logs import (
     DISCARD,
     FLUSH,
@@ -162,8 +162,7 @@ def entry_inside(sector: int, sectors: int, flags: int, seed: int) -> Logged:
 def test_journal_and_volume_are_the_serial_model(entries: list[Logged]) -> None:
     """With the recorder and a journal of its own; twice, as a log may be imported again."""
     states, end = states_of(entries, SIZE)
-    with fast_directory() as directory, pytest.MonkeyPatch.context() as patch:
-        patch.chdir(directory)
+    with inside_fast_directory():
         make_journal("disk")
         path = written(Path("log"), log_bytes(entries))
         assert main(["import", "-q", "J", path, "--format", "logwrites"]) == 0

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from mirrortool.cli.main import main
-from tests.fakes.volumes import fast_directory, make_old
+from tests.fakes.volumes import inside_fast_directory, make_old
 from tests.fakes.waiting import wait_until
 
 PROGRAM = f"{shlex.quote(sys.executable)} -m mirrortool"
@@ -21,8 +21,7 @@ PROGRAM = f"{shlex.quote(sys.executable)} -m mirrortool"
 
 @pytest.fixture(scope="module")
 def place() -> Iterator[str]:
-    with fast_directory() as directory, pytest.MonkeyPatch.context() as patch:
-        patch.chdir(directory)
+    with inside_fast_directory() as directory:
         Path("disk.img").write_bytes(b"disk" * 65536)
         make_old("disk.img")
         assert main(["init", "J", "disk=disk.img"]) == main(["record", "J"]) == main(["replay", "J", "M"]) == 0

@@ -23,7 +23,7 @@ from mirrortool.journal.directory import Journal
 from mirrortool.journal.promoting import load_note
 from mirrortool.mirror.directory import Mirror
 from tests.fakes.live import LiveRecorder
-from tests.fakes.volumes import fast_directory, make_old, pattern
+from tests.fakes.volumes import fast_directory, inside_fast_directory, make_old, pattern
 from tests.interop.tool import Site
 
 Capture = pytest.CaptureFixture[str]
@@ -33,8 +33,7 @@ PAGES = 40
 @pytest.fixture(scope="module")
 def made() -> Iterator[Path]:
     """A received copy of a journal with two commits, and a mirror at the first."""
-    with fast_directory() as directory, pytest.MonkeyPatch.context() as patch:
-        patch.chdir(directory)
+    with inside_fast_directory() as directory:
         Path("disk.img").write_bytes(pattern(1, PAGES * 4096))
         assert main(["init", "primary", "disk=disk.img"]) == 0
         assert main(["record", "primary"]) == main(["mark", "primary", "first"]) == 0

@@ -26,7 +26,7 @@ from mirrortool.nbd.addresses import UnixAddress
 from mirrortool.nbd.protocol import Command, CommandFlag
 from tests.fakes.live import LiveRecorder
 from tests.fakes.loop import call, require, require_tools
-from tests.fakes.volumes import fast_directory, fill_up, loop_mount
+from tests.fakes.volumes import fill_up, inside_fast_directory, loop_mount
 from tests.fakes.waiting import PATIENCE_SECONDS, wait_until
 from tests.interop.tool import Site
 from tests.nbd.test_tls import certify, make_authority
@@ -56,8 +56,7 @@ def build() -> None:
 
 @pytest.fixture(scope="module")
 def built() -> Iterator[str]:
-    with fast_directory() as directory, pytest.MonkeyPatch.context() as patch:
-        patch.chdir(directory)
+    with inside_fast_directory() as directory:
         build()
         yield directory
 

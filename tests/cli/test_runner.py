@@ -9,6 +9,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -78,7 +79,8 @@ def test_tables_show_ranges_counters_and_waits(capsys: pytest.CaptureFixture[str
         (RowSnapshot(0, 0x10, 0x20, None, 0), RowSnapshot(1, 0, 0, 3, 0)),
         (RowSnapshot(3, 0x10, 0x40, None, 2),),
     )
-    _print_tables(SimpleNamespace(tables=lambda: tables))  # type: ignore[arg-type]
+    replay: Any = SimpleNamespace(tables=lambda: tables)
+    _print_tables(replay)
     assert [line.split() for line in capsys.readouterr().err.splitlines()[1:]] == [
         ["0", "0", "0x10-0x1f", "-", "-"],
         ["0", "1", "cleared", "task", "3", "-"],

@@ -15,7 +15,7 @@ import pytest
 
 from mirrortool.cli import status
 from mirrortool.cli.main import main
-from tests.fakes.volumes import fast_directory, make_old
+from tests.fakes.volumes import inside_fast_directory, make_old
 
 Capture = pytest.CaptureFixture[str]
 
@@ -23,8 +23,7 @@ Capture = pytest.CaptureFixture[str]
 @pytest.fixture(scope="module")
 def place() -> Iterator[str]:
     """A mirror in sync, one that is behind, and one whose journal is gone."""
-    with fast_directory() as directory, pytest.MonkeyPatch.context() as patch:
-        patch.chdir(directory)
+    with inside_fast_directory() as directory:
         for name in ("gone", "kept"):
             Path(f"{name}.img").write_bytes(name.encode() * 10_000)
             make_old(f"{name}.img")

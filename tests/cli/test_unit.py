@@ -19,7 +19,7 @@ from mirrortool.cli.unit import SERVICES
 from mirrortool.cli.unitfile import Needs, Unit, argument_word, path_word
 from mirrortool.errors import UsageError
 from tests.docs.manual import items, page
-from tests.fakes.volumes import fast_directory
+from tests.fakes.volumes import inside_fast_directory
 
 Capture = pytest.CaptureFixture[str]
 RUN = "/run/mirrortool/disk.sock"
@@ -28,8 +28,7 @@ RUN = "/run/mirrortool/disk.sock"
 @pytest.fixture(scope="module")
 def built() -> Iterator[str]:
     """A journal J of two volumes in directories of their own, and a mirror of it, one volume of which is elsewhere."""
-    with fast_directory() as directory, pytest.MonkeyPatch.context() as patch:
-        patch.chdir(directory)
+    with inside_fast_directory() as directory:
         for name in ("a", "b"):
             os.mkdir(f"in-{name}")
             Path(f"in-{name}/{name}.img").write_bytes(name.encode() * 10_000)

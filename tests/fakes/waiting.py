@@ -28,3 +28,17 @@ def wait_until(
 def nap(seconds: float) -> None:
     """Let others get on for a time that means nothing by itself: such as one drawn by chance before a kill."""
     threading.Event().wait(seconds)
+
+
+def in_thread(act: Callable[[], object]) -> threading.Thread:
+    """Begin to do something; `join` it."""
+    thread = threading.Thread(target=act, daemon=True)
+    thread.start()
+    return thread
+
+
+def join(*threads: threading.Thread) -> None:
+    """Until these have ended."""
+    for thread in threads:
+        thread.join(PATIENCE_SECONDS)
+        assert not thread.is_alive()

@@ -22,6 +22,7 @@ from mirrortool.journal.position import Position
 from mirrortool.journal.reader import JournalReader
 from mirrortool.journal.writer import JournalWriter
 from tests.conftest import FakeClock
+from tests.fakes.waiting import PATIENCE_SECONDS, in_thread, join
 from tests.journal.sample import (
     append,
     commit_batch,
@@ -385,10 +386,6 @@ class Gate:
         self.descriptors.append(file.fileno())
 
 
-PATIENCE_SECONDS = 60
-"""Only a test that fails waits so long."""
-
-
 def put(writer: JournalWriter, page: int) -> Position:
     """Append without reading back, which would make it durable."""
     return writer.append(write_batch(page, page), captured=False, state_sum=page)
@@ -396,18 +393,6 @@ def put(writer: JournalWriter, page: int) -> Position:
 
 def positions(journal: Journal) -> list[Position]:
     return [frame.position for frame in read_all(Journal(journal.path)).frames]
-
-
-def in_thread(act: Callable[[], object]) -> threading.Thread:
-    thread = threading.Thread(target=act, daemon=True)
-    thread.start()
-    return thread
-
-
-def join(*threads: threading.Thread) -> None:
-    for thread in threads:
-        thread.join(PATIENCE_SECONDS)
-        assert not thread.is_alive()
 
 
 def test_what_is_appended_during_an_fdatasync_is_not_durable_with_it(

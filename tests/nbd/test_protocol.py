@@ -39,17 +39,17 @@ def test_cut_option_is_invalid(name: str, queries: list[str], cut: int) -> None:
         (wire.encode_meta_request(name, queries), nbd.decode_meta_request),
     ]:
         with pytest.raises(OptionError) as caught:
-            decode(data[: min(cut, len(data) - 1)])  # type: ignore[operator]
+            decode(data[: min(cut, len(data) - 1)])
         assert caught.value.reply == Reply.ERR_INVALID
         with pytest.raises(OptionError):
-            decode(data + b"\0")  # type: ignore[operator]
+            decode(data + b"\0")
 
 
 @given(st.binary(max_size=100))
 def test_garbage_is_an_option_error_or_decodes(data: bytes) -> None:
     for decode in (nbd.decode_info_request, nbd.decode_meta_request, nbd.decode_name):
         try:
-            decode(data)  # type: ignore[operator]
+            decode(data)
         except OptionError:
             pass
 

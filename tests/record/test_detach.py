@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import random
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -89,6 +91,17 @@ class Client:
 
 def detaching(primary: Primary) -> Any:
     return quiet_recorder(primary, when_full=WhenFull.DETACH, reserve=RESERVE)
+
+
+@contextmanager
+def clients_moment(recorder: Recorder) -> Iterator[None]:
+    """What clients may do between two steps of who holds the journal's lock, in his thread."""
+    lock = recorder._journal.lock
+    lock.release()
+    try:
+        yield
+    finally:
+        lock.acquire()
 
 
 def noted(primary: Primary) -> list[int]:
@@ -245,14 +258,10 @@ def test_detached_again_while_it_catches_up(primary: Primary, full: Full, monkey
         def capture(segment: int) -> None:
             if captured == [0]:
                 captured.append(-1)
-                lock = recorder._journal.lock
-                lock.release()  # a client's moment
-                try:
+                with clients_moment(recorder):
                     client.write("a", 0, b"two: journaled")
                     full.is_full = True
                     client.write("a", 7, b"three: detached")
-                finally:
-                    lock.acquire()
             real(segment)
             captured.append(segment)
 
@@ -284,13 +293,9 @@ def test_a_change_of_caught_up_and_other_segments_is_neither_lost_nor_split(
             real(segment)
             if not straddled:  # segment 0 has caught up, 1 never lacked anything, 2 does
                 straddled.append(segment)
-                lock = recorder._journal.lock
-                lock.release()
-                try:
+                with clients_moment(recorder):
                     client.write("a", SEGMENT - 700, b"S" * 1400)  # 0 and 1: journaled
                     client.write("a", 2 * SEGMENT - 700, b"T" * 1400)  # 1 and 2: neither one nor the other
-                finally:
-                    lock.acquire()
 
         monkeypatch.setattr(detachment, "_capture_segment", capture)
         while not recorder.attach():
@@ -329,7 +334,7 @@ def test_catching_up_under_load(primary: Primary, full: Full, seed: int, monkeyp
         client.write("a", 0, b"detached")
         random_load(client, chance, 12)
         full.is_full = False
-        lock, real = recorder._journal.lock, recorder._detachment._capture_segment
+        real = recorder._detachment._capture_segment
         is_clients = False
         heads = []
 
@@ -337,9 +342,8 @@ def test_catching_up_under_load(primary: Primary, full: Full, seed: int, monkeyp
             nonlocal is_clients
             if not is_clients:  # else a client's own change needs the segment
                 is_clients = True
-                lock.release()
-                random_load(client, chance, 8)
-                lock.acquire()
+                with clients_moment(recorder):
+                    random_load(client, chance, 8)
                 is_clients = False
                 heads.append(recorder.statistics().head_lsn)
             real(segment)
@@ -500,7 +504,7 @@ def test_a_huge_zero_past_the_journal_costs_segments(
 def test_changes_at_random_while_it_is_full_now_and_then(primary: Primary, full: Full) -> None:
     """Cleanly stopped, dropped, detached and attached in any order."""
     chance = random.Random(5)
-    client = Client(primary, None)  # type: ignore[arg-type]
+    client = Client(primary, None)  # type: ignore[arg-type]  # each start gives it one
     for _ in range(12):
         with detaching(primary) as recorder:
             client.recorder = recorder

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 from collections.abc import Iterator
 from contextlib import suppress
+from typing import Any
 
 import pytest
 
@@ -229,10 +230,10 @@ def test_a_scan_that_takes_over_and_dies_lets_nothing_older_be_redone(
     expected = primary.contents()
     real = Scan._compare
 
-    def compare(scan: Scan, reader: object, page: int, count: int) -> None:
+    def compare(scan: Scan, reader: Any, page: int, count: int) -> None:
         if page >= 16:
             raise PowerCut
-        real(scan, reader, page, count)  # type: ignore[arg-type]
+        real(scan, reader, page, count)
 
     with monkeypatch.context() as patch:
         patch.setattr(Scan, "_compare", compare)
@@ -424,11 +425,11 @@ def test_a_long_write_back_keeps_the_journals_time(
     with quiet_recorder(primary) as recorder:
         real, gaps = recorder.store.write, []
 
-        def write(runs: object) -> None:
+        def write(runs: Any) -> None:
             gaps.append(fake_clock.ns - recorder._journal.time_ns)
             assert recorder._journal.durable == recorder._journal.position
             fake_clock.advance(4)
-            real(runs)  # type: ignore[arg-type]
+            real(runs)
 
         monkeypatch.setattr(recorder.store, "write", write)
         for page in range(0, 20, 2):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -21,7 +21,7 @@ from mirrortool.errors import (
     NotAJournalError,
     UnusableVolumeError,
 )
-from mirrortool.files import File
+from mirrortool.files import Buffer, File
 from mirrortool.journal.commits import commits
 from mirrortool.journal.directory import Journal
 from mirrortool.journal.reader import JournalReader
@@ -73,12 +73,12 @@ def fails_on_call(number: int, error: Exception) -> Callable[..., None]:
     calls = 0
     real = File.pwritev
 
-    def pwritev(self: File, buffers: object, offset: int) -> None:
+    def pwritev(self: File, buffers: Sequence[Buffer], offset: int) -> None:
         nonlocal calls
         calls += 1
         if calls == number:
             raise error
-        real(self, buffers, offset)  # type: ignore[arg-type]
+        real(self, buffers, offset)
 
     return pwritev
 
@@ -235,17 +235,22 @@ def test_state_sum_of_every_frame_is_that_of_its_prefix(directory: str) -> None:
         assert make_primary(other, prefix).scan().state_sum == header.state_sum
 
 
+def _write(path: str, data: bytes) -> None:
+    with open(path, "r+b") as file:
+        file.write(data)
+
+
+def _write_and_date_back(path: str) -> None:
+    _write(path, b"sly")
+    make_old(path)
+
+
 CHANGES: dict[str, Callable[[str], None]] = {
     "written": lambda path: _write(path, b"meanwhile"),
     "grown": lambda path: os.truncate(path, 100 * PAGE),
     "shrunk": lambda path: os.truncate(path, 2 * PAGE),
-    "written and dated back": lambda path: (_write(path, b"sly"), make_old(path)),  # type: ignore[dict-item]
+    "written and dated back": _write_and_date_back,
 }
-
-
-def _write(path: str, data: bytes) -> None:
-    with open(path, "r+b") as file:
-        file.write(data)
 
 
 @pytest.mark.parametrize("change", CHANGES)

@@ -6,6 +6,7 @@ import errno
 import os
 import threading
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -23,10 +24,7 @@ from tests.fakes.journals import set_boot_id
 from tests.fakes.recorders import based, check_everywhere, drop, quiet_recorder
 from tests.fakes.serial import volumes_at
 from tests.fakes.volumes import PAGE, Primary, make_primary, pattern, read_bytes, small_journal_files
-
-PATIENCE_SECONDS = 60
-"""Only a test that fails waits so long."""
-
+from tests.fakes.waiting import PATIENCE_SECONDS, in_thread, join
 
 pytestmark = pytest.mark.usefixtures("small")
 
@@ -34,18 +32,6 @@ pytestmark = pytest.mark.usefixtures("small")
 @pytest.fixture
 def primary(directory: str) -> Primary:
     return based(make_primary(directory, {"a": pattern(1, 40 * PAGE + 9), "b": bytes(9 * PAGE)}))
-
-
-def in_thread(act: Callable[[], object]) -> threading.Thread:
-    thread = threading.Thread(target=act, daemon=True)
-    thread.start()
-    return thread
-
-
-def join(*threads: threading.Thread) -> None:
-    for thread in threads:
-        thread.join(PATIENCE_SECONDS)
-        assert not thread.is_alive()
 
 
 def is_journal(call: Call) -> bool:
@@ -87,9 +73,11 @@ class Client:
 
     def work(self, recorder: Recorder) -> None:
         """Everything once or twice; what fails may be tried again, and is not taken for done."""
-        for step in (self._write, self._zero, recorder.flush, self._write, self._back, self._check, self._write) * 2:
+        steps: list[Callable[[Recorder], object]] = [self._write, self._zero, Recorder.flush]
+        steps += [self._write, self._back, self._check, self._write]
+        for step in steps * 2:
             try:
-                step(recorder) if step != recorder.flush else recorder.flush()  # type: ignore[operator, call-arg]
+                step(recorder)
             except HostError as error:
                 self.failures.append(error)
                 self.check(recorder)
@@ -176,9 +164,10 @@ def test_a_volume_that_fails_refuses_writes_until_it_takes_them(primary: Primary
         for _ in range(2):
             with pytest.raises(expected):
                 recorder.write_back()
-            for refused in (recorder.write, recorder.zero):
-                with pytest.raises(expected):
-                    refused("a", 0, {recorder.write: b"x"}.get(refused, 1))  # type: ignore[operator]
+            with pytest.raises(expected):
+                recorder.write("a", 0, b"x")
+            with pytest.raises(expected):
+                recorder.zero("a", 0, 1)
             recorder.flush()
             client.check(recorder)
             assert recorder.statistics().problem and not recorder.failure
@@ -559,7 +548,7 @@ def test_one_fdatasync_serves_all_flushes_that_wait(primary: Primary, monkeypatc
             assert recorder.statistics().durable_lsn >= lsn
             returned.append(number)
 
-        threads += [in_thread(lambda number=number: client(number)) for number in range(clients)]  # type: ignore[misc]
+        threads += [in_thread(partial(client, number)) for number in range(clients)]
         written.wait(PATIENCE_SECONDS)
         assert not returned, "a flush returned while no fdatasync had"
         durable = recorder.statistics().durable_lsn
@@ -676,7 +665,7 @@ def stress(primary: Primary, rounds: int, monkeypatch: pytest.MonkeyPatch) -> No
             while not stop.is_set():
                 recorder.flush()
 
-        threads = [in_thread(guarded(lambda number=number: client(number))) for number in range(clients)]  # type: ignore[misc]
+        threads = [in_thread(guarded(partial(client, number))) for number in range(clients)]
         others = [in_thread(guarded(flush)), in_thread(guarded(BaseScan(recorder).run))]
         join(*threads)
         stop.set()

@@ -29,11 +29,11 @@ from mirrortool.journal.directory import Journal
 from mirrortool.journal.position import Position
 from mirrortool.journal.runs import find_end
 from mirrortool.journal.slots import Slot
-from mirrortool.ship import receiver, sender
+from mirrortool.ship import receiver, sender, session
 from mirrortool.ship.destination import parse_destination
 from mirrortool.ship.link import Link
 from mirrortool.ship.options import RefusedError, ShipOptions
-from mirrortool.ship.protocol import Kind, Message
+from mirrortool.ship.protocol import HEADER, Kind, Message
 from mirrortool.ship.sender import Shipment, Shipping, connector, retry_seconds
 from tests.fakes.faulty_os import Call, faulty
 from tests.fakes.journals import Commit, JournalMaker, Write, make_journal, set_boot_id
@@ -128,6 +128,24 @@ class Breaking(Cable):
         return super().connect(wake)
 
 
+@EACH_KIND
+def test_who_waits_for_a_full_disk_can_be_stopped(tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the copy has no room for would be waited for in vain."""
+    monkeypatch.setattr(session, "_GOODBYE_SECONDS", 1e9)
+    maker = maker_at(tmp_path / "J")
+    fill(maker, 5)
+    disk = FullDisk(tmp_path / "C")
+    following = copy_shipment(kind, maker.journal, tmp_path / "C", follow=True)
+    with faulty(disk):
+        with running(following.run, following.stop) as errors:
+            wait_until(lambda: following.statistics().acknowledged == maker.writer.position)
+            disk.is_full = True
+            fill(maker, 5)
+            wait_until(lambda: following.statistics().state == "waiting")
+        assert errors == []
+    maker.close()
+
+
 def test_following_goes_on_through_links_that_break(tmp_path: Path) -> None:
     maker = maker_at(tmp_path / "J")
     fill(maker, 30)
@@ -173,6 +191,22 @@ def test_a_host_that_has_nothing_left_is_waited_for_by_who_was_connected(tmp_pat
         wait_until(lambda: "no processes left" in following.statistics().problem)
         cable.works = 100
         wait_until(lambda: following.statistics().acknowledged == maker.writer.position)
+    assert errors == []
+    maker.close()
+
+
+def test_an_idle_sender_says_that_it_is_alive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else a receiver would give it up."""
+    monkeypatch.setattr(session, "ALIVE_SECONDS", 0.01)
+    monkeypatch.setattr(session, "_PAUSE_SECONDS", 0.01)
+    maker = maker_at(tmp_path / "J")
+    fill(maker, 3)
+    cable = Cable(str(tmp_path / "C"))
+    following = shipment(maker.journal, cable, follow=True)
+    with running(following.run, following.stop) as errors:
+        wait_until(lambda: following.statistics().state == "up to date")
+        before = cable.carried
+        wait_until(lambda: cable.carried > before + 10 * HEADER.size)
     assert errors == []
     maker.close()
 
@@ -445,8 +479,8 @@ def test_two_primaries_of_a_journal_are_told_apart(tmp_path: Path) -> None:
 
 
 def test_slots_of_absurd_lengths_still_make_a_message() -> None:
-    told = [{"name": f"n{number}", "where": "\udcff" * 4000} for number in range(100)]
-    fit = receiver._that_fit(told)  # type: ignore[arg-type]
+    told: list[dict[str, object]] = [{"name": f"n{number}", "where": "\udcff" * 4000} for number in range(100)]
+    fit = receiver._that_fit(told)
     assert 0 < len(fit) < len(told)
     assert messages(Message(Kind.SLOTS, {"slots": fit}))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 
@@ -39,9 +39,9 @@ class Model:
             total ^= xxhash.xxh3_64_intdigest(volume.size.to_bytes(8, "little") + volume.name.encode())
         return total
 
-    def term(self, pages: object) -> int:
+    def term(self, pages: Iterable[int]) -> int:
         total = 0
-        for page in pages:  # type: ignore[attr-defined]
+        for page in pages:
             if page_sum := self.sums.get(page):
                 total ^= xxhash.xxh3_64_intdigest(page_sum.to_bytes(8, "big"), page)
         return total
