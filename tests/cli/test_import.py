@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
-import subprocess
-import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,6 +16,7 @@ from mirrortool.cli.main import main
 from mirrortool.journal.commits import commits
 from mirrortool.journal.directory import Journal
 from mirrortool.operation import CommitKind
+from tests.fakes.daemon import Daemon
 from tests.fakes.serial import volumes_at
 from tests.fakes.volumes import fast_directory, inside_fast_directory
 from tests.record.importers.logs import (
@@ -288,20 +285,10 @@ def test_signal_leaves_a_journal_that_is_whole(place: Path, number: signal.Signa
     line = b"/x write %d 1048576\n"
     text = b"fio version 2 iolog\n" + b"".join(line % ((at << 20) % volume_bytes) for at in range(20_000))
     path = written(place / "log", text)
-    source = Path(main.__code__.co_filename).parents[2]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "mirrortool", "import", "J", path, "--format", "fio"],
-        env={**os.environ, "PYTHONPATH": str(source)},
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    deadline = time.monotonic() + 60
-    while not any(commit.kind != CommitKind.SCAN for commit in commits(Journal("J"))):
-        assert time.monotonic() < deadline and process.poll() is None
-        time.sleep(0.05)
-    process.send_signal(number)
-    _, said = process.communicate(timeout=60)
-    assert process.returncode == 128 + number
+    with Daemon("import", "J", path, "--format", "fio") as importing:
+        importing.wait_until(lambda: any(commit.kind != CommitKind.SCAN for commit in commits(Journal("J"))))
+        importing.stop(number, 128 + number)
+    said = "\n".join(importing.lines)
     assert "stopped at line" in said and "import it again" in said
     done = int(said.partition("stopped at line ")[2].partition(";")[0])
     image = Path("disk.img").read_bytes()

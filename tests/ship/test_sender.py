@@ -18,6 +18,7 @@ from mirrortool.errors import (
     ExhaustedError,
     ForkedJournalError,
     LinkError,
+    LockedError,
     MirrortoolError,
     MissingFileError,
     NoSpaceError,
@@ -30,11 +31,12 @@ from mirrortool.journal.position import Position
 from mirrortool.journal.runs import find_end
 from mirrortool.journal.slots import Slot
 from mirrortool.ship import receiver, sender, session
-from mirrortool.ship.destination import parse_destination
+from mirrortool.ship.destination import Destination, parse_destination
 from mirrortool.ship.link import Link
 from mirrortool.ship.options import RefusedError, ShipOptions
 from mirrortool.ship.protocol import HEADER, Kind, Message
 from mirrortool.ship.sender import Shipment, Shipping, connector, retry_seconds
+from mirrortool.ship.stream import SILENCE_SECONDS
 from tests.fakes.faulty_os import Call, faulty
 from tests.fakes.journals import Commit, JournalMaker, Write, make_journal, set_boot_id
 from tests.fakes.waiting import wait_until
@@ -158,6 +160,37 @@ def test_following_goes_on_through_links_that_break(tmp_path: Path) -> None:
     maker.close()
 
 
+class Refusing:
+    """A link whose far end had said why before it ended."""
+
+    is_one_way = False
+
+    def __init__(self, said: list[Message]) -> None:
+        self._said = said
+
+    def send(self, message: Message, meanwhile: Callable[[], None]) -> None:
+        raise LinkError("the other side is gone")
+
+    def take(self, seconds: float) -> Message | None:
+        return self._said.pop(0) if self._said else None
+
+    def rest(self) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+
+def test_the_last_words_of_a_receiver_say_more_than_a_broken_link(tmp_path: Path) -> None:
+    journal = make_journal(tmp_path / "J", {"disk": 512}, [[Commit()]])
+    said = [receiver.refusal(LockedError("the copy is in use"))]
+    with pytest.raises(RefusedError, match="in use") as caught:
+        Shipment(journal.path, Destination("far:x"), ShipOptions(), lambda _: Refusing(said)).run()
+    assert caught.value.exit_code == LockedError.exit_code
+    with pytest.raises(LinkError, match="is gone"):
+        Shipment(journal.path, Destination("far:x"), ShipOptions(), lambda _: Refusing([])).run()
+
+
 def test_one_shot_says_why_the_link_broke(tmp_path: Path) -> None:
     journal = make_journal(tmp_path / "J", {"disk": 512}, [[Commit()]])
     with pytest.raises(LinkError) as caught:
@@ -204,9 +237,10 @@ def test_an_idle_sender_says_that_it_is_alive(tmp_path: Path, monkeypatch: pytes
     cable = Cable(str(tmp_path / "C"))
     following = shipment(maker.journal, cable, follow=True)
     with running(following.run, following.stop) as errors:
+        wait_until(lambda: following.statistics().acknowledged == maker.writer.position)
         wait_until(lambda: following.statistics().state == "up to date")
         before = cable.carried
-        wait_until(lambda: cable.carried > before + 10 * HEADER.size)
+        wait_until(lambda: cable.carried > before + 10 * HEADER.size, SILENCE_SECONDS / 2)
     assert errors == []
     maker.close()
 
