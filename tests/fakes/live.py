@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from mirrortool.journal.directory import Journal
 from mirrortool.record.control import ask
 from tests.fakes.daemon import Daemon
 
@@ -54,11 +55,12 @@ class LiveRecorder(Daemon):
         return self.stop()
 
     def wait_for_base(self) -> None:
-        """Until every volume has a complete base."""
+        """Until every volume has a complete base, and whatever kills the recorder cannot undo that."""
 
         def is_complete() -> bool:
             told = ask(str(self.journal), {"request": "status"})
-            return told is not None and not told["incomplete"]
+            kept = Journal(str(self.journal)).recorder_checkpoint()
+            return told is not None and not told["incomplete"] and kept is not None and not kept.incomplete
 
         self.wait_until(is_complete)
 
