@@ -15,6 +15,7 @@ from mirrortool.journal import tail as tails
 from mirrortool.journal.directory import Journal
 from mirrortool.journal.tail import Tail, wait_for_journal
 from tests.fakes.journals import Commit, JournalMaker, Write
+from tests.fakes.waiting import in_thread, join
 
 LONG = 20.0
 
@@ -27,15 +28,21 @@ def maker(tmp_path: Path) -> Iterator[JournalMaker]:
     made.abandon()
 
 
-def waiting(tail: Tail, act: Callable[[], object], monkeypatch: pytest.MonkeyPatch) -> tuple[bool, float]:
-    """What a wait says that is on when `act` is done, and how long it took; no slow look helps it."""
+def waiting(
+    tail: Tail, act: Callable[[], object], monkeypatch: pytest.MonkeyPatch, *, grows: bool = True
+) -> tuple[bool, float]:
+    """What a wait says that is on when `act` is done, and how long it took; no slow look helps it.
+
+    Args:
+        grows: what is done makes the journal grow; before that, an event of earlier growth may end a wait.
+    """
     monkeypatch.setattr(tails, "SLOW_SECONDS", LONG)
     seen = tail.look()
-    acting = threading.Thread(target=act)
     started = time.monotonic()
-    acting.start()
-    said = tail.wait(seen, LONG)
-    acting.join()
+    acting = in_thread(act)
+    while not (said := tail.wait(seen, LONG)) and grows and time.monotonic() - started < LONG:
+        pass
+    join(acting)
     return said, time.monotonic() - started
 
 
@@ -91,19 +98,18 @@ def test_a_slow_look_covers_lost_events(maker: JournalMaker, monkeypatch: pytest
     monkeypatch.setattr(tails, "SLOW_SECONDS", 0.1)
     with Tail(maker.journal, "inotify") as tail:
         seen = tail.look()
-        appending = threading.Thread(target=lambda: maker.frame(Commit()))
-        appending.start()
+        appending = in_thread(lambda: maker.frame(Commit()))
         ends = time.monotonic() + LONG
         while not (said := tail.wait(seen)) and time.monotonic() < ends:
             pass
-        appending.join()
+        join(appending)
         assert said
 
 
 def test_wake_ends_the_wait(maker: JournalMaker, monkeypatch: pytest.MonkeyPatch) -> None:
     for observer in ("inotify", "polling"):
         with Tail(maker.journal, observer) as tail:
-            said, took = waiting(tail, tail.wake, monkeypatch)
+            said, took = waiting(tail, tail.wake, monkeypatch, grows=False)
             assert not said
             assert took < LONG / 2
 
@@ -151,10 +157,9 @@ def test_a_torn_tail_that_is_cut_and_written_again_is_seen(maker: JournalMaker) 
 def test_a_journal_is_awaited(tmp_path: Path) -> None:
     ending = threading.Event()
     found: list[Journal | None] = []
-    waiter = threading.Thread(target=lambda: found.append(wait_for_journal(str(tmp_path / "j"), ending)))
-    waiter.start()
+    waiter = in_thread(lambda: found.append(wait_for_journal(str(tmp_path / "j"), ending)))
     journal = JournalMaker(tmp_path / "j", {"disk": 8192}).close()
-    waiter.join()
+    join(waiter)
     assert found[0] is not None
     assert found[0].uuid == journal.uuid
 
