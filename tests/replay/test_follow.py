@@ -329,7 +329,7 @@ def test_a_delay_that_a_wrong_clock_makes_long_is_told(
         now[0] += 2 * ahead
 
     def look() -> None:
-        until(lambda: is_at(mirror, maker.commits[0]))
+        wait_until(lambda: is_at(mirror, maker.commits[0]))
         told.append(replay.statistics().waits_for)
 
     with scripted(monkeypatch, maker.journal.path, mirror, [set_right, look], delay_seconds=1.0) as replay:
