@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from mirrortool.errors import MirrortoolError
 from mirrortool.journal.directory import Journal
 from mirrortool.ship.destination import Destination
@@ -168,6 +170,19 @@ def assert_is_prefix(journal: Journal | Path | str, copy: Path | str) -> None:
     ours = files_of(path)
     for name, data in files_of(copy).items():
         assert ours[name][: len(data)] == data, name
+
+
+def counted(monkeypatch: pytest.MonkeyPatch, owner: type, name: str) -> list[None]:
+    """A list that becomes longer with each call of a method, which is called all the same."""
+    calls: list[None] = []
+    real = getattr(owner, name)
+
+    def call(*args: Any, **options: Any) -> Any:
+        calls.append(None)
+        return real(*args, **options)
+
+    monkeypatch.setattr(owner, name, call)
+    return calls
 
 
 @contextmanager

@@ -41,6 +41,7 @@ from mirrortool.journal.reader import JournalReader
 from mirrortool.journal.runs import RunReader, find_end
 from mirrortool.journal.slots import Slot
 from mirrortool.journal.switching import due_file
+from mirrortool.journal.tail import Tail
 from mirrortool.mirror.directory import Mirror
 from mirrortool.replay.makebase import MakeBase
 from mirrortool.ship import serve
@@ -64,7 +65,7 @@ from tests.fakes.journals import (
     replay_all,
 )
 from tests.fakes.waiting import wait_until
-from tests.ship.pairs import Cable, assert_same, running, shipment
+from tests.ship.pairs import Cable, assert_same, counted, running, shipment
 from tests.ship.test_link_faults import FlippingCable
 from tests.ship.test_sender import EACH_KIND, FullDisk, copy_shipment, local
 
@@ -435,6 +436,20 @@ def test_a_base_and_its_files_stay_while_they_are_sent(original: Pruned, place: 
     local(journal, copy, slot="s").run()
     (slot,) = slots.slots(journal)
     assert (slot.position, slot.resync_lsn, slot.is_lost) == (find_end(journal), 0, False)
+
+
+def test_a_base_stays_until_the_copy_says_that_it_has_it(
+    original: Pruned, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(original.journal.path, place / "J")
+    journal = Journal(str(place / "J"))
+    monkeypatch.setattr(Receiver, "settle", lambda self: self._base_place(self._copy))  # acknowledges nothing
+    following = local(journal, original.copy(place / "C"), slot="s", follow=True)
+    rests = counted(monkeypatch, Tail, "wait")
+    with running(following.run, following.stop):
+        wait_until(lambda: len(rests) > 1)
+        assert following.statistics().sent_lsn == find_end(journal).lsn
+        assert slots.slots(journal)[0].resync_lsn == 2 * BASE
 
 
 class Hostile:

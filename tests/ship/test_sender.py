@@ -26,10 +26,12 @@ from mirrortool.errors import (
     UsageError,
 )
 from mirrortool.journal import slots
+from mirrortool.journal.copy import Copy
 from mirrortool.journal.directory import Journal
 from mirrortool.journal.position import Position
 from mirrortool.journal.runs import find_end
 from mirrortool.journal.slots import Slot
+from mirrortool.journal.tail import Tail
 from mirrortool.ship import receiver, sender, session
 from mirrortool.ship.destination import Destination, parse_destination
 from mirrortool.ship.link import Link
@@ -41,7 +43,7 @@ from tests.fakes.faulty_os import Call, faulty
 from tests.fakes.journals import Commit, JournalMaker, Write, make_journal, set_boot_id
 from tests.fakes.waiting import wait_until
 from tests.journal.sample import append, commit_batch, last_file, open_writer
-from tests.ship.pairs import Cable, assert_same, messages, running, shipment
+from tests.ship.pairs import Cable, assert_same, counted, messages, running, shipment
 
 
 def maker_at(path: Path, *, file_bytes: int = 2000) -> JournalMaker:
@@ -111,15 +113,19 @@ def test_following_keeps_up_with_a_writer_until_it_is_stopped(tmp_path: Path, ki
     assert only_slot(maker.journal).position == find_end(maker.journal)
 
 
-def test_a_clean_end_travels_while_following(tmp_path: Path) -> None:
+def test_a_clean_end_travels_once_while_following(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     maker = maker_at(tmp_path / "J")
     fill(maker, 3)
     following = local(maker.journal, tmp_path / "C", follow=True)
+    ends, rests = counted(monkeypatch, Copy, "note_end"), counted(monkeypatch, Tail, "wait")
     with running(following.run, following.stop) as errors:
         wait_until(lambda: (following.statistics().acknowledged or Position(0, 0)).lsn == 6)
         maker.close()
         wait_until(lambda: Journal(str(tmp_path / "C")).clean_end == maker.journal.clean_end)
+        rests.clear()
+        wait_until(lambda: len(rests) > 1)
     assert errors == []
+    assert len(ends) == 1
 
 
 class Breaking(Cable):
