@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import signal
 import subprocess
-import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import fields
@@ -20,6 +19,7 @@ from mirrortool.cli.render import Display, View
 from mirrortool.cli.runner import Interrupted, Runner
 from mirrortool.cli.service import Service, metrics_file
 from mirrortool.cli.serving import MAX_CONNECTIONS_DEFAULT, SOCKET_MODE_DEFAULT, ServingOptions, serve
+from mirrortool.cli.signals import Signals
 from mirrortool.cli.text import format_bytes, format_seconds, format_time, printable, quoted, tell
 from mirrortool.errors import CommandFailedError, FuzzyCommitError, MirrortoolError, UsageError, host_error
 from mirrortool.nbd.server import check_addresses
@@ -262,30 +262,24 @@ def _stopped_by_sigterm() -> Iterator[None]:
 
 def _repeat(once: _Once, every: float, service: Service) -> None:
     """Scan until SIGINT or SIGTERM; what is wrong with one scan does not end the next."""
-    stop = threading.Event()
-
-    request_stop = service.before(stop.set)
-
-    def on_signal(_number: int, _frame: FrameType | None) -> None:
-        request_stop()
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, on_signal)
     waiting = f"the next scan begins {format_seconds(every)} after the start of the one before"
     is_first = True
-    while not stop.is_set():
-        started = clock.monotonic()
-        try:
-            once.run(final=False)
-        except Interrupted:
-            return
-        except MirrortoolError as error:
-            if is_first and not isinstance(error, FuzzyCommitError):
-                raise
-            tell(f"mirrortool: {printable(str(error))}")
-        is_first = False
-        while (left := started + every - clock.monotonic()) > 0 and not stop.wait(min(left, _LOOK_SECONDS)):
-            service.tick(waiting)
+    with Signals() as signals:
+        while not signals.number:
+            started = clock.monotonic()
+            try:
+                once.run(final=False)
+            except Interrupted:
+                return
+            except MirrortoolError as error:
+                if is_first and not isinstance(error, FuzzyCommitError):
+                    raise
+                tell(f"mirrortool: {printable(str(error))}")
+            is_first = False
+            while not signals.number and (left := started + every - clock.monotonic()) > 0:
+                signals.wait(min(left, _LOOK_SECONDS))
+                service.tick(waiting)
+        service.stopping()
 
 
 @contextmanager

@@ -6,13 +6,12 @@ process at once, also while it prints what became of the work. Nothing durable d
 
 from __future__ import annotations
 
-import os
 import signal
 import threading
 from collections.abc import Callable
-from types import FrameType
 from typing import Generic, TypeVar
 
+from mirrortool.cli.signals import Signals
 from mirrortool.cli.text import tell
 
 Result = TypeVar("Result")
@@ -36,14 +35,19 @@ class Runner(Generic[Result]):
     def __init__(
         self, work: Callable[[], Result], cancel: Callable[[], None], inspect: Callable[[], None] | None = None
     ) -> None:
-        """Do `work`, which `cancel` stops soon; SIGUSR1 calls `inspect`, in the main thread."""
+        """Do `work`, which `cancel`, called in the main thread, stops soon; so is `inspect`, on SIGUSR1."""
         self._work = work
         self._cancel = cancel
         self._inspect = inspect
-        self._done = threading.Event()
+        self._signals = Signals(signal.SIGUSR1) if inspect else Signals()
+        self._is_done = False  # set by the work's thread, which wakes the main one then
         self._result: list[Result] = []
         self._error: BaseException | None = None
-        self.signal_number = 0
+
+    @property
+    def signal_number(self) -> int:
+        """Of the signal that asked the work to stop; 0 if none did."""
+        return self._signals.number
 
     def run(self, tick: Callable[[], None]) -> Result:
         """Do the work; call `tick` four times a second, in this thread, and once at the end.
@@ -53,28 +57,32 @@ class Runner(Generic[Result]):
         Raises:
             BaseException: whatever the work raised.
         """
-        previous = {number: signal.signal(number, self._on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
-        if self._inspect:
-            previous[signal.SIGUSR1] = signal.signal(signal.SIGUSR1, self._on_inspect)
         thread = threading.Thread(target=self._do, name="mirrortool-work", daemon=True)
-        try:
+        with self._signals:
             thread.start()
             try:
-                while not self._done.wait(TICK_SECONDS):
-                    tick()
-                tick()
+                self._attend(tick)
             except BaseException:
                 self._cancel()  # what the work uses is about to be closed
                 raise
             finally:
                 thread.join()
-        finally:
-            if not self.signal_number:
-                for number, handler in previous.items():
-                    signal.signal(number, handler)
         if self._error:
             raise self._error
         return self._result[0]
+
+    def _attend(self, tick: Callable[[], None]) -> None:
+        """Until the work is done."""
+        while not self._is_done:
+            number = self._signals.wait(TICK_SECONDS)
+            if number == signal.SIGUSR1 and self._inspect:
+                self._inspect()
+            elif number:
+                self._cancel()
+                tell("\nmirrortool: stopping; once more to stop at once")
+            elif not self._is_done:
+                tick()
+        tick()
 
     def _do(self) -> None:
         try:
@@ -82,15 +90,5 @@ class Runner(Generic[Result]):
         except BaseException as error:  # raised again in the main thread
             self._error = error
         finally:
-            self._done.set()
-
-    def _on_inspect(self, _number: int, _frame: FrameType | None) -> None:
-        if self._inspect:
-            self._inspect()
-
-    def _on_signal(self, number: int, _frame: FrameType | None) -> None:
-        if self.signal_number:
-            os._exit(128 + number)
-        self.signal_number = number
-        self._cancel()
-        tell("\nmirrortool: stopping; once more to stop at once")
+            self._is_done = True
+            self._signals.wake()

@@ -79,7 +79,11 @@ class Service:
         """`cancel`, with word of it to the service manager."""
 
         def stop() -> None:
-            self._notifier.stopping()
+            self.stopping()
             cancel()
 
         return stop
+
+    def stopping(self) -> None:
+        """It is about to end."""
+        self._notifier.stopping()

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import json
-import signal
 import sys
-import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from types import FrameType
 from typing import Any
 
 import click
 
 from mirrortool import clock
 from mirrortool.cli.options import DIRECTORY, DURATION, as_json
+from mirrortool.cli.signals import Signals
 from mirrortool.cli.text import describe_ahead, describe_silence, format_bytes, format_seconds, format_time, printable
 from mirrortool.errors import LagError, UsageError
 from mirrortool.operation import CommitKind
@@ -57,14 +55,8 @@ def command(paths: tuple[str, ...], is_watching: bool, max_lag: float | None, as
 
 def _watch(watch: Watch, paths: Sequence[str], max_lag: float | None, as_json: bool) -> None:
     """Show everything again and again, until SIGINT or SIGTERM; what is damaged does not end it, a lag does."""
-    stop = threading.Event()
-
-    def on_signal(_number: int, _frame: FrameType | None) -> None:
-        stop.set()
-
-    previous = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        while not stop.is_set():
+    with Signals() as signals:
+        while not signals.number:
             found = [watch.look(path) for path in paths]
             if not as_json:
                 click.clear()
@@ -74,10 +66,7 @@ def _watch(watch: Watch, paths: Sequence[str], max_lag: float | None, as_json: b
                 click.echo(printable(str(damage)))
             sys.stdout.flush()
             _check_lags(found, max_lag)
-            stop.wait(WATCH_SECONDS)
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
+            signals.wait(WATCH_SECONDS)
 
 
 def _check_lags(found: Found, max_lag: float | None) -> None:

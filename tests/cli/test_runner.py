@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
 
@@ -16,16 +15,6 @@ import pytest
 from mirrortool.cli.replay import _print_tables
 from mirrortool.cli.runner import Runner
 from mirrortool.replay.table import RowSnapshot
-
-
-@pytest.fixture(autouse=True)
-def _handlers() -> Iterator[None]:
-    """Those of the test run come back, whatever a runner leaves."""
-    numbers = signal.SIGINT, signal.SIGTERM, signal.SIGUSR1
-    before = [signal.getsignal(number) for number in numbers]
-    yield
-    for number, handler in zip(numbers, before, strict=True):
-        signal.signal(number, handler)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -40,6 +29,25 @@ def test_first_signal_cancels_the_work(number: signal.Signals) -> None:
     runner = Runner(work, cancelled.set)
     assert runner.run(lambda: None) == "kept"
     assert runner.signal_number == number
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGUSR1])
+def test_what_a_signal_brings_about_may_take_a_lock_that_the_display_holds(number: signal.Signals) -> None:
+    lock, ended, sent = threading.Lock(), threading.Event(), threading.Event()
+
+    def tick() -> None:
+        with lock:
+            if not sent.is_set():
+                sent.set()
+                os.kill(os.getpid(), number)
+
+    def end() -> None:
+        if lock.acquire(timeout=1):
+            lock.release()
+            ended.set()
+
+    Runner(lambda: ended.wait(10), end, end).run(tick)
+    assert ended.is_set()
 
 
 def test_sigusr1_inspects_and_the_work_goes_on() -> None:

@@ -1,0 +1,94 @@
+"""A signal is never lost, whatever the main thread is at, and nothing that a handler does can wait for a lock."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+from functools import partial
+
+import pytest
+
+from mirrortool.cli.signals import Signals
+from tests.fakes.waiting import in_thread, join
+
+PATIENCE_SECONDS = 30.0
+
+
+def send(number: int) -> None:
+    os.kill(os.getpid(), number)
+
+
+def send_after(turns: int) -> None:
+    for _ in range(turns):
+        pass
+    send(signal.SIGUSR1)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_the_wait(number: int) -> None:
+    with Signals() as signals:
+        assert signals.wait(0) == signals.number == 0
+        sender = in_thread(lambda: send(number))
+        assert signals.wait(PATIENCE_SECONDS) == signals.number == number
+        join(sender)
+
+
+def test_a_signal_before_the_wait_is_not_lost() -> None:
+    with Signals() as signals:
+        send(signal.SIGTERM)
+        assert signals.wait(0) == signal.SIGTERM
+
+
+def test_signals_at_any_step_of_waiting_are_all_taken() -> None:
+    """Some of them come while the wait begins or ends, which is where one that took a lock would never come back."""
+    chance = random.Random(1)
+    with Signals(signal.SIGUSR1) as signals:
+        for _ in range(2000):
+            sender = in_thread(partial(send_after, chance.randrange(400)))
+            while not signals.wait(0.0001):
+                pass
+            join(sender)
+
+
+def test_others_do_not_count_as_asking_to_stop() -> None:
+    with Signals(signal.SIGUSR1) as signals:
+        send(signal.SIGUSR1)
+        send(signal.SIGUSR1)
+        assert [signals.wait(0) for _ in range(3)] == [signal.SIGUSR1, signal.SIGUSR1, 0]
+        assert signals.number == 0
+
+
+def test_wake_ends_the_wait_from_any_thread() -> None:
+    with Signals() as signals:
+        waker = threading.Thread(target=signals.wake)
+        waker.start()
+        assert signals.wait(PATIENCE_SECONDS) == 0
+        join(waker)
+
+
+def test_handlers_come_back_unless_the_program_is_about_to_end() -> None:
+    before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGUSR1)
+    with Signals(signal.SIGUSR1):
+        assert signal.getsignal(signal.SIGINT) != before[0]
+    assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGUSR1)) == before
+    with Signals() as signals:
+        send(signal.SIGINT)
+        signals.wait(0)
+    assert signal.getsignal(signal.SIGINT) != before[0]
+
+
+def test_the_second_ends_the_process_at_once() -> None:
+    program = (
+        "import os, signal\n"
+        "from mirrortool.cli.signals import Signals\n"
+        "with Signals():\n"
+        "    os.kill(os.getpid(), signal.SIGINT)\n"
+        "    os.kill(os.getpid(), signal.SIGTERM)\n"
+        "    print('goes on')\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (128 + signal.SIGTERM, "")
