@@ -233,12 +233,13 @@ class Copy:
         return self.durable
 
     def note_end(self, end: CleanEnd) -> bool:
-        """The sender stopped cleanly at this place; noted, unless the copy is elsewhere. Durable first."""
+        """The sender stopped cleanly at this position; noted, unless the copy is elsewhere. Durable first."""
         assert self.journal is not None
         self.sync()
-        if end != CleanEnd(self.position, self._file_first_lsn, self._offset):
+        if self._file is None or end.position != self.position:
             return False
-        self.journal.save_clean_end(end)
+        # The sender may have begun a file there, which comes here only with its first frame.
+        self.journal.save_clean_end(CleanEnd(self.position, self._file_first_lsn, self._offset))
         return True
 
     def _open(self, journal: Journal) -> None:

@@ -27,6 +27,7 @@ from mirrortool.journal import journalfile
 from mirrortool.journal.copy import Copy
 from mirrortool.journal.copydir import is_primary
 from mirrortool.journal.directory import CleanEnd, Journal
+from mirrortool.journal.format import FILE_HEADER
 from mirrortool.journal.journalfile import JournalFile
 from mirrortool.journal.lineage import History
 from mirrortool.journal.position import Position
@@ -282,6 +283,29 @@ def test_a_clean_end_is_kept_until_more_arrives(tmp_path: Path) -> None:
     os.truncate(cut, cut.stat().st_size - 3)
     with pytest.raises(CorruptJournalError):  # not torn: the end was durable
         Copy(str(tmp_path / "C"))
+
+
+def test_a_clean_end_in_a_file_that_was_only_begun_is_kept_too(tmp_path: Path) -> None:
+    """A power cut left the primary such a file, and its recorder stopped before it had anything to append."""
+    journal = made(tmp_path / "J")
+    whole(tmp_path / "C", journal)
+    copy = begun(tmp_path / "C", journal)
+    end = journal.clean_end
+    assert end and copy.note_end(CleanEnd(end.position, end.position.lsn + 1, FILE_HEADER.size))
+    copy.close()
+    assert Journal(str(tmp_path / "C")).clean_end == end
+
+
+def test_another_end_than_the_copys_is_not_kept(tmp_path: Path) -> None:
+    journal = made(tmp_path / "J")
+    copy = begun(tmp_path / "C", journal)
+    end = journal.clean_end
+    assert end and not copy.note_end(end)
+    for run in runs_of(journal)[:-1]:
+        take(copy, run)
+    assert not copy.note_end(end)
+    copy.close()
+    assert Journal(str(tmp_path / "C")).clean_end is None
 
 
 @pytest.mark.parametrize("name", ["pwrite", "pwritev", "fsync", "rename"])
