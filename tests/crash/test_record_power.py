@@ -43,7 +43,13 @@ def directory() -> Iterator[str]:
 
 
 class Machine:
-    """One journal, whose machine loses its power again and again."""
+    """One journal, whose machine loses its power again and again.
+
+    Attributes:
+        elsewhere: what is below this path is another machine's, for all of a run.
+    """
+
+    elsewhere: str | None = None
 
     def __init__(self, directory: str, seed: int, patch: pytest.MonkeyPatch, page_size: int) -> None:
         self.chance = chance = random.Random(f"power {seed} {page_size}")
@@ -63,14 +69,9 @@ class Machine:
         self.patch.setattr(host, "boot_id", lambda: f"boot-{self.boots}")
         self.flushed = 0  # the index of the newest state that must survive
         begin = self.chance.choice([1, 20, 60])
-        number = begin + self.chance.randrange(60)
+        self.cut_at = begin + self.chance.randrange(60)
         self.working = True
-
-        def fault(call: Call) -> None:
-            if call.number >= number and self.working:
-                raise PowerCut
-
-        with faulty(fault) as system:
+        with faulty(self.fault, self.elsewhere) as system:
             recorder = None
             try:
                 recorder = Recorder(self.primary.journal_path, background=False)
@@ -84,6 +85,11 @@ class Machine:
                 if recorder:
                     drop(recorder)
             system.disk.cut_power(self.chance, lose_size=True)
+
+    def fault(self, call: Call) -> None:
+        """Before each changing call of the machine."""
+        if call.number >= self.cut_at and self.working:
+            raise PowerCut
 
     def step(
         self, recorder: Recorder, model: Model, system: FaultyOs, others: Sequence[str] = ("mirror", "follow", "stop")

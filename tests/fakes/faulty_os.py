@@ -7,6 +7,8 @@ OSError or PowerCut, return other buffers for a write, or DROPPED.
 `Disk` remembers what of each file is durable; `cut_power` then leaves of each block either the newest bytes or the
 durable ones, as a test's random numbers say. Renames and directories count as durable at once, and the size with the
 newest truncate, which is weaker than reality only for files that mirrortool never reads before it has synced them.
+
+What lies below `elsewhere` is another machine's: there no call is numbered or fails, and the power stays on.
 """
 
 from __future__ import annotations
@@ -48,13 +50,14 @@ Fault = Callable[[Call], object]
 class FaultyOs:
     """`os`, with faults in the calls that change files."""
 
-    def __init__(self, fault: Fault) -> None:
+    def __init__(self, fault: Fault, elsewhere: str | None = None) -> None:
         self._fault = fault
-        self._lock = threading.Lock()
+        # Makes one call at a time; a fault may make calls of its own, in the thread that it is in.
+        self._lock = threading.RLock()
         self._count = 0
         self.is_off = False
         self.calls: list[Call] = []
-        self.disk = Disk()
+        self.disk = Disk(elsewhere)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(os, name)
@@ -96,11 +99,14 @@ class FaultyOs:
         return _fallocate(descriptor, mode, offset, length)
 
     def _call(self, name: str, descriptor: int = -1, path: str | None = None) -> object:
+        path = path or path_of(descriptor)
+        if self.disk.is_elsewhere(path):
+            return None
         with self._lock:
             if self.is_off:
                 raise PowerCut
             self._count += 1
-            call = Call(self._count, name, path or os.readlink(f"/proc/self/fd/{descriptor}"))
+            call = Call(self._count, name, path)
             self.calls.append(call)
             try:
                 return self._fault(call)
@@ -113,18 +119,22 @@ class FaultyOs:
 class Disk:
     """The durable bytes of files that changed since; by path."""
 
+    elsewhere: str | None = None
     durable: dict[str, bytes] = field(default_factory=dict)
     _lock: Any = field(default_factory=threading.Lock)
 
+    def is_elsewhere(self, path: str) -> bool:
+        return self.elsewhere is not None and path.startswith(self.elsewhere)
+
     def note(self, descriptor: int) -> None:
-        path = os.readlink(f"/proc/self/fd/{descriptor}")
+        path = path_of(descriptor)
         with self._lock:
-            if path not in self.durable:
+            if path not in self.durable and not self.is_elsewhere(path):
                 self.durable[path] = Path(path).read_bytes()
 
     def sync(self, descriptor: int) -> None:
         with self._lock:
-            self.durable.pop(os.readlink(f"/proc/self/fd/{descriptor}"), None)
+            self.durable.pop(path_of(descriptor), None)
 
     def rename(self, source: str, target: str) -> None:
         with self._lock:
@@ -152,10 +162,14 @@ class Disk:
         self.durable.clear()
 
 
+def path_of(descriptor: int) -> str:
+    return os.readlink(f"/proc/self/fd/{descriptor}")
+
+
 @contextmanager
-def faulty(fault: Fault) -> Iterator[FaultyOs]:
-    """Let the whole tool run on an operating system with this fault."""
-    system = FaultyOs(fault)
+def faulty(fault: Fault, elsewhere: str | None = None) -> Iterator[FaultyOs]:
+    """Let the whole tool run on an operating system with this fault, which what is below `elsewhere` does not have."""
+    system = FaultyOs(fault, elsewhere)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(files, "os", system)
         patch.setattr(files, "_libc_fallocate", system.fallocate)
