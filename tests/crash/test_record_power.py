@@ -201,12 +201,15 @@ class Machine:
 
 
 def parts(change: Change, page_size: int) -> list[Change]:
-    """A large ZERO is done edges first."""
-    end = change.offset + change.length
-    if change.data is not None or change.length <= 5 * page_size or change.keep_allocated:
+    """A large ZERO is done edges first, and one that keeps its space in pieces then."""
+    most = 5 * page_size
+    if change.data is not None or change.length <= most:
         return [change]
+    end = change.offset + change.length
     low, high = -(-change.offset // page_size) * page_size, end // page_size * page_size
-    cut = [(change.offset, low), (high, end), (low, high)]
+    step = most if change.keep_allocated else high - low
+    middle = [(at, min(at + step, high)) for at in range(low, high, step)]
+    cut = [(change.offset, low), (high, end), *middle]
     return [Change(first, last - first, None) for first, last in cut if first < last]
 
 

@@ -83,7 +83,7 @@ class ShippingMachine(Machine):
 
     def fault(self, call: Call) -> None:
         super().fault(call)
-        if not self.is_shipping and self.chance.random() < 0.05:
+        if self.working and not self.is_shipping and self.chance.random() < 0.05:
             self.ship()
 
     def step(
