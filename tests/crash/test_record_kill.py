@@ -29,6 +29,7 @@ from mirrortool.journal.directory import Journal
 from mirrortool.nbd.addresses import UnixAddress
 from mirrortool.nbd.protocol import Command, CommandFlag
 from mirrortool.operation import CommitKind
+from tests.fakes.daemon import PROGRAM
 from tests.fakes.live import LiveRecorder
 from tests.fakes.volumes import fast_directory
 from tests.fakes.waiting import nap, wait_until
@@ -233,14 +234,14 @@ def kit() -> Iterator[Kit]:
         yield make_kit(Path(path))
 
 
-def make_kit(path: Path) -> Kit:
-    """A volume with something in it, and its journal."""
+def make_kit(path: Path, program: Sequence[object] = PROGRAM) -> Kit:
+    """A volume with something in it, and its journal; `program` records."""
     site = Site(path)
     content = bytearray(SIZE)
     content[5 * MIB : 9 * MIB + 100] = random.Random(3).randbytes(4 * MIB + 100)
     (path / "disk.img").write_bytes(content)
     site.init(f"disk={path}/disk.img")
-    return Kit(site, Model(content), LiveRecorder(site.journal))
+    return Kit(site, Model(content), LiveRecorder(site.journal, program=program))
 
 
 def kill_often(kit: Kit, kills: int, seed: int) -> None:

@@ -8,12 +8,16 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Self
 
 from tests.fakes.waiting import PATIENCE_SECONDS, wait_until
+
+PROGRAM = (sys.executable, "-m", "mirrortool")
+SMALL_FILES = (sys.executable, str(Path(__file__).with_name("small_files.py")))
+"""The same with journal files of 1 MiB, if it records."""
 
 
 class Daemon:
@@ -24,14 +28,20 @@ class Daemon:
     """
 
     def __init__(
-        self, *arguments: object, directory: Path | None = None, environment: Mapping[str, str] | None = None
+        self,
+        *arguments: object,
+        program: Sequence[str] = PROGRAM,
+        directory: Path | None = None,
+        environment: Mapping[str, str] | None = None,
     ) -> None:
         """Nothing is started.
 
         Args:
+            program: the beginning of the command line.
             directory, environment: in which it runs; by default those of the tests.
         """
-        self._arguments, self._directory, self._environment = arguments, directory, environment
+        self._program, self._arguments = program, arguments
+        self._directory, self._environment = directory, environment
         self.lines: list[str] = []
         self._process: subprocess.Popen[str] | None = None
         self._reader: threading.Thread | None = None
@@ -57,9 +67,14 @@ class Daemon:
     def is_running(self) -> bool:
         return self._process is not None and self._process.poll() is None
 
+    @property
+    def ended_with(self) -> int | None:
+        """What its newest start ended with; None if it runs, or was never started."""
+        return self._process.poll() if self._process else None
+
     def command(self) -> list[object]:
         """The command line."""
-        return [sys.executable, "-m", "mirrortool", *self._arguments]
+        return [*self._program, *self._arguments]
 
     def catches(self, signal_number: int) -> bool:
         """Whether the signal does not simply end it."""

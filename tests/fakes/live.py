@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 from mirrortool.journal.directory import Journal
 from mirrortool.record.control import ask
-from tests.fakes.daemon import Daemon
+from tests.fakes.daemon import PROGRAM, Daemon
 
 
 class LiveRecorder(Daemon):
@@ -17,12 +18,18 @@ class LiveRecorder(Daemon):
         lines: what it printed on stderr since its newest start, line by line.
     """
 
-    def __init__(self, journal: Path, *options: object, address: str | None = None) -> None:
-        """Nothing is started; the socket lies beside the journal unless there is another address."""
+    def __init__(
+        self, journal: Path, *options: object, address: str | None = None, program: Sequence[str] = PROGRAM
+    ) -> None:
+        """Nothing is started; the socket lies beside the journal unless there is another address.
+
+        Args:
+            program: the beginning of the command line.
+        """
         self.journal = journal
         self.socket = journal.parent / "s"
         self.address = address or f"unix:{self.socket}"
-        super().__init__("record", journal, "--nbd", self.address, *options)
+        super().__init__("record", journal, "--nbd", self.address, *options, program=program)
 
     def __exit__(self, kind: object, *_: object) -> None:
         if self.is_running and kind is None:

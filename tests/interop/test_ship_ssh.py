@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import getpass
 import os
 import shlex
-import shutil
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -19,94 +16,15 @@ from mirrortool.journal.directory import Journal
 from mirrortool.journal.runs import find_end
 from tests.docs.workshop import environment, make_image, run
 from tests.fakes.daemon import Daemon, children_of
-from tests.fakes.volumes import unavailable
-from tests.fakes.waiting import wait_until
+from tests.fakes.sshd import Sshd, in_login_shell, running_sshd
 from tests.interop.tool import Site
 from tests.ship.pairs import assert_same
-
-SSHD = shutil.which("sshd") or "/usr/sbin/sshd"
-SEPARATION = Path("/run/sshd")
-"""sshd that is started by root wants this directory for its unprivileged part."""
-
-
-class Sshd:
-    """An sshd for the user who runs the tests, and nobody else.
-
-    Attributes:
-        rsh: the command that takes the place of ssh, for --rsh.
-        host: what names it in a destination.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self.port = free_port()
-        self.host = f"{getpass.getuser()}@127.0.0.1"
-        for name in ("host", "client"):
-            call("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", path / name)
-        (path / "known").write_text(f"[127.0.0.1]:{self.port} {(path / 'host.pub').read_text()}")
-        self.allow("")
-        lines = [
-            f"Port {self.port}", "ListenAddress 127.0.0.1", f"HostKey {path}/host", f"PidFile {path}/pid",
-            f"AuthorizedKeysFile {path}/authorized", "StrictModes no", "UsePAM no", "PermitRootLogin yes",
-            "PasswordAuthentication no", "KbdInteractiveAuthentication no", "MaxStartups 100",
-            *(["PerSourcePenalties no"] if has_penalties() else []),
-        ]  # fmt: skip
-        (path / "sshd_config").write_text("\n".join(lines) + "\n")
-        options = ["-F", "/dev/null", "-i", path / "client", "-o", f"UserKnownHostsFile={path}/known", "-T"]
-        self.rsh = shlex.join(["ssh", *map(str, options), "-o", "BatchMode=yes", "-p", str(self.port)])
-
-    def __enter__(self) -> Sshd:
-        self.log = (self._path / "log").open("wb")
-        self._process = subprocess.Popen(
-            [SSHD, "-D", "-e", "-f", str(self._path / "sshd_config")], stdout=self.log, stderr=self.log
-        )
-        wait_until(self._is_listening)
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self._process.terminate()
-        self._process.wait(20)
-        self.log.close()
-
-    def allow(self, restriction: str) -> None:
-        """What the client's key may do."""
-        (self._path / "authorized").write_text(f"{restriction} {(self._path / 'client.pub').read_text()}".lstrip())
-
-    def _is_listening(self) -> bool:
-        assert self._process.poll() is None, (self._path / "log").read_text()
-        with socket.socket() as client:
-            return client.connect_ex(("127.0.0.1", self.port)) == 0
-
-
-def has_penalties() -> bool:
-    """Whether sshd shuts out addresses that fail often: since OpenSSH 9.8."""
-    version = subprocess.run(["ssh", "-V"], capture_output=True, text=True, check=False).stderr
-    number = version.removeprefix("OpenSSH_").split("p")[0]
-    return tuple(map(int, number.split("."))) >= (9, 8)
-
-
-def free_port() -> int:
-    with socket.socket() as server:
-        server.bind(("127.0.0.1", 0))
-        return int(server.getsockname()[1])
-
-
-def call(*command: object) -> None:
-    subprocess.run([str(each) for each in command], check=True, capture_output=True)
 
 
 @pytest.fixture(scope="module")
 def sshd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sshd]:
-    if not (os.access(SSHD, os.X_OK) and shutil.which("ssh") and shutil.which("ssh-keygen")):
-        unavailable("openssh is not installed")
-    made = False
-    if os.geteuid() == 0 and not SEPARATION.exists():
-        SEPARATION.mkdir(mode=0o755)
-        made = True
-    with Sshd(tmp_path_factory.mktemp("sshd")) as server:
+    with running_sshd(tmp_path_factory.mktemp("sshd")) as server:
         yield server
-    if made:
-        SEPARATION.rmdir()
 
 
 @pytest.fixture
@@ -123,10 +41,7 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Site:
 
 def program(site: Site) -> str:
     """For --remote-path: a login shell there knows nothing of this environment."""
-    import mirrortool
-
-    source = Path(mirrortool.__path__[0]).parent
-    return f"env PYTHONPATH={shlex.quote(str(source))} {shlex.quote(str(site.path))}/bin/mirrortool"
+    return in_login_shell(f"{shlex.quote(str(site.path))}/bin/mirrortool")
 
 
 def ship(site: Site, sshd: Sshd, path: object, *options: object, code: int = 0) -> str:
