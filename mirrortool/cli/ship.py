@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import shlex
 import sys
-from collections.abc import Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -33,6 +34,8 @@ from mirrortool.ship.sender import Shipment, Shipping, connector
 
 SILENCE_SECONDS_MIN = 15.0
 """A receiver says every 10 seconds that it is alive."""
+REASONS_MAX = 8
+"""Of one outage, so many reasons are told: each once, as attempts may fail by turns in one way and another."""
 
 
 @click.command("ship")
@@ -217,16 +220,16 @@ def _describe(lag: ShipLag) -> str:
 
 
 class _Watch:
-    """Shows how shipments stand, and tells once of each outage, and of its end."""
+    """Shows how shipments stand."""
 
     def __init__(self, display: Display, shipping: Shipping, follow: bool) -> None:
         self._display, self._shipping, self._follow = display, shipping, follow
-        self._has_problem: dict[str, bool] = {}
+        self._outages = Outages(display.warn, follow)
 
     def tick(self) -> None:
         found = self._shipping.statistics()
         for each in found:
-            self._tell(each)
+            self._outages.look(each)
         if self._follow or len(found) > 1:
             self._display.show_lines(_table(found))
             return
@@ -241,13 +244,27 @@ class _Watch:
             if str(error) != told:
                 self._display.warn(str(error))
 
-    def _tell(self, now: ShipStatistics) -> None:
-        had, has = self._has_problem.get(now.destination, False), bool(now.problem)
-        if now.state == "ended" or had == has:
+
+class Outages:
+    """Tells when something keeps a shipment from going on, and why; when it is something else; and when it is over."""
+
+    def __init__(self, warn: Callable[[str], None], follow: bool) -> None:
+        self._warn = warn
+        self._again = "; trying again until it goes on" if follow else ""
+        # What was told of the outage that a destination has; empty while it has none.
+        self._told: dict[str, set[str]] = defaultdict(set)
+
+    def look(self, now: ShipStatistics) -> None:
+        """How a shipment stands now."""
+        told = self._told[now.destination]
+        if now.state == "ended":
             return
-        self._has_problem[now.destination] = has
-        again = "; trying again until it goes on" if self._follow else ""
-        self._display.warn(f"{now.destination}: {now.problem + again if has else 'it goes on'}")
+        if not now.problem and told:
+            told.clear()
+            self._warn(f"{now.destination}: it goes on")
+        elif now.problem and now.problem not in told and len(told) < REASONS_MAX:
+            told.add(now.problem)
+            self._warn(f"{now.destination}: {now.problem}{self._again}")
 
 
 def _table(found: Sequence[ShipStatistics]) -> list[str]:

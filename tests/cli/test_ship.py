@@ -15,10 +15,12 @@ import pytest
 
 from mirrortool.cli.main import main
 from mirrortool.cli.receive import inside
+from mirrortool.cli.ship import REASONS_MAX, Outages
 from mirrortool.errors import AccessError, UsageError
 from mirrortool.journal.slots import check_name
 from mirrortool.ship.destination import Destination, Remote, parse_destination
 from mirrortool.ship.options import ShipOptions
+from mirrortool.ship.progress import Progress
 from mirrortool.ship.remote import command_for
 from mirrortool.ship.sender import Shipment, connector
 from tests.docs.workshop import environment, make_image, run
@@ -103,6 +105,25 @@ def test_slot_names_are_proper_and_differ() -> None:
     assert len(set(names)) == len(names)
     for name in names:
         check_name(name)
+
+
+def test_an_outage_is_told_with_each_of_its_reasons_once_and_its_end() -> None:
+    told: list[str] = []
+    progress, outages = Progress("far:J"), Outages(told.append, follow=False)
+    for problem in ["", "away", "away", "full", "away", "full", "", "", "away", ""]:
+        progress.problem = problem
+        outages.look(progress.statistics())
+    assert told == [f"far:J: {what}" for what in ("away", "full", "it goes on", "away", "it goes on")]
+
+
+def test_an_outage_with_ever_other_reasons_fills_no_log() -> None:
+    told: list[str] = []
+    progress, outages = Progress("far:J"), Outages(told.append, follow=True)
+    for number in range(1000):
+        progress.problem = f"away for {number} seconds"
+        outages.look(progress.statistics())
+    assert len(told) == REASONS_MAX
+    assert all(line.endswith("trying again until it goes on") for line in told)
 
 
 @pytest.mark.usefixtures("place")
