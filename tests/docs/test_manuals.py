@@ -584,7 +584,9 @@ def test_directory_of_a_live_recording_is_described(tmp_path: Path, monkeypatch:
         head.removeprefix("Pa ").rstrip("/") for head, _ in items(page("mirrortool-journal", 5).sub_part("Directory"))
     }
     with LiveRecorder(tmp_path / "journal", "--when-full", "detach"):
-        assert {each.name for each in Path("journal").iterdir()} == heads - NOW_AND_THEN - {"bases", "slots"}
+        # What ends with .new is there only while the recorder replaces a small file.
+        names = {each.name for each in Path("journal").iterdir() if each.suffix != ".new"}
+        assert names == heads - NOW_AND_THEN - {"bases", "slots"}
 
 
 # The design.
