@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +14,7 @@ import pytest
 from mirrortool.cli.early import goes_on
 from mirrortool.cli.main import main
 from tests.fakes.volumes import fast_directory
+from tests.fakes.waiting import nap, wait_until
 
 COMMANDS = [
     ["replay", "J", "M", "--follow"],
@@ -61,11 +61,9 @@ def test_told_to_stop_at_any_time_it_ends_with_0(place: Path, command: list[str]
         [sys.executable, "-m", "mirrortool", *command], cwd=place, env=environment, stderr=subprocess.PIPE, text=True
     )
     with process:
-        ends = time.monotonic() + 30
-        while not takes(process.pid, signal.SIGTERM):
-            assert process.poll() is None and time.monotonic() < ends
-            time.sleep(0.001)
-        time.sleep(delay)  # what is interrupted is chance, what follows is not
+        wait_until(lambda: process.poll() is not None or takes(process.pid, signal.SIGTERM))
+        assert process.poll() is None
+        nap(delay)  # what is interrupted is chance, what follows is not
         process.send_signal(signal.SIGTERM if command[0] != "ship" else signal.SIGINT)
         _, told = process.communicate(timeout=30)
     assert process.returncode == 0, told

@@ -6,7 +6,8 @@ import errno
 import os
 import shutil
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -136,21 +137,40 @@ class Breaking(Cable):
         return super().connect(wake)
 
 
+class FullDisk:
+    """ENOSPC below a path while `is_full`."""
+
+    def __init__(self, path: Path) -> None:
+        self._path, self.is_full = str(path), False
+
+    def __call__(self, call: Call) -> None:
+        if self.is_full and call.path.startswith(self._path) and call.path.endswith(".mj") and "write" in call.name:
+            raise OSError(errno.ENOSPC, "full")
+
+
+@contextmanager
+def waiting_for_room(kind: str, maker: JournalMaker, path: Path) -> Iterator[tuple[Shipment, FullDisk]]:
+    """A shipment that follows, the disk of whose copy became full; it is stopped afterwards, without an error."""
+    fill(maker, 5)
+    disk = FullDisk(path)
+    following = copy_shipment(kind, maker.journal, path, follow=True)
+    with faulty(disk):
+        with running(following.run, following.stop) as errors:
+            wait_until(lambda: following.statistics().acknowledged == maker.writer.position)
+            disk.is_full = True
+            fill(maker, 10)
+            wait_until(lambda: following.statistics().state == "waiting")
+            yield following, disk
+        assert errors == []
+
+
 @EACH_KIND
 def test_who_waits_for_a_full_disk_can_be_stopped(tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """What the copy has no room for would be waited for in vain."""
     monkeypatch.setattr(session, "_GOODBYE_SECONDS", 1e9)
     maker = maker_at(tmp_path / "J")
-    fill(maker, 5)
-    disk = FullDisk(tmp_path / "C")
-    following = copy_shipment(kind, maker.journal, tmp_path / "C", follow=True)
-    with faulty(disk):
-        with running(following.run, following.stop) as errors:
-            wait_until(lambda: following.statistics().acknowledged == maker.writer.position)
-            disk.is_full = True
-            fill(maker, 5)
-            wait_until(lambda: following.statistics().state == "waiting")
-        assert errors == []
+    with waiting_for_room(kind, maker, tmp_path / "C"):
+        pass
     maker.close()
 
 
@@ -329,17 +349,6 @@ def test_a_torn_tail_is_not_shipped(tmp_path: Path) -> None:
     assert path.read_bytes() == copied + b"MJF1 torn"
 
 
-class FullDisk:
-    """ENOSPC below a path while `is_full`."""
-
-    def __init__(self, path: Path) -> None:
-        self._path, self.is_full = str(path), False
-
-    def __call__(self, call: Call) -> None:
-        if self.is_full and call.path.startswith(self._path) and call.path.endswith(".mj") and "write" in call.name:
-            raise OSError(errno.ENOSPC, "full")
-
-
 @EACH_KIND
 def test_a_full_disk_there_is_a_state(tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     from mirrortool.ship import local as local_link
@@ -349,24 +358,16 @@ def test_a_full_disk_there_is_a_state(tmp_path: Path, kind: str, monkeypatch: py
         monkeypatch.setattr(module, "_RETRY_SECONDS", 0.01)
     monkeypatch.setattr(session, "_PAUSE_SECONDS", 0.01)
     maker = maker_at(tmp_path / "J")
-    fill(maker, 5)
-    disk = FullDisk(tmp_path / "C")
-    following = copy_shipment(kind, maker.journal, tmp_path / "C", follow=True)
+    with waiting_for_room(kind, maker, tmp_path / "C") as (following, disk):
+        assert "No space left" in following.statistics().problem
+        disk.is_full = False
+        wait_until(lambda: following.statistics().acknowledged == maker.writer.position)
+        assert following.statistics().problem == ""
+        assert following.statistics().connections == 1
+    fill(maker, 10)
+    maker.close()
+    disk.is_full = True
     with faulty(disk):
-        with running(following.run, following.stop) as errors:
-            wait_until(lambda: following.statistics().acknowledged == maker.writer.position)
-            disk.is_full = True
-            fill(maker, 10)
-            wait_until(lambda: following.statistics().state == "waiting")
-            assert "No space left" in following.statistics().problem
-            disk.is_full = False
-            wait_until(lambda: following.statistics().acknowledged == maker.writer.position)
-            assert following.statistics().problem == ""
-            assert following.statistics().connections == 1
-        assert errors == []
-        disk.is_full = True
-        fill(maker, 10)
-        maker.close()
         with pytest.raises(NoSpaceError) as caught:
             copy_shipment(kind, maker.journal, tmp_path / "C").run()
         assert caught.value.exit_code == 30
