@@ -1,0 +1,138 @@
+"""What earlier versions wrote stays readable: tests/golden/VERSION.tar.xz, made by tests/golden/make.sh.
+
+Each archive is unpacked and its paths are set to where it lies now, as its owner would after moving it. What its
+journal holds is known from expected.jsonl (the commits, as `log --all --json` printed them) and expected.sha256 (each
+volume as of each commit).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tarfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mirrortool.cli.main import main
+
+ARCHIVES = sorted((Path(__file__).parent / "golden").glob("*.tar.xz"))
+MADE_AT = "/tmp/mirrortool-golden"
+
+Run = Callable[..., str]
+
+
+@pytest.fixture(params=ARCHIVES, ids=lambda path: path.name.removesuffix(".tar.xz"))
+def golden(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The unpacked directory, which is also the working directory."""
+    with tarfile.open(request.param) as archive:
+        archive.extractall(tmp_path, filter="data")
+    for path in tmp_path.rglob("*.json"):
+        path.write_text(path.read_text().replace(MADE_AT, str(tmp_path)))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str]) -> Run:
+    """Runs a command that must end with 0, and returns what it prints."""
+
+    def run(*arguments: str) -> str:
+        capsys.readouterr()
+        code = main(arguments)
+        out, err = capsys.readouterr()
+        assert code == 0, (arguments, err)
+        return out
+
+    return run
+
+
+def commits(golden: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (golden / "expected.jsonl").read_text().splitlines()]
+
+
+def volumes_at(golden: Path, lsn: int) -> dict[str, str]:
+    """The SHA-256 of each volume's image as of a commit."""
+    found = {}
+    for line in (golden / "expected.sha256").read_text().splitlines():
+        digest, name = line.split()
+        if name.startswith(f"{lsn}/"):
+            found[name.split("/")[1]] = digest
+    assert set(found) == {"a.img", "b.img"}
+    return found
+
+
+def volumes_of(mirror: Path) -> dict[str, str]:
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in (mirror / "volumes").glob("*.img")}
+
+
+def test_there_is_one_of_each_version_that_changed_a_format() -> None:
+    assert [path.name for path in ARCHIVES] == ["0.1.0.tar.xz"]
+
+
+def test_every_commit_is_listed_as_it_was(golden: Path, run: Run) -> None:
+    listed = [json.loads(line) for line in run("log", "--all", "--json", "journal").splitlines()]
+    assert len(listed) == len(commits(golden)) == 10
+    for now, then in zip(listed, commits(golden), strict=True):
+        assert {key: now[key] for key in then} == then
+
+
+def test_every_commit_is_replayed_to_the_same_bytes(golden: Path, run: Run) -> None:
+    for commit in commits(golden):
+        mirror = f"at-{commit['lsn']}"
+        run("replay", "-q", "--no-slot", "journal", mirror, "--until", str(commit["lsn"]))
+        assert volumes_of(golden / mirror) == volumes_at(golden, commit["lsn"])
+
+
+@pytest.mark.usefixtures("golden")
+@pytest.mark.parametrize("journal", ["journal", "copy", "apart", "pruned"])
+def test_every_journal_is_verified(run: Run, journal: str) -> None:
+    run("verify", journal)
+
+
+@pytest.mark.usefixtures("golden")
+@pytest.mark.parametrize(
+    ("journal", "mirror", "lsn"), [("journal", "mirror", 14), ("copy", "copymirror", 18), ("apart", "afterwards", 22)]
+)
+def test_every_mirror_is_verified(run: Run, journal: str, mirror: str, lsn: int) -> None:
+    assert f"no bad page at LSN {lsn} " in run("verify", mirror, "--journal", journal)
+
+
+def test_a_mirror_goes_on(golden: Path, run: Run) -> None:
+    run("replay", "-q", "journal", "mirror")
+    assert volumes_of(golden / "mirror") == volumes_at(golden, 20)
+    run("verify", "-q", "mirror")
+
+
+def test_a_copy_and_its_mirror_go_on(golden: Path, run: Run) -> None:
+    run("ship", "-q", "journal", "copy")
+    run("replay", "-q", "copy", "copymirror")
+    assert volumes_of(golden / "copymirror") == volumes_at(golden, 20)
+
+
+def test_a_base_begins_a_mirror_where_older_files_are_gone(golden: Path, run: Run) -> None:
+    run("replay", "-q", "pruned", "from-base")
+    assert volumes_of(golden / "from-base")["a.img"] == volumes_at(golden, 20)["a.img"]
+    run("verify", "-q", "from-base", "--journal", "pruned")
+
+
+@pytest.mark.usefixtures("golden")
+def test_slots_are_listed(run: Run) -> None:
+    names = [slot["name"] for slot in json.loads(run("slot", "list", "--json", "journal"))["slots"]]
+    assert len(names) == 4
+    assert sum("copymirror" in name for name in names) == 1  # the far slot, told by the copy
+
+
+@pytest.mark.usefixtures("golden")
+def test_a_promoted_mirror_is_known_as_one(run: Run) -> None:
+    assert "epoch 1" in run("status", "promoted")
+
+
+def test_recording_goes_on_with_files_that_were_moved(golden: Path, run: Run) -> None:
+    (golden / "a.img").write_bytes(b"new" * 1000)
+    run("record", "-q", "journal", "--scan")
+    run("replay", "-q", "journal", "mirror")
+    assert (golden / "mirror/volumes/a.img").read_bytes() == (golden / "a.img").read_bytes()
+    run("verify", "-q", "mirror")
