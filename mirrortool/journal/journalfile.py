@@ -28,7 +28,7 @@ from mirrortool.operation import Batch
 
 _READ_BYTES = 4 << 20
 _HEADER_READ_BYTES = 4096
-COPY_AGAIN = "copy it again from the primary or a backup"
+COPY_AGAIN = "take the file of this name from a copy, the primary or a backup"
 
 
 class JournalFile:

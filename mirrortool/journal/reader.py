@@ -70,7 +70,7 @@ class JournalReader:
         file_time_ns: of the first frame in the file; None while none was read.
         is_in_current_epoch: whether the file in which it stands is of the journal's epoch, not of one before.
         on_epoch: called, in the thread that reads, when the journal was promoted meanwhile and goes on here, before
-            a frame of the new epoch is given out. journal.history has the epoch by then.
+            a frame of the new epoch is given out. The history of the journal has the epoch by then.
     """
 
     def __init__(

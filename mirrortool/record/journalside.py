@@ -7,12 +7,12 @@ then, and nothing more is acknowledged.
 Locks of the recorder, in the order in which they are taken, and what is waited for under each:
 
     VolumeSide._cycle         one write-back or large ZERO at a time: everything that belongs to it
-    _flushing                 one flush at a time: its fdatasync. Who waits for it finds, mostly, that the one before
+    JournalSide._flushing     one flush at a time: its fdatasync. Who waits for it finds, mostly, that the one before
                               served him too. Never together with _cycle
-    lock                      from widening to append, and whatever must see one moment: writes of the journal, reads of
+    JournalSide.lock          from widening to append, and whatever must see one moment: writes of the journal, reads of
                               pages changed in part; writes of volumes past the journal. An fdatasync where a journal
                               file gives way to the next, or a failed append is cut off; where a segment is noted in
-                              detached.json, or journaled as captured; and in VolumeSide.settled, for a large ZERO or to
+                              detached.log, or journaled as captured; and in VolumeSide.settled, for a large ZERO or to
                               detach
     JournalWriter._syncing    one fdatasync of the journal at a time
     CurrentSums._table_lock   a block or slice of the table of sums

@@ -61,6 +61,31 @@ def test_page_passes_mandoc(manual: Page) -> None:
     assert (done.stdout + done.stderr, done.returncode) == ("", 0)
 
 
+MACROS = set(
+    re.findall(
+        r"\w+",
+        """
+        Ac Ad An Ao Ap Aq Ar At Bc Bo Bq Brc Bro Brq Bsx Bx Cd Cm Dc Do Dq Dv Dx Ec Em En Eo Er Es Ev Fa Fc Fl Fn Fo Fr
+        Ft Fx Ic In Lb Li Lk Ms Mt Nm No Ns Nx Oc Oo Op Ot Ox Pa Pc Pf Po Pq Qc Ql Qo Qq Sc So Sq Sx Sy Tn Ux Va Vt Xc
+        Xo Xr
+        """,
+    )
+)
+"""What mdoc(7) takes for a macro wherever it stands in a heading, so that a reader does not see the word."""
+MARKING = {"Ar", "Cm", "Ev", "Fl", "Oo", "Pa", "Ql", "Sy", "Va", "Xr"}
+"""Those that begin the head of a list item here, to mark what it is of; Ns is another sign that macros are meant."""
+
+
+@EACH_PAGE
+def test_no_heading_loses_a_word(manual: Page) -> None:
+    for line in manual.lines:
+        if line.startswith((".Sh ", ".Ss ")):
+            assert not set(line.split()[1:]) & MACROS, line
+        elif line.startswith(".It "):
+            _, first, *others = line.split()
+            assert first in MARKING or "Ns" in others or not {first, *others} & MACROS, line
+
+
 @EACH_PAGE
 def test_page_fits_a_terminal(manual: Page) -> None:
     for line in literal_lines(manual.lines):
