@@ -6,6 +6,9 @@ import pytest
 from hypothesis import settings
 
 from mirrortool import clock, files, host
+from tests.fakes import environment
+
+environment.clean_ours()
 
 # Examples touch files, so the time of one says nothing.
 settings.register_profile("mirrortool", deadline=None)

@@ -14,7 +14,7 @@ from mirrortool.bench.svg import caption, draw
 from mirrortool.cli.options import FILE, Value, as_json, quiet
 from mirrortool.cli.render import Display
 from mirrortool.cli.runner import Interrupted, Runner
-from mirrortool.cli.text import columns, format_seconds
+from mirrortool.cli.text import columns, format_seconds, tell
 from mirrortool.errors import UsageError
 
 _LATENCY = re.compile(r"(\d+(?:\.\d+)?)(us|ms|s)")
@@ -71,7 +71,7 @@ def command(
         for line in _lines(figure):
             click.echo(line)
     if not quiet:
-        click.echo(f"next: mirrortool replay JOURNAL MIRROR --unit op --groups {groups} --tasks {tasks}", err=True)
+        tell(f"next: mirrortool replay JOURNAL MIRROR --unit op --groups {groups} --tasks {tasks}")
 
 
 def _measure(bench: Bench, settings: Settings, quiet: bool) -> Figure:

@@ -125,7 +125,10 @@ def run() -> NoReturn:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a terminal without UTF-8 shows escapes
-    sys.exit(main(sys.argv[1:]))
+    code = main(sys.argv[1:])
+    if not _flush_streams():
+        os._exit(code)  # the interpreter would try again, complain, and end with a code of its own
+    sys.exit(code)
 
 
 def _open_closed_streams() -> None:
@@ -137,14 +140,26 @@ def _open_closed_streams() -> None:
             setattr(sys, name, os.fdopen(descriptor, mode))
 
 
+def _flush_streams() -> bool:
+    """Write out what the streams still hold; whether they took it.
+
+    One that did not was told of by main, if it matters: what is left is what it could not write.
+    """
+    is_empty = True
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (OSError, ValueError):
+            is_empty = False
+    return is_empty
+
+
 def main(arguments: Sequence[str]) -> int:
     """Run the program; returns its exit code (mirrortool(1), EXIT STATUS)."""
     try:
-        result = cli.main(list(arguments), prog_name="mirrortool", standalone_mode=False)
+        code = _run_command(arguments)
         sys.stdout.flush()
-        return result if isinstance(result, int) else 0
-    except click.exceptions.Exit as end:
-        return end.exit_code
+        return code
     except click.ClickException as error:
         return _fail(_usage_text(error), error.exit_code)
     except MirrortoolError as error:
@@ -157,10 +172,6 @@ def main(arguments: Sequence[str]) -> int:
         return _fail("interrupted", 128 + signal.SIGINT)
     except BrokenPipeError:
         return _end_by_sigpipe()
-    except SystemExit as end:
-        if end.code == 1:  # nothing of ours raises it; click does, for a broken pipe
-            return _end_by_sigpipe()
-        raise
     except MemoryError:
         return _fail("no memory left; free some and run the command again", ExhaustedError.exit_code)
     except ImportError as error:
@@ -180,6 +191,18 @@ def main(arguments: Sequence[str]) -> int:
         return _fail_with_bug(error)
 
 
+def _run_command(arguments: Sequence[str]) -> int:
+    try:
+        result = cli.main(list(arguments), prog_name="mirrortool", standalone_mode=False)
+    except click.exceptions.Exit as end:
+        return end.exit_code
+    except SystemExit as end:  # nothing of ours raises it; click does: 1 for a broken pipe, 0 after a completion
+        if end.code == 1:
+            raise BrokenPipeError from end
+        return 0
+    return result if isinstance(result, int) else 0
+
+
 def _fail(message: str, code: int) -> int:
     """One line on stderr, whatever is in the message."""
     if message:
@@ -195,7 +218,7 @@ def _usage_text(error: click.ClickException) -> str:
 
 def _fail_with_bug(error: Exception) -> int:
     if os.environ.get("MIRRORTOOL_DEBUG"):
-        traceback.print_exc()
+        tell(traceback.format_exc())
     name = type(error).__name__
     return _fail(
         f"a bug in mirrortool: {name}: {error}; please report it with the output under MIRRORTOOL_DEBUG=1", EXIT_BUG

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
@@ -56,9 +55,8 @@ def takes(pid: int, number: int) -> bool:
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command[0])
 @pytest.mark.parametrize("delay", [0.0, 0.15, *(pytest.param(0.02 * n, marks=pytest.mark.soak) for n in range(1, 40))])
 def test_told_to_stop_at_any_time_it_ends_with_0(place: Path, command: list[str], delay: float) -> None:
-    environment = {**os.environ, "PYTHONPATH": str(Path(main.__code__.co_filename).parents[2])}
     process = subprocess.Popen(
-        [sys.executable, "-m", "mirrortool", *command], cwd=place, env=environment, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-m", "mirrortool", *command], cwd=place, stderr=subprocess.PIPE, text=True
     )
     with process:
         wait_until(lambda: process.poll() is not None or takes(process.pid, signal.SIGTERM))

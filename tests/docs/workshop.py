@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-import mirrortool
 from mirrortool.cli.main import main
+from tests.fakes.environment import clean
 
 IS_CI = os.environ.get("CI") == "true"
 
@@ -28,14 +28,12 @@ def require(tool: str) -> str:
 
 
 def environment(directory: Path) -> dict[str, str]:
-    """An environment whose PATH finds the program under test, in a directory of its own, and no options of ours."""
+    """A clean environment whose PATH finds the program under test, in a directory of its own."""
     directory.mkdir(exist_ok=True)
     program = directory / "mirrortool"
     program.write_text(f'#!/bin/sh\nexec {sys.executable} -m mirrortool "$@"\n')
     program.chmod(0o755)
-    kept = {name: value for name, value in os.environ.items() if "MIRRORTOOL" not in name}
-    source = str(Path(mirrortool.__path__[0]).parent)
-    return kept | {"PATH": f"{directory}:{os.environ['PATH']}", "PYTHONPATH": source, "LC_ALL": "C.UTF-8"}
+    return clean(os.environ) | {"PATH": f"{directory}:{os.environ['PATH']}", "LC_ALL": "C.UTF-8"}
 
 
 def make_image(path: Path) -> None:

@@ -1,0 +1,31 @@
+"""The environment in which tests run, and start programs: what is needed, and nothing that one machine has by chance.
+
+PYTHONUNBUFFERED hides what a full disk does to buffered output, PYTHONDONTWRITEBYTECODE and LANG hide other things; an
+option of mirrortool's in a variable would change what tests see. So they are gone, whoever starts the tests.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import mirrortool
+
+KEPT = {"CI", "HOME", "PATH", "TMPDIR"}
+KEPT_PREFIXES = ("MIRRORTOOL_BENCH_", "PYTEST_")
+SOURCE = str(Path(mirrortool.__file__).parents[1])
+"""Programs that tests start find the package under test here, wherever they are started."""
+
+
+def clean(environment: Mapping[str, str]) -> dict[str, str]:
+    """What of an environment is needed, and where the package under test lies."""
+    kept = {name: value for name, value in environment.items() if name in KEPT or name.startswith(KEPT_PREFIXES)}
+    return kept | {"PYTHONPATH": SOURCE}
+
+
+def clean_ours() -> None:
+    """Of this process, for all that it starts."""
+    kept = clean(os.environ)
+    os.environ.clear()
+    os.environ.update(kept)
