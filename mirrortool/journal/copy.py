@@ -348,12 +348,7 @@ class Copy:
         assert self.journal is not None
         if self._arriving:  # until the base is there, the copy is what it was
             return
-        end = self.journal.clean_end
-        try:
-            self.journal.save_clean_end(None)
-        except HostError:
-            self.journal.clean_end = end  # as the file still has it
-            raise
+        self.journal.save_clean_end(None)
 
     def _path_of(self, first_lsn: int) -> str:
         assert self.journal is not None

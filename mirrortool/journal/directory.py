@@ -255,8 +255,7 @@ class Journal:
 
     def save_history(self, history: History, end: CleanEnd | None = None) -> None:
         """Begin an epoch here, or follow the one that a sender began. The frames up to `end` are durable."""
-        self.history, self.clean_end = history, end
-        self._save()
+        self._save(history, end)
 
     def volume_paths(self) -> dict[str, str]:
         """Where this host has the volumes; empty on a host that has only the journal."""
@@ -292,8 +291,7 @@ class Journal:
     def save_clean_end(self, end: CleanEnd | None) -> None:
         """Note a clean stop, or that one is over because frames will be appended."""
         if self.clean_end != end:
-            self.clean_end = end
-            self._save()
+            self._save(self.history, end)
 
     def lock(self) -> File:
         """Lock the journal for appending, until the returned file is closed.
@@ -313,20 +311,24 @@ class Journal:
 
     def description(self) -> dict[str, object]:
         """What the journal is, as journal.json has it: everything but where it ends."""
+        return self._described(self.history)
+
+    def _described(self, history: History) -> dict[str, object]:
         return {
             "format": layout.VERSION,
             "uuid": self.uuid.hex(),
-            "lineage": self.lineage.hex(),
-            "epoch": self.epoch,
-            "history": self.history.to_json(),
+            "lineage": history.current.lineage.hex(),
+            "epoch": history.current.number,
+            "history": history.to_json(),
             "page_size": self.page_size,
             "volumes": [{"name": each.name, "base": each.base, "size": each.size} for each in self.volumes],
         }
 
-    def _save(self) -> None:
-        end = self.clean_end.to_json() if self.clean_end else None
-        values = {**self.description(), "end": end}
+    def _save(self, history: History, end: CleanEnd | None) -> None:
+        """Replace journal.json; only then it counts here, so that a call that failed can be repeated."""
+        values = {**self._described(history), "end": end.to_json() if end else None}
         jsonfile.save(files.join(self.path, "journal.json"), values)
+        self.history, self.clean_end = history, end
 
 
 def create(path: str, volumes: VolumeSet, paths: Mapping[str, str], records: Mapping[str, VolumeRecord]) -> Journal:
@@ -358,7 +360,7 @@ def _fill(path: str, volumes: VolumeSet, paths: Mapping[str, str], records: Mapp
             journal.start, empty_state_sum(volumes), clock.now_ns(), host.boot_id(), records, frozenset(records)
         )
     )
-    journal._save()
+    journal._save(journal.history, None)
     return journal
 
 

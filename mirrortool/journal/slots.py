@@ -241,9 +241,8 @@ class SlotKeeper:
                 raise UsageError(f"there are {SLOTS_MAX} slots already", where=journal.path, remedy="drop some")
             resync_lsn = found.resync_lsn if found else 0
             self.was_lost = (found is not None and found.is_lost) or _is_gone(journal, slot.position.lsn + 1)
-            self._slot = replace(slot, is_lost=self.was_lost, resync_lsn=resync_lsn)
             try:
-                self._save()
+                self._save(replace(slot, is_lost=self.was_lost, resync_lsn=resync_lsn))
             except NoSpaceError:  # a full journal still has what an older position needs
                 if found is None or self.was_lost or found.position.lsn > slot.position.lsn:
                     raise
@@ -272,8 +271,7 @@ class SlotKeeper:
                 is_dropped = self._is_dropped(position)
                 is_lost = is_dropped or (found.is_lost and not self._goes_on(found, position))
                 resync_lsn = 0 if is_dropped else found.resync_lsn
-                self._slot = replace(found, position=position, time_ns=time_ns, is_lost=is_lost, resync_lsn=resync_lsn)
-                self._save()
+                self._save(replace(found, position=position, time_ns=time_ns, is_lost=is_lost, resync_lsn=resync_lsn))
         except (LockedError, HostError, JournalError):
             return
 
@@ -301,28 +299,26 @@ class SlotKeeper:
         with locked(self._journal):
             if lsn not in base_lsns(self._journal) or _is_gone(self._journal, lsn + 1):
                 raise PrunedJournalError(f"base {lsn} was just removed", where=self._journal.path, remedy="try again")
-            self._slot = replace(self._slot, resync_lsn=lsn)
-            self._save()
+            self._save(replace(self._slot, resync_lsn=lsn))
 
     def start_over(self, position: Position, time_ns: int) -> None:
         """The owner was lost, and durably is at a place again from which the journal goes on."""
         with locked(self._journal):
             self.was_lost = _is_gone(self._journal, position.lsn + 1)
-            self._slot = replace(self._slot, position=position, time_ns=time_ns, is_lost=self.was_lost, resync_lsn=0)
-            self._save()
+            self._save(replace(self._slot, position=position, time_ns=time_ns, is_lost=self.was_lost, resync_lsn=0))
 
     def give_up(self) -> None:
         """A promotion dropped what the owner has: it cannot go on, and needs nothing; best effort."""
         with suppress(LockedError, HostError, JournalError), locked(self._journal):
             found = find_slot(self._journal, self._slot.name)
             if found and found.owner == self._slot.owner:
-                self.was_lost, self._slot = True, replace(found, is_lost=True, resync_lsn=0)
-                self._save()
+                self.was_lost = True
+                self._save(replace(found, is_lost=True, resync_lsn=0))
 
-    def _save(self) -> None:
-        self._slot = replace(self._slot, updated_ns=clock.now_ns())
-        save(self._journal, self._slot)
-        self._saved_at = clock.monotonic()
+    def _save(self, slot: Slot) -> None:
+        slot = replace(slot, updated_ns=clock.now_ns())
+        save(self._journal, slot)
+        self._slot, self._saved_at = slot, clock.monotonic()  # only now: else what failed would never be tried again
 
 
 def _is_gone(journal: Journal, lsn: int) -> bool:

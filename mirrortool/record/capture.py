@@ -73,7 +73,7 @@ class Capture:
     def take(self, page: int, data: Buffer, packed: bytes, touched: Collection[int] = ()) -> None:
         """Journal the pages that differ from the sums, but for those touched; under the journal's lock."""
         found = unpack_sums(packed)
-        known = self._journal.sums.read(page, len(found))
+        known = self._journal.known_sums(page, len(found))
         both = enumerate(zip(found, known, strict=True))
         places = [place for place, (new, old) in both if new != old and page + place not in touched]
         if not places:

@@ -15,9 +15,8 @@ from array import array
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
 
-from mirrortool.address import pages_per_segment
 from mirrortool.checksum import unpack_sums
-from mirrortool.errors import CorruptJournalError
+from mirrortool.record.segmentcheck import SegmentCheck
 from mirrortool.store.pagesums import PageSums
 
 _BLOCK_SHIFT = 9
@@ -36,8 +35,7 @@ class CurrentSums:
         self._changed: dict[int, int] = {}
         self._settling: dict[int, int] = {}
         self._blocks: dict[int, array[int]] = {}
-        self._segment_pages = pages_per_segment(table.page_size)
-        self._segments_checked: set[int] = set()
+        self._segments = SegmentCheck(table)
         self._is_torn = False  # whether `settle` is at work, or failed: segments may not be those of their sums
         # _table_lock is held while the table's files are read or written, for one block or slice; taken last.
         self._table_lock = threading.Lock()
@@ -116,6 +114,16 @@ class CurrentSums:
             if block := self._blocks.get(page >> _BLOCK_SHIFT):
                 block[page & _BLOCK_PAGES - 1] = new
 
+    def term_in_table(self, page: int, count: int) -> int:
+        """What these pages, inside one volume, add to the state sum; all their sums are in the table.
+
+        Raises:
+            CorruptJournalError: the table is damaged.
+        """
+        with self._table_lock:
+            self._segments.require_right(page, count)
+            return self.table.term_of(page, count)
+
     def forget(self) -> None:
         """The table was changed past these: nothing waits, and nothing that is cached of it holds any more."""
         assert not self._changed and not self._settling
@@ -128,25 +136,13 @@ class CurrentSums:
         assert volume is not None, "checked where the operation was made"
         end = table.volumes.first_page(volume) + table.volumes.page_count(volume)
         with self._table_lock:
-            self._check_segment(page)
+            if not self._is_torn:
+                self._segments.require_right(page, 1)
             block = unpack_sums(table.read(first, min(_BLOCK_PAGES, end - first)))
             if len(self._blocks) >= _BLOCKS_MAX:
                 del self._blocks[next(iter(self._blocks))]
             self._blocks[page >> _BLOCK_SHIFT] = block  # before the lock goes: what settles next must find it
         return block
-
-    def _check_segment(self, page: int) -> None:
-        """Once a segment: a sum that rotted on its disk would make every state sum from now on wrong."""
-        segment = page // self._segment_pages
-        if segment in self._segments_checked or self._is_torn:
-            return
-        if not self.table.is_segment_right(page):
-            raise CorruptJournalError(
-                "the recorder's table of sums is damaged",
-                where=self.table.path_of(page),
-                remedy="start record again: it makes the table anew from the journal",
-            )
-        self._segments_checked.add(segment)
 
 
 def _members(of: Mapping[int, int], page: int, count: int) -> Iterable[int]:

@@ -22,8 +22,8 @@ Locks of the recorder, in the order in which they are taken, and what is waited 
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 
 from mirrortool import clock
 from mirrortool.checksum import state_term
@@ -98,7 +98,8 @@ class JournalSide:
         Raises:
             NoSpaceError, HostError: nothing was appended, and it may succeed later.
         """
-        old = self._swap_sums(pages, sums)
+        with self._failing_if_damaged():
+            old = self.sums.swap(pages, sums)
         state_sum = self.state_sum ^ state_term(pages, old) ^ state_term(pages, sums)
         try:
             self._append(batch, captured=captured, state_sum=state_sum, stored=stored)
@@ -112,9 +113,15 @@ class JournalSide:
         """Append a ZERO of many pages, whose sums are all in the table; the caller takes it in there. Under `lock`."""
         builder = BatchBuilder(self._page_size)
         builder.zero(page, count)
-        state_sum = self.state_sum ^ self.sums.table.term_of(page, count)
+        with self._failing_if_damaged():
+            state_sum = self.state_sum ^ self.sums.term_in_table(page, count)
         self._append(builder.build(), captured=False, state_sum=state_sum, stored=compress(b""))
         self.state_sum = state_sum
+
+    def known_sums(self, page: int, count: int) -> list[int]:
+        """The sums of adjacent pages of one volume, as of `position`; under `lock`."""
+        with self._failing_if_damaged():
+            return self.sums.read(page, count)
 
     def commit(self, kind: CommitKind, name: str | None = None) -> Position:
         """Append a commit, or a mark if it has a name; under `lock`."""
@@ -202,10 +209,11 @@ class JournalSide:
         if self.failure:
             raise InputOutputError(self.failure.what, where=self.failure.where, remedy=self.failure.remedy)
 
-    def _swap_sums(self, pages: Sequence[int], sums: Sequence[int]) -> list[int]:
+    @contextmanager
+    def _failing_if_damaged(self) -> Iterator[None]:
         """A table that turns out damaged ends the recorder, as every state sum from now on would be wrong."""
         try:
-            return self.sums.swap(pages, sums)
+            yield
         except MirrortoolError as error:
             self._open.sums_are_damaged = True
             self.fail(error)

@@ -123,7 +123,7 @@ class OpenJournal:
         except HostError:
             self.sums_are_damaged = True  # the kernel may have dropped any of them, and would not say so again
             raise
-        self.checkpoint = RecorderCheckpoint(
+        checkpoint = RecorderCheckpoint(
             position or self.writer.durable,
             self.sums.state_sum,
             clock.now_ns(),
@@ -131,7 +131,8 @@ class OpenJournal:
             {name: self._as_journaled(name, record) for name, record in {**self.checkpoint.volumes, **records}.items()},
             self.checkpoint.incomplete if incomplete is None else frozenset(incomplete),
         )
-        self.journal.save_recorder_checkpoint(self.checkpoint)
+        self.journal.save_recorder_checkpoint(checkpoint)
+        self.checkpoint = checkpoint  # only now: what could not be noted must not pass for noted
 
     def _as_journaled(self, name: str, record: VolumeRecord) -> VolumeRecord:
         """With the size that the journal gives the volume; a RESIZE that a device or file got since is news."""
@@ -216,9 +217,9 @@ class OpenJournal:
         if now - self._written_ns > STALL_NS // 2:
             known = self.checkpoint.volumes.items()
             volumes = {name: replace(record, modified_ns=max(record.modified_ns, now)) for name, record in known}
-            self.checkpoint = replace(self.checkpoint, volumes=volumes)  # the boot id stays: pages may be torn
-            self.journal.save_recorder_checkpoint(self.checkpoint)
-            self._written_ns = now
+            checkpoint = replace(self.checkpoint, volumes=volumes)  # the boot id stays: pages may be torn
+            self.journal.save_recorder_checkpoint(checkpoint)
+            self.checkpoint, self._written_ns = checkpoint, now
 
     def _make_sums_anew(self, end: JournalReader) -> None:
         """The table of sums is damaged: the journal has what it must be, with its base if it was pruned."""

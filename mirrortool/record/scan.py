@@ -16,7 +16,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from itertools import groupby
 
-from mirrortool.address import adjacent_runs, pages_per_segment, split_at
+from mirrortool.address import adjacent_runs
 from mirrortool.checksum import SUM_BYTES, Buffer, state_term, unpack_sums
 from mirrortool.errors import CorruptJournalError, MirrortoolError, UnusableVolumeError
 from mirrortool.journal.codec import compress
@@ -25,6 +25,7 @@ from mirrortool.journal.position import Position
 from mirrortool.operation import Batch, BatchBuilder, CommitKind
 from mirrortool.record.notedsegments import forget_noted
 from mirrortool.record.recovery import OpenJournal
+from mirrortool.record.segmentcheck import SegmentCheck
 from mirrortool.record.sources import Source, check_apart, check_identity, open_source
 from mirrortool.store.flat import FlatStore
 from mirrortool.store.pieces import PieceReader, for_each_piece, pieces
@@ -99,7 +100,7 @@ class Scan:
         self._lock = threading.Lock()
         self._state_sum = self._sums.state_sum
         self._pending: dict[int, int] = {}
-        self._segments_checked: set[int] = set()
+        self._segments = SegmentCheck(self._sums)
         self._is_cancelled = False
         self._is_settling = False  # whether the sums may have only some of what the frames say
         total = sum(-(-source.facts.size // self.page_size) for source in self._sources)
@@ -173,9 +174,11 @@ class Scan:
                 f"volume {volume.name} has grown into the place of the next one", where=self._open.journal.path
             )
         first_page = self._sums.volumes.first_page(volume)
-        self._begin_journaling()
         kept, count = size // self.page_size, self._sums.volumes.page_count(volume)
         shrinks = size < volume.size and kept < count
+        if shrinks:
+            self._check_segments(first_page + kept, count - kept)
+        self._begin_journaling()
         gone = self._sums.term_of(first_page + kept, count - kept) if shrinks else 0
         builder = BatchBuilder(self.page_size)
         builder.resize(first_page, size)
@@ -225,20 +228,12 @@ class Scan:
 
     def _check_segments(self, page: int, count: int) -> None:
         """Before a sum is replaced: it is no damaged one, which would make every state sum from now on wrong."""
-        for first, _ in split_at(page, count, pages_per_segment(self.page_size)):
-            segment = first // pages_per_segment(self.page_size)
-            with self._lock:
-                if segment in self._segments_checked:
-                    continue
-                self._segments_checked.add(segment)
-                if self._sums.is_segment_right(first):
-                    continue
+        with self._lock:
+            try:
+                self._segments.require_right(page, count)
+            except CorruptJournalError:
                 self._open.sums_are_damaged = True
-            raise CorruptJournalError(
-                "the recorder's table of sums is damaged",
-                where=self._open.journal.sums_path,
-                remedy="run record again: it makes the table anew from the journal",
-            )
+                raise
 
     def _begin_journaling(self) -> None:
         """Before the first frame it is noted that there will be less than the volumes have, until the scan ends."""

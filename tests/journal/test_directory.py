@@ -200,3 +200,24 @@ def test_a_deep_or_huge_journal_json_is_refused(path: pathlib.Path) -> None:
         with pytest.raises(NotAJournalError):
             Journal(str(path))
     assert jsonfile.load(str(path / "none"), NotAJournalError) is None
+
+
+def test_an_epoch_or_end_that_could_not_be_noted_can_be_noted_again(
+    path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journal = make_journal(path)
+    before = journal.history, journal.clean_end
+    after = journal.history.begun(journal.uuid, bytes(16)), CleanEnd(Position(5, 6), 1, 100)
+
+    def no_room(*_: object) -> None:
+        raise NoSpaceError("cannot write: No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(jsonfile, "save", no_room)
+        with pytest.raises(NoSpaceError):
+            journal.save_history(*after)
+        with pytest.raises(NoSpaceError):
+            journal.save_clean_end(after[1])
+    assert (journal.history, journal.clean_end) == before
+    journal.save_history(*after)
+    assert (Journal(str(path)).history, Journal(str(path)).clean_end) == after

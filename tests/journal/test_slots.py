@@ -257,3 +257,19 @@ def test_far_slots_take_no_places(journal: Journal, monkeypatch: pytest.MonkeyPa
     with locked(journal):
         save(journal, replace(slot("far"), via="ship-east"))
     SlotKeeper(journal, slot("near"))
+
+
+def test_a_place_that_could_not_be_saved_is_saved_the_next_time(
+    journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keeper = SlotKeeper(journal, slot())
+
+    def no_room(*_: object) -> None:
+        raise NoSpaceError("cannot write: No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(module, "save", no_room)
+        keeper.advance(Position(5, 35), 2000, now=True)
+    assert keeper.slot.position.lsn == slots(journal)[0].position.lsn == 0
+    keeper.advance(Position(5, 35), 2000, now=True)
+    assert keeper.slot.position.lsn == slots(journal)[0].position.lsn == 5
