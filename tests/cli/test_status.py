@@ -8,13 +8,15 @@ import pty
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
 from mirrortool.cli import status
 from mirrortool.cli.main import main
+from mirrortool.errors import MirrortoolError
+from mirrortool.status import Found
 from tests.fakes.volumes import inside_fast_directory, make_old
 
 Capture = pytest.CaptureFixture[str]
@@ -51,6 +53,11 @@ CASES = [
     ("level --max-lag soon", 2, "no duration"),
     ("level behind --watch --max-lag 0s", 50, "behind: "),
     ("level nothing --watch", 14, "neither a journal nor a mirror"),
+    ("nothing", 14, "neither a journal nor a mirror"),
+    ("nothing --json", 14, "neither a journal nor a mirror"),
+    ("nothing level --json", 14, "neither a journal nor a mirror"),
+    ("behind nothing --max-lag 0s", 14, "neither a journal nor a mirror"),
+    ("J-bare nothing --max-lag 0s", 14, "neither a journal nor a mirror"),
 ]
 
 
@@ -66,13 +73,25 @@ def test_lag_is_judged(
         assert json.loads(printed.out)
 
 
+def test_one_bad_path_does_not_hide_the_others(place: str, monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
+    monkeypatch.chdir(place)
+    Path("kept.img").write_bytes(b"")
+    assert main(["status", "nothing", "level", "kept.img"]) == 14
+    printed = capsys.readouterr()
+    assert "mirror level of J-kept" in printed.out.replace(f"{place}/", "")
+    assert printed.out.count("neither a journal nor a mirror") == printed.err.count("neither") == 1
+    assert main(["status", "nothing", "level", "--json"]) == 14
+    nothing, level = json.loads(capsys.readouterr().out)["paths"]
+    assert (nothing["type"], nothing["problems"][0]["exit_code"], level["problems"]) == (None, 14, [])
+
+
 def stop_at_third_look(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
     monkeypatch.setattr(status, "WATCH_SECONDS", 0.001)
     shown = []
     show = status._show
 
-    def counted(found: status.Found, as_json: bool) -> None:
-        show(found, as_json)
+    def counted(found: Sequence[Found], as_json: bool, ends_with: MirrortoolError | None) -> None:
+        show(found, as_json, ends_with)
         shown.append(found)
         if len(shown) == 3:
             os.kill(os.getpid(), number)

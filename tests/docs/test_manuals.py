@@ -390,7 +390,8 @@ def promoted(place: Path, tmp_path: Path) -> Path:
 
 @pytest.mark.usefixtures("at_place")
 def test_fields_of_status(recorded_live: LiveRecorder, place: Path, promoted: Path) -> None:
-    found = printed("status", str(recorded_live.journal), str(place / "elsewhere"), str(promoted))
+    paths = str(recorded_live.journal), str(place / "elsewhere"), str(promoted), "nothing"
+    found = printed("status", *paths, expected=14)
     assert found == documented(page("mirrortool-status").sub_part("JSON"))
 
 

@@ -1,16 +1,12 @@
-"""Status: what is to be known of a journal or mirror, from its small files and its newest frames.
+"""Looks at journals and mirrors, again and again, and reads only what was appended since.
 
-A `Watch` looks again and again, and reads only what was appended since: of a journal, a reader stays open that stands
-behind the newest frame; of a mirror, one that stands at its checkpoint.
-
-Not here: the content of volumes (verify.py).
+Of a journal, a reader stays open that stands at the newest frame; of a mirror, one that stands at its checkpoint.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Any
 
 from mirrortool import clock, files
@@ -28,77 +24,13 @@ from mirrortool.journal.directory import Journal
 from mirrortool.journal.head import ahead_seconds, silent_seconds
 from mirrortool.journal.position import Position
 from mirrortool.journal.reader import JournalReader, up_to_what_is_appended
-from mirrortool.journal.slots import Slot, slots
 from mirrortool.mirror import lastreplay
-from mirrortool.mirror.checkpoint import Checkpoint
 from mirrortool.mirror.directory import Mirror, Promoted
 from mirrortool.mirror.lastreplay import LastReplay
 from mirrortool.record.control import ask
-from mirrortool.replay.lag import behind
+from mirrortool.status.found import Found, JournalStatus, MirrorStatus, SlotStatus, Unseen
+from mirrortool.status.lags import lag, readers_of
 from mirrortool.volume import Volume, VolumeSet
-
-
-@dataclass(frozen=True, slots=True)
-class SlotStatus:
-    """Who reads a journal, and how far behind its newest commit he is, as far as his slot tells.
-
-    Attributes:
-        lag_operations, lag_seconds: None if the slot is lost, and its owner has to start over.
-    """
-
-    slot: Slot
-    lag_operations: int | None
-    lag_seconds: float | None
-
-
-@dataclass(frozen=True, slots=True)
-class JournalStatus:
-    """A journal, at rest or being recorded.
-
-    Attributes:
-        recorder: what its running recorder says of itself; None if none is at work, or it does not answer.
-        head: after the newest whole frame.
-        commit: the newest one.
-        damage: what stops a reader before the end of the newest file; None if nothing does.
-        size: of all journal files, in bytes.
-        silent_seconds: how long nothing was heard of who records it; None if he is at work, as far as this host can
-            tell.
-        ahead_seconds: how far its times are ahead of this host's clock; None if that is little.
-        readers: by the names of their slots.
-    """
-
-    journal: Journal
-    volumes: VolumeSet
-    head: Position
-    time_ns: int
-    commit: Commit | None
-    damage: JournalError | None
-    file_count: int
-    size: int
-    recorder: Mapping[str, Any] | None = None
-    silent_seconds: float | None = None
-    readers: Sequence[SlotStatus] = ()
-    ahead_seconds: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class MirrorStatus:
-    """A mirror at rest, and how far behind its journal it is.
-
-    Attributes:
-        journal: None if the journal is not at hand, or does not contain the mirror's position.
-        last_replay: what the last replay did; None if that is not known.
-        damage: of its journal, or why that is not this mirror's any more; of a promoted one, that it was replaced.
-        lag_operations, lag_seconds: from the mirror's commit to the journal's newest; None without the journal.
-    """
-
-    mirror: Mirror
-    checkpoint: Checkpoint
-    last_replay: LastReplay | None
-    journal: JournalStatus | None
-    lag_operations: int | None
-    lag_seconds: float | None
-    damage: MirrortoolError | None = None
 
 
 class Watch:
@@ -116,6 +48,16 @@ class Watch:
             journal.close()
         for place in self._places.values():
             place.close()
+
+    def look_at_all(self, paths: Sequence[str]) -> list[Found]:
+        """Each of them: what is wrong with one path does not hide the others."""
+        return [self._seen(path) for path in paths]
+
+    def _seen(self, path: str) -> Found:
+        try:
+            return self.look(path)
+        except MirrortoolError as error:
+            return Unseen(path, error)
 
     def look(self, path: str) -> JournalStatus | MirrorStatus:
         """How what is at a path stands now.
@@ -187,7 +129,7 @@ class _Journal:
         volumes = _current_volumes(journal)
         readers: Sequence[SlotStatus] = ()
         try:
-            readers = _readers(journal, self._commit)
+            readers = readers_of(journal, self._commit)
         except JournalError as error:
             damage = damage or error
         return JournalStatus(
@@ -299,33 +241,6 @@ def mirror_status(path: str) -> MirrorStatus:
         return watch.look_at_mirror(path)
 
 
-def lags_of(status: JournalStatus | MirrorStatus) -> list[tuple[str, float | None]]:
-    """The mirrors and copies that a status tells of, each with the seconds that it is behind; None if not known.
-
-    That is so, too, of one that lacks something while the journal's times are ahead of this host's clock.
-    """
-    if isinstance(status, MirrorStatus):
-        is_ahead = status.journal is not None and status.journal.ahead_seconds is not None
-        return [(status.mirror.path, None if is_ahead and status.lag_operations else status.lag_seconds)]
-    is_ahead = status.ahead_seconds is not None
-    return [
-        (f"slot {reader.slot.name}", None if is_ahead and reader.lag_operations else reader.lag_seconds)
-        for reader in status.readers
-    ]
-
-
-def _readers(journal: Journal, newest: Commit | None) -> list[SlotStatus]:
-    now_ns = clock.now_ns()
-    readers = []
-    for slot in slots(journal):
-        if slot.is_lost or slot.resync_lsn:
-            readers.append(SlotStatus(slot, None, None))
-            continue
-        commit = (newest.lsn, newest.time_ns) if newest else (0, 0)
-        readers.append(SlotStatus(slot, *behind(slot.position.lsn, slot.time_ns, *commit, now_ns)))
-    return readers
-
-
 def _ask_recorder(path: str) -> Mapping[str, Any] | None:
     with suppress(MirrortoolError):
         return ask(path, {"request": "status"})
@@ -347,11 +262,6 @@ def _last_replay(path: str) -> LastReplay | None:
     with suppress(MirrortoolError):
         return lastreplay.load(path)
     return None
-
-
-def lag(checkpoint: Checkpoint, newest: Commit, now_ns: int) -> tuple[int, float]:
-    """Operations and seconds that a mirror is behind the newest commit; see replay.lag.behind."""
-    return behind(checkpoint.position.lsn, checkpoint.time_ns, newest.lsn, newest.time_ns, now_ns)
 
 
 def _current_volumes(journal: Journal) -> VolumeSet:

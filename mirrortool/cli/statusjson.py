@@ -1,0 +1,90 @@
+"""What `mirrortool status --json` prints: an object for each path."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+from mirrortool.status import Found, JournalStatus, MirrorStatus, SlotStatus, Unseen, problems_of
+
+
+def to_json(found: Found) -> dict[str, object]:
+    """The object of one path."""
+    problems = [{"text": str(each), "exit_code": each.exit_code} for each in problems_of(found)]
+    return {**_fields(found), "problems": problems}
+
+
+def _fields(found: Found) -> dict[str, object]:
+    if isinstance(found, Unseen):
+        return {"type": None, "path": found.path}
+    return _journal_to_json(found) if isinstance(found, JournalStatus) else _mirror_to_json(found)
+
+
+def _journal_to_json(status: JournalStatus) -> dict[str, object]:
+    journal, commit = status.journal, status.commit
+    return {
+        "type": "journal",
+        "path": journal.path,
+        "uuid": journal.uuid.hex(),
+        "epoch": journal.epoch,
+        "page_size": journal.page_size,
+        "volumes": [{"name": volume.name, "size": volume.size} for volume in status.volumes],
+        "head_lsn": status.head.lsn,
+        "commit_lsn": commit.lsn if commit else None,
+        "commit_kind": commit.kind.name.lower() if commit else None,
+        "commit_time_ns": commit.time_ns if commit else None,
+        "files": status.file_count,
+        "bytes": status.size,
+        "head_time_ns": status.time_ns,
+        "silent_seconds": status.silent_seconds,
+        "ahead_seconds": status.ahead_seconds,
+        "damage": str(status.damage) if status.damage else None,
+        "recorder": status.recorder,
+        "slots": [_reader_to_json(reader) for reader in status.readers],
+    }
+
+
+def _reader_to_json(reader: SlotStatus) -> dict[str, object]:
+    slot = reader.slot
+    lag = None
+    if reader.lag_operations is not None:
+        lag = {"operations": reader.lag_operations, "seconds": reader.lag_seconds}
+    return {
+        "name": slot.name,
+        "kind": slot.kind,
+        "where": slot.where,
+        "applied_lsn": slot.position.lsn,
+        "time_ns": slot.time_ns,
+        "updated_ns": slot.updated_ns,
+        "is_lost": slot.is_lost,
+        "via": slot.via,
+        "lag": lag,
+    }
+
+
+def _mirror_to_json(status: MirrorStatus) -> dict[str, object]:
+    mirror, checkpoint = status.mirror, status.checkpoint
+    lag = None
+    if status.lag_operations is not None:
+        lag = {"operations": status.lag_operations, "seconds": status.lag_seconds}
+    return {
+        "type": "mirror",
+        "path": mirror.path,
+        "journal": mirror.journal_path,
+        "journal_uuid": mirror.journal_uuid.hex(),
+        "volumes": [{"name": volume.name, "size": volume.size} for volume in mirror.volumes],
+        "applied_lsn": checkpoint.position.lsn,
+        "commit_lsn": checkpoint.commit_lsn,
+        "reached_lsn": checkpoint.reached_lsn,
+        "is_consistent": checkpoint.is_consistent,
+        "is_fuzzy": checkpoint.is_fuzzy,
+        "is_incomplete": checkpoint.is_incomplete,
+        "state_sum": f"{checkpoint.state_sum:016x}",
+        "time_ns": checkpoint.time_ns,
+        "head_lsn": status.journal.head.lsn if status.journal else None,
+        "head_time_ns": status.journal.time_ns if status.journal else None,
+        "silent_seconds": status.journal.silent_seconds if status.journal else None,
+        "ahead_seconds": status.journal.ahead_seconds if status.journal else None,
+        "lag": lag,
+        "promoted": mirror.promoted.to_json() if mirror.promoted else None,
+        "last_replay": asdict(status.last_replay) if status.last_replay else None,
+    }

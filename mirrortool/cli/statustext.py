@@ -1,0 +1,113 @@
+"""What `mirrortool status` prints for people: some lines for each path."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from mirrortool.cli.text import describe_ahead, describe_silence, format_bytes, format_seconds, format_time, printable
+from mirrortool.errors import MirrortoolError
+from mirrortool.operation import CommitKind
+from mirrortool.replay.session import describe
+from mirrortool.status import Found, JournalStatus, MirrorStatus, SlotStatus, Unseen, problems_of
+
+_KINDS_TOLD = (CommitKind.FUZZY, CommitKind.INCOMPLETE, CommitKind.HEARTBEAT)
+
+
+def lines_of(found: Found, left_out: MirrortoolError | None = None) -> Iterator[str]:
+    """The lines of one path.
+
+    Args:
+        left_out: the problem that is told elsewhere, as the command ends with it.
+    """
+    if isinstance(found, Unseen):
+        yield printable(found.path)
+    elif isinstance(found, JournalStatus):
+        yield from _journal_lines(found)
+    else:
+        yield from _mirror_lines(found)
+    for problem in problems_of(found):
+        if problem is not left_out:
+            yield f"  {printable(str(problem))}"
+
+
+def _journal_lines(status: JournalStatus) -> Iterator[str]:
+    journal = status.journal
+    yield f"journal {printable(journal.path)}"
+    for volume in status.volumes:
+        path = journal.volume_paths().get(volume.name)
+        yield f"  volume {volume.name}: {format_bytes(volume.size)}{'  ' + printable(path) if path else ''}"
+    yield f"  {status.file_count} files, {format_bytes(status.size)}, up to LSN {status.head.lsn}"
+    if status.commit:
+        kind = status.commit.kind
+        what = f" ({kind.name.lower()})" if kind in _KINDS_TOLD else ""
+        yield f"  newest commit {status.commit.lsn}{what} of {format_time(status.commit.time_ns)}"
+        behind = status.head.lsn - status.commit.lsn
+        if behind:
+            yield f"  {behind} operations that are not committed follow it"
+    else:
+        yield ("  no commit yet; next: mirrortool record")
+    if status.recorder is not None:
+        yield from _recorder_lines(status.recorder)
+    for reader in status.readers:
+        yield f"  {_reader_line(reader)}"
+    yield from _silence_lines(status)
+
+
+def _reader_line(reader: SlotStatus) -> str:
+    slot = reader.slot
+    if reader.lag_operations is None or reader.lag_seconds is None:
+        how = f"starts over from base {slot.resync_lsn}" if slot.resync_lsn else "LOST"
+    elif reader.lag_operations:
+        how = f"{reader.lag_operations} operations and {format_seconds(reader.lag_seconds)} behind"
+    else:
+        how = "has everything that is committed"
+    return f"slot {slot.name}, {slot.kind} at {printable(slot.where)}: {how}"
+
+
+def _silence_lines(status: JournalStatus) -> Iterator[str]:
+    if silence := describe_silence(status.time_ns, status.silent_seconds):
+        yield f"  {silence}"
+    if ahead := describe_ahead(status.time_ns, status.ahead_seconds):
+        yield f"  {ahead}"
+
+
+def _recorder_lines(recorder: Mapping[str, Any]) -> Iterator[str]:
+    """A recorder may be of another version: what it does not say is not shown."""
+    clients = sum(export.get("clients", 0) for export in recorder.get("exports", ()))
+    waiting = format_bytes(recorder.get("bytes_waiting", 0))
+    yield f"  being recorded: {clients} client{'s' * (clients != 1)}, {waiting} on the way to the volumes"
+    if recorder.get("incomplete"):
+        done, total = recorder.get("base", (0, 0))
+        problem = printable(str(recorder.get("base_problem") or ""))
+        yield f"  the base is not complete: {done} of {total} pages are read{'; ' + problem if problem else ''}"
+    if recorder.get("problem"):
+        yield f"  {printable(str(recorder['problem']))}"
+
+
+def _mirror_lines(status: MirrorStatus) -> Iterator[str]:
+    mirror, checkpoint = status.mirror, status.checkpoint
+    yield f"mirror {printable(mirror.path)} of {printable(mirror.journal_path)}"
+    for volume, kept in zip(mirror.volumes, mirror.kept, strict=True):
+        yield f"  volume {volume.name}: {format_bytes(volume.size)}  {printable(mirror.volume_path(kept))}"
+    when = f", {format_time(checkpoint.time_ns)}" if checkpoint.time_ns else ""
+    yield f"  {describe(checkpoint)}{when}"
+    if last := status.last_replay:
+        yield (
+            f"  last replay: {last.units} units, {last.direct} direct, {last.mini_queue} through mini queues, "
+            f"{last.counter_waits} after a counter wait, {last.given_back} given back"
+        )
+    if mirror.promoted:
+        since, where = format_time(mirror.promoted.time_ns), printable(mirror.promoted.journal_path)
+        then = (
+            f"and replaced since: it is not recorded in {where} any more" if status.damage else f"recorded in {where}"
+        )
+        yield f"  promoted on {since} to the primary of epoch {mirror.promoted.epoch.number}, {then}"
+    elif status.lag_operations is None or status.lag_seconds is None:
+        yield ("  its journal is not at hand, so how far it is behind is not known")
+    elif status.lag_operations:
+        yield f"  {status.lag_operations} operations and {format_seconds(status.lag_seconds)} behind its journal"
+    elif status.damage is None:
+        yield ("  applied everything that its journal has committed; mirrortool verify proves the content")
+    if status.journal:
+        yield from _silence_lines(status.journal)

@@ -1,0 +1,32 @@
+"""Status: what is to be known of a journal or mirror, from its small files and its newest frames.
+
+Each question has one small module:
+
+    found     the values that a look gives
+    watch     looks, again and again, and reads only what was appended since
+    lags      how far mirrors and copies are behind
+    problems  what is wrong, and which of it is worst: the exit code
+
+Not here: the content of volumes (verify.py).
+"""
+
+from mirrortool.status.found import Found, JournalStatus, MirrorStatus, SlotStatus, Unseen
+from mirrortool.status.lags import lag, lags_of
+from mirrortool.status.problems import problems_of, worst
+from mirrortool.status.watch import Watch, journal_status, mirror_status, status_of
+
+__all__ = [
+    "Found",
+    "JournalStatus",
+    "MirrorStatus",
+    "SlotStatus",
+    "Unseen",
+    "Watch",
+    "journal_status",
+    "lag",
+    "lags_of",
+    "mirror_status",
+    "problems_of",
+    "status_of",
+    "worst",
+]
