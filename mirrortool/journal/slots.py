@@ -23,6 +23,7 @@ from mirrortool.errors import (
     HostError,
     JournalError,
     LockedError,
+    MirrortoolError,
     NoSpaceError,
     NotAJournalError,
     PrunedJournalError,
@@ -218,11 +219,14 @@ def lose(journal: Journal, name: str, where: str) -> None:
 class SlotKeeper:
     """Keeps one slot where its owner is. Used by one thread."""
 
-    def __init__(self, journal: Journal, slot: Slot) -> None:
+    def __init__(self, journal: Journal, slot: Slot, *, is_confirmed: bool = True) -> None:
         """Register; a slot that the owner had goes to where the owner is now.
 
         If what comes next there is gone already, it is lost from the first moment; `was_lost` says so.
 
+        Args:
+            is_confirmed: whether the journal is known to contain the position. While it is not, a slot that the owner
+                had is not moved forward, and `withdraw` leaves what was there before; `confirm` or `resync` follow.
         Raises:
             UsageError: it belongs to another owner, or there are too many.
             AccessError: the journal cannot be written.
@@ -239,8 +243,12 @@ class SlotKeeper:
                 )
             if not found and sum(not slot.via for slot in slots(journal)) >= SLOTS_MAX:
                 raise UsageError(f"there are {SLOTS_MAX} slots already", where=journal.path, remedy="drop some")
+            self._former = found
             resync_lsn = found.resync_lsn if found else 0
             self.was_lost = (found is not None and found.is_lost) or _is_gone(journal, slot.position.lsn + 1)
+            if found and not is_confirmed and found.position.lsn <= slot.position.lsn:  # it keeps all that is needed
+                self._slot, self._saved_at = found, clock.monotonic()
+                return
             try:
                 self._save(replace(slot, is_lost=self.was_lost, resync_lsn=resync_lsn))
             except NoSpaceError:  # a full journal still has what an older position needs
@@ -252,6 +260,27 @@ class SlotKeeper:
     def slot(self) -> Slot:
         """As it was saved last."""
         return self._slot
+
+    def withdraw(self) -> None:
+        """The journal is not the owner's after all: the slot is what it was before, or is gone; best effort."""
+        with suppress(MirrortoolError), locked(self._journal):
+            found = find_slot(self._journal, self._slot.name)
+            if found is None or found.owner != self._slot.owner or found == self._former:
+                return
+            if self._former:
+                save(self._journal, self._former)
+            else:
+                remove(self._journal, self._slot.name)
+
+    def confirm(self, position: Position, time_ns: int, where: str) -> None:
+        """The journal contains the position, and goes on there: the slot counts, also if it was lost before."""
+        if self.was_lost or self._slot.resync_lsn:
+            self._slot = replace(self._slot, where=where)
+            self.start_over(position, time_ns)
+        else:
+            # A full journal still has what an older position needs; so it may be kept.
+            with suppress(NoSpaceError), _saying_no_slot(), locked(self._journal):
+                self._save(replace(self._slot, position=position, time_ns=time_ns, where=where))
 
     def advance(self, position: Position, time_ns: int, *, now: bool = False) -> None:
         """The owner durably has everything up to here; saved if SLOT_SECONDS have passed, or `now`.

@@ -2,6 +2,8 @@
 
 Rule: it is registered before the journal is read, so that nothing goes that the replay needs; and it follows the
 mirror's checkpoint, never leads it.
+Rule: until the journal was found to contain the mirror's position, nothing is moved forward, dropped or noted in the
+mirror; `withdraw` leaves what was there before.
 """
 
 from __future__ import annotations
@@ -36,24 +38,22 @@ class Registration:
             AccessError: the journal cannot be written.
         """
         checkpoint = mirror.checkpoint
-        self._journal = journal
+        self._journal, self._mirror = journal, mirror
         name = name or mirror.slot or default_name(mirror)
-        self._is_new = slots.find_slot(journal, name) is None
-        path = files.absolute(mirror.path)
-        slot = Slot(name, mirror.uuid.hex(), "mirror", path, checkpoint.position, checkpoint.time_ns, 0)
-        self._keeper = SlotKeeper(journal, slot)
-        self._drop_former(mirror, name)
-        mirror.keep_slot(name)
+        slot = Slot(name, mirror.uuid.hex(), "mirror", self._where, checkpoint.position, checkpoint.time_ns, 0)
+        self._keeper = SlotKeeper(journal, slot, is_confirmed=False)
 
     @property
     def name(self) -> str:
         return self._keeper.slot.name
 
+    @property
+    def _where(self) -> str:
+        return files.absolute(self._mirror.path)
+
     def withdraw(self) -> None:
-        """The journal is not this mirror's after all: leave no slot that was not there before."""
-        if self._is_new:
-            with suppress(MirrortoolError):
-                slots.drop(self._journal, self.name)
+        """The journal is not this mirror's after all: leave no trace of it."""
+        self._keeper.withdraw()
 
     def resync(self, base_lsn: int) -> None:
         """The mirror is about to start over from a base; see SlotKeeper.resync."""
@@ -61,8 +61,12 @@ class Registration:
 
     def confirm(self, checkpoint: Checkpoint) -> None:
         """The journal goes on from the mirror's checkpoint: the slot counts, also if it was lost before."""
-        if self._keeper.was_lost or self._keeper.slot.resync_lsn:
-            self._keeper.start_over(checkpoint.position, checkpoint.time_ns)
+        self._keeper.confirm(checkpoint.position, checkpoint.time_ns, self._where)
+
+    def keep(self) -> None:
+        """The journal is this mirror's: the mirror notes the slot, and has no other there."""
+        self._drop_former(self._mirror, self.name)
+        self._mirror.keep_slot(self.name)
 
     def advance(self, checkpoint: Checkpoint, is_resting: bool) -> None:
         """The mirror durably has this checkpoint; see SlotKeeper.advance."""

@@ -14,7 +14,7 @@ from mirrortool import clock, files
 from mirrortool.errors import (
     ForkedJournalError,
     HostError,
-    JournalError,
+    MirrortoolError,
     NotComparableError,
     PastTargetError,
     PrunedJournalError,
@@ -190,7 +190,7 @@ class Replay:
         mirror's slot was lost, or it had none.
 
         Raises:
-            PrunedJournalError: that is so, and no base helps; the journal keeps no slot for this mirror then.
+            PrunedJournalError: that is so, and no base helps; the journal's slots are what they were.
         """
         for is_last in (False, True):
             try:
@@ -208,15 +208,17 @@ class Replay:
         """A reader there.
 
         Raises:
-            JournalError: the journal has another history, or is damaged there; it keeps no slot for this mirror then.
+            JournalError: the journal has another history, or is damaged there; its slots are what they were.
         """
         try:
             reader = JournalReader(self.journal, start.position)
-        except JournalError:
+        except MirrortoolError:
             self._withdraw()
             raise
-        if self._registration and start.base is None:
-            self._registration.confirm(self.mirror.checkpoint)
+        if self._registration:
+            if start.base is None:
+                self._registration.confirm(self.mirror.checkpoint)
+            self._registration.keep()
         return reader
 
     def _withdraw(self) -> None:

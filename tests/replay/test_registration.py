@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +14,9 @@ import pytest
 from mirrortool.errors import ForkedJournalError
 from mirrortool.journal import slots
 from mirrortool.journal.directory import Journal
+from mirrortool.journal.reader import JournalReader
 from mirrortool.journal.slots import find_slot, locked, save
+from mirrortool.journal.writer import JournalWriter
 from mirrortool.mirror.directory import Mirror
 from mirrortool.replay.registration import OWN_SLOT, Registration
 from mirrortool.replay.session import Replay
@@ -101,6 +105,61 @@ def test_a_slot_that_was_there_is_left_to_a_mirror_of_another_history(maker: Jou
     with pytest.raises(ForkedJournalError):
         with_slot(maker.journal, mirror)
     assert len(slots.slots(maker.journal)) == 1
+
+
+def slot_files(journal: Journal) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in Path(slots.slots_path(journal)).glob("*.json")}
+
+
+def go_on_apart(path: Path, maker: JournalMaker) -> Journal:
+    """Record a copy of a journal further by itself."""
+    other = copy.copy(maker)
+    other.journal, other.commits, other._sums = Journal(str(path)), [], dict(maker._sums)
+    with JournalReader(other.journal) as end:
+        while end.next_header():
+            pass
+        other.writer = JournalWriter(other.journal, end, file_bytes=1 << 20)
+    other.frame(Write("a", 1, b"apart" * PAGE), Commit())
+    return other.abandon()
+
+
+def test_a_refused_replay_leaves_no_trace(maker: JournalMaker, mirror: Path, tmp_path: Path) -> None:
+    """A journal was copied, both were recorded further, and the mirror follows the copy."""
+    with_slot(maker.journal, mirror, "nightly")
+    maker.writer.sync()
+    shutil.copytree(maker.journal.path, tmp_path / "copy")
+    other = go_on_apart(tmp_path / "copy", maker)
+    maker.frame(Write("a", 0, b"here" * (PAGE // 4)), Commit())
+    with_slot(other, mirror, "nightly")
+    before = slot_files(maker.journal), (mirror / "mirror.json").read_bytes()
+    for name in ("nightly", OWN_SLOT, "another"):
+        with pytest.raises(ForkedJournalError):
+            with_slot(maker.journal, mirror, name)
+        assert (slot_files(maker.journal), (mirror / "mirror.json").read_bytes()) == before
+
+
+def test_a_mirror_that_went_back_is_held_back_for_and_its_slot_restored_if_refused(
+    maker: JournalMaker, mirror: Path, tmp_path: Path
+) -> None:
+    with_slot(maker.journal, mirror, "nightly")
+    shutil.copytree(mirror, tmp_path / "older")
+    maker.frame(Write("a", 0, b"here" * (PAGE // 4)), Commit())
+    with_slot(maker.journal, mirror, "nightly")
+    shutil.rmtree(mirror)
+    (tmp_path / "older").rename(mirror)
+    before = slot_files(maker.journal)
+    lead_astray(mirror)
+    with pytest.raises(ForkedJournalError):
+        with_slot(maker.journal, mirror)
+    assert slot_files(maker.journal) == before
+    opened = Mirror(str(mirror))
+    lead_astray(mirror)  # back
+    registration = Registration(maker.journal, Mirror(str(mirror)), "nightly")
+    slot = find_slot(maker.journal, "nightly")
+    assert slot
+    assert slot.position.lsn == opened.checkpoint.position.lsn, "nothing may go that it needs"
+    registration.withdraw()
+    assert slot_files(maker.journal) == before
 
 
 def test_the_slot_of_another_mirror_is_not_dropped_with_a_former_name(maker: JournalMaker, tmp_path: Path) -> None:

@@ -1,0 +1,70 @@
+"""Whether a journal contains the positions that its slots name: an LSN alone says nothing of another history.
+
+Cost: of the positions in one journal file, the headers of that file up to the furthest of them, once. What was found is
+kept as long as the journal's history is the same, so that who looks again reads only what is new.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from mirrortool.errors import HostError, JournalError
+from mirrortool.journal.directory import Journal
+from mirrortool.journal.lineage import History
+from mirrortool.journal.position import Position
+from mirrortool.journal.reader import JournalReader
+from mirrortool.journal.slots import Slot
+
+
+class SlotPlaces:
+    """Answers of one journal; one thread's."""
+
+    def __init__(self) -> None:
+        self._known: dict[Position, bool] = {}
+        self._history: tuple[bytes, History] | None = None
+
+    def is_contained(self, journal: Journal, slots: Iterable[Slot]) -> dict[str, bool]:
+        """Of each slot by name, whether the journal contains its position.
+
+        Left out are those that are lost, or whose owner is starting over, and where it cannot be known: what lies there
+        was pruned, or is damaged.
+        """
+        history = journal.uuid, journal.history
+        if self._history != history:
+            self._known, self._history = {}, history
+        wanted = {slot.name: slot.position for slot in slots if not (slot.is_lost or slot.resync_lsn)}
+        known = {position: self._known[position] for position in wanted.values() if position in self._known}
+        known |= _contained(journal, sorted(set(wanted.values()) - known.keys()))
+        # What is ahead of the journal's end may come yet, where the journal is a copy.
+        self._known = {position: True for position, is_there in known.items() if is_there}
+        return {name: known[position] for name, position in wanted.items() if position in known}
+
+
+def _contained(journal: Journal, positions: Sequence[Position]) -> dict[Position, bool]:
+    """What is known of ascending positions."""
+    found: dict[Position, bool] = {}
+    by_file: dict[int, list[Position]] = {}
+    starts = set(journal.file_starts())
+    for position in positions:
+        # The header of a file has the position before it.
+        first_lsn = position.lsn + 1 if position.lsn + 1 in starts else journal.file_holding(position.lsn)
+        if first_lsn is not None:
+            by_file.setdefault(first_lsn, []).append(position)
+        elif not position.lsn:
+            found[position] = position == journal.start
+    for first_lsn, group in by_file.items():
+        found |= _contained_in_file(journal, first_lsn, group)
+    return found
+
+
+def _contained_in_file(journal: Journal, first_lsn: int, positions: Sequence[Position]) -> dict[Position, bool]:
+    found: dict[Position, bool] = {}
+    try:
+        with JournalReader(journal, first_lsn=first_lsn, headers_only=True) as reader:
+            for position in positions:
+                while reader.position.lsn < position.lsn and reader.next_header():
+                    pass
+                found[position] = reader.position == position
+    except (JournalError, HostError):
+        pass  # damage is told by who reads there; of what lies behind it nothing is known
+    return found
