@@ -57,6 +57,7 @@ def _reader_to_json(reader: SlotStatus) -> dict[str, object]:
         "updated_ns": slot.updated_ns,
         "is_lost": slot.is_lost,
         "via": slot.via,
+        "is_contained": reader.is_contained,
         "lag": lag,
     }
 

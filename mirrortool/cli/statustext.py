@@ -57,12 +57,21 @@ def _journal_lines(status: JournalStatus) -> Iterator[str]:
 def _reader_line(reader: SlotStatus) -> str:
     slot = reader.slot
     if reader.lag_operations is None or reader.lag_seconds is None:
-        how = f"starts over from base {slot.resync_lsn}" if slot.resync_lsn else "LOST"
+        how = _unknown_lag(reader)
     elif reader.lag_operations:
         how = f"{reader.lag_operations} operations and {format_seconds(reader.lag_seconds)} behind"
     else:
         how = "has everything that is committed"
     return f"slot {slot.name}, {slot.kind} at {printable(slot.where)}: {how}"
+
+
+def _unknown_lag(reader: SlotStatus) -> str:
+    slot = reader.slot
+    if slot.resync_lsn:
+        return f"starts over from base {slot.resync_lsn}"
+    if reader.is_contained is False:
+        return f"OF ANOTHER HISTORY, at position {slot.position}"
+    return "LOST" if slot.is_lost else "nothing is committed yet"
 
 
 def _silence_lines(status: JournalStatus) -> Iterator[str]:
@@ -103,6 +112,8 @@ def _mirror_lines(status: MirrorStatus) -> Iterator[str]:
             f"and replaced since: it is not recorded in {where} any more" if status.damage else f"recorded in {where}"
         )
         yield f"  promoted on {since} to the primary of epoch {mirror.promoted.epoch.number}, {then}"
+    elif status.journal and status.journal.commit is None:
+        yield "  its journal has no commit yet, so there is nothing that the mirror could have"
     elif status.lag_operations is None or status.lag_seconds is None:
         yield ("  its journal is not at hand, so how far it is behind is not known")
     elif status.lag_operations:

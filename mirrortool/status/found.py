@@ -22,12 +22,15 @@ class SlotStatus:
     """Who reads a journal, and how far behind its newest commit he is, as far as his slot tells.
 
     Attributes:
-        lag_operations, lag_seconds: None if the slot is lost, and its owner has to start over.
+        lag_operations, lag_seconds: None if the slot is lost, and its owner has to start over; or if nothing is
+            committed that it could lack, or its position is none of the journal's.
+        is_contained: whether the journal contains its position; None if that cannot be known.
     """
 
     slot: Slot
     lag_operations: int | None
     lag_seconds: float | None
+    is_contained: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +71,8 @@ class MirrorStatus:
         journal: None if the journal is not at hand, or does not contain the mirror's position.
         last_replay: what the last replay did; None if that is not known.
         damage: of its journal, or why that is not this mirror's any more; of a promoted one, that it was replaced.
-        lag_operations, lag_seconds: from the mirror's commit to the journal's newest; None without the journal.
+        lag_operations, lag_seconds: from the mirror's commit to the journal's newest; None without the journal, and
+            while it has no commit.
     """
 
     mirror: Mirror

@@ -5,7 +5,8 @@ from __future__ import annotations
 from mirrortool import clock
 from mirrortool.journal.commits import Commit
 from mirrortool.journal.directory import Journal
-from mirrortool.journal.slots import slots
+from mirrortool.journal.slotplaces import SlotPlaces
+from mirrortool.journal.slots import Slot, slots
 from mirrortool.mirror.checkpoint import Checkpoint
 from mirrortool.replay.lag import behind
 from mirrortool.status.found import Found, MirrorStatus, SlotStatus, Unseen
@@ -33,18 +34,22 @@ def lags_of(status: Found) -> list[tuple[str, float | None]]:
     ]
 
 
-def readers_of(journal: Journal, newest: Commit | None) -> list[SlotStatus]:
+def readers_of(journal: Journal, newest: Commit | None, places: SlotPlaces) -> list[SlotStatus]:
     """Who reads a journal by slots, and how far behind its newest commit each is.
 
+    Args:
+        places: knows which of their positions the journal contains.
     Raises:
         NotAJournalError: the file of a slot makes no sense.
     """
     now_ns = clock.now_ns()
-    readers = []
-    for slot in slots(journal):
-        if slot.is_lost or slot.resync_lsn:
-            readers.append(SlotStatus(slot, None, None))
-            continue
-        commit = (newest.lsn, newest.time_ns) if newest else (0, 0)
-        readers.append(SlotStatus(slot, *behind(slot.position.lsn, slot.time_ns, *commit, now_ns)))
-    return readers
+    found = slots(journal)
+    contained = places.is_contained(journal, found)
+    return [_reader(slot, newest, contained.get(slot.name), now_ns) for slot in found]
+
+
+def _reader(slot: Slot, newest: Commit | None, is_contained: bool | None, now_ns: int) -> SlotStatus:
+    if slot.is_lost or slot.resync_lsn or newest is None or is_contained is False:
+        return SlotStatus(slot, None, None, is_contained)
+    behind_by = behind(slot.position.lsn, slot.time_ns, newest.lsn, newest.time_ns, now_ns)
+    return SlotStatus(slot, *behind_by, is_contained)

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 
-from mirrortool.errors import MirrortoolError
-from mirrortool.status.found import Found, Unseen
+from mirrortool.errors import ForkedJournalError, MirrortoolError
+from mirrortool.status.found import Found, JournalStatus, Unseen
 
 _ORDER = (range(10, 20), range(1, 2), range(20, 40), range(50, 51))
 """Exit codes, the worst first: the journal, a mirror that is known to be bad, a volume or the host, a lag."""
@@ -35,4 +35,17 @@ def _damage(found: Found) -> Iterator[MirrortoolError]:
         yield found.damage
 
 
-_FINDERS: tuple[Callable[[Found], Iterator[MirrortoolError]], ...] = (_damage,)
+def _foreign_slots(found: Found) -> Iterator[MirrortoolError]:
+    """A slot that names a position of another history promises what is not so, and may hold back nothing or all."""
+    if not isinstance(found, JournalStatus):
+        return
+    path = found.journal.path
+    for slot in (reader.slot for reader in found.readers if reader.is_contained is False):
+        yield ForkedJournalError(
+            f"does not contain position {slot.position} of slot {slot.name}: {slot.where} follows another history",
+            where=path,
+            remedy=f"replay there the journal that it mirrors, and mirrortool slot drop {path} {slot.name} here",
+        )
+
+
+_FINDERS: tuple[Callable[[Found], Iterator[MirrortoolError]], ...] = (_damage, _foreign_slots)

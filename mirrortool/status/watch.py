@@ -24,6 +24,7 @@ from mirrortool.journal.directory import Journal
 from mirrortool.journal.head import ahead_seconds, silent_seconds
 from mirrortool.journal.position import Position
 from mirrortool.journal.reader import JournalReader, up_to_what_is_appended
+from mirrortool.journal.slotplaces import SlotPlaces
 from mirrortool.mirror import lastreplay
 from mirrortool.mirror.directory import Mirror, Promoted
 from mirrortool.mirror.lastreplay import LastReplay
@@ -93,7 +94,7 @@ class Watch:
         except JournalError as error:
             return MirrorStatus(mirror, checkpoint, last, None, None, None, error)
         if journal.commit is None:
-            return MirrorStatus(mirror, checkpoint, last, journal, 0, 0.0, journal.damage)
+            return MirrorStatus(mirror, checkpoint, last, journal, None, None, journal.damage)
         behind_by = lag(checkpoint, journal.commit, clock.now_ns())
         return MirrorStatus(mirror, checkpoint, last, journal, *behind_by, journal.damage)
 
@@ -105,6 +106,7 @@ class _Journal:
         self._path = path
         self._reader: JournalReader | None = None
         self._commit: Commit | None = None
+        self._slot_places = SlotPlaces()
 
     def close(self) -> None:
         if self._reader:
@@ -129,7 +131,7 @@ class _Journal:
         volumes = _current_volumes(journal)
         readers: Sequence[SlotStatus] = ()
         try:
-            readers = readers_of(journal, self._commit)
+            readers = readers_of(journal, self._commit, self._slot_places)
         except JournalError as error:
             damage = damage or error
         return JournalStatus(
