@@ -8,10 +8,13 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import re
 
-from mirrortool.files import File, Identity, exists, find_facts, list_directory, real
+from mirrortool.errors import HostError, LockedError
+from mirrortool.files import File, Identity, exists, find_facts, list_directory, open_file, real
 
 _BLKFLSBUF = 0x1261
+_SWAPS = "/proc/swaps"
 
 
 def boot_id() -> str:
@@ -34,19 +37,39 @@ def devices_below(path: str) -> set[Identity]:
         if device in found:
             continue
         found.add(device)
-        base = f"/sys/dev/block/{os.major(number)}:{os.minor(number)}"
-        numbers = [f"{base}/slaves/{name}/dev" for name in list_directory(f"{base}/slaves")]
-        numbers += [f"{real(base)}/../dev"] if exists(f"{base}/partition") else []
-        for place in numbers:
-            with contextlib.suppress(OSError, ValueError), open(place, encoding="ascii") as file:
-                major, minor = file.read().strip().split(":")
-                waiting.append(os.makedev(int(major), int(minor)))
-        with contextlib.suppress(OSError), open(f"{base}/loop/backing_file", "rb") as file:
-            behind = os.fsdecode(file.read().rstrip(b"\n"))
+        waiting += _made_of(number)
+        if behind := _backing_file(number):
             facts = find_facts(behind)
             found |= {facts.identity} if facts else set()
             waiting += _numbers_of(behind)
     return found
+
+
+def _made_of(number: int) -> list[int]:
+    """The devices that a device is made of, or is a partition of."""
+    base = _sysfs(number)
+    places = [f"{base}/slaves/{name}/dev" for name in list_directory(f"{base}/slaves")]
+    places += [f"{real(base)}/../dev"] if exists(f"{base}/partition") else []
+    return [found for place in places if (found := _read_number(place)) is not None]
+
+
+def _backing_file(number: int) -> str | None:
+    """The file behind a loop device; None of any other device."""
+    with contextlib.suppress(OSError), open(f"{_sysfs(number)}/loop/backing_file", "rb") as file:
+        return os.fsdecode(file.read().rstrip(b"\n")) or None
+    return None
+
+
+def _read_number(path: str) -> int | None:
+    """A device's number in a file of sysfs, such as `8:1`."""
+    with contextlib.suppress(OSError, ValueError), open(path, encoding="ascii") as file:
+        major, minor = file.read().strip().split(":")
+        return os.makedev(int(major), int(minor))
+    return None
+
+
+def _sysfs(number: int) -> str:
+    return f"/sys/dev/block/{os.major(number)}:{os.minor(number)}"
 
 
 def _numbers_of(path: str) -> list[int]:
@@ -57,9 +80,102 @@ def _numbers_of(path: str) -> list[int]:
     return [facts.identity.inode if facts.identity.is_device else facts.identity.device]
 
 
+def user_of(path: str) -> str | None:
+    """Who uses the bytes of a file or device past it: a loop device that is mounted or held, or swap; None for nobody.
+
+    Who holds the device itself is found by opening it exclusively.
+    """
+    bytes_of = _bytes_of(path)
+    for area in _swap_areas():
+        if area in bytes_of and not area.is_device:
+            return "the system swaps to it"
+    for number in _loops_over(bytes_of):
+        name = real(_sysfs(number)).rpartition("/")[2]
+        if Identity(0, number, True) not in bytes_of and _is_used(number):
+            return f"it is mounted or held through /dev/{name}"
+    return None
+
+
+def backing_files(path: str) -> list[str]:
+    """The files behind loop devices that hold the bytes of a device; none of a file."""
+    numbers = [identity.inode for identity in _bytes_of(path) if identity.is_device]
+    return [behind for number in numbers if (behind := _backing_file(number))]
+
+
+def _bytes_of(path: str) -> set[Identity]:
+    """A file or device, and the devices and files behind loop devices that have its bytes, down to the first file."""
+    found: set[Identity] = set()
+    facts = find_facts(path)
+    waiting = [facts.identity] if facts else []
+    while waiting:
+        identity = waiting.pop()
+        if identity in found:
+            continue
+        found.add(identity)
+        if identity.is_device:
+            waiting += [Identity(0, number, True) for number in _made_of(identity.inode)]
+            backing = find_facts(_backing_file(identity.inode) or "")
+            waiting += [backing.identity] if backing else []
+    return found
+
+
+def _loops_over(bytes_of: set[Identity]) -> list[int]:
+    """The numbers of loop devices over any of these, and of those over them in turn."""
+    over: dict[int, Identity] = {}
+    for name in list_directory("/sys/block"):
+        if name.startswith("loop") and (number := _read_number(f"/sys/block/{name}/dev")) is not None:
+            facts = find_facts(_backing_file(number) or "")
+            over |= {number: facts.identity} if facts else {}
+    reached, found = set(bytes_of), list[int]()
+    while new := [number for number, backing in over.items() if backing in reached and number not in found]:
+        found += new
+        reached |= {Identity(0, number, True) for number in new}
+    return found
+
+
+def _is_used(number: int) -> bool:
+    """Whether a device, or a partition of it, is mounted, swapped to, or held by another device or process."""
+    base = real(_sysfs(number))
+    name = base.rpartition("/")[2]
+    parts = [each for each in list_directory(base) if each.startswith(name)]
+    numbers = {number} | {found for each in parts if (found := _read_number(f"{base}/{each}/dev")) is not None}
+    if any(list_directory(f"{base}/{each}/holders") for each in ("", *parts)):
+        return True
+    if any(area.is_device and area.inode in numbers for area in _swap_areas()) or numbers & _mounted():
+        return True
+    try:  # which also knows of mounts in other namespaces, but is for who may open it
+        open_file(f"/dev/{name}", exclusive=True).close()
+    except LockedError:
+        return True
+    except HostError:
+        return False
+    return False
+
+
+def _mounted() -> set[int]:
+    """The numbers of the devices that are mounted, as this process sees it."""
+    found: set[int] = set()
+    with contextlib.suppress(OSError), open("/proc/self/mountinfo", "rb") as file:
+        for line in file:
+            major, _, minor = line.split()[2].partition(b":")
+            found.add(os.makedev(int(major), int(minor)))
+    return found
+
+
+def _swap_areas() -> set[Identity]:
+    """The files and devices that the system swaps to."""
+    found: set[Identity] = set()
+    with contextlib.suppress(OSError), open(_SWAPS, "rb") as file:
+        for line in file.readlines()[1:]:
+            path = re.sub(rb"\\([0-7]{3})", lambda match: bytes([int(match[1], 8)]), line.split()[0])
+            facts = find_facts(os.fsdecode(path))
+            found |= {facts.identity} if facts else set()
+    return found
+
+
 def sectors_written(identity: Identity) -> int | None:
     """Sectors of 512 bytes ever written to a block device (sysfs `stat`, seventh field); None where not known."""
-    path = f"/sys/dev/block/{os.major(identity.inode)}:{os.minor(identity.inode)}/stat"
+    path = f"{_sysfs(identity.inode)}/stat"
     with contextlib.suppress(OSError, ValueError, IndexError), open(path, "rb") as file:
         return int(file.read(4096).split()[6])
     return None

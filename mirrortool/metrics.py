@@ -16,6 +16,8 @@ from dataclasses import dataclass
 
 COUNTER, GAUGE = "counter", "gauge"
 PREFIX = "mirrortool_"
+FILE_BEGINS = f"# HELP {PREFIX}"
+"""What every text begins with that has a sample."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from mirrortool import files, host
+from tests.fakes.loop import call
 from tests.fakes.volumes import loop_device, loop_mount, pattern
 
 
@@ -54,3 +55,39 @@ def test_a_name_among_devices_is_no_place_for_a_file(path: str, is_among: bool) 
 def test_a_link_into_the_devices_is_seen_through(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to("/dev")
     assert host.is_among_devices(str(tmp_path / "link" / "sdx"))
+
+
+def test_nobody_uses_a_file_or_a_loop_device_that_is_not_mounted(tmp_path: Path) -> None:
+    with loop_device(tmp_path, 1 << 20) as device:
+        assert host.user_of(f"{tmp_path}/disk.backing") is None
+        assert host.user_of(device) is None
+    assert host.user_of(str(tmp_path)) is None
+    assert host.user_of(str(tmp_path / "nothing")) is None
+
+
+def test_who_mounts_a_loop_device_uses_its_file_and_every_other_device_over_that(tmp_path: Path) -> None:
+    with loop_mount(tmp_path, 2 << 20) as mounted:
+        device = next(line.split()[0] for line in Path("/proc/mounts").read_text().splitlines() if mounted in line)
+        backing = f"{tmp_path}/mounted-disk.backing"
+        assert host.user_of(backing) == f"it is mounted or held through {device}"
+        second = call("losetup", "--find", "--show", backing).strip()
+        try:
+            assert host.user_of(second) == f"it is mounted or held through {device}"
+            third = call("losetup", "--find", "--show", second).strip()
+            try:
+                assert host.user_of(third) == f"it is mounted or held through {device}"
+            finally:
+                call("losetup", "--detach", third)
+        finally:
+            call("losetup", "--detach", second)
+        assert host.user_of(device) is None, "who opens it exclusively finds that out"
+
+
+def test_swap_files_are_in_use(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    swap = tmp_path / "swap file"
+    swap.write_bytes(bytes(4096))
+    listed = tmp_path / "swaps"
+    listed.write_text("Filename Type Size Used Priority\n" + str(swap).replace(" ", "\\040") + " file 4 0 -2\n")
+    monkeypatch.setattr(host, "_SWAPS", str(listed))
+    assert host.user_of(str(swap)) == "the system swaps to it"
+    assert host.user_of(str(listed)) is None

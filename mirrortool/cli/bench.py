@@ -12,6 +12,7 @@ from mirrortool import files
 from mirrortool.bench.figure import Bar, Bench, BenchCancelled, Comparison, Figure, Settings
 from mirrortool.bench.svg import caption, draw
 from mirrortool.cli.options import FILE, Value, as_json, quiet
+from mirrortool.cli.outputs import check_output
 from mirrortool.cli.render import Display
 from mirrortool.cli.runner import Interrupted, Runner
 from mirrortool.cli.text import columns, format_seconds, tell
@@ -61,6 +62,8 @@ def command(
     """
     if path and not files.is_directory(files.parent(path) or "."):
         raise UsageError(f"there is no directory for {path}")
+    if path:
+        check_output(path, "a figure", b"<svg ")
     settings = Settings(latency, writes, groups, tasks, runs, peers)
     figure = _measure(Bench(settings), settings, quiet)
     if path:

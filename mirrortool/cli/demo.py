@@ -15,7 +15,7 @@ from contextlib import contextmanager
 
 import click
 
-from mirrortool import clock, files
+from mirrortool import clock, files, ground
 from mirrortool.address import SEGMENT_BYTES
 from mirrortool.cli.options import DIRECTORY, SIZE, quiet
 from mirrortool.cli.render import Display, View
@@ -310,5 +310,6 @@ def _workplace(keep: str | None) -> Iterator[str]:
         with files.temporary_directory() as directory:
             yield directory
         return
+    ground.check_free(keep)
     files.make_directory(keep)
     yield keep

@@ -31,14 +31,15 @@ def parse_new_volume(text: str) -> NewVolume:
     "--page-size", type=SIZE, default=str(PAGE_SIZE_DEFAULT), show_default=True, metavar="SIZE",
     help="Unit of journal, sums and repair: a power of two from 512 to 64K.",
 )  # fmt: skip
+@click.option("--raw", is_flag=True, help="Take an image in a container format, such as qcow2, for a volume as it is.")
 @quiet
-def command(journal: str, volumes: tuple[NewVolume, ...], page_size: int, quiet: bool) -> None:
+def command(journal: str, volumes: tuple[NewVolume, ...], page_size: int, raw: bool, quiet: bool) -> None:
     """Make a journal for volumes: image files or block devices.
 
     Nothing is read yet: the first record journals everything. With a SIZE, a missing file is made, sparse; an existing
     one must have that size.
     """
-    made = init(journal, volumes, page_size)
+    made = init(journal, volumes, page_size, raw=raw)
     for volume in made.volumes:
         click.echo(f"{volume.name}  {format_bytes(volume.size)}  {printable(made.volume_paths()[volume.name])}")
     if not quiet:

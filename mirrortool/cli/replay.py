@@ -55,6 +55,7 @@ from mirrortool.replay.table import RowSnapshot
     help="Keep a new mirror's volume in this file or device, not in MIRROR/volumes.",
 )  # fmt: skip
 @click.option("--overwrite", is_flag=True, help="What these files and devices hold may be lost.")
+@click.option("--raw", is_flag=True, help="With --overwrite: also an image in a container format, such as qcow2.")
 @click.option(
     "--ranges", type=click.Choice(RANGES), default="auto", show_default=True, help="How groups share the space."
 )
@@ -99,6 +100,7 @@ def command(
     until: Until | None,
     targets: tuple[tuple[str, str], ...],
     overwrite: bool,
+    raw: bool,
     ranges: str,
     groups: int | None,
     tasks: int | None,
@@ -145,6 +147,7 @@ def command(
             plan=wanted,
             targets=dict(targets),
             overwrite=overwrite,
+            raw=raw,
             read_back=not no_check,
             max_bytes=max_size,
             on_applied=tracer.write if tracer else None,

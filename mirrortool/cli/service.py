@@ -15,15 +15,25 @@ import click
 
 from mirrortool import clock
 from mirrortool.cli.options import FILE
-from mirrortool.metrics import Sample
+from mirrortool.cli.outputs import check_output
+from mirrortool.metrics import FILE_BEGINS, Sample
 from mirrortool.metricsfile import MetricsFile
 from mirrortool.notify import Notifier
 
 STATUS_SECONDS = 5.0
 
+
+def _checked(_context: click.Context, _parameter: click.Parameter, path: str | None) -> str | None:
+    """The path, before anything is done; the file is replaced, so that it may be nothing but an earlier one."""
+    if path is not None:
+        check_output(path, "metrics", FILE_BEGINS.encode())
+    return path
+
+
 metrics_file = click.option(
-    "--metrics-file", type=FILE, metavar="FILE", help="Keep figures for Prometheus in this file, named *.prom."
-)
+    "--metrics-file", type=FILE, metavar="FILE", callback=_checked,
+    help="Keep figures for Prometheus in this file, named *.prom.",
+)  # fmt: skip
 
 
 class Service:

@@ -7,8 +7,8 @@ import threading
 from contextlib import nullcontext, suppress
 
 from mirrortool import files
-from mirrortool.errors import AccessError, HostError
-from mirrortool.files import File
+from mirrortool.cli.outputs import check_output
+from mirrortool.errors import HostError
 from mirrortool.replay.unit import Unit
 
 _BUFFER_BYTES = 1 << 16
@@ -24,12 +24,8 @@ class TraceFile:
         Raises:
             AccessError: there is something else than an earlier trace, which must not be overwritten.
         """
+        check_output(path, "a trace", _LINE_BEGINS)
         self._file = files.open_file(path, write=True, create=True)
-        try:
-            _check_is_ours(self._file)
-        except BaseException:
-            self._file.close()
-            raise
         # _lock protects the buffer and the offset; tasks hold it for one line.
         self._lock = threading.Lock()
         self._buffer = bytearray()
@@ -70,11 +66,3 @@ class TraceFile:
         self._file.pwrite(self._buffer, self._offset)
         self._offset += len(self._buffer)
         self._buffer = bytearray()
-
-
-def _check_is_ours(file: File) -> None:
-    facts = file.facts()
-    if facts.kind != "file":
-        raise AccessError(f"is a {facts.kind}, no file for a trace", where=file.path, remedy="name a file")
-    if facts.size and file.pread(len(_LINE_BEGINS), 0) != _LINE_BEGINS:
-        raise AccessError("holds something else than a trace", where=file.path, remedy="choose another file")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 
-from mirrortool import files, jsonfile
+from mirrortool import files, ground, jsonfile
 from mirrortool.errors import AccessError, NotAJournalError
 from mirrortool.files import File
 
@@ -21,9 +21,11 @@ def lock_copy(path: str) -> File:
     """Lock the copy, whose directory is made if it is not there, until the returned file is closed.
 
     Raises:
-        AccessError: what is there is no copy.
+        AccessError: what is there is no copy, or would lie inside a journal, copy or mirror.
         LockedError: somebody appends to it.
     """
+    if ground.kind_of(path) is None:
+        ground.check_free(path)
     if not files.exists(path):
         files.make_directory(path)
     check_is_copy(path)

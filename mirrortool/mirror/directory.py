@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 
-from mirrortool import files, jsonfile
+from mirrortool import files, ground, jsonfile
 from mirrortool.address import PAGE_SIZE_MAX, is_page_size
 from mirrortool.errors import (
     AccessError,
@@ -291,7 +291,15 @@ class Mirror:
             )
 
 
-def create(path: str, journal: Journal, targets: Mapping[str, str] | None = None, *, overwrite: bool = False) -> Mirror:
+def create(
+    path: str,
+    journal: Journal,
+    targets: Mapping[str, str] | None = None,
+    *,
+    overwrite: bool = False,
+    raw: bool = False,
+    is_scratch: bool = False,
+) -> Mirror:
     """Make an empty mirror of a journal, all zeros at LSN 0.
 
     An interrupted call leaves no mirror.json and can be repeated.
@@ -299,8 +307,10 @@ def create(path: str, journal: Journal, targets: Mapping[str, str] | None = None
     Args:
         targets: paths of volumes that are not to be images in the mirror's directory.
         overwrite: whether data in them that is not ours may be lost.
+        raw: also where it is an image in a container format.
+        is_scratch: a mirror for the occasion, which lies in the journal.
     Raises:
-        AccessError: something else is at `path`.
+        AccessError: something else is at `path`, or that lies inside a journal, copy or mirror.
         UsageError: `targets` names a volume that the journal does not have.
         UnusableVolumeError: a target cannot be one.
     """
@@ -309,8 +319,9 @@ def create(path: str, journal: Journal, targets: Mapping[str, str] | None = None
         if name not in journal.volumes:
             raise UsageError(f"the journal has no volume {name}", where=journal.path)
     _refuse_duplicates(targets)
-    _refuse_inside(targets, journal.path, "the journal")
-    _refuse_inside(targets, path, "the mirror", but="volumes")
+    _refuse_inside(targets, path, "volumes")
+    if not is_scratch:
+        ground.check_free(path)
     _claim_directory(path)
     for name in ("sums", "volumes", "receipts"):
         files.make_directory(files.join(path, name), exist_ok=True)
@@ -320,13 +331,21 @@ def create(path: str, journal: Journal, targets: Mapping[str, str] | None = None
         primaries = Primaries(journal.volume_paths().values())
         for volume in journal.volumes:
             may_clear = overwrite if volume.name in targets else None
-            check_target(places[volume.name], volume, primaries=primaries, overwrite=may_clear)
+            check_target(places[volume.name], volume, primaries=primaries, overwrite=may_clear, raw=raw)
         for volume in journal.volumes:
             prepare_target(places[volume.name], volume, overwrite=overwrite and volume.name in targets)
         kept = [_kept(volume, places[volume.name], targets) for volume in journal.volumes]
         PageSums(files.join(path, "sums"), journal.volumes, 0, write=True).close()
         _save_new(path, journal, kept)
     return Mirror(path)
+
+
+def is_promoted(path: str) -> bool:
+    """Whether there is a mirror that became a primary, so that its volumes are not a mirror's any more."""
+    try:
+        return Mirror(path).promoted is not None
+    except (NotAMirrorError, HostError):
+        return False
 
 
 def empty_checkpoint(journal: Journal) -> Checkpoint:
@@ -368,13 +387,17 @@ def _refuse_duplicates(targets: Mapping[str, str]) -> None:
             raise UnusableVolumeError(f"volumes {seen[place]} and {name} would share one target", where=target)
 
 
-def _refuse_inside(targets: Mapping[str, str], directory: str, what: str, *, but: str | None = None) -> None:
-    """No target is among the files of a journal or mirror, where it would be taken for one, or take its place."""
-    inside = files.join(files.real(directory), "")
-    allowed = files.join(inside, but, "") if but else None
+def _refuse_inside(targets: Mapping[str, str], mirror: str, but: str) -> None:
+    """No target is among the files of a journal, copy or mirror, this one included but for one of its directories."""
+    here = files.real(mirror)
+    inside, allowed = files.join(here, ""), files.join(here, but, "")
     for target in map(files.real, targets.values()):
-        if target.startswith(inside) and not (allowed and target.startswith(allowed)):
-            raise UnusableVolumeError(f"lies in {what}'s directory", where=target, remedy="choose another target")
+        owner = ground.find_owner_of_bytes(target)
+        if target.startswith(inside) and not target.startswith(allowed):
+            raise UnusableVolumeError("lies in the mirror's directory", where=target, remedy="choose another target")
+        if owner and owner.path != here:
+            what = f"lies inside the {owner.kind} {owner.path}"
+            raise UnusableVolumeError(what, where=target, remedy="choose another target")
 
 
 def _save_new(path: str, journal: Journal, kept: list[MirrorVolume]) -> None:

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from mirrortool import files, host
-from mirrortool.errors import UnusableVolumeError
+from mirrortool import container, files, host
+from mirrortool.errors import LockedError, UnusableVolumeError
 from mirrortool.files import File, Identity
 from mirrortool.volume import Volume
 
@@ -34,14 +34,16 @@ class Primaries:
                 self.below |= {facts.identity, *host.devices_below(path)}
 
 
-def check_target(path: str, volume: Volume, *, primaries: Primaries, overwrite: bool | None) -> None:
+def check_target(path: str, volume: Volume, *, primaries: Primaries, overwrite: bool | None, raw: bool = False) -> None:
     """Whether `path` may be a volume's target; nothing is changed.
 
     Args:
         primaries: none of them may be a target, hold one, or be stored on one.
         overwrite: whether data that is not ours may be lost; None for an image of our own, where nothing may be.
+        raw: whether it may be lost also where it is an image in a container format.
     Raises:
         UnusableVolumeError: it may not, and why.
+        LockedError: somebody uses it.
     """
     is_there = files.exists(path)
     if not host.devices_below(path if is_there else files.parent(path)).isdisjoint(primaries.identities):
@@ -57,6 +59,12 @@ def check_target(path: str, volume: Volume, *, primaries: Primaries, overwrite: 
             raise UnusableVolumeError(f"{its} the primary's own volume", where=path, remedy="choose another target")
         if facts.identity.is_device and facts.size < volume.size:
             raise too_small(path, facts.size, volume)
+        if overwrite is not None and not raw and (found := container.container_format(file, facts.size)):
+            raise UnusableVolumeError(
+                f"holds an image in the format {found}, and a mirror's volume is raw",
+                where=path,
+                remedy="choose another target, or give --raw with --overwrite if that image may be lost",
+            )
         if not overwrite and not _reads_as_zeros(file, facts.size):
             named, own = "give --overwrite if that data may be lost", "choose another directory for the mirror"
             raise UnusableVolumeError("the target holds data", where=path, remedy=own if overwrite is None else named)
@@ -77,7 +85,8 @@ def open_target(path: str, *, create: bool = False, write: bool = True) -> File:
     """Open a target and lock it, a file as QEMU would (OFD lock), a device against mounts (O_EXCL).
 
     Raises:
-        LockedError: a file that another process has locked, or a device that is mounted or held.
+        LockedError: a file that another process has locked, or a device that is mounted or held; to write, also one
+            whose bytes are used through a loop device.
         UnusableVolumeError: neither a file nor a block device.
     """
     facts = files.find_facts(path)
@@ -90,6 +99,8 @@ def open_target(path: str, *, create: bool = False, write: bool = True) -> File:
     try:
         if not is_device:
             file.lock(exclusive=write, what="the volume")
+        if write and (user := host.user_of(path)):
+            raise LockedError(f"is in use: {user}", where=path, remedy="unmount it first")
     except BaseException:
         file.close()
         raise

@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 
-from mirrortool import files, host
+from mirrortool import container, files, ground, host
 from mirrortool.address import is_page_size
 from mirrortool.errors import UnusableVolumeError, UsageError
 from mirrortool.journal import directory
 from mirrortool.journal.directory import Journal, VolumeRecord
+from mirrortool.mirror.directory import is_promoted
 from mirrortool.record.sources import check_apart, inspect_volume
 from mirrortool.volume import place
 
@@ -24,24 +25,30 @@ class NewVolume:
     size: int | None = None
 
 
-def init(journal_path: str, volumes: Sequence[NewVolume], page_size: int) -> Journal:
+def init(journal_path: str, volumes: Sequence[NewVolume], page_size: int, *, raw: bool = False) -> Journal:
     """Make a journal; nothing of the volumes is recorded yet. On an error, nothing is left behind.
 
+    Args:
+        raw: whether an image in a container format, such as qcow2, is a volume as it is.
     Raises:
         UsageError: page size or names make no sense.
         UnusableVolumeError: a path cannot be a volume.
-        AccessError: something else is at `journal_path`.
+        AccessError: something else is at `journal_path`, or that lies inside a journal, copy or mirror.
     """
     if not is_page_size(page_size):
         raise UsageError(f"{page_size} is no page size: a power of two from 512 to 65536")
     # Placed once with the sizes asked for, so that wrong names are found before any file is made.
     place([(volume.name, volume.size or 0) for volume in volumes], page_size)
+    ground.check_free(journal_path)
     with ExitStack() as undo:
         for volume in volumes:
+            _refuse_inside(volume)
             _make_file(volume, undo)
         facts = {volume.name: inspect_volume(volume.path) for volume in volumes}
         for volume in volumes:
             _check_size(volume, facts[volume.name].size)
+            if not raw:
+                _refuse_container(volume)
         paths = {volume.name: files.absolute(volume.path) for volume in volumes}
         check_apart(journal_path if files.exists(journal_path) else files.parent(files.absolute(journal_path)), paths)
         placed = place([(volume.name, facts[volume.name].size) for volume in volumes], page_size)
@@ -62,6 +69,25 @@ def _make_file(volume: NewVolume, undo: ExitStack) -> None:
         file.truncate(volume.size)
         file.fdatasync()
     files.sync_name(volume.path)
+
+
+def _refuse_inside(volume: NewVolume) -> None:
+    owner = ground.find_owner_of_bytes(volume.path)
+    if owner and not (owner.kind == "mirror" and is_promoted(owner.path)):
+        raise UnusableVolumeError(
+            f"lies inside the {owner.kind} {owner.path}", where=volume.path, remedy="choose another volume"
+        )
+
+
+def _refuse_container(volume: NewVolume) -> None:
+    with files.open_file(volume.path) as file:
+        found = container.container_format(file, file.size())
+    if found:
+        raise UnusableVolumeError(
+            f"is an image in the format {found}, and a volume is raw: the disk's own bytes, from its first to its last",
+            where=volume.path,
+            remedy="qemu-img convert makes a raw one, or --raw takes the container for the volume",
+        )
 
 
 def _check_size(volume: NewVolume, size: int) -> None:

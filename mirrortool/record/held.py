@@ -24,7 +24,7 @@ from dataclasses import replace
 from mirrortool import files, host
 from mirrortool.address import adjacent_runs, split_at
 from mirrortool.checksum import page_sums, unpack_sums
-from mirrortool.errors import ChangedOutsideError, HostError, UnusableVolumeError
+from mirrortool.errors import ChangedOutsideError, HostError, LockedError, UnusableVolumeError
 from mirrortool.files import Facts, File
 from mirrortool.journal.directory import Journal, RecorderCheckpoint, VolumeRecord
 from mirrortool.record.sources import check_apart, inspect_volume
@@ -199,6 +199,8 @@ def _open(path: str) -> File:
     try:
         if not is_device:
             file.lock(exclusive=True, what="the volume")
+        if user := host.user_of(path):
+            raise LockedError(f"is in use: {user}", where=path, remedy="unmount it first")
     except BaseException:
         file.close()
         raise

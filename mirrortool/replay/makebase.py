@@ -84,7 +84,14 @@ class MakeBase:
                 self._check_room()
                 opening.callback(remove_unfinished, self.journal)
                 until = Until(lsn=self.commit.lsn)
-                self._replay = Replay(path, work_path(self.journal), until=until, read_back=False, max_bytes=max_bytes)
+                self._replay = Replay(
+                    path,
+                    work_path(self.journal),
+                    until=until,
+                    read_back=False,
+                    max_bytes=max_bytes,
+                    is_scratch=True,
+                )
                 opening.push(self._replay)
             self._opened = opening.pop_all()
 

@@ -86,6 +86,7 @@ class Replay:
         plan: Plan | Wanted | None = None,
         targets: Mapping[str, str] | None = None,
         overwrite: bool = False,
+        raw: bool = False,
         read_back: bool = True,
         on_applied: Observer | None = None,
         max_bytes: int = MAX_BYTES,
@@ -95,6 +96,7 @@ class Replay:
         delay_seconds: float = 0.0,
         bytes_per_second: int | None = None,
         slot: str | None = None,
+        is_scratch: bool = False,
     ) -> None:
         """Open and check everything; nothing is replayed yet.
 
@@ -104,6 +106,7 @@ class Replay:
             flush_only: only a flush commit or a mark can be the target; not together with `follow`.
             targets: where a new mirror keeps volumes, by name; by default images in its directory.
             overwrite: whether data in those targets may be lost.
+            raw: also where it is an image in a container format, such as qcow2.
             max_bytes: the volumes may not be larger together.
             read_back: whether pages are read back from the device before a checkpoint names them.
             follow: go on at the journal's end, with each commit as it comes, until `cancel` or `until`.
@@ -111,6 +114,7 @@ class Replay:
             delay_seconds: keep the mirror at the newest commit that is so old; not together with `until`.
             bytes_per_second: read no more of the journal.
             slot: the name of a slot to keep in the journal, or OWN_SLOT; by default none is kept.
+            is_scratch: the mirror is one for the occasion, which may lie in the journal.
         Raises:
             MirrortoolError: a guard refuses; the mirror is unchanged.
         """
@@ -123,7 +127,7 @@ class Replay:
         self.target = None if follow else require_commit(self.journal, until, flush_only=flush_only)
         check_total(self.journal.volumes, max_bytes)
         self._until, self._delay_seconds = until, delay_seconds
-        self._find_mirror(mirror_path, targets, overwrite=overwrite)
+        self._find_mirror(mirror_path, targets, overwrite=overwrite, raw=raw, is_scratch=is_scratch)
         with ExitStack() as opening:
             opening.enter_context(self.mirror.lock(exclusive=True))
             self._check_mirrors()
@@ -161,12 +165,14 @@ class Replay:
             )
             self._opened = opening.pop_all()
 
-    def _find_mirror(self, path: str, targets: Mapping[str, str] | None, *, overwrite: bool) -> None:
+    def _find_mirror(
+        self, path: str, targets: Mapping[str, str] | None, *, overwrite: bool, raw: bool, is_scratch: bool
+    ) -> None:
         """Open the mirror, or make it, if the journal holds what it needs."""
         self.is_new = not files.exists(files.join(path, "mirror.json"))
         if self.is_new:
             self._start_from(directory.empty_checkpoint(self.journal))
-            directory.create(path, self.journal, targets, overwrite=overwrite)
+            directory.create(path, self.journal, targets, overwrite=overwrite, raw=raw, is_scratch=is_scratch)
         self.mirror = Mirror(path)
         if not self.is_new and targets:
             _check_targets(self.mirror, targets)

@@ -43,6 +43,11 @@ def build() -> None:
     assert main(["record", "J"]) == main(["record", "J2"]) == 0
     assert main(["replay", "J", "M"]) == 0
     assert main(["mark", "empty", "x"]) == 3  # it makes a table of sums
+    assert main(["ship", "J2", "C"]) == 0
+    os.makedirs("begun/files")
+    write("begun/copy.json", b"{")
+    os.symlink("J2/torn", "inside")
+    write("qcow2", b"QFI\xfb" + bytes(508))
     os.mkdir("directory")
     os.mkdir("full")
     write("full/x", b"x")
@@ -248,8 +253,40 @@ REFUSED = [
     (20, "replay J new --volume disk=hardlink --overwrite", "primary's own volume"),
     (20, "replay J new --volume disk=symlink --overwrite", "primary's own volume"),
     (20, "replay J new --volume disk=other.img", "--overwrite if that data may be lost"),
-    (20, "replay J new --volume disk=J/lock --overwrite", "lies in the journal's directory"),
-    (20, "replay J new --volume disk=J/files/0000000000000001.mj --overwrite", "lies in the journal's directory"),
+    (20, "replay J new --volume disk=J/lock --overwrite", "lies inside the journal"),
+    (20, "replay J new --volume disk=J/files/0000000000000001.mj --overwrite", "lies inside the journal"),
+    (20, "replay J new --volume disk=J2/new.img", "lies inside the journal"),
+    (20, "replay J new --volume disk=M/volumes/disk.img --overwrite", "lies inside the mirror"),
+    (20, "replay J2 new --volume disk=M/volumes/disk.img --overwrite", "lies inside the mirror"),
+    (20, "replay J new --volume disk=qcow2 --overwrite", "in the format qcow2"),
+    (20, "replay J new --volume disk=qcow2", "or give --raw"),
+    # volumes that are another's, or no disk
+    (20, "init new d=M/volumes/disk.img", "lies inside the mirror"),
+    (20, "init new d=J/lock", "lies inside the journal"),
+    (20, "init new d=M/volumes/made:1M", "lies inside the mirror"),
+    (20, "init new d=qcow2", "in the format qcow2"),
+    # what would lie inside another's
+    (32, "init J/new d=disk.img", "lies inside the journal"),
+    (32, "init J/files/new d=disk.img", "lies inside the journal"),
+    (32, "init M/volumes/new d=disk.img", "lies inside the mirror"),
+    (32, "init inside/new d=disk.img", "lies inside the journal"),
+    (32, "replay J J/mirror", "lies inside the journal"),
+    (32, "replay J J2/torn", "lies inside the journal"),
+    (32, "replay J M/receipts/x", "lies inside the mirror"),
+    (32, "ship J J/files/C", "lies inside the journal"),
+    (32, "ship J J2/slots", "lies inside the journal"),
+    (32, "ship J M/receipts", "lies inside the mirror"),
+    (32, "ship J C/slots", "lies inside the copy"),
+    (32, "ship J C/bases", "lies inside the copy"),
+    (32, "ship J begun/files/C", "lies inside the copy"),
+    (32, "demo --keep M/demo", "lies inside the mirror"),
+    (32, "replay J new --trace J/trace", "lies inside the journal"),
+    (32, "replay J M --metrics-file J/slots/x.prom", "lies inside the journal"),
+    (32, "record J --metrics-file M/volumes/disk.img", "lies inside the mirror"),
+    (32, "record J --metrics-file disk.img", "holds something else than metrics"),
+    (32, "ship J new --metrics-file directory", "is a directory"),
+    (32, "bench --figure other.img", "holds something else than a figure"),
+    (32, "bench --figure J/figure.svg", "lies inside the journal"),
     (20, "replay J new --volume disk=new/checkpoint.json", "lies in the mirror's directory"),
     (20, "replay J new --volume disk=/dev/no-such-disk", "no such device"),
     (20, "init new d=/dev/no-such-disk:1M", "no such device"),
@@ -259,7 +296,7 @@ REFUSED = [
     (32, "replay J new --volume disk=missing/x", "No such file"),
     # a trace does not replace what is none
     (32, "replay J M --trace disk.img", "holds something else than a trace"),
-    (32, "replay J M --trace J/journal.json", "holds something else than a trace"),
+    (32, "replay J M --trace J/journal.json", "lies inside the journal"),
     (32, "replay J M --trace fifo", "is a FIFO"),
     (32, "replay J M --trace /dev/full", "is a character device"),
     (32, "replay J M --trace missing/trace", "No such file"),

@@ -27,12 +27,15 @@ from mirrortool.errors import (
 from mirrortool.journal.position import Position
 from mirrortool.mirror.checkpoint import Checkpoint
 from mirrortool.mirror.directory import Mirror, Promoted, create
+from mirrortool.mirror.target import open_target
+from tests.fakes.loop import call, require_loops
 from tests.fakes.volumes import (
     PAGE,
     Primary,
     adopt,
     fast_directory,
     loop_device,
+    loop_mount,
     make_primary,
     pattern,
     read_bytes,
@@ -510,3 +513,47 @@ def test_a_mirror_is_consistent_only_at_rest_at_a_commit(
     checkpoint = Checkpoint(Position(lsn, 0), 0, 0, is_commit, 0, reached, {})
     assert (checkpoint.is_settled, checkpoint.is_consistent) == (is_settled, is_consistent)
     assert checkpoint.reaching(3).reached_lsn == max(3, reached)
+
+
+def test_a_target_that_is_mounted_through_a_loop_device_is_refused(directory: str, primary: Primary) -> None:
+    with loop_mount(directory, 2 << 20):
+        image = f"{directory}/mounted-disk.backing"
+        before = read_bytes(image)
+        with pytest.raises(LockedError, match="mounted or held through /dev/loop"):
+            create(f"{directory}/M", primary.journal, {"a": image}, overwrite=True)
+        assert read_bytes(image) == before
+    create(f"{directory}/M", primary.journal, {"a": image}, overwrite=True)
+
+
+def test_an_existing_target_is_not_written_while_it_is_mounted(directory: str) -> None:
+    with loop_mount(directory, 2 << 20):
+        with pytest.raises(LockedError, match="mounted or held through"):
+            open_target(f"{directory}/mounted-disk.backing")
+        with open_target(f"{directory}/mounted-disk.backing", write=False):
+            pass
+
+
+def test_a_container_is_overwritten_only_if_that_is_said(directory: str, primary: Primary) -> None:
+    image = f"{directory}/image"
+    for overwrite in (False, True):
+        write_file(image, b"QFI\xfb" + bytes(8188))
+        with pytest.raises(UnusableVolumeError, match="--raw"):
+            create(f"{directory}/M", primary.journal, {"a": image}, overwrite=overwrite)
+    with pytest.raises(UnusableVolumeError, match="holds data"):
+        create(f"{directory}/M", primary.journal, {"a": image}, raw=True)
+    create(f"{directory}/M", primary.journal, {"a": image}, overwrite=True, raw=True)
+    assert not any(read_bytes(image))
+
+
+def test_a_file_behind_a_loop_device_is_no_target_where_it_is_a_mirrors(directory: str, primary: Primary) -> None:
+    mirror = primary.mirror()
+    image = mirror.volume_path(mirror.kept[0])
+    before = read_bytes(image)
+    require_loops()
+    device = call("losetup", "--find", "--show", image).strip()
+    try:
+        with pytest.raises(UnusableVolumeError, match="lies inside the mirror"):
+            create(f"{directory}/M", primary.journal, {"a": device}, overwrite=True)
+    finally:
+        call("losetup", "--detach", device)
+    assert read_bytes(image) == before

@@ -27,6 +27,7 @@ from tests.fakes.volumes import (
     Primary,
     adopt,
     loop_device,
+    loop_mount,
     make_primary,
     pattern,
     read_bytes,
@@ -324,6 +325,13 @@ def test_a_second_recorder_is_refused(primary: Primary) -> None:
         recorder.close()
     with quiet_recorder(primary):
         pass
+
+
+def test_an_image_that_is_mounted_is_not_served(directory: str) -> None:
+    with loop_mount(directory, 2 << 20):
+        primary = adopt(directory, {"disk": f"{directory}/mounted-disk.backing"})
+        with pytest.raises(LockedError, match="mounted or held through /dev/loop"):
+            Recorder.open(primary.journal_path)
 
 
 def test_one_volume_in_two_journals_is_refused(primary: Primary, directory: str) -> None:
