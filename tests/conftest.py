@@ -7,6 +7,7 @@ from hypothesis import settings
 
 from mirrortool import clock, files, host
 from tests.fakes import environment
+from tests.fakes.reports import pytest_report_to_serializable as pytest_report_to_serializable  # a hook
 
 environment.clean_ours()
 
