@@ -138,9 +138,10 @@ class _Watch:
         if recorder.problem != self._problem:
             self._problem = recorder.problem
             self._display.warn(self._problem or "changes are taken and journaled again")
-        if self._recording.base_problem != self._base_problem:
-            self._base_problem = self._recording.base_problem
-            self._display.warn(f"base scan: {self._base_problem or 'it gets on again'}")
+        base_problem = self._recording.base_problem
+        if base_problem != self._base_problem:
+            self._base_problem = base_problem
+            self._display.warn(f"base scan: {base_problem or 'it gets on again'}")
         if self._incomplete and not recorder.incomplete:
             self._incomplete = ()
             self._display.note("the base is complete: from now on commits are states of the volumes")

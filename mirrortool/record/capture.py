@@ -52,8 +52,8 @@ class Capture:
 
     def touch_run(self, page: int, count: int) -> None:
         """A run of pages changes, which may be long; under the journal's lock."""
-        if self._watch:
-            self._watch.touched.update(range(max(page, self._watch.page), min(page + count, self._watch.end)))
+        if watch := self._watch:
+            watch.touched.update(range(max(page, watch.page), min(page + count, watch.end)))
 
     def take_watched(self, page: int, data: Buffer, packed: bytes) -> None:
         """Journal what of the watched pages differs from the sums, but for those that changed since.

@@ -42,7 +42,7 @@ class WhenFull(StrEnum):
 class Detachment:
     """Whether the volumes go on without the journal, and how far it has caught up.
 
-    Everything but `detach` and `attach` is used under the journal's lock.
+    Everything but `detach`, `attach` and what only tells how it stands is used under the journal's lock.
     """
 
     def __init__(
@@ -65,8 +65,9 @@ class Detachment:
 
     @property
     def segment_count(self) -> int:
-        """How many segments the journal lacks; -1 if it is not detached."""
-        return len(self._noted.segments) if self._noted else -1
+        """How many segments the journal lacks; -1 if it is not detached. From any thread."""
+        noted = self._noted  # once: the journal may catch up meanwhile
+        return len(noted.segments) if noted else -1
 
     @property
     def is_allowed(self) -> bool:

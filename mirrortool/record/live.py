@@ -85,7 +85,8 @@ class LiveRecording:
     @property
     def base_problem(self) -> str:
         """Why the base scan does not get on, or nothing."""
-        return str(self.base.problem) if self.base.problem else ""
+        problem = self.base.problem  # once: the scan may get on meanwhile
+        return str(problem) if problem else ""
 
     def _scan_base(self) -> None:
         try:

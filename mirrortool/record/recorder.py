@@ -189,8 +189,7 @@ class Recorder:
             try:
                 self._change(volume, part)
             except NoSpaceError:
-                is_volumes = self._volumes.problem and self._volumes.is_volumes_problem
-                if is_volumes or not self._detachment.is_allowed:
+                if self._volumes.is_volumes_problem or not self._detachment.is_allowed:
                     raise
                 self._detachment.detach()
                 self._change(volume, part)

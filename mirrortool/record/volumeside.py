@@ -53,8 +53,8 @@ class VolumeSide:
     Attributes:
         store: the volumes.
         waiting: what they lack.
-        problem: why changes are refused; None if they are not.
-        is_volumes_problem: whether a volume is at fault, not what is kept beside the journal.
+        problem: why changes are refused; None if they are not. Any thread may read it, once: it may be gone by then.
+        is_volumes_problem: whether there is one, and a volume is at fault, not what is kept beside the journal.
     """
 
     def __init__(self, opened: OpenJournal, journal: JournalSide) -> None:
@@ -112,8 +112,9 @@ class VolumeSide:
             HostError: the journal or a volume refuses changes.
         """
         self._journal.require_alive()
-        if self.problem:
-            raise type(self.problem)(self.problem.what, where=self.problem.where, remedy=self.problem.remedy)
+        problem = self.problem  # once: what is on its way may arrive meanwhile
+        if problem:
+            raise type(problem)(problem.what, where=problem.where, remedy=problem.remedy)
 
     def write_back(self, *, checkpoint: bool = False) -> None:
         """Commit what there is, make it durable, and bring everything that waits to the volumes.
@@ -237,6 +238,7 @@ class VolumeSide:
                 self._save_checkpoint(checkpoint, self._going.incomplete)
         self.waiting.finish()
         self._going = self.problem = None
+        self.is_volumes_problem = False
 
     @contextmanager
     def _noting_problems(self, *, of_volume: bool) -> Iterator[None]:

@@ -24,7 +24,9 @@ from tests.nbd.wire import TIMEOUT_SECONDS, Client, encode_info_request, encode_
 def certify(where: Path, authority: Path, who: str) -> None:
     """A key and a certificate that the authority signed."""
     key, request, extra = where / f"{who}-key.pem", where / "request", where / "extra"
-    extra.write_text("subjectAltName=DNS:localhost,IP:127.0.0.1\n")
+    extra.write_text(
+        "subjectAltName=DNS:localhost,IP:127.0.0.1\nsubjectKeyIdentifier=hash\nauthorityKeyIdentifier=keyid\n"
+    )
     subject = ["-nodes", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-subj", f"/CN={who}"]
     run("openssl", "req", *subject, "-keyout", key, "-out", request)
     signing = ["-CA", authority / "ca-cert.pem", "-CAkey", authority / "ca-key.pem", "-CAcreateserial", "-days", "2"]
@@ -32,6 +34,7 @@ def certify(where: Path, authority: Path, who: str) -> None:
 
 
 def make_authority(where: Path) -> None:
+    """With what Python asks of one from 3.13 on: that its key may sign certificates (RFC 5280, 4.2.1.3)."""
     where.mkdir(exist_ok=True)
     subject = ["-nodes", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-subj", "/CN=authority"]
     run(
@@ -41,6 +44,8 @@ def make_authority(where: Path) -> None:
         "-days",
         "2",
         *subject,
+        "-addext",
+        "keyUsage=critical,keyCertSign,cRLSign",
         "-keyout",
         where / "ca-key.pem",
         "-out",
