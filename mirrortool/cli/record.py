@@ -22,6 +22,7 @@ from mirrortool.cli.serving import MAX_CONNECTIONS_DEFAULT, SOCKET_MODE_DEFAULT,
 from mirrortool.cli.signals import Signals
 from mirrortool.cli.text import format_bytes, format_seconds, format_time, printable, quoted, tell
 from mirrortool.errors import CommandFailedError, FuzzyCommitError, MirrortoolError, UsageError, host_error
+from mirrortool.nbd.budget import check_memory
 from mirrortool.nbd.server import check_addresses
 from mirrortool.operation import CommitKind
 from mirrortool.record.detach import WhenFull
@@ -57,12 +58,17 @@ _LOOK_SECONDS = 1.0
 @click.option("--socket-group", metavar="GROUP", help="Group of unix:PATH.")
 @click.option(
     "--tls-certificates", type=DIRECTORY, metavar="DIRECTORY",
-    help="Holds server-cert.pem and server-key.pem, and ca-cert.pem if clients must show theirs.",
+    help="Holds server-cert.pem, server-key.pem, and ca-cert.pem, which signed the clients' certificates.",
 )  # fmt: skip
+@click.option("--tls-anonymous", is_flag=True, help="Let in clients without a certificate.")
 @click.option("--insecure", is_flag=True, help="Serve tcp:HOST:PORT without TLS, to anybody.")
 @click.option(
     "--max-connections", type=click.IntRange(1, 10_000), metavar="N",
     help=f"Clients at a time.  [default: {MAX_CONNECTIONS_DEFAULT}]",
+)  # fmt: skip
+@click.option(
+    "--max-memory", type=SIZE, metavar="SIZE",
+    help="Memory of all clients together.  [default: 256M, or 4M a client where that is more]",
 )  # fmt: skip
 @click.option(
     "--when-full", type=click.Choice([each.value for each in WhenFull]),
@@ -84,8 +90,10 @@ def command(
     socket_mode: int | None,
     socket_group: str | None,
     tls_certificates: str | None,
+    tls_anonymous: bool,
     insecure: bool,
     max_connections: int | None,
+    max_memory: int | None,
     when_full: str | None,
     reserve: int | None,
     metrics_file: str | None,
@@ -103,8 +111,9 @@ def command(
     """
     check_options(click.get_current_context().params)
     serving = ServingOptions(
-        nbd, socket_mode, socket_group, tls_certificates, insecure, max_connections, when_full, reserve
-    )
+        nbd, socket_mode, socket_group, tls_certificates, tls_anonymous, insecure, max_connections, max_memory,
+        when_full, reserve,
+    )  # fmt: skip
     if nbd:
         serve(journal, serving, take_over=take_over, metrics_file=metrics_file, as_json=as_json, quiet=quiet)
         return
@@ -130,6 +139,10 @@ def check_options(values: Mapping[str, Any]) -> None:
     serving = ServingOptions(**{field.name: values[field.name] for field in fields(ServingOptions)})
     if serving.are_given and not values["nbd"]:
         raise UsageError("the options of a server need --nbd")
+    if values["tls_anonymous"] and not values["tls_certificates"]:
+        raise UsageError("--tls-anonymous is for TLS", remedy="give --tls-certificates, too")
+    if values["max_memory"] is not None:
+        check_memory(values["max_memory"], values["max_connections"] or MAX_CONNECTIONS_DEFAULT)
     if len(dict(values["sources"])) != len(values["sources"]):
         raise UsageError("a volume is named twice by --source")
     check_addresses(values["nbd"], has_tls=bool(values["tls_certificates"]), insecure=values["insecure"])

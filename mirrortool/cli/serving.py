@@ -34,8 +34,10 @@ class ServingOptions:
     socket_mode: int | None
     socket_group: str | None
     tls_certificates: str | None
+    tls_anonymous: bool
     insecure: bool
     max_connections: int | None
+    max_memory: int | None
     when_full: str | None
     reserve: int | None
 
@@ -57,7 +59,8 @@ def serve(
     Raises:
         MirrortoolError: it could not begin, or cannot go on.
     """
-    tls = server_context(options.tls_certificates) if options.tls_certificates else None
+    directory = options.tls_certificates
+    tls = server_context(directory, anonymous=options.tls_anonymous) if directory else None
     when_full = WhenFull(options.when_full or WhenFull.STOP)
     with Display("record", quiet=quiet) as display:
         make_server = partial(
@@ -66,6 +69,7 @@ def serve(
             tls=tls,
             insecure=options.insecure,
             max_connections=options.max_connections or MAX_CONNECTIONS_DEFAULT,
+            max_memory=options.max_memory,
             socket_mode=SOCKET_MODE_DEFAULT if options.socket_mode is None else options.socket_mode,
             socket_group=options.socket_group,
             on_event=display.warn,

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 
 from mirrortool.nbd import protocol as nbd
-from mirrortool.nbd.channel import Channel
+from mirrortool.nbd.channel import Channel, EndOfStreamError
 from mirrortool.nbd.export import Export
 from mirrortool.nbd.protocol import HandshakeFlag, Info, Option, OptionError, ProtocolError, Reply, TransmissionFlag
 
@@ -71,8 +71,15 @@ class ExportTable:
 class Negotiation:
     """One client's handshake; belongs to the connection's thread."""
 
-    def __init__(self, channel: Channel, exports: ExportTable, security: Security) -> None:
+    def __init__(self, channel: Channel, exports: ExportTable, security: Security, enter: Callable[[], bool]) -> None:
+        """Prepare.
+
+        Args:
+            enter: called when the client asks for an export, after its certificate was seen; False if there are as
+                many clients as there may be.
+        """
         self._channel = channel
+        self._enter = enter
         self._exports = exports
         self._security = security
         self._flags = HandshakeFlag(0)
@@ -135,6 +142,8 @@ class Negotiation:
     def _export_name(self, _option: int, data: bytes) -> None:
         name = nbd.decode_name(data)
         export = self._find(name)
+        if not self._enter():
+            raise EndOfStreamError  # the server has told it, and this option's reply has no room for it
         zeroes = not self._flags & HandshakeFlag.NO_ZEROES
         self._channel.send(nbd.encode_export_name_reply(export.size, self._flags_of(export), zeroes=zeroes))
         self._agree(export)
@@ -166,6 +175,8 @@ class Negotiation:
     def _info(self, option: int, data: bytes) -> None:
         name, wanted = nbd.decode_info_request(data)
         export = self._find(name)
+        if option == Option.GO and not self._enter():
+            raise OptionError(Reply.ERR_POLICY, "as many clients as this server takes are connected already")
         self._reply(option, Reply.INFO, nbd.encode_info_export(export.size, self._flags_of(export)))
         if Info.NAME in wanted:
             self._reply(option, Reply.INFO, nbd.encode_info_text(Info.NAME, export.name))

@@ -58,8 +58,10 @@ assert (REQUEST.size, SIMPLE_REPLY.size, CHUNK.size, DATA_CHUNK.size) == (28, 16
 NAME_BYTES_MAX = 4096
 """Of any string; the protocol's own limit."""
 OPTION_BYTES_MAX = 64 << 10
-PAYLOAD_BYTES_MAX = 32 << 20
+PAYLOAD_BYTES_MAX = 64 << 20
 """Of a WRITE or READ. TRIM, WRITE_ZEROES, CACHE and BLOCK_STATUS carry no payload and may name up to 2^32-1 bytes."""
+PAYLOAD_BYTES_ADVISED = 32 << 20
+"""What a client is told that asks: what every server takes, and leaves memory for others. Some clients do not ask."""
 BLOCK_BYTES_PREFERRED_MIN = 4096
 EXTENTS_MAX = 4096
 """Descriptors in a reply to BLOCK_STATUS; a client asks again for what is beyond."""
@@ -330,7 +332,7 @@ def encode_info_text(info: Info, text: str) -> bytes:
 def encode_info_block_size(page_size: int) -> bytes:
     """The data of a reply INFO with the least, the preferred and the largest length of a request, in bytes."""
     preferred = max(BLOCK_BYTES_PREFERRED_MIN, page_size)
-    return struct.pack(">HIII", Info.BLOCK_SIZE, 1, preferred, PAYLOAD_BYTES_MAX)
+    return struct.pack(">HIII", Info.BLOCK_SIZE, 1, preferred, PAYLOAD_BYTES_ADVISED)
 
 
 def encode_meta_context(identifier: int, name: str) -> bytes:

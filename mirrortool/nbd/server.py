@@ -1,8 +1,10 @@
 """Serves exports to NBD clients, on sockets in the file system and on TCP.
 
 A thread for each address accepts, a thread for each client serves it: a client that is slow, silent or dead holds only
-its own, and there are at most `max_connections`. The hot path is in transmission.py, the rules of the protocol in
-protocol.py and negotiation.py.
+its own. At most `max_connections` have an export, and share `max_memory` (budget.py); as one of them counts who has
+shown its certificate and asks for an export. Who is still in the handshake keeps nobody out: of `max_handshakes` the
+oldest goes when a further one comes, and it had more time than all the others. The hot path is in transmission.py, the
+rules of the protocol in protocol.py and negotiation.py.
 
 Stopping: no more clients; what a client has sent whole is done and answered; who still hangs then, in a send or in the
 handshake, is cut off. Every thread is joined, in bounded time.
@@ -19,7 +21,8 @@ from dataclasses import replace
 from mirrortool import clock, files
 from mirrortool.errors import UsageError
 from mirrortool.nbd.addresses import Address, UnixAddress, parse_address
-from mirrortool.nbd.channel import Channel
+from mirrortool.nbd.budget import Budget, Share, default_bytes
+from mirrortool.nbd.channel import Channel, EndOfStreamError
 from mirrortool.nbd.connection import Connection
 from mirrortool.nbd.events import Events
 from mirrortool.nbd.export import Export
@@ -29,9 +32,11 @@ from mirrortool.nbd.protocol import NAME_BYTES_MAX
 from mirrortool.nbd.statistics import Counters, ServerStatistics, summed
 
 CONNECTIONS_MAX_DEFAULT = 64
+HANDSHAKES_MAX_DEFAULT = 64
 HANDSHAKE_SECONDS_DEFAULT = 10.0
 GRACE_SECONDS_DEFAULT = 5.0
 _ABORT_SECONDS = 5.0
+_EVICTION_SECONDS = 1.0
 _PAUSE_SECONDS = 0.2
 
 
@@ -60,6 +65,8 @@ class Server:
         tls: ssl.SSLContext | None = None,
         insecure: bool = False,
         max_connections: int = CONNECTIONS_MAX_DEFAULT,
+        max_memory: int | None = None,
+        max_handshakes: int = HANDSHAKES_MAX_DEFAULT,
         handshake_seconds: float = HANDSHAKE_SECONDS_DEFAULT,
         socket_mode: int = 0o600,
         socket_group: str | None = None,
@@ -71,19 +78,23 @@ class Server:
             addresses: `unix:PATH` or `tcp:HOST:PORT`, or what parse_address made of them.
             tls: what tls.server_context gives. TCP then requires TLS; a local socket offers it.
             insecure: serve TCP without TLS, to anybody.
-            max_connections: clients at a time; a further one is closed at once.
+            max_connections: clients that have an export at a time; a further one gets an error when it asks for one.
+            max_memory: bytes that they take together; see budget.default_bytes.
+            max_handshakes: clients at a time that have none yet.
             handshake_seconds: what all of a client's handshake may take.
             socket_mode, socket_group: who may connect to a socket in the file system; the group by name or number.
             on_event: told, on any thread, a line for people of what went wrong. No more than one of a kind in 10 s.
         Raises:
-            UsageError: an address is none, there is no such group, TCP would be without TLS, or exports have bad or
-                equal names.
+            UsageError: an address is none, there is no such group, TCP would be without TLS, exports have bad or
+                equal names, or so many connections do not go with so little memory.
         """
         self._addresses = check_addresses(addresses, has_tls=bool(tls), insecure=insecure)
         _check_names(exports)
         self._exports = ExportTable(exports)
         self._tls = tls
         self._max_connections = max_connections
+        self._budget = Budget(default_bytes(max_connections) if max_memory is None else max_memory, max_connections)
+        self._max_handshakes = max_handshakes
         self._handshake_seconds = handshake_seconds
         group = None if socket_group is None else files.group_number(socket_group)
         self._access = SocketAccess(socket_mode, group)
@@ -92,11 +103,15 @@ class Server:
         self._accepting: list[threading.Thread] = []
         # Set once, by stop; every thread asks.
         self._stopping = threading.Event()
-        # Protects what follows; held for a few statements, and nothing is locked under it.
+        # Protects what follows; held for a few statements, and only the budget's lock is taken under it.
         self._lock = threading.Lock()
-        # Each client's thread. An accepting thread adds it, it removes itself; at most max_connections. Once the
-        # accepting threads are joined nothing is added, so stop sees all that are left.
+        # Each client's thread. An accepting thread adds it, it removes itself; at most max_connections and, but for one
+        # that each accepting thread may bring, max_handshakes. Once the accepting threads are joined nothing is added,
+        # so stop sees all that are left.
         self._connections: dict[Connection, threading.Thread] = {}
+        # Those that have no export yet, the oldest first. Each adds itself when its thread has begun, and leaves when
+        # it enters; who is taken out by another must go.
+        self._greeted: dict[Connection, threading.Thread] = {}
         self._past = {export.name: Counters() for export in exports}
         self._total = 0
         self._refused = 0
@@ -157,13 +172,18 @@ class Server:
         """What was done so far."""
         with self._lock:
             connections = list(self._connections)
+            greeted = len(self._greeted)
             past = {name: replace(counters) for name, counters in self._past.items()}
             total, refused = self._total, self._refused
         rows = []
         for export in self._exports:
             serving = [each.counters for each in connections if each.export is export]
             rows.append(summed(export.name, len(serving), [past[export.name], *serving]))
-        return ServerStatistics(len(connections), total, refused, tuple(rows))
+        memory = self._budget.use()
+        return ServerStatistics(
+            len(connections), total, refused, tuple(rows), greeted, memory.bytes_used, memory.bytes_max,
+            memory.refused_loans,
+        )  # fmt: skip
 
     def _close_listeners(self) -> None:
         for listener in self._listeners:
@@ -191,20 +211,15 @@ class Server:
                 self._events.tell("accept", f"cannot serve a client: {error}")
 
     def _admit(self, connected: socket.socket, peer: str, security: Security) -> None:
-        """Give a client its thread, if there is room."""
+        """Give a client its thread."""
         try:
-            connection = Connection(Channel(connected, self._handshake_seconds), peer, self._events)
+            self._make_room()
+            channel = Channel(connected, self._handshake_seconds)
+            connection = Connection(channel, peer, self._events, self._enter)
             thread = threading.Thread(target=self._serve, args=(connection, security), name=f"nbd {peer}", daemon=True)
             with self._lock:
-                is_full = len(self._connections) >= self._max_connections
-                self._refused += is_full
-                self._total += not is_full
-                if not is_full:
-                    self._connections[connection] = thread
-            if is_full:
-                connected.close()
-                self._events.tell("full", f"client {peer} was closed: {self._max_connections} are connected already")
-                return
+                self._total += 1
+                self._connections[connection] = thread
             try:
                 thread.start()
             except BaseException:
@@ -214,15 +229,52 @@ class Server:
             connected.close()
             raise
 
+    def _make_room(self) -> None:
+        """Where as many as there may be are in the handshake, end the oldest."""
+        with self._lock:
+            if len(self._greeted) < self._max_handshakes:
+                return
+            oldest = next(iter(self._greeted))
+            thread = self._greeted.pop(oldest)
+            self._refused += 1
+        oldest.abort()
+        thread.join(_EVICTION_SECONDS)
+        self._events.tell(
+            "handshakes",
+            f"client {oldest.peer} was closed: of {self._max_handshakes} that asked for no export it was the oldest",
+        )
+
     def _serve(self, connection: Connection, security: Security) -> None:
+        with self._lock:
+            self._greeted[connection] = threading.current_thread()
         try:
             connection.run(self._exports, security, self._stopping.is_set)
         finally:
             self._forget(connection)
 
+    def _enter(self, connection: Connection) -> Share | None:
+        """A client asks for an export: a share of the memory, unless there are as many as there may be.
+
+        Raises:
+            EndOfStreamError: it had to make room for another.
+        """
+        with self._lock:
+            if connection not in self._greeted:
+                raise EndOfStreamError
+            share = self._budget.share()
+            if share:
+                del self._greeted[connection]
+                return share
+            self._refused += 1
+        self._events.tell(
+            "full", f"client {connection.peer} was refused: {self._max_connections} are connected already"
+        )
+        return None
+
     def _forget(self, connection: Connection) -> None:
         with self._lock:
             del self._connections[connection]
+            self._greeted.pop(connection, None)
             if connection.export:
                 self._past[connection.export.name].add(connection.counters)
 

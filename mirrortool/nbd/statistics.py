@@ -29,12 +29,25 @@ class ExportStatistics:
 
 @dataclass(frozen=True, slots=True)
 class ServerStatistics:
-    """Of a server: connections now, ever accepted, and closed at once as there were too many; and each export."""
+    """Of a server.
+
+    Attributes:
+        connections, connections_total: now, and ever accepted.
+        connections_refused: as there were too many.
+        exports: each of them.
+        handshakes: those of the connections that have no export yet.
+        memory_bytes, memory_bytes_max: that all clients together have now, and may have.
+        requests_in_pieces: large requests for which there was no memory, so that they were done piece by piece.
+    """
 
     connections: int
     connections_total: int
     connections_refused: int
     exports: tuple[ExportStatistics, ...]
+    handshakes: int
+    memory_bytes: int
+    memory_bytes_max: int
+    requests_in_pieces: int
 
 
 @dataclass(slots=True)

@@ -1,7 +1,7 @@
 """Certificates of a server, in a directory with the names that QEMU and nbdkit use.
 
-`server-cert.pem` and `server-key.pem` are the server's; where `ca-cert.pem` is there, only clients with a certificate
-that it signed are let in.
+`server-cert.pem` and `server-key.pem` are the server's. Only clients with a certificate that `ca-cert.pem` signed are
+let in, unless the caller asks for anonymous ones: a file that is missing, or a link that leads nowhere, opens no door.
 """
 
 from __future__ import annotations
@@ -16,23 +16,25 @@ SERVER_CERTIFICATE = "server-cert.pem"
 SERVER_KEY = "server-key.pem"
 
 
-def server_context(directory: str) -> ssl.SSLContext:
+def server_context(directory: str, *, anonymous: bool = False) -> ssl.SSLContext:
     """TLS 1.2 or newer with the certificates of a directory.
 
+    Args:
+        anonymous: let in clients without a certificate, too; `ca-cert.pem` is not read.
     Raises:
         HostError: a file cannot be read.
-        UsageError: what is in it is no certificate, no key without a passphrase, or not the key of the certificate.
+        UsageError: what is in it is no certificate, no key without a passphrase, or not the key of the certificate; or
+            there is no `ca-cert.pem`.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.options |= ssl.OP_NO_RENEGOTIATION
-    authority = files.join(directory, CA_CERTIFICATE)
     try:
         # The empty passphrase: a key that has one is refused; a server must not ask for it.
         certificate, key = files.join(directory, SERVER_CERTIFICATE), files.join(directory, SERVER_KEY)
         context.load_cert_chain(certificate, key, password="")
-        if files.exists(authority):
-            context.load_verify_locations(authority)
+        if not anonymous:
+            context.load_verify_locations(_authority(directory))
             context.verify_mode = ssl.CERT_REQUIRED
     except ssl.SSLError as error:
         reason = error.reason or "not in PEM"
@@ -40,3 +42,14 @@ def server_context(directory: str) -> ssl.SSLContext:
     except OSError as error:
         raise host_error(error, directory, f"read {SERVER_CERTIFICATE}, {SERVER_KEY} or {CA_CERTIFICATE}") from error
     return context
+
+
+def _authority(directory: str) -> str:
+    path = files.join(directory, CA_CERTIFICATE)
+    if not files.exists(path):
+        raise UsageError(
+            f"no {CA_CERTIFICATE} is there, and without it TLS lets in anybody",
+            where=directory,
+            remedy="put the certificate that signed the clients' there, or give --tls-anonymous",
+        )
+    return path

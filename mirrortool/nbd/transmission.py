@@ -5,6 +5,10 @@ FLUSHes. It costs one `change`, at most one `flush` for all who asked to be dura
 BLOCK_STATUS and CACHE end a run, as does a change after a FLUSH. Only such a run is kept here, so what waits is bounded
 by the inbox and one large WRITE.
 
+A large WRITE or READ borrows the memory that holds it whole (budget.py). Where there is none to be had it is done piece
+by piece in what the client has for itself: slower for nobody else, but a WRITE of a client that goes away in the middle
+may have been done in part, as on any disk, and a READ that fails in the middle ends the connection.
+
 Replies leave in about the order of the requests; the protocol asks for none.
 """
 
@@ -14,6 +18,7 @@ from collections.abc import Callable, Iterable
 
 from mirrortool.errors import MirrortoolError, NoSpaceError
 from mirrortool.nbd import protocol as nbd
+from mirrortool.nbd.budget import Share
 from mirrortool.nbd.buffers import WAITED_BYTES_MAX, Inbox, Outbox
 from mirrortool.nbd.channel import Channel, EndOfStreamError
 from mirrortool.nbd.export import Change
@@ -22,7 +27,9 @@ from mirrortool.nbd.protocol import Command, CommandFlag, Error, ProtocolError
 from mirrortool.nbd.statistics import Counters
 
 READ_PIECE_BYTES = 1 << 20
-"""A longer READ is answered in chunks of this, where the client takes chunks."""
+"""A longer READ is answered in chunks of this, where the client takes chunks; else it needs a loan, or is done so."""
+WRITE_PIECE_BYTES = 1 << 19
+"""A longer WRITE needs a loan, or is done in pieces of this."""
 SKIPPED_BYTES_MAX = 2 * nbd.PAYLOAD_BYTES_MAX
 """A WRITE that is too large is skipped and refused; beyond this it is an attack and ends the connection."""
 EXTENTS_SEEN_MAX = 16 * nbd.EXTENTS_MAX
@@ -40,16 +47,28 @@ class _Refusal(Exception):
         self.error = error
 
 
+class BrokenReplyError(Exception):
+    """A reply cannot be ended as it was begun; only the end of the connection says so. What failed was told."""
+
+
 class Transmission:
     """Belongs to the connection's thread; `counters` may be read by others."""
 
-    def __init__(self, channel: Channel, agreement: Agreement, counters: Counters, tell: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        channel: Channel,
+        agreement: Agreement,
+        share: Share,
+        counters: Counters,
+        tell: Callable[[str], None],
+    ) -> None:
         self._inbox = Inbox(channel)
         self._outbox = Outbox(channel)
         self._export = agreement.export
         self._size = agreement.export.size
         self._is_structured = agreement.structured
         self._has_allocation = agreement.allocation
+        self._share = share
         self._counters = counters
         self._tell = tell
         self._is_over = False
@@ -74,7 +93,7 @@ class Transmission:
         Args:
             is_stopping: asked after each receive has been answered.
         Raises:
-            ProtocolError, OSError, EndOfStreamError: the connection must end.
+            ProtocolError, OSError, EndOfStreamError, BrokenReplyError: the connection must end.
         """
         try:
             return self._serve(is_stopping)
@@ -177,7 +196,24 @@ class Transmission:
 
     def _write(self, flags: int, cookie: bytes, offset: int, length: int) -> None:
         self._before_waiting(length)
+        if length > WRITE_PIECE_BYTES and not self._share.borrow(length):
+            whole = self._write_pieces(cookie, offset, length)
+            if not whole:
+                return
+            offset, length = offset + whole, length - whole
         self._add(flags, cookie, Change(offset, length, self._inbox.take(length)))
+
+    def _write_pieces(self, cookie: bytes, offset: int, length: int) -> int:
+        """Do a WRITE but for its last piece, which is left for the run; returns its length so far, 0 if it failed."""
+        end = (length - 1) // WRITE_PIECE_BYTES * WRITE_PIECE_BYTES
+        for done in range(0, end, WRITE_PIECE_BYTES):
+            piece = Change(offset + done, WRITE_PIECE_BYTES, self._inbox.take(WRITE_PIECE_BYTES))
+            if failure := self._attempt(self._export.change, [piece]):
+                self._inbox.skip(length - done - WRITE_PIECE_BYTES)
+                self._refuse(cookie, *failure)
+                return 0
+            self._counters.bytes_written += WRITE_PIECE_BYTES
+        return end
 
     def _zero(self, flags: int, cookie: bytes, offset: int, length: int) -> None:
         keep_allocated = bool(flags & CommandFlag.NO_HOLE)
@@ -210,18 +246,24 @@ class Transmission:
             self._make_durable()
 
     def _change(self) -> None:
-        changes, self._changes = self._changes, []
         journaled, self._journaled = self._journaled, []
-        failure = self._attempt(self._export.change, changes) if changes else None
-        if failure:
+        if failure := self._do_changes():
             durable, self._durable = self._durable, []
             self._refuse_all(journaled + durable, failure)
             return
-        counters = self._counters
-        counters.writes += len(journaled) + len(self._durable)
-        counters.bytes_written += sum([change.length for change in changes if change.data is not None])
+        self._counters.writes += len(journaled) + len(self._durable)
         if journaled:
             self._outbox.put(nbd.encode_successes(journaled))
+
+    def _do_changes(self) -> tuple[Error, str] | None:
+        """Those of the run; from now on they are the export's to keep, and what held them is free."""
+        changes, self._changes = self._changes, []
+        failure = self._attempt(self._export.change, changes) if changes else None
+        if not failure:
+            self._counters.bytes_written += sum([change.length for change in changes if change.data is not None])
+        del changes
+        self._share.give_back()
+        return failure
 
     def _make_durable(self) -> None:
         durable, self._durable = self._durable, []
@@ -236,25 +278,58 @@ class Transmission:
     def _read(self, flags: int, cookie: bytes, offset: int, length: int) -> None:
         self._settle()
         if not self._is_structured:
-            self._read_simple(cookie, offset, length)
+            self._read_whole(cookie, offset, length, nbd.SIMPLE_REPLY.size)
         elif not length:
             self._outbox.put(nbd.encode_empty_chunk(cookie))
+        elif flags & CommandFlag.DF:
+            self._read_whole(cookie, offset, length, nbd.DATA_CHUNK.size)
         else:
-            piece = length if flags & CommandFlag.DF else READ_PIECE_BYTES
-            self._read_structured(cookie, offset, length, piece)
+            self._read_chunks(cookie, offset, length)
 
-    def _read_simple(self, cookie: bytes, offset: int, length: int) -> None:
-        space = self._outbox.reserve(nbd.SIMPLE_REPLY.size + length)
-        if self._fill(cookie, offset, space, nbd.SIMPLE_REPLY.size):
-            nbd.SIMPLE_REPLY.pack_into(space, 0, nbd.SIMPLE_REPLY_MAGIC, 0, cookie)
-
-    def _read_structured(self, cookie: bytes, offset: int, length: int, piece: int) -> None:
-        for start in range(0, length, piece):
-            part = min(piece, length - start)
+    def _read_chunks(self, cookie: bytes, offset: int, length: int) -> None:
+        for start in range(0, length, READ_PIECE_BYTES):
+            part = min(READ_PIECE_BYTES, length - start)
             space = self._outbox.reserve(nbd.DATA_CHUNK.size + part)
             if not self._fill(cookie, offset + start, space, nbd.DATA_CHUNK.size):
                 return
             nbd.encode_data_header(space, cookie, offset + start, part, last=start + part == length)
+
+    def _read_whole(self, cookie: bytes, offset: int, length: int, header_bytes: int) -> None:
+        """Answer a READ by one reply: at once if there is memory for it, else piece by piece."""
+        if length <= READ_PIECE_BYTES:
+            self._begin_reply(cookie, offset, length, length, header_bytes)
+            return
+        self._outbox.send()
+        try:
+            at_once = length if self._share.borrow(length) else READ_PIECE_BYTES
+            if self._begin_reply(cookie, offset, length, at_once, header_bytes):
+                self._continue_reply(offset + at_once, length - at_once)
+            self._outbox.send()
+        finally:
+            self._share.give_back()
+
+    def _begin_reply(self, cookie: bytes, offset: int, length: int, part: int, header_bytes: int) -> bool:
+        """The header of a reply of `length` bytes, and the first `part` of them."""
+        space = self._outbox.reserve(header_bytes + part)
+        if not self._fill(cookie, offset, space, header_bytes):
+            return False
+        if self._is_structured:
+            nbd.encode_data_header(space, cookie, offset, length, last=True)
+        else:
+            nbd.SIMPLE_REPLY.pack_into(space, 0, nbd.SIMPLE_REPLY_MAGIC, 0, cookie)
+        return True
+
+    def _continue_reply(self, offset: int, length: int) -> None:
+        """The rest of a reply's bytes.
+
+        Raises:
+            BrokenReplyError: they cannot be read, and it is too late for an error.
+        """
+        for start in range(0, length, READ_PIECE_BYTES):
+            space = self._outbox.reserve(min(READ_PIECE_BYTES, length - start))
+            if self._attempt(self._export.read_into, offset + start, space):
+                raise BrokenReplyError
+            self._counters.bytes_read += len(space)
 
     def _fill(self, cookie: bytes, offset: int, space: memoryview, header_bytes: int) -> bool:
         """Read into `space` after the header; if that fails, the reply is an error in its place."""

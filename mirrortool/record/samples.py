@@ -19,6 +19,11 @@ def live_samples(
     values: dict[str, float | None] = {
         "serving": serving,
         "problem": bool(recorder.problem),
+        "connections": server.connections,
+        "connections_refused_total": server.connections_refused,
+        "client_memory_bytes": server.memory_bytes,
+        "client_memory_max_bytes": server.memory_bytes_max,
+        "piecemeal_requests_total": server.requests_in_pieces,
         "operations_total": recorder.operations,
         "journaled_bytes_total": recorder.bytes_journaled,
         "waiting_bytes": recorder.bytes_waiting,

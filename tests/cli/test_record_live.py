@@ -23,14 +23,16 @@ import pytest
 
 from mirrortool.cli.main import main
 from mirrortool.nbd.addresses import UnixAddress
-from mirrortool.nbd.protocol import Command, CommandFlag
+from mirrortool.nbd.protocol import Command, CommandFlag, Option, Reply
+from mirrortool.record.control import ask
+from mirrortool.record.writeback import WAITING_BYTES_MAX
 from tests.fakes.live import LiveRecorder
 from tests.fakes.loop import call, require, require_tools
 from tests.fakes.volumes import fill_up, inside_fast_directory, loop_mount
 from tests.fakes.waiting import PATIENCE_SECONDS, wait_until
 from tests.interop.tool import Site
 from tests.nbd.test_tls import certify, make_authority
-from tests.nbd.wire import Client, encode_request
+from tests.nbd.wire import Client, encode_info_request, encode_request
 
 MIB = 1 << 20
 SIZE = 8 * MIB
@@ -95,6 +97,11 @@ REFUSED = [
     (2, "record J-disk --nbd unix:s --nbd tcp:127.0.0.1:0", "--insecure"),
     (32, "record J-disk --nbd tcp:127.0.0.1:0 --tls-certificates empty-certificates", "server-cert.pem"),
     (32, "record J-disk --nbd tcp:127.0.0.1:0 --tls-certificates missing", "missing"),
+    (2, "record J-disk --nbd tcp:127.0.0.1:0 --tls-anonymous --insecure", "--tls-certificates"),
+    (2, "record J-disk --nbd unix:s --max-memory 100M", "64 clients take 2M of memory each"),
+    (2, "record J-disk --nbd unix:s --max-memory 15M --max-connections 8", "--max-memory is 15M; raise it"),
+    (2, "record J-disk --nbd unix:s --max-memory x", "no size"),
+    (2, "record J-disk --max-memory 1G", "--nbd"),
     # options
     (2, "record J-disk --nbd unix:s --every 10m", "--nbd"),
     (2, "record J-disk --nbd unix:s --source disk=disk.img", "--nbd"),
@@ -298,10 +305,32 @@ def test_mode_and_group_of_the_socket(site: Site) -> None:
 
 def test_more_connections_than_allowed(site: Site) -> None:
     with LiveRecorder(site.journal, "--max-connections", 2) as live, client_of(live) as first, client_of(live):
-        with Client(UnixAddress(str(live.socket)), greet=False) as third:
-            assert third.is_closed()
+        with Client(UnixAddress(str(live.socket))) as third:
+            assert third.ask(Option.GO, encode_info_request("", []))[0][0] == Reply.ERR_POLICY
         assert put(first, 0, b"served") == 0
         live.wait_for("2 are connected already")
+    site.prove()
+
+
+def test_memory_is_bounded_for_all_clients_together(tmp_path: Path) -> None:
+    """Half of them stop in the middle of a large write, half never take what they read."""
+    site, budget, length = Site(tmp_path), 64 * MIB, 32 * MIB
+    site.init(f"disk={site.path}/disk.img:{length}")
+    options = ("--max-memory", "64M", "--max-connections", 24)
+    with LiveRecorder(site.journal, *options) as live, contextlib.ExitStack() as stack:
+        live.wait_for_base()
+        before = live.resident_bytes
+        for number in range(24):
+            client = stack.enter_context(client_of(live))
+            if number % 2:
+                client.send(encode_request(Command.WRITE, 1, 0, length) + bytes(length - MIB))
+            else:
+                client.send(encode_request(Command.READ, 1, 0, length))
+        told = ask(str(site.journal), {"request": "status"})
+        assert told and told["memory_bytes"] <= told["memory_bytes_max"] == budget
+        assert told["requests_in_pieces"] > 0
+        # What waits for the volume has a bound of its own.
+        assert live.peak_bytes < before + budget + WAITING_BYTES_MAX
     site.prove()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import stat
@@ -18,6 +19,7 @@ from mirrortool.nbd.export import Change
 from mirrortool.nbd.protocol import ChunkType, Command, CommandFlag, Error, Info, Option, Reply, TransmissionFlag
 from mirrortool.nbd.server import Server
 from tests.fakes.memory_export import MemoryExport
+from tests.fakes.waiting import wait_until
 from tests.nbd.wire import (
     TIMEOUT_SECONDS,
     Client,
@@ -201,7 +203,7 @@ def test_what_is_written_is_read(client: Client, export: MemoryExport, structure
     assert export.data[4:13] == data
 
 
-@pytest.mark.parametrize("size", [1, 64 << 10, (64 << 10) + 1, (256 << 10) - 28, 256 << 10, 300_000, 5 * MIB, 32 * MIB])
+@pytest.mark.parametrize("size", [1, 64 << 10, (64 << 10) + 1, (256 << 10) - 28, 256 << 10, 300_000, 5 * MIB, 64 * MIB])
 def test_requests_of_every_size_survive(tmp_path: Path, size: int) -> None:
     export = MemoryExport(size + 10)
     data = os.urandom(min(size, 1 << 16)) * (size // (1 << 16) + 1)
@@ -337,10 +339,10 @@ def test_read_only_export_is_not_changed(tmp_path: Path) -> None:
 def test_too_large_requests_keep_the_stream_in_step(tmp_path: Path) -> None:
     with serving(tmp_path, MemoryExport(80 * MIB)) as server, Client(server.addresses[0]) as client:
         client.go(structured=True)
-        assert client.do(WRITE, 0, 33 * MIB, data=bytes(33 * MIB)).error == Error.EINVAL
-        assert client.do(READ, 0, 33 * MIB).error == Error.EOVERFLOW
+        assert client.do(WRITE, 0, 65 * MIB, data=bytes(65 * MIB)).error == Error.EINVAL
+        assert client.do(READ, 0, 65 * MIB).error == Error.EOVERFLOW
         assert client.do(ZEROES, 0, 80 * MIB).error == 0
-        client.send(encode_request(WRITE, 1, 0, 65 * MIB))
+        client.send(encode_request(WRITE, 1, 0, 129 * MIB))
         assert client.is_closed()
 
 
@@ -581,11 +583,41 @@ def test_more_clients_than_allowed_are_closed_and_told_once(tmp_path: Path) -> N
             one.go()
             two.go()
             for _ in range(5):
-                with Client(server.addresses[0], greet=False) as third:
+                with Client(server.addresses[0]) as third:
+                    ((reply, why),) = third.ask(Option.GO, encode_info_request("", []))
+                    assert (reply, b"connected already" in why) == (Reply.ERR_POLICY, True)
+                    third.send(encode_option(Option.EXPORT_NAME, b"disk"))
                     assert third.is_closed()
             assert one.do(FLUSH).error == two.do(FLUSH).error == 0
-        assert server.statistics().connections_refused == 5
-    assert len(events) == 1
+            assert server.statistics().connections_refused == 10
+        wait_until(lambda: server.statistics().connections == 0)
+        with Client(server.addresses[0]) as client:
+            client.go()
+    assert len(events) == 1 and "2 are connected already" in events[0]
+
+
+def test_who_says_nothing_keeps_nobody_out(tmp_path: Path) -> None:
+    """The oldest in the handshake makes room, with nobody's time used up, and no client that has an export does."""
+    events: list[str] = []
+    with contextlib.ExitStack() as stack:
+        server = stack.enter_context(
+            serving(tmp_path, events=events, max_connections=1, max_handshakes=3, handshake_seconds=TIMEOUT_SECONDS)
+        )
+        served = stack.enter_context(Client(server.addresses[0]))
+        served.go()
+        silent = []
+        for count in range(1, 4):
+            silent.append(stack.enter_context(Client(server.addresses[0], greet=False)))
+            silent[-1].receive(18)
+            assert server.statistics().handshakes == count
+        for number in range(5):
+            silent.append(stack.enter_context(Client(server.addresses[0], greet=False)))
+            assert silent[-1].receive(18)
+            assert silent[number].is_closed()
+            assert server.statistics().handshakes == 3
+        assert served.do(FLUSH).error == 0
+        assert server.statistics().connections == 4
+    assert len(events) == 1 and "it was the oldest" in events[0]
 
 
 def test_statistics_count_what_was_done(tmp_path: Path) -> None:
@@ -640,7 +672,7 @@ def test_stop_lets_a_request_finish_and_be_answered(tmp_path: Path, export: Memo
     [
         b"",
         write(1, 0, bytes(32 * MIB))[: 5 * MIB],
-        encode_request(WRITE, 1, 0, 40 * MIB) + bytes(MIB),
+        encode_request(WRITE, 1, 0, 70 * MIB) + bytes(MIB),
         b"".join(encode_request(READ, n, 0, 32 * MIB) for n in range(20)),
         b"half",
     ],

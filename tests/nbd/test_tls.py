@@ -181,13 +181,39 @@ def test_stop_ends_encrypted_clients(server: Server, certificates: Path) -> None
         assert server.statistics().connections == 0
 
 
-def test_without_an_authority_any_client_is_let_in(certificates: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("dangling", [False, True])
+def test_anonymous_clients_are_let_in_only_where_that_was_asked_for(
+    certificates: Path, tmp_path: Path, dangling: bool
+) -> None:
     for name in ("server-cert.pem", "server-key.pem"):
         shutil.copy(certificates / name, tmp_path)
-    context = server_context(str(tmp_path))
+    if dangling:
+        (tmp_path / "ca-cert.pem").symlink_to("gone")
+    with pytest.raises(UsageError, match=r"no ca-cert\.pem .* give --tls-anonymous"):
+        server_context(str(tmp_path))
+    server_context(str(tmp_path), anonymous=True)
+
+
+def test_anonymous_clients_are_let_in_whatever_authority_there_is(certificates: Path) -> None:
+    context = server_context(str(certificates), anonymous=True)
     server = Server([MemoryExport()], ["tcp:127.0.0.1:0"], tls=context, on_event=print)
     with server, encrypted(server, client_context(certificates, None)) as client:
         client.go()
+
+
+def test_silent_clients_keep_nobody_out_before_tls(certificates: Path) -> None:
+    """As many as may have an export are connected, and more than may be in the handshake; none has said a word."""
+    context = server_context(str(certificates))
+    limits = {"max_connections": 1, "max_handshakes": 4, "handshake_seconds": TIMEOUT_SECONDS}
+    server = Server([MemoryExport()], ["tcp:127.0.0.1:0"], tls=context, on_event=lambda _: None, **limits)
+    with server, contextlib.ExitStack() as stack:
+        for number in range(8):
+            silent = stack.enter_context(Client(server.addresses[0]))
+            if number % 2:
+                silent.ask(Option.STARTTLS)
+        with encrypted(server, client_context(certificates, certificates)) as client:
+            client.go()
+            assert client.do(Command.FLUSH).error == 0
 
 
 def test_unusable_certificates_are_named(certificates: Path, tmp_path: Path) -> None:

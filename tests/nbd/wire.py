@@ -76,13 +76,14 @@ class Client:
         self.socket.sendall(data)
 
     def receive(self, length: int) -> bytes:
-        data = b""
-        while len(data) < length:
-            more = self.socket.recv(length - len(data))
+        data = memoryview(bytearray(length))
+        received = 0
+        while received < length:
+            more = self.socket.recv_into(data[received:])
             if not more:
                 raise EOFError
-            data += more
-        return data
+            received += more
+        return bytes(data)
 
     def is_closed(self) -> bool:
         """Whether the server ends the connection, with nothing more to say."""
