@@ -49,7 +49,7 @@ def shell(place: str, line: str) -> subprocess.CompletedProcess[str]:
         ("mirrortool record J --before false 2>/dev/full", 34),
         ("mirrortool status J --json >/dev/full", 30),
         ("mirrortool status J >/dev/full 2>/dev/full", 30),
-        ("mirrortool status J nothing >/dev/full", 14),
+        ("mirrortool status J nothing >/dev/full", 30),
         ("mirrortool log J >/dev/full", 30),
         ("mirrortool completion bash >/dev/full", 30),
         ("mirrortool slot >/dev/full", 30),
