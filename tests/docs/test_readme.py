@@ -9,6 +9,7 @@ import re
 import shlex
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -98,6 +99,15 @@ def test_guests_disk_is_the_one_that_is_moved_and_served() -> None:
     assert (source.get("name"), host.get("socket")) == (added["export"], added["server"]["path"])
     assert f"export={added['export']},server.type=unix,server.path={added['server']['path']}," in README
     assert f"--nbd unix:{added['server']['path']} " in README
+
+
+def test_a_source_distribution_has_what_its_tests_read() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    there = {"pyproject.toml", *project["tool"]["hatch"]["build"]["targets"]["sdist"]["include"]}
+    tests = "".join(path.read_text() for path in (ROOT / "tests").rglob("*.py"))
+    read = set(re.findall(r'(?:ROOT|parents\[\d\]) / "([^"/]+)', tests))
+    assert "man" in read and read <= there
+    assert {path.split("/")[0] for path in re.findall(r"!\[[^]]*\]\(([^)]+)\)", README)} <= there
 
 
 def test_ci_runs_the_readmes_test_command() -> None:
