@@ -12,6 +12,7 @@ from mirrortool.cli.render import PLAIN_SECONDS, Display
 from mirrortool.cli.runner import Runner
 from mirrortool.cli.text import describe_silence, format_bytes, format_seconds, printable, tell
 from mirrortool.errors import JournalError, NoSpaceError, PrunedJournalError, UnfinishedArrivalError
+from mirrortool.journal.pathkind import PathKind, kind_of
 from mirrortool.journal.tail import wait_for_journal
 from mirrortool.notify import Notifier
 from mirrortool.replay.lag import Lag
@@ -29,8 +30,9 @@ def waited_for(journal: str, quiet: bool) -> bool:
     Raises:
         NotAJournalError: what came to be there is none that can be read.
     """
-    is_mirror = files.exists(files.join(journal, "mirror.json"))  # the arguments were swapped: that is no journal ever
-    if is_mirror or files.exists(files.join(journal, "journal.json")):
+    kind = kind_of(journal)
+    may_become = kind == PathKind.MISSING or (kind == PathKind.OTHER and files.is_directory(journal))
+    if not may_become:  # a mirror, where the arguments were swapped, or a file: replay says so
         return True
     ending = threading.Event()
     with Display("replay", quiet=quiet) as display:

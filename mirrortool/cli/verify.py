@@ -6,13 +6,13 @@ import json
 
 import click
 
-from mirrortool import files
 from mirrortool.cli.options import DIRECTORY, as_json, quiet
 from mirrortool.cli.render import Display, View
 from mirrortool.cli.runner import Interrupted, Runner
 from mirrortool.cli.text import format_seconds, format_time, printable, quoted, tell
 from mirrortool.errors import CorruptJournalError, FuzzyCommitError, NotComparableError, UsageError
 from mirrortool.journal.audit import Audit, AuditCancelled, AuditResult
+from mirrortool.journal.pathkind import PathKind, kind_of, neither
 from mirrortool.replay.session import describe
 from mirrortool.verify import BadRun, Verify, VerifyCancelled, VerifyResult, to_json
 
@@ -38,10 +38,13 @@ def command(path: str, journal: str | None, cached: bool, allow_fuzzy: bool, as_
     Of a journal: that every frame is whole, continues the one before, and holds pages of the sums that it gives them,
     and that each base is what the journal had at its commit.
     """
-    if files.exists(files.join(path, "journal.json")):
+    kind = kind_of(path)
+    if kind in (PathKind.JOURNAL, PathKind.COPY):
         if journal or cached or allow_fuzzy:
             raise UsageError("--journal, --cached and --allow-fuzzy are for a mirror", where=path)
         return _verify_journal(path, as_json, quiet)
+    if kind != PathKind.MIRROR:
+        raise neither(path)
     return _verify_mirror(path, journal, cached, allow_fuzzy, as_json, quiet)
 
 

@@ -31,6 +31,7 @@ from mirrortool.errors import AccessError, HostError, NotAJournalError, UsageErr
 from mirrortool.files import Facts, File, Identity
 from mirrortool.journal import format as layout
 from mirrortool.journal.lineage import LINEAGE_BYTES, History, load_history
+from mirrortool.journal.pathkind import naming, not_a_journal, require_directory
 from mirrortool.journal.position import Position
 from mirrortool.journal.promoting import FrameEnd, check_none
 from mirrortool.journal.switching import check_none_due
@@ -135,14 +136,16 @@ class Journal:
             UnfinishedArrivalError: a base is taking the place of older files.
         """
         self.path = path
-        if not promoting:
-            check_none(path)
-        if not switching:
-            check_none_due(path)
-        self._seen: Facts | None = files.find_facts(files.join(path, "journal.json"))
-        fields = jsonfile.load(files.join(path, "journal.json"), NotAJournalError)
+        require_directory(path)
+        with naming(path):
+            if not promoting:
+                check_none(path)
+            if not switching:
+                check_none_due(path)
+            self._seen: Facts | None = files.find_facts(files.join(path, "journal.json"))
+            fields = jsonfile.load(files.join(path, "journal.json"), NotAJournalError)
         if fields is None:
-            raise NotAJournalError("no journal here", where=path, remedy="mirrortool init makes one")
+            raise not_a_journal(path)
         self._load(fields)
 
     @classmethod

@@ -30,6 +30,7 @@ from mirrortool.errors import (
 from mirrortool.files import Facts, File, Identity
 from mirrortool.journal.directory import Journal
 from mirrortool.journal.lineage import Epoch, check_continues, load_history
+from mirrortool.journal.pathkind import PathKind, kind_of, naming, not_a_mirror
 from mirrortool.jsonfile import Fields
 from mirrortool.mirror.checkpoint import Checkpoint
 from mirrortool.mirror.target import Primaries, check_target, open_target, prepare_target, too_small
@@ -95,9 +96,12 @@ class Mirror:
         self._load()
 
     def _load(self) -> None:
-        fields = jsonfile.load(self._json_path, NotAMirrorError)
+        fields = None
+        if files.is_directory(self.path):
+            with naming(self.path):
+                fields = jsonfile.load(self._json_path, NotAMirrorError)
         if fields is None:
-            raise NotAMirrorError("no mirror here", where=self.path, remedy="mirrortool replay makes one")
+            raise not_a_mirror(self.path)
         if fields.integer("format") != FORMAT:
             what = f"mirror format {fields.integer('format')} is not known here"
             raise NotAMirrorError(what, where=self.path, remedy="upgrade mirrortool")
@@ -346,6 +350,23 @@ def is_promoted(path: str) -> bool:
         return Mirror(path).promoted is not None
     except (NotAMirrorError, HostError):
         return False
+
+
+def is_to_be_made(path: str) -> bool:
+    """Whether no mirror is at `path` yet, and one could be made there.
+
+    Raises:
+        NotAMirrorError: neither: it is not a directory.
+        AccessError: something else is in the directory.
+    """
+    kind = kind_of(path)
+    if kind == PathKind.MIRROR:
+        return False
+    if kind != PathKind.MISSING and not files.is_directory(path):
+        raise not_a_mirror(path)
+    if kind != PathKind.MISSING:
+        _claim_directory(path)
+    return True
 
 
 def empty_checkpoint(journal: Journal) -> Checkpoint:

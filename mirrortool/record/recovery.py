@@ -299,9 +299,9 @@ def _require_checkpoint(journal: Journal) -> RecorderCheckpoint:
     checkpoint = journal.recorder_checkpoint()
     if checkpoint is None:
         raise NotAJournalError(
-            "this is a copy: the primary's recorder.json is not here",
+            "this is a copy: only the primary has what a recorder needs",
             where=journal.path,
-            remedy="record where the journal was made",
+            remedy="record where the journal was made; after a loss there, promote a mirror",
         )
     return checkpoint
 

@@ -15,7 +15,7 @@ from mirrortool.journal.directory import Journal
 from mirrortool.journal.reader import JournalReader
 from mirrortool.mirror import lastreplay
 from mirrortool.mirror.checkpoint import Checkpoint
-from mirrortool.mirror.directory import Mirror, empty_checkpoint
+from mirrortool.mirror.directory import Mirror, empty_checkpoint, is_to_be_made
 from mirrortool.mirror.journaledsums import journaled_sums
 from mirrortool.replay.start import Start, choose_start
 from mirrortool.store.pagesums import PageSums
@@ -52,7 +52,7 @@ def forecast(journal: Journal, mirror_path: str, target: Commit) -> Forecast:
         OtherJournalError, ForkedJournalError: the mirror is not one of this journal.
         PrunedJournalError: it cannot be done.
     """
-    is_new = not files.exists(files.join(mirror_path, "mirror.json"))
+    is_new = is_to_be_made(mirror_path)
     checkpoint = empty_checkpoint(journal)
     if not is_new:
         mirror = Mirror(mirror_path)

@@ -169,7 +169,7 @@ class Replay:
         self, path: str, targets: Mapping[str, str] | None, *, overwrite: bool, raw: bool, is_scratch: bool
     ) -> None:
         """Open the mirror, or make it, if the journal holds what it needs."""
-        self.is_new = not files.exists(files.join(path, "mirror.json"))
+        self.is_new = directory.is_to_be_made(path)
         if self.is_new:
             self._start_from(directory.empty_checkpoint(self.journal))
             directory.create(path, self.journal, targets, overwrite=overwrite, raw=raw, is_scratch=is_scratch)

@@ -22,6 +22,7 @@ from mirrortool.errors import (
 from mirrortool.journal.commits import Commit, commit_of, newest_commits
 from mirrortool.journal.directory import Journal
 from mirrortool.journal.head import ahead_seconds, silent_seconds
+from mirrortool.journal.pathkind import PathKind, kind_of, neither
 from mirrortool.journal.position import Position
 from mirrortool.journal.reader import JournalReader, up_to_what_is_appended
 from mirrortool.journal.slotplaces import SlotPlaces
@@ -66,13 +67,12 @@ class Watch:
         Raises:
             NotAJournalError: it is neither a journal nor a mirror.
         """
-        if files.exists(files.join(path, "mirror.json")):
+        kind = kind_of(path)
+        if kind == PathKind.MIRROR:
             return self.look_at_mirror(path)
-        if files.exists(files.join(path, "journal.json")):
+        if kind in (PathKind.JOURNAL, PathKind.COPY):
             return self.look_at_journal(path)
-        raise NotAJournalError(
-            "neither a journal nor a mirror", where=path, remedy="mirrortool init makes a journal, replay a mirror"
-        )
+        raise neither(path)
 
     def look_at_journal(self, path: str) -> JournalStatus:
         """A journal; the first look reads its newest file, and older ones only until a commit is found."""

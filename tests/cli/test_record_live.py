@@ -120,8 +120,8 @@ REFUSED = [
     (2, "record J-disk --nbd unix:s --when-full nonsense", "not one of"),
     (2, "record J-disk --nbd unix:s --reserve x", "no size"),
     # journals and volumes
-    (14, "record missing --nbd unix:s", "no journal here"),
-    (14, "record directory --nbd unix:s", "no journal here"),
+    (14, "record missing --nbd unix:s", "does not exist"),
+    (14, "record directory --nbd unix:s", "is a directory, but not a journal"),
     (14, "record copy --nbd unix:s", "copy"),
     (20, "record J-gone --nbd unix:s", "does not exist"),
 ]  # fmt: skip

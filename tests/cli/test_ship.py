@@ -138,7 +138,7 @@ def test_a_journal_goes_through_a_command_in_place_of_ssh() -> None:
     ("arguments", "code", "what"),
     [
         ("J", 2, "Missing argument 'DEST...'"),
-        ("nothing C", 14, "no journal here"),
+        ("nothing C", 14, "does not exist"),
         ("J J", 32, "a primary's journal is here"),
         ("J /proc/x", 32, "check the path"),
         ("J disk.img", 32, ""),

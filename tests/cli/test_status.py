@@ -52,12 +52,12 @@ CASES = [
     ("J-kept level --max-lag 1h", 0, ""),
     ("level --max-lag soon", 2, "no duration"),
     ("level behind --watch --max-lag 0s", 50, "behind: "),
-    ("level nothing --watch", 14, "neither a journal nor a mirror"),
-    ("nothing", 14, "neither a journal nor a mirror"),
-    ("nothing --json", 14, "neither a journal nor a mirror"),
-    ("nothing level --json", 14, "neither a journal nor a mirror"),
-    ("behind nothing --max-lag 0s", 14, "neither a journal nor a mirror"),
-    ("J-bare nothing --max-lag 0s", 14, "neither a journal nor a mirror"),
+    ("level nothing --watch", 14, "does not exist"),
+    ("nothing", 14, "does not exist"),
+    ("nothing --json", 14, "does not exist"),
+    ("nothing level --json", 14, "does not exist"),
+    ("behind nothing --max-lag 0s", 14, "does not exist"),
+    ("J-bare nothing --max-lag 0s", 14, "does not exist"),
 ]
 
 
@@ -79,7 +79,7 @@ def test_one_bad_path_does_not_hide_the_others(place: str, monkeypatch: pytest.M
     assert main(["status", "nothing", "level", "kept.img"]) == 14
     printed = capsys.readouterr()
     assert "mirror level of J-kept" in printed.out.replace(f"{place}/", "")
-    assert printed.out.count("neither a journal nor a mirror") == printed.err.count("neither") == 1
+    assert printed.out.count(" is a file, not") == printed.err.count("does not exist") == 1
     assert main(["status", "nothing", "level", "--json"]) == 14
     nothing, level = json.loads(capsys.readouterr().out)["paths"]
     assert (nothing["type"], nothing["problems"][0]["exit_code"], level["problems"]) == (None, 14, [])

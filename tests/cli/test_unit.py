@@ -78,7 +78,7 @@ REFUSED = [
     (2, "--name a/b record J --every 1m", "no name of a unit"),
     (2, "--user-name a:b record J --every 1m", "no user's name"),
     (2, "record J\n --every 1m", "cannot be in a unit"),
-    (14, "record nothing --every 1m", "no journal here"),
+    (14, "record nothing --every 1m", "does not exist"),
     (2, "ship J C C", "named twice"),
     (2, "ship J C --from 1", "--from is for a pipe"),
     (2, "ship J C --slot s --no-slot", "--slot names"),

@@ -97,7 +97,7 @@ def test_an_empty_directory_may_be_there(path: pathlib.Path) -> None:
 
 
 def test_where_no_journal_is_is_named(path: pathlib.Path) -> None:
-    with pytest.raises(NotAJournalError, match="no journal here"):
+    with pytest.raises(NotAJournalError, match="does not exist"):
         Journal(str(path))
 
 

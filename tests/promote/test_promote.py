@@ -131,7 +131,7 @@ def test_the_primarys_own_journal_can_be_promoted_too(place: Path) -> None:
 
 def test_a_journal_that_was_moved_is_named(site: Site) -> None:
     os.rename(site.journal, site.path / "elsewhere")
-    with pytest.raises(MirrortoolError, match="no journal here"):
+    with pytest.raises(MirrortoolError, match="does not exist"):
         site.promote()
     moved = str(site.path / "elsewhere")
     check_is_primary(moved, site.promote(journal_path=moved), site.path / "third")
