@@ -532,3 +532,27 @@ def test_a_tree_is_removed_with_its_links_and_not_what_they_lead_to(tmp_path: Pa
     files.remove_tree(str(tmp_path / "tree"))
     assert [each.name for each in tmp_path.iterdir()] == ["kept"]
     assert (tmp_path / "kept/file").exists()
+
+
+def test_a_file_is_in_place_until_its_path_leads_elsewhere(directory: str) -> None:
+    path = Path(directory, "below", "name")
+    path.parent.mkdir()
+    path.write_bytes(b"x")
+    with files.open_file(str(path)) as file, files.open_file(str(path.parent)) as parent:
+        assert (file.length(), file.is_in_place(), parent.is_in_place()) == (1, True, True)
+        os.link(path, path.with_name("other"))
+        path.rename(path.with_name("moved"))
+        assert not file.is_in_place()
+        path.symlink_to("moved")
+        assert file.is_in_place()
+        path.unlink()
+        path.write_bytes(b"x")
+        assert not file.is_in_place()
+        path.unlink()
+        path.with_name("moved").rename(path)
+        assert file.is_in_place()
+        path.parent.rename(Path(directory, "elsewhere"))
+        assert not file.is_in_place()
+        assert not parent.is_in_place()
+        path.parent.write_bytes(b"not a directory")
+        assert not file.is_in_place()

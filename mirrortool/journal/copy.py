@@ -214,7 +214,8 @@ class Copy:
         """Make everything that was stored durable; returns the position that is.
 
         Raises:
-            HostError: it is not; what may not be durable was cut off, and the copy must be opened again.
+            HostError: it is not; what may not be durable was cut off, and the copy must be opened again. Or it is, in
+                a file that was deleted or replaced.
             LockedError: a base is due to take the place of files, while another process works with the copy's bases.
         """
         self._require_alive()
@@ -228,6 +229,7 @@ class Copy:
                 with suppress(HostError):  # a later fdatasync could call durable what the kernel has dropped
                     self._file.truncate(self._durable_offset)
                 raise
+            self._require_in_place(self._file)
             if not self._arriving or self._install(self._arriving):
                 self.durable, self._durable_offset = self.position, self._offset
         return self.durable
@@ -379,6 +381,14 @@ class Copy:
             self._file = files.open_file(self.journal.file_path(self._file_first_lsn), write=True)
             self._is_dead = False
         return True
+
+    def _require_in_place(self, file: File) -> None:
+        """Who is told that something is kept may forget it: so it is in the copy, not in a file that has no name."""
+        if not file.is_in_place():
+            self._is_dead = True
+            raise InputOutputError(
+                "it was deleted or replaced while the copy arrived", where=file.path, remedy="ship again"
+            )
 
     def _require_alive(self) -> None:
         if self._is_dead:

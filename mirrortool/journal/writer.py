@@ -5,6 +5,10 @@ torn tail. Rule: a file holds frames of one epoch. Rule: a failed append is cut 
 were cut off, a new file is begun, as a reader may have made the old bytes durable and then read others in their place.
 Rule: a failed fdatasync is never tried again, because the kernel may have dropped the pages that it could not write;
 the writer is dead then.
+Rule: the journal is this file at this path, and nobody else appends. At each sync the path must still lead to the file,
+and before each append the file must end where the writer stands: else what is made durable is in no journal any more,
+or another recorder, which came by a mount that shares no locks, has commits there that the next frame would overwrite.
+The writer is dead then, too, and changes nothing more.
 
 Appended to by one thread at a time, under the journal's lock; made durable by any thread, meanwhile too: that is what
 lets one fdatasync serve everybody who waits. Not here: which operations, and when to sync.
@@ -13,6 +17,7 @@ lets one fdatasync serve everybody who waits. Not here: which operations, and wh
 from __future__ import annotations
 
 import threading
+from contextlib import ExitStack
 
 from mirrortool import clock, files
 from mirrortool.errors import HostError, InputOutputError
@@ -56,10 +61,13 @@ class JournalWriter:
         # _syncing is held for an fdatasync, and while a file gives way to its successor: so none is closed under an
         # fdatasync, and `durable` never goes back. Who waits for it finds, mostly, that he has been served.
         self._syncing = threading.Lock()
-        journal.save_clean_end(None)
-        self._remove_begun_successor()
-        if self._file_first_lsn:
-            self._file = files.open_file(journal.file_path(self._file_first_lsn), write=True)
+        with ExitStack() as opening:
+            self._directory = opening.enter_context(files.open_file(journal.files_path))
+            journal.save_clean_end(None)
+            self._remove_begun_successor()
+            if self._file_first_lsn:
+                self._file = files.open_file(journal.file_path(self._file_first_lsn), write=True)
+            opening.pop_all()
 
     def append(
         self, batch: Batch, *, captured: bool, state_sum: int, stored: Stored | None = None, time_ns: int | None = None
@@ -71,7 +79,7 @@ class JournalWriter:
             stored: the batch's payload, already compressed.
             time_ns: by default now; never less than in the frame before.
         Raises:
-            NoSpaceError, InputOutputError: nothing was appended, and a later call may succeed.
+            NoSpaceError, InputOutputError: nothing was appended, and a later call may succeed, unless `is_dead`.
         """
         stored = stored or compress(batch.payload)
         time_ns = max(self.time_ns, clock.now_ns() if time_ns is None else time_ns)
@@ -87,6 +95,8 @@ class JournalWriter:
             captured=captured,
             seed=seed,
         )
+        if (length := file.length()) != self._offset:
+            raise self._died(_appended_by_another(file.path, length, self._offset))
         try:
             file.pwritev(buffers, self._offset)
         except HostError:
@@ -99,12 +109,18 @@ class JournalWriter:
         return position
 
     def sync(self) -> Position:
-        """Make everything that was appended before the call durable; returns the position that is."""
+        """Make everything that was appended before the call durable; returns the position that is.
+
+        Raises:
+            HostError: it is not, or in no journal any more: the file was deleted or replaced. The writer is dead.
+        """
         wanted = self.position
         with self._syncing:
             self._require_alive()
             if self.durable.lsn < wanted.lsn:
                 self._sync_file()
+            elif self._file:
+                self._require_in_place(self._file)
             return self.durable
 
     def _sync_file(self) -> None:
@@ -115,12 +131,27 @@ class JournalWriter:
         except BaseException:
             self._dead = True
             raise
+        self._require_in_place(file)
         self.durable = reached
+
+    def _require_in_place(self, file: File) -> None:
+        if not file.is_in_place():
+            raise self._died(
+                InputOutputError(
+                    "it was deleted or replaced while it is recorded to, so that nothing more can be kept",
+                    where=file.path,
+                    remedy="bring back what was there, then start again; without it, make a new journal",
+                )
+            )
+
+    def _died(self, error: HostError) -> HostError:
+        self._dead = True
+        return error
 
     def close(self) -> None:
         """Stop cleanly: what was appended is durable, and journal.json says where it ends."""
         if self._file is None:
-            self._is_closed = True
+            self.abandon()
             return
         try:
             self.sync()
@@ -137,6 +168,7 @@ class JournalWriter:
         """Let go without a clean end, as a crash would; nothing can be appended any more."""
         self._is_closed = True
         self._close_file()
+        self._directory.close()
 
     def _close_file(self) -> None:
         file, self._file = self._file, None
@@ -163,6 +195,7 @@ class JournalWriter:
 
     def _begin_file(self) -> File:
         self.sync()
+        self._require_in_place(self._directory)
         header = FileHeader(
             self.journal.page_size,
             self.journal.uuid,
@@ -176,6 +209,9 @@ class JournalWriter:
         path = self.journal.file_path(header.first_lsn)
         # An earlier attempt may have left something here: it held no frame, so it is begun anew.
         file = files.open_file(path, write=True, create=True)
+        if (length := file.length()) > layout.FILE_HEADER.size:
+            file.close()
+            raise self._died(_appended_by_another(path, length, 0))
         try:
             file.truncate(0)
             file.pwrite(encode_file_header(header), 0)
@@ -208,3 +244,11 @@ class JournalWriter:
                 where=self.journal.path,
                 remedy="check the device, then start again: recovery finds what is durable",
             )
+
+
+def _appended_by_another(path: str, length: int, offset: int) -> InputOutputError:
+    return InputOutputError(
+        f"somebody else wrote to it: it has {length} bytes, not {offset}",
+        where=path,
+        remedy="let one recorder use it, and by one path: a mount such as bindfs or sshfs may share no locks",
+    )

@@ -259,7 +259,7 @@ class Mirror:
         try:
             for kept in self.kept:
                 opened[kept.name] = self._open_volume(kept, volumes[kept.name], write)
-            return FlatStore(volumes, opened)
+            return FlatStore(volumes, opened, must_stay=write)
         except BaseException:
             for file in opened.values():
                 file.close()

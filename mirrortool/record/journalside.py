@@ -1,8 +1,9 @@
 """The recorder's journal: appends frames, commits and makes durable, for many threads.
 
 Rule: an operation is acknowledged when its frame is appended, and durable when a flush that began later returns.
-Rule: a failed fdatasync is never tried again, and a damaged table of sums never used again: the recorder has failed
-then, and nothing more is acknowledged.
+Rule: a failed fdatasync is never tried again, a damaged table of sums never used again, and a journal file that was
+deleted, replaced, or written by somebody else never written again: the recorder has failed then, and nothing more is
+acknowledged. A flush asks for the last even where everything is durable: it must not be told so of a deleted file.
 
 Locks of the recorder, in the order in which they are taken, and what is waited for under each:
 
@@ -177,24 +178,31 @@ class JournalSide:
         One fdatasync serves everybody who waits. Where there is no room for the COMMIT, the rest is durable anyhow.
         """
         wanted = self._writer.position
+        if self._is_kept(wanted):
+            self.sync()
+            return
         with self._flushing:
-            is_committed = self.committed.lsn >= wanted.lsn or not self.may_commit
-            if self._writer.durable.lsn >= wanted.lsn and is_committed:
+            if self._is_kept(wanted):
                 return
             with self.lock:
                 self.require_alive()
                 self.try_commit(CommitKind.FLUSH)
             self.sync()
 
+    def _is_kept(self, wanted: Position) -> bool:
+        is_committed = self.committed.lsn >= wanted.lsn or not self.may_commit
+        return is_committed and self._writer.durable.lsn >= wanted.lsn
+
     def sync(self) -> None:
         """Make everything that was appended before the call durable."""
-        started = clock.monotonic()
+        started, before = clock.monotonic(), self._writer.durable
         try:
-            self._writer.sync()
+            durable = self._writer.sync()
         except MirrortoolError as error:
             self.fail(error)
             raise
-        self.sync_seconds = clock.monotonic() - started
+        if durable != before:
+            self.sync_seconds = clock.monotonic() - started
 
     def fail(self, error: MirrortoolError) -> None:
         """Stop for good; the journal has all that was acknowledged."""

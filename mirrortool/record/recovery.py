@@ -94,10 +94,13 @@ class OpenJournal:
     def __exit__(self, *exc: object) -> None:
         try:
             # Without a clean end the next start computes the sums anew, and compares them with the journal's.
-            if self.writer.position == self.checkpoint.position and not self.sums_are_damaged and self._is_at_rest():
+            if not self.writer.is_dead and self._is_covered() and self._is_at_rest():
                 self.writer.close()
         finally:
             self._opened.close()
+
+    def _is_covered(self) -> bool:
+        return self.writer.position == self.checkpoint.position and not self.sums_are_damaged
 
     def _is_at_rest(self) -> bool:
         """Whether recorder.json knows the volumes as they are; not if they were written past the journal meanwhile."""

@@ -123,7 +123,8 @@ class Scan:
             for source in self._sources:
                 self._scan(source)
         except (MirrortoolError, ScanCancelled):
-            if not self._is_settling:  # else the next recorder recovers the sums from the frames, which are durable
+            # Else the next recorder recovers the sums from the frames that are durable.
+            if not self._is_settling and not self._writer.is_dead:
                 self._keep({source.name for source in self._sources})
             raise
         changed = {source.name: why for source in self._sources if (why := source.changed())}

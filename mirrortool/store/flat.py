@@ -24,8 +24,12 @@ _RESERVE_MARGIN = 64 << 20
 class FlatStore:
     """The store of the images in a mirror's directory, and of volumes given by path."""
 
-    def __init__(self, volumes: VolumeSet, opened: Mapping[str, File]) -> None:
-        """Take over the open files, one for each volume by name."""
+    def __init__(self, volumes: VolumeSet, opened: Mapping[str, File], *, must_stay: bool = False) -> None:
+        """Take over the open files, one for each volume by name.
+
+        Args:
+            must_stay: a sync fails where a file was deleted or replaced since: what it has, nobody finds any more.
+        """
         self.page_size = volumes.page_size
         self._opened = dict(opened)
         self._is_device = {name: file.facts().identity.is_device for name, file in self._opened.items()}
@@ -34,6 +38,7 @@ class FlatStore:
         # succeeds: the kernel may have dropped what it could not write, and tells nobody a second time.
         self._syncing = threading.Lock()
         self._sync_failure: HostError | None = None
+        self._must_stay = self._files if must_stay else []
         self._arenas = Arenas()
         self._direct: dict[str, DirectFile] = {}  # by name; empty while everything goes through the page cache
         self._set_volumes(volumes)
@@ -136,9 +141,19 @@ class FlatStore:
             try:
                 for file in self._opened.values():
                     file.fdatasync()
+                self._check_places()
             except HostError as error:
                 self._sync_failure = error
                 raise
+
+    def _check_places(self) -> None:
+        for file in self._must_stay:
+            if not file.is_in_place():
+                raise InputOutputError(
+                    "it was deleted or replaced while it was written",
+                    where=file.path,
+                    remedy="bring back what was there, then run replay again; without it, make a new mirror",
+                )
 
     def drop_caches(self) -> None:
         for name, file in self._opened.items():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -388,3 +389,25 @@ def test_a_clean_end_that_could_not_be_forgotten_is_forgotten_later(tmp_path: Pa
     take(copy, run)
     copy.close()
     assert Journal(str(tmp_path / "C")).clean_end is None
+
+
+@pytest.mark.parametrize("lose", ["file", "copy"])
+def test_nothing_is_acknowledged_of_a_copy_that_was_deleted(tmp_path: Path, lose: str) -> None:
+    """Its sender forgets what it is told is there."""
+    journal = made(tmp_path / "j", file_bytes=1 << 20)
+    runs = runs_of(journal)
+    copy = Copy(str(tmp_path / "copy"))
+    copy.begin(Journal(journal.path))
+    take(copy, runs[0])
+    durable = copy.sync()
+    take(copy, runs[1])
+    if lose == "file":
+        assert copy.journal
+        os.unlink(last_file(copy.journal))
+    else:
+        shutil.rmtree(copy.path)
+    for _ in range(2):
+        with pytest.raises(InputOutputError):
+            copy.sync()
+    assert copy.durable == durable
+    copy.close()

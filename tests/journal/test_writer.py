@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import pathlib
+import shutil
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -528,3 +529,113 @@ def test_nothing_is_appended_by_a_writer_that_was_closed(journal: Journal) -> No
         put(writer, 1)
     assert journal.file_starts() == [1]
     assert positions(journal) == [frame]
+
+
+def delete_file(journal: Journal) -> None:
+    os.unlink(last_file(journal))
+
+
+def replace_file(journal: Journal) -> None:
+    path = pathlib.Path(last_file(journal))
+    path.with_suffix(".other").write_bytes(path.read_bytes())
+    path.with_suffix(".other").rename(path)
+
+
+def move_files(journal: Journal) -> None:
+    pathlib.Path(journal.files_path).rename(f"{journal.files_path}.moved")
+
+
+def delete_journal(journal: Journal) -> None:
+    shutil.rmtree(journal.path)
+
+
+def replace_journal(journal: Journal) -> None:
+    """By what a backup has of it."""
+    shutil.copytree(journal.path, f"{journal.path}.backup", symlinks=True)
+    shutil.rmtree(journal.path)
+    pathlib.Path(f"{journal.path}.backup").rename(journal.path)
+
+
+@pytest.mark.parametrize("is_durable", [False, True])
+@pytest.mark.parametrize("lose", [delete_file, replace_file, move_files, delete_journal, replace_journal])
+def test_nothing_is_durable_in_a_file_that_was_deleted_or_replaced(
+    journal: Journal, lose: Callable[[Journal], None], is_durable: bool
+) -> None:
+    writer = open_writer(journal)
+    append(writer, write_batch(0, 1))
+    durable = writer.sync()
+    if not is_durable:
+        append(writer, write_batch(1, 1))
+    lose(journal)
+    left = {path: path.read_bytes() for path in pathlib.Path(journal.path).rglob("*") if path.is_file()}
+    for _ in range(2):
+        with pytest.raises(InputOutputError):
+            writer.sync()
+    assert writer.is_dead
+    assert writer.durable == durable
+    with pytest.raises(InputOutputError):
+        append(writer, write_batch(2, 1))
+    with pytest.raises(InputOutputError):
+        writer.close()
+    assert {path: path.read_bytes() for path in pathlib.Path(journal.path).rglob("*") if path.is_file()} == left
+
+
+def test_the_error_names_the_file_and_the_way_out(journal: Journal) -> None:
+    writer = open_writer(journal)
+    append(writer, write_batch(0, 1))
+    path = last_file(journal)
+    os.unlink(path)
+    with pytest.raises(InputOutputError, match=r"deleted or replaced.*bring back what was there") as lost:
+        writer.sync()
+    assert (lost.value.where, lost.value.exit_code) == (str(path), 31)
+
+
+def test_a_journal_may_be_reached_by_a_link(journal: Journal) -> None:
+    writer = open_writer(journal)
+    append(writer, write_batch(0, 1))
+    pathlib.Path(journal.path).rename(f"{journal.path}.moved")
+    os.symlink(f"{journal.path}.moved", journal.path)
+    writer.sync()
+    append(writer, write_batch(1, 1))
+    writer.close()
+    assert len(read_all(Journal(journal.path)).frames) == 2
+
+
+@pytest.mark.parametrize("change", [-1, 1, 1000])
+def test_what_somebody_else_appended_is_not_overwritten(journal: Journal, change: int) -> None:
+    writer = open_writer(journal)
+    append(writer, write_batch(0, 1))
+    writer.sync()
+    path = pathlib.Path(last_file(journal))
+    others = path.read_bytes()[:change] if change < 0 else path.read_bytes() + bytes(change)
+    with path.open("r+b") as file:  # the same inode
+        file.truncate(0)
+        file.write(others)
+    for _ in range(2):
+        with pytest.raises(InputOutputError):
+            append(writer, write_batch(1, 1))
+    assert writer.is_dead
+    with pytest.raises(InputOutputError):
+        writer.close()
+    assert path.read_bytes() == others
+    assert Journal(journal.path).clean_end is None
+
+
+def test_a_file_that_somebody_else_began_is_not_begun_anew(journal: Journal) -> None:
+    writer = open_writer(journal, file_bytes=150)
+    append(writer, write_batch(0, 1))
+    path = pathlib.Path(journal.file_path(2))
+    path.write_bytes(b"x" * (layout.FILE_HEADER.size + 1))
+    with pytest.raises(InputOutputError, match="somebody else wrote to it"):
+        append(writer, write_batch(1, 1))
+    assert writer.is_dead
+    assert path.read_bytes() == b"x" * (layout.FILE_HEADER.size + 1)
+
+
+def test_the_first_file_is_not_begun_in_another_directory(journal: Journal) -> None:
+    writer = open_writer(journal)
+    move_files(journal)
+    os.mkdir(journal.files_path)
+    with pytest.raises(InputOutputError, match="deleted or replaced"):
+        append(writer, write_batch(0, 1))
+    assert os.listdir(journal.files_path) == []

@@ -8,6 +8,8 @@ from mirrortool.cli.main import main
 from mirrortool.errors import (
     CorruptJournalError,
     ForkedJournalError,
+    HostError,
+    InputOutputError,
     JournalError,
     LockedError,
     NotComparableError,
@@ -340,3 +342,20 @@ def test_volume_may_not_be_larger_even_inside_one_frame(tmp_path, mirror):
     with pytest.raises(UnusableVolumeError, match="--max-size"):
         replay_all(journal, mirror)
     assert assert_is_commit(journal, mirror) == 2
+
+
+@pytest.mark.parametrize("lose", ["unlink", "replace"])
+def test_a_volume_that_was_deleted_meanwhile_holds_no_commit(journal, mirror, lose):
+    """What is written to a file without a name, nobody finds; so no checkpoint says that it is there."""
+    replay_all(journal, mirror, until=Until(lsn=2))
+    with Replay(str(journal.path), str(mirror)) as replay:
+        image = mirror / "volumes" / "a.img"
+        if lose == "replace":
+            (mirror / "other").write_bytes(image.read_bytes())
+            (mirror / "other").rename(image)
+        else:
+            image.unlink()
+        kind = InputOutputError if lose == "replace" else HostError
+        with pytest.raises(kind, match=r"deleted or replaced|No such file"):
+            replay.run()
+    assert Mirror(str(mirror)).checkpoint.position.lsn == 2
