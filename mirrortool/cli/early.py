@@ -17,7 +17,7 @@ from types import FrameType
 from typing import NoReturn
 
 _THAT_GO_ON = {"record": {"--nbd", "--every"}, "replay": {"--follow"}, "ship": {"--follow"}}
-_NUMBERS = (signal.SIGINT, signal.SIGTERM)
+_NUMBERS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 
 
 class Stopped(BaseException):

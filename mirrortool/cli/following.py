@@ -25,7 +25,7 @@ BEHIND_SECONDS = 5.0
 
 
 def waited_for(journal: str, quiet: bool) -> bool:
-    """Wait until there is a journal; False if SIGINT or SIGTERM came before.
+    """Wait until there is a journal; False if a signal came before.
 
     Raises:
         NotAJournalError: what came to be there is none that can be read.

@@ -20,6 +20,7 @@ import click
 
 from mirrortool.cli import early
 from mirrortool.cli.runner import Interrupted
+from mirrortool.cli.signals import interrupt, number_of
 from mirrortool.cli.text import printable, tell
 from mirrortool.errors import ExhaustedError, HostError, MirrortoolError, host_error
 
@@ -119,8 +120,10 @@ def run() -> NoReturn:
     """The entry point: mirrortool's exit code is the process's."""
     if early.goes_on(sys.argv[1:]):
         early.unwind()
-    elif signal.getsignal(signal.SIGINT) == signal.SIG_DFL:
-        signal.signal(signal.SIGINT, signal.default_int_handler)  # see __main__.py
+    else:
+        if signal.getsignal(signal.SIGINT) == signal.SIG_DFL:
+            signal.signal(signal.SIGINT, signal.default_int_handler)  # see __main__.py
+        interrupt()
     _open_closed_streams()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
@@ -168,8 +171,8 @@ def main(arguments: Sequence[str]) -> int:
         return _fail(end.message, end.exit_code)
     except early.Stopped:
         return 0
-    except (KeyboardInterrupt, click.Abort):
-        return _fail("interrupted", 128 + signal.SIGINT)
+    except (KeyboardInterrupt, click.Abort) as error:
+        return _fail("interrupted", 128 + number_of(error))
     except BrokenPipeError:
         return _end_by_sigpipe()
     except MemoryError:

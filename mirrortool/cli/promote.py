@@ -11,6 +11,7 @@ import click
 from mirrortool.cli.options import DIRECTORY, UNTIL, as_json, quiet
 from mirrortool.cli.render import Display, View
 from mirrortool.cli.runner import Interrupted, Runner
+from mirrortool.cli.signals import number_of
 from mirrortool.cli.text import format_bytes, format_seconds, format_time, printable, quoted, tell
 from mirrortool.cli.verify import run_shown
 from mirrortool.errors import UsageError
@@ -112,9 +113,9 @@ def _prepare(promotion: Promotion, no_verify: bool, quiet: bool) -> bool:
 def _carry_out(promotion: Promotion) -> None:
     try:
         promotion.carry_out()
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as error:
         again = "interrupted; run mirrortool promote again, which completes what was begun"
-        raise Interrupted(signal.SIGINT, again) from None
+        raise Interrupted(number_of(error), again) from None
 
 
 def _replay(replay: Replay, quiet: bool) -> Checkpoint:

@@ -8,7 +8,6 @@ import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import fields
-from types import FrameType
 from typing import Any
 
 import click
@@ -19,7 +18,7 @@ from mirrortool.cli.render import Display, View
 from mirrortool.cli.runner import Interrupted, Runner
 from mirrortool.cli.service import Service, metrics_file
 from mirrortool.cli.serving import MAX_CONNECTIONS_DEFAULT, SOCKET_MODE_DEFAULT, ServingOptions, serve
-from mirrortool.cli.signals import Signals
+from mirrortool.cli.signals import Signals, stopping
 from mirrortool.cli.text import format_bytes, format_seconds, format_time, printable, quoted, tell
 from mirrortool.errors import CommandFailedError, FuzzyCommitError, MirrortoolError, UsageError, host_error
 from mirrortool.nbd.budget import check_memory
@@ -121,8 +120,7 @@ def command(
     with Service(metrics_file, lambda _: count.samples(), _warn) as service:
         once = _Once(journal, dict(sources), take_over, before, after, allow_fuzzy, as_json, quiet, count, service)
         if every is None:
-            with _stopped_by_sigterm():
-                once.run()
+            once.run()
         else:
             _repeat(once, every, service)
 
@@ -205,15 +203,18 @@ class _Once:
         """--before and --after; the latter always, and its failure never hides another error."""
         try:
             if self._before:
-                _shell(self._before, "--before")
+                _shell(self._before, "--before", self._before)
             yield
         except BaseException:
             with suppress(CommandFailedError):
-                if self._after:
-                    _shell(self._after, "--after")
+                self._clean_up()
             raise
+        self._clean_up()
+
+    def _clean_up(self) -> None:
+        """--after. A terminal that is closed sends SIGHUP to it, too: it has to be done all the same."""
         if self._after:
-            _shell(self._after, "--after")
+            _shell(f"trap '' HUP\n{self._after}", "--after", self._after)
 
     def _scan(self) -> ScanResult:
         with Scan(self._journal, sources=self._snapshots, take_over=self._take_over) as scan:
@@ -259,22 +260,8 @@ class _Once:
             tell(f"next: mirrortool replay {quoted(self._journal)} MIRROR")
 
 
-@contextmanager
-def _stopped_by_sigterm() -> Iterator[None]:
-    """SIGTERM unwinds as SIGINT does, so that --after always runs."""
-
-    def on_signal(number: int, _frame: FrameType | None) -> None:
-        raise Interrupted(number, "stopped")
-
-    previous = signal.signal(signal.SIGTERM, on_signal)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, previous)
-
-
 def _repeat(once: _Once, every: float, service: Service) -> None:
-    """Scan until SIGINT or SIGTERM; what is wrong with one scan does not end the next."""
+    """Scan until a signal stops it; what is wrong with one scan does not end the next."""
     waiting = f"the next scan begins {format_seconds(every)} after the start of the one before"
     is_first = True
     with Signals() as signals:
@@ -297,9 +284,9 @@ def _repeat(once: _Once, every: float, service: Service) -> None:
 
 @contextmanager
 def _signals_held() -> Iterator[list[int]]:
-    """SIGINT and SIGTERM do nothing in here; yields those that came, for the caller to raise."""
+    """Signals that stop the program do nothing in here; yields those that came, for the caller to raise."""
     held: list[int] = []
-    numbers = signal.SIGINT, signal.SIGTERM
+    numbers = stopping()
     previous = [signal.signal(number, lambda number, _frame: held.append(number)) for number in numbers]
     try:
         yield held
@@ -308,12 +295,13 @@ def _signals_held() -> Iterator[list[int]]:
             signal.signal(number, handler)
 
 
-def _shell(command: str, option: str) -> None:
+def _shell(command: str, option: str, given: str) -> None:
+    """Run a command; `given` is what the user called it."""
     with _signals_held() as held:  # else one that comes while the command starts leaves it behind, not waited for
         try:
             process = subprocess.Popen(command, shell=True, stdin=subprocess.DEVNULL, stdout=2)
         except OSError as error:
-            raise host_error(error, command, f"run {option}") from error
+            raise host_error(error, given, f"run {option}") from error
     try:
         for number in held:
             signal.raise_signal(number)
@@ -323,7 +311,7 @@ def _shell(command: str, option: str) -> None:
         raise
     if code:
         how = f"exited with {code}" if code > 0 else f"was killed by signal {-code}"
-        raise CommandFailedError(f"{option} {how}", where=command, remedy="see what it printed")
+        raise CommandFailedError(f"{option} {how}", where=given, remedy="see what it printed")
 
 
 def _to_json(result: ScanResult) -> dict[str, object]:

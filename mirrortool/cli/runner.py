@@ -1,7 +1,8 @@
 """Runs a long piece of work in a thread, while the main thread waits for signals and feeds the display.
 
-The first SIGINT or SIGTERM asks the work to stop, and the program ends with 130 or 143 when it has; the second ends the
-process at once, also while it prints what became of the work. Nothing durable depends on a clean stop.
+The first signal that stops the program (signals.py) asks the work to stop, and the program ends with 128 and the
+signal's number when it has; the second ends the process at once, also while it prints what became of the work. Nothing
+durable depends on a clean stop.
 """
 
 from __future__ import annotations

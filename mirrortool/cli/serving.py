@@ -54,7 +54,7 @@ MAX_CONNECTIONS_DEFAULT = 64
 def serve(
     journal: str, options: ServingOptions, *, take_over: bool, metrics_file: str | None, as_json: bool, quiet: bool
 ) -> None:
-    """Record until SIGINT or SIGTERM, which end it cleanly.
+    """Record until a signal stops it, which ends cleanly.
 
     Raises:
         MirrortoolError: it could not begin, or cannot go on.

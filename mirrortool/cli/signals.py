@@ -1,10 +1,15 @@
-"""SIGINT and SIGTERM as something that the main thread waits for.
+"""The signals that stop the program, as something that the main thread waits for, or as an exception in it.
+
+    SIGINT, SIGTERM     stop it
+    SIGHUP, SIGQUIT     stop it as well, unless who started it had them ignored, as nohup(1) does
 
 A handler runs between any two steps of the main thread, which may hold a lock there: that of an Event that it waits
-for, or one that statistics are under. What a handler did with these could wait for ever. So it only puts the signal's
-number where the main thread finds it, into a queue that may be put into from anywhere.
+for, or one that statistics are under. What a handler did with these could wait for ever. So while work goes on in
+a thread, it only puts the signal's number where the main thread finds it, into a queue that may be put into from
+anywhere.
 
-Rule: the second SIGINT or SIGTERM ends the process at once. Not here: signals before anything goes on (early.py).
+Rule: the second ends the process at once. But SIGHUP counts once, as a terminal that is closed sends several.
+Not here: signals before anything goes on (early.py).
 """
 
 from __future__ import annotations
@@ -14,21 +19,65 @@ import queue
 import signal
 from types import FrameType
 
-_STOPPING = (signal.SIGINT, signal.SIGTERM)
+
+def stopping() -> tuple[signal.Signals, ...]:
+    """The signals that stop the program."""
+    asked = [number for number in (signal.SIGHUP, signal.SIGQUIT) if signal.getsignal(number) != signal.SIG_IGN]
+    return (signal.SIGINT, signal.SIGTERM, *asked)
+
+
+class Interruption(KeyboardInterrupt):
+    """A signal stops a command that has nothing to stop but itself.
+
+    Attributes:
+        number: of the signal.
+    """
+
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self.number = number
+
+
+def interrupt() -> None:
+    """From now on, while nothing else takes signals, SIGTERM, SIGHUP and SIGQUIT unwind the main thread as SIGINT does:
+    what is open is closed, and what was begun is undone.
+    """
+    came: set[int] = set()
+
+    def on_signal(number: int, _frame: FrameType | None) -> None:
+        if number == signal.SIGHUP and came:
+            return
+        came.add(number)
+        raise Interruption(number)
+
+    for number in stopping():
+        if number != signal.SIGINT and signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, on_signal)
+
+
+def number_of(error: BaseException) -> int:
+    """Of the signal that an exception is for, or was made from, as click makes its own."""
+    cause: BaseException | None = error
+    while cause:
+        if isinstance(cause, Interruption):
+            return cause.number
+        cause = cause.__cause__ or cause.__context__
+    return signal.SIGINT
 
 
 class Signals:
     """Those that come inside the `with` block, for the main thread.
 
-    Handlers are as before afterwards, unless one of SIGINT and SIGTERM came: then the program is about to end.
+    Handlers are as before afterwards, unless one came that stops the program: then it is about to end.
 
     Attributes:
-        number: of the first SIGINT or SIGTERM; 0 until then.
+        number: of the first that stops the program; 0 until then.
     """
 
     def __init__(self, *others: signal.Signals) -> None:
-        """Take SIGINT, SIGTERM, and others."""
-        self._numbers = (*_STOPPING, *others)
+        """Take those that stop the program, and others."""
+        self._stopping = stopping()
+        self._numbers = (*self._stopping, *others)
         self.number = 0
         # Put by handlers and by `wake`, taken by the main thread, in order. No bound: who sends more ends the process.
         # SimpleQueue.put is reentrant (library reference, queue), so a handler may interrupt it.
@@ -55,7 +104,9 @@ class Signals:
         self._came.put(0)
 
     def _on_signal(self, number: int, _frame: FrameType | None) -> None:
-        if number in _STOPPING:
+        if number in self._stopping:
+            if self.number and number == signal.SIGHUP:
+                return
             if self.number:
                 os._exit(128 + number)
             self.number = number

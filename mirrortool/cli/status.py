@@ -48,7 +48,7 @@ def command(paths: tuple[str, ...], is_watching: bool, max_lag: float | None, as
 
 
 def _watch(watch: Watch, paths: Sequence[str], max_lag: float | None, as_json: bool) -> None:
-    """Show everything again and again, until SIGINT or SIGTERM; what is damaged does not end it.
+    """Show everything again and again, until a signal stops it; what is damaged does not end it.
 
     Raises:
         MirrortoolError: a path shows nothing any more, or a lag is too large.

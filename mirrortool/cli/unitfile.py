@@ -108,7 +108,7 @@ class Unit:
         yield "Restart=on-failure"
         yield f"RestartSec={self.restart_seconds}"
         yield f"RestartPreventExitStatus={' '.join(map(str, self.final_codes))}"
-        yield "SuccessExitStatus=130 143"
+        yield "SuccessExitStatus=129 130 131 143"
         yield "TimeoutStartSec=infinity"
         yield f"TimeoutStopSec={STOP_TIMEOUT}"
         yield "KillMode=mixed"

@@ -21,6 +21,7 @@ COMMANDS = [
     ["record", "J", "--every", "1h"],
     ["ship", "J", "D", "--follow"],
 ]
+NUMBERS = [signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGINT]
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +63,7 @@ def test_told_to_stop_at_any_time_it_ends_with_0(place: Path, command: list[str]
         wait_until(lambda: process.poll() is not None or takes(process.pid, signal.SIGTERM))
         assert process.poll() is None
         nap(delay)  # what is interrupted is chance, what follows is not
-        process.send_signal(signal.SIGTERM if command[0] != "ship" else signal.SIGINT)
+        process.send_signal(NUMBERS[COMMANDS.index(command)])
         _, told = process.communicate(timeout=30)
     assert process.returncode == 0, told
     assert "Traceback" not in told

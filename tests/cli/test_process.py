@@ -97,7 +97,10 @@ def begin(place: str, *arguments: str) -> subprocess.Popen[str]:
     return subprocess.Popen(command, cwd=place, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+STOPPING = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 129, signal.SIGQUIT: 131}
+
+
+@pytest.mark.parametrize(("number", "code"), STOPPING.items())
 def test_after_runs_when_before_is_stopped(place: str, tmp_path: Path, number: signal.Signals, code: int) -> None:
     """And not before that has ended by itself."""
     made, go, done, gone = (str(tmp_path / name) for name in ("made", "go", "done", "gone"))
@@ -119,7 +122,43 @@ def test_after_runs_when_before_is_stopped(place: str, tmp_path: Path, number: s
     assert len(errors.split()) > 1 and len([line for line in errors.splitlines() if line]) == 1, errors
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_terminal_that_is_closed_sends_several_signals_and_after_runs(place: str, tmp_path: Path) -> None:
+    """To all that it had started, the command of --after included."""
+    gone = tmp_path / "gone"
+    done = shell(
+        place,
+        "mirrortool record J -q --before 'kill -HUP $PPID; kill -HUP $PPID' "
+        f"--after 'kill -HUP $PPID; kill -HUP $$; touch {gone}'",
+    )
+    assert (done.returncode, gone.exists()) == (129, True), done.stderr
+
+
+def test_signals_that_were_ignored_at_the_start_are_ignored(place: str) -> None:
+    """As under nohup, and so they are for what it starts."""
+    hit = "kill -HUP $PPID; kill -QUIT $PPID; kill -HUP $$"
+    done = shell(place, f"trap '' HUP QUIT; mirrortool record J -q --before '{hit}' --after '{hit}'")
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(("number", "code"), STOPPING.items())
+def test_a_command_with_nothing_to_stop_unwinds(number: int, code: int) -> None:
+    """What it has open is closed, and what it begun undone, whichever signal it is."""
+    program = (
+        "import os, sys; sys.argv = ['mirrortool', 'status', 'J']\n"
+        "from mirrortool.cli import main as program\n"
+        "def act(*_, **__):\n"
+        "    try:\n"
+        f"        os.kill(os.getpid(), {number})\n"
+        "    finally:\n"
+        "        print('undone')\n"
+        "program.cli.main = act\n"
+        "program.run()"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (code, "undone\n", "mirrortool: interrupted\n")
+
+
+@pytest.mark.parametrize("number", STOPPING)
 def test_repeated_record_ends_cleanly(place: str, tmp_path: Path, number: signal.Signals) -> None:
     seen = str(tmp_path / "seen")
     process = begin(place, "record", "J", "--every", "1h", "--after", f"touch {seen}")

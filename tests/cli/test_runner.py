@@ -17,7 +17,7 @@ from mirrortool.cli.runner import Runner
 from mirrortool.replay.table import RowSnapshot
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT])
 def test_first_signal_cancels_the_work(number: signal.Signals) -> None:
     cancelled = threading.Event()
 

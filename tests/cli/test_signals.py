@@ -12,7 +12,7 @@ from functools import partial
 
 import pytest
 
-from mirrortool.cli.signals import Signals
+from mirrortool.cli.signals import Interruption, Signals, number_of, stopping
 from tests.fakes.waiting import in_thread, join
 
 PATIENCE_SECONDS = 30.0
@@ -28,7 +28,7 @@ def send_after(turns: int) -> None:
     send(signal.SIGUSR1)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT])
 def test_a_signal_ends_the_wait(number: int) -> None:
     with Signals() as signals:
         assert signals.wait(0) == signals.number == 0
@@ -79,6 +79,40 @@ def test_handlers_come_back_unless_the_program_is_about_to_end() -> None:
         send(signal.SIGINT)
         signals.wait(0)
     assert signal.getsignal(signal.SIGINT) != before[0]
+
+
+def test_sighup_counts_once() -> None:
+    with Signals() as signals:
+        for _ in range(3):
+            send(signal.SIGHUP)
+        assert [signals.wait(0) for _ in range(2)] == [signal.SIGHUP, 0]
+
+
+def test_what_was_ignored_stays_so() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with Signals() as signals:
+            send(signal.SIGHUP)
+            assert signals.wait(0) == 0
+            assert signal.SIGHUP not in stopping() and signal.SIGQUIT in stopping()
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+@pytest.mark.parametrize("again", [False, True])
+def test_the_number_survives_what_others_make_of_the_exception(again: bool) -> None:
+    """As click does, with and without a cause."""
+
+    def act() -> None:
+        try:
+            raise Interruption(signal.SIGQUIT)
+        except KeyboardInterrupt as error:
+            raise ValueError from (error if again else None)
+
+    with pytest.raises(ValueError, match=r"^$") as caught:
+        act()
+    assert number_of(caught.value) == signal.SIGQUIT
+    assert number_of(KeyboardInterrupt()) == signal.SIGINT
 
 
 def test_the_second_ends_the_process_at_once() -> None:
