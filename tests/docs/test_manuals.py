@@ -34,7 +34,7 @@ COMMANDS = cli.list_commands(click.Context(cli))
 EACH_PAGE = pytest.mark.parametrize("manual", pages(), ids=lambda manual: f"{manual.name}.{manual.section}")
 EACH_COMMAND = pytest.mark.parametrize("name", COMMANDS)
 
-SIGNALS = {130, 143}
+SIGNALS = {129, 130, 131, 143}
 SIGPIPE = 141
 SIGPIPE_CODE = -13
 """The same, as the parent of the process sees it."""
