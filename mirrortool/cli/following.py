@@ -50,10 +50,14 @@ class Following:
         is_again: whether that is not the first.
     """
 
-    def __init__(self, open_replay: Callable[[], Replay]) -> None:
-        """Open it."""
-        self._open_replay = open_replay
-        self.replay = open_replay()
+    def __init__(self, open_first: Callable[[], Replay], open_again: Callable[[], Replay] | None = None) -> None:
+        """Open it.
+
+        Args:
+            open_again: opens it the next times; the first way by default.
+        """
+        self._open_replay = open_again or open_first
+        self.replay = open_first()
         self.is_again = False
         self._told = ""
 

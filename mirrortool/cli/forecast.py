@@ -6,19 +6,22 @@ import json
 
 import click
 
-from mirrortool import clock
+from mirrortool import clock, files
 from mirrortool.cli.text import format_bytes, format_seconds, format_time
 from mirrortool.journal.commits import Until
 from mirrortool.journal.directory import Journal
 from mirrortool.replay.forecast import Forecast, forecast
+from mirrortool.replay.formerslots import check_place, former_slots
 from mirrortool.replay.target import require_commit
 
 
 def print_forecast(
-    path: str, mirror: str, until: Until | None, delay: float, *, flush_only: bool, as_json: bool
+    path: str, mirror: str, until: Until | None, delay: float, *, flush_only: bool, replace_slot: bool, as_json: bool
 ) -> None:
     """Say what a replay would do."""
     journal = Journal(path)
+    if not replace_slot and not files.exists(files.join(mirror, "mirror.json")):
+        check_place(journal, mirror, former_slots(journal, mirror, None), None, is_new=True)
     if delay:
         until = Until(time_ns=clock.now_ns() - int(delay * 1e9))
     found = forecast(journal, mirror, require_commit(journal, until, flush_only=flush_only))

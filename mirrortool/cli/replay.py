@@ -91,6 +91,7 @@ from mirrortool.replay.table import RowSnapshot
 @click.option("--dry-run", is_flag=True, help="Say what would be read and written; change nothing.")
 @click.option("--slot", metavar="NAME", help="Name of the slot in the journal that keeps what this mirror needs.")
 @click.option("--no-slot", is_flag=True, help="Keep no slot: the journal may be read-only.")
+@click.option("--replace-slot", is_flag=True, help="A mirror that was here is gone for good: its slot goes, too.")
 @metrics_file
 @as_json
 @quiet
@@ -117,6 +118,7 @@ def command(
     dry_run: bool,
     slot: str | None,
     no_slot: bool,
+    replace_slot: bool,
     metrics_file: str | None,
     as_json: bool,
     quiet: bool,
@@ -129,7 +131,9 @@ def command(
     """
     check_options(click.get_current_context().params)
     if dry_run:
-        print_forecast(journal, mirror, until, delay or 0.0, flush_only=flush_only, as_json=as_json)
+        print_forecast(
+            journal, mirror, until, delay or 0.0, flush_only=flush_only, replace_slot=replace_slot, as_json=as_json
+        )
         return
     wanted = Wanted(ranges, groups, tasks, None if unit == "auto" else unit, None if io == "auto" else io)
     if follow and not waited_for(journal, quiet):
@@ -157,7 +161,8 @@ def command(
             bytes_per_second=bwlimit,
             slot=kept_slot,
         )
-        following = opened.enter_context(Following(open_replay))
+        open_first = partial(open_replay, replace_slot=replace_slot)
+        following = opened.enter_context(Following(open_first, open_replay))
         if tracer:
             tracer.begin()
         start = following.replay.mirror.checkpoint.position.lsn

@@ -45,6 +45,7 @@ REASONS_MAX = 8
 @click.option("--bwlimit", type=RATE, metavar="RATE", help="At most so many bytes a second to each DEST, such as 10M.")
 @click.option("--slot", metavar="NAME", help="Name of the slot in the journal.  [default: made of DEST]")
 @click.option("--no-slot", is_flag=True, help="Register none: the journal keeps nothing back for the copy.")
+@click.option("--replace-slot", is_flag=True, help="The copy that had the slot is gone for good: begin another.")
 @click.option("--rsh", metavar="COMMAND", help="Run this in place of ssh; host and remote command follow.")
 @click.option(
     "--remote-path", default=PROGRAM, show_default=True, metavar="PROGRAM", help="The program on the other host."
@@ -67,6 +68,7 @@ def command(
     bwlimit: int | None,
     slot: str | None,
     no_slot: bool,
+    replace_slot: bool,
     rsh: str | None,
     remote_path: str,
     timeout: float,
@@ -92,6 +94,7 @@ def command(
         silence_seconds=timeout,
         slot=slot,
         has_slot=not no_slot,
+        replace_slot=replace_slot,
         start=None if from_lsn is None else position_at(opened, from_lsn),
     )
     shell = _split_rsh(rsh)

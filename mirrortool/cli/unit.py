@@ -110,6 +110,8 @@ def command(
     line = _CommandLine(_command(ctx, name), name, [*service.always, *arguments])
     if service.one_of and not any(line.values[each] for each in service.one_of):
         raise UsageError(f"a service goes on: give {' or '.join(f'--{each}' for each in service.one_of)}")
+    if line.values.get("replace_slot"):
+        raise UsageError("--replace-slot is for once: a service would do it at each start")
     needs = _needs(line)
     codes = service.final_codes
     if needs.network and name == "record":  # an address that this host does not have yet ends with 2, too

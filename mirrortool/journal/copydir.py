@@ -41,6 +41,21 @@ def check_is_copy(path: str) -> None:
         raise AccessError("the directory is not empty", where=path, remedy="choose another path")
 
 
+def check_is_there(path: str, slot: str, where: str) -> None:
+    """A copy is there, as a sender's slot is of one, to which it ships, or shipped, as `where`.
+
+    Raises:
+        NotAJournalError: none is, as where a file system is not mounted.
+    """
+    if not any(files.exists(files.join(path, name)) for name in ("copy.json", "journal.json")):
+        raise NotAJournalError(
+            f"no copy here, but slot {slot} of the sender's journal is of one, {where}",
+            where=path,
+            remedy="mount the file system that it is on; for another copy give ship another --slot, and to make it "
+            "anew, or if it is gone for good, --replace-slot",
+        )
+
+
 def load_id(path: str) -> bytes:
     """The copy's id; one that was copied by other means gets one now."""
     where = files.join(path, "copy.json")

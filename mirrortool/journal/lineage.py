@@ -163,7 +163,7 @@ def check_continues(
         raise ForkedJournalError(
             f"its epoch {following.number} began at position {following.start}, but {who} is {at}, past that",
             where=where,
-            remedy="it holds what the promotion dropped: make it anew from this journal",
+            remedy="it holds what the promotion dropped: remove it, and make it anew from here with --replace-slot",
         )
 
 

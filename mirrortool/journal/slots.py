@@ -219,7 +219,7 @@ def lose(journal: Journal, name: str, where: str) -> None:
 class SlotKeeper:
     """Keeps one slot where its owner is. Used by one thread."""
 
-    def __init__(self, journal: Journal, slot: Slot, *, is_confirmed: bool = True) -> None:
+    def __init__(self, journal: Journal, slot: Slot, *, is_confirmed: bool = True, may_take: bool = False) -> None:
         """Register; a slot that the owner had goes to where the owner is now.
 
         If what comes next there is gone already, it is lost from the first moment; `was_lost` says so.
@@ -227,6 +227,7 @@ class SlotKeeper:
         Args:
             is_confirmed: whether the journal is known to contain the position. While it is not, a slot that the owner
                 had is not moved forward, and `withdraw` leaves what was there before; `confirm` or `resync` follow.
+            may_take: another owner of this name is gone for good: the slot becomes this one's.
         Raises:
             UsageError: it belongs to another owner, or there are too many.
             AccessError: the journal cannot be written.
@@ -235,15 +236,13 @@ class SlotKeeper:
         self._journal = journal
         with _saying_no_slot(), locked(journal):
             found = find_slot(journal, slot.name)
-            if found and found.owner != slot.owner:
-                raise UsageError(
-                    f"slot {slot.name} belongs to {found.where}",
-                    where=journal.path,
-                    remedy=f"choose another name, or mirrortool slot drop {journal.path} {slot.name}",
-                )
-            if not found and sum(not slot.via for slot in slots(journal)) >= SLOTS_MAX:
-                raise UsageError(f"there are {SLOTS_MAX} slots already", where=journal.path, remedy="drop some")
             self._former = found
+            if found and found.owner != slot.owner:
+                if not may_take:
+                    raise belongs_to_another(journal, found, slot.where)
+                found = None
+            if not self._former and sum(not slot.via for slot in slots(journal)) >= SLOTS_MAX:
+                raise UsageError(f"there are {SLOTS_MAX} slots already", where=journal.path, remedy="drop some")
             resync_lsn = found.resync_lsn if found else 0
             self.was_lost = (found is not None and found.is_lost) or _is_gone(journal, slot.position.lsn + 1)
             if found and not is_confirmed and found.position.lsn <= slot.position.lsn:  # it keeps all that is needed
@@ -348,6 +347,17 @@ class SlotKeeper:
         slot = replace(slot, updated_ns=clock.now_ns())
         save(self._journal, slot)
         self._slot, self._saved_at = slot, clock.monotonic()  # only now: else what failed would never be tried again
+
+
+def belongs_to_another(journal: Journal, found: Slot, where: str) -> UsageError:
+    """The error for a slot that somebody at `where` would have, but that is another's."""
+    kind = "mirror" if found.kind == "mirror" else "copy"
+    at = f", {found.where}," if found.where != where else ""
+    return UsageError(
+        f"slot {found.name} is of another {kind}{at} than the one at {where}",
+        where=journal.path,
+        remedy="choose another name with --slot, or, if that one is gone for good, give --replace-slot",
+    )
 
 
 def _is_gone(journal: Journal, lsn: int) -> bool:

@@ -39,6 +39,7 @@ from mirrortool.store.pagesums import PageSums
 from mirrortool.volume import Volume, VolumeSet
 
 FORMAT = 1
+_MAKE_ANEW = "remove the mirror's directory, and make it anew: mirrortool replay JOURNAL MIRROR --replace-slot"
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,10 +122,10 @@ class Mirror:
         path = files.join(self.path, "checkpoint.json")
         fields = jsonfile.load(path, NotAMirrorError)
         if fields is None:
-            raise NotAMirrorError("the checkpoint is missing", where=path, remedy="make the mirror anew")
+            raise NotAMirrorError("the checkpoint is missing", where=path, remedy=_MAKE_ANEW)
         checkpoint = Checkpoint.from_json(fields)
         if set(checkpoint.sizes) != {volume.name for volume in self.kept}:
-            raise NotAMirrorError("the checkpoint is of other volumes", where=path, remedy="make the mirror anew")
+            raise NotAMirrorError("the checkpoint is of other volumes", where=path, remedy=_MAKE_ANEW)
         return checkpoint
 
     @property
@@ -291,7 +292,7 @@ class Mirror:
             raise ChangedOutsideError(
                 f"has {facts.size} bytes, the mirror left it with {volume.size}",
                 where=path,
-                remedy="make the mirror anew",
+                remedy=_MAKE_ANEW,
             )
 
 

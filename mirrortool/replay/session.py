@@ -25,7 +25,7 @@ from mirrortool.journal.arriving import open_finished
 from mirrortool.journal.bases import open_base
 from mirrortool.journal.commits import Commit, Until, is_past
 from mirrortool.journal.reader import JournalReader, up_to_what_is_appended
-from mirrortool.journal.slots import check_name
+from mirrortool.journal.slots import Slot, check_name
 from mirrortool.journal.tail import Tail
 from mirrortool.mirror import directory, lastreplay
 from mirrortool.mirror.checkpoint import Checkpoint
@@ -38,6 +38,7 @@ from mirrortool.replay.choice import Choice, Wanted
 from mirrortool.replay.course import Course, Following, FromBase, UpTo
 from mirrortool.replay.delegator import WINDOW_BYTES, Delegator, Progress
 from mirrortool.replay.engine import Plan, ReplayEngine
+from mirrortool.replay.formerslots import check_place, drop_former, former_slots, slots_to_go
 from mirrortool.replay.group import GroupStatistics, Observer
 from mirrortool.replay.guard import check_total
 from mirrortool.replay.lag import Lag, LagMeter
@@ -96,6 +97,7 @@ class Replay:
         delay_seconds: float = 0.0,
         bytes_per_second: int | None = None,
         slot: str | None = None,
+        replace_slot: bool = False,
         is_scratch: bool = False,
     ) -> None:
         """Open and check everything; nothing is replayed yet.
@@ -114,6 +116,7 @@ class Replay:
             delay_seconds: keep the mirror at the newest commit that is so old; not together with `until`.
             bytes_per_second: read no more of the journal.
             slot: the name of a slot to keep in the journal, or OWN_SLOT; by default none is kept.
+            replace_slot: a mirror that was here, and whose slot the journal has, is gone for good; its slot goes.
             is_scratch: the mirror is one for the occasion, which may lie in the journal.
         Raises:
             MirrortoolError: a guard refuses; the mirror is unchanged.
@@ -127,14 +130,20 @@ class Replay:
         self.target = None if follow else require_commit(self.journal, until, flush_only=flush_only)
         check_total(self.journal.volumes, max_bytes)
         self._until, self._delay_seconds = until, delay_seconds
+        self._former: list[Slot] = []
+        self._check_place(mirror_path, slot, replace_slot)
         self._find_mirror(mirror_path, targets, overwrite=overwrite, raw=raw, is_scratch=is_scratch)
         with ExitStack() as opening:
             opening.enter_context(self.mirror.lock(exclusive=True))
             self._check_mirrors()
             self._check_target(Until(lsn=self.target.lsn) if self.target and flush_only else until)
-            self._registration = None if slot is None else Registration(self.journal, self.mirror, slot)
+            self._registration: Registration | None = None
+            if slot is not None:
+                self._registration = Registration(self.journal, self.mirror, slot, may_take=replace_slot)
             self.start = self._open_start()
             self._reader = opening.enter_context(self._reader_at(self.start))
+            if replace_slot:
+                drop_former(self.journal, self._former)
             resync = self._open_resync(opening)
             self._meter = LagMeter(self.journal, self._reader.file_first_lsn, self._reader.offset)
             opening.enter_context(self._meter)
@@ -164,6 +173,18 @@ class Replay:
                 resync=resync,
             )
             self._opened = opening.pop_all()
+
+    def _check_place(self, path: str, slot: str | None, replace_slot: bool) -> None:
+        """Neither is a mirror missing whose slot is here, nor is another in its place; or its owner says so."""
+        is_new = not files.exists(files.join(path, "mirror.json"))
+        mirror = None if is_new else Mirror(path)
+        has_own = mirror and mirror.slot and slots.find_slot(self.journal, mirror.slot)
+        if replace_slot or is_new or (slot is not None and not has_own):
+            self._former = former_slots(self.journal, path, mirror.uuid.hex() if mirror else None)
+        if replace_slot:
+            self._former = slots_to_go(self.journal, self._former, slot)
+        else:
+            check_place(self.journal, path, self._former, slot, is_new=is_new)
 
     def _find_mirror(
         self, path: str, targets: Mapping[str, str] | None, *, overwrite: bool, raw: bool, is_scratch: bool

@@ -19,6 +19,7 @@ class ShipOptions:
         silence_seconds: a link that is silent for so long is broken.
         slot: name of the slot; None for one made of the destination.
         has_slot: register one at all.
+        replace_slot: a copy that has the slot is gone for good; the slot becomes that of the one at the destination.
         start: into a pipe, begin after this position, not before the journal's oldest file.
     """
 
@@ -27,6 +28,7 @@ class ShipOptions:
     silence_seconds: float = SILENCE_SECONDS
     slot: str | None = None
     has_slot: bool = True
+    replace_slot: bool = False
     start: Position | None = None
 
 

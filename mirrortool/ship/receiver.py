@@ -18,6 +18,7 @@ from mirrortool import clock
 from mirrortool.errors import LinkError, MirrortoolError, NotAJournalError
 from mirrortool.journal.arriving import Announced
 from mirrortool.journal.copy import Copy, check_not_another_primary
+from mirrortool.journal.copydir import check_is_there
 from mirrortool.journal.directory import Journal
 from mirrortool.journal.position import Position
 from mirrortool.journal.promoting import FrameEnd
@@ -125,6 +126,8 @@ class Receiver:
         self.is_one_way, self.follows = fields.flag("is_one_way"), fields.flag("follows")
         sender = Journal.described(self.path, fields.object("journal"))
         end = Position.from_json(fields.object("end"))
+        if "copy" in fields:
+            check_is_there(self.path, fields.text("slot"), fields.text("where"))
         check_not_another_primary(self.path, sender)
         copy = Copy(self.path)
         try:

@@ -30,6 +30,7 @@ from mirrortool.journal.slots import Slot, SlotKeeper
 from mirrortool.journal.tail import Tail
 from mirrortool.pace import Pace
 from mirrortool.ship import farslots
+from mirrortool.ship.destination import parse_destination
 from mirrortool.ship.first import checked_parts, first_after
 from mirrortool.ship.link import Link
 from mirrortool.ship.options import ConnectAgain, RefusedError, ShipOptions
@@ -127,7 +128,24 @@ class Session:
             "end": end.to_json(),
             "is_one_way": self._link.is_one_way,
             "follows": self._options.follow,
+            **self._known_copy(),
         }
+
+    def _known_copy(self) -> dict[str, object]:
+        """The copy that the slot is of, so that no other is begun where that one is only not mounted.
+
+        Raises:
+            UsageError: the slot is a mirror's.
+        """
+        if self._link.is_one_way or (self._options.replace_slot and not self._progress.connections):
+            return {}
+        name = self._options.slot or parse_destination(self._name).slot_name()
+        found = slots.find_slot(self._journal, name)
+        if found and found.kind == "ship":
+            return {"copy": found.owner, "slot": name, "where": found.where}
+        if found and self._options.has_slot:
+            raise slots.belongs_to_another(self._journal, found, self._name)
+        return {}
 
     def _welcomed(self, target: Position) -> Position:
         """Where the copy durably ends."""
@@ -171,7 +189,7 @@ class Session:
             time_ns,
             clock.now_ns(),
         )
-        self._keeper = SlotKeeper(self._journal, slot)
+        self._keeper = SlotKeeper(self._journal, slot, may_take=self._options.replace_slot)
         if base:  # it and the files after it stay until the copy has them
             self._keeper.resync(base.lsn)
         elif self._keeper.was_lost:  # the frames that it needs are there, as the reader has found its place

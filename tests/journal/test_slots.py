@@ -51,7 +51,7 @@ def test_a_slot_is_saved_once_a_second_and_at_the_end(journal: Journal, fake_clo
 
 def test_two_mirrors_cannot_share_a_slot(journal: Journal) -> None:
     SlotKeeper(journal, slot(owner=A))
-    with pytest.raises(UsageError, match="belongs to /srv/m1"):
+    with pytest.raises(UsageError, match="is of another mirror than the one at /srv/m1"):
         SlotKeeper(journal, slot(owner=B))
     SlotKeeper(journal, slot(owner=A, lsn=2))
     assert slots(journal)[0].position.lsn == 2

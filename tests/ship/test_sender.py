@@ -33,6 +33,7 @@ from mirrortool.journal.position import Position
 from mirrortool.journal.runs import find_end
 from mirrortool.journal.slots import Slot
 from mirrortool.journal.tail import Tail
+from mirrortool.replay.session import Replay
 from mirrortool.ship import receiver, sender, session
 from mirrortool.ship.destination import Destination, parse_destination
 from mirrortool.ship.link import Link
@@ -402,10 +403,64 @@ def test_far_slots_show_as_slots_here_and_go_when_they_are_gone(
 def test_a_slot_belongs_to_one_copy(tmp_path: Path) -> None:
     journal = make_journal(tmp_path / "J", {"disk": 512}, [[Commit()]])
     local(journal, tmp_path / "C", slot="s").run()
-    with pytest.raises(UsageError, match="belongs to"):
+    with pytest.raises(RefusedError, match=r"no copy here, but slot s .* is of one, .*/C; .* another --slot"):
         local(journal, tmp_path / "D", slot="s").run()
+    assert not (tmp_path / "D").exists()
     local(journal, tmp_path / "D", has_slot=False).run()
+    with pytest.raises(UsageError, match=r"slot s is of another copy, .*/C, than the one at .*/D; .*--replace-slot"):
+        local(journal, tmp_path / "D", slot="s").run()
     assert [slot.name for slot in slots.slots(journal)] == ["s"]
+
+
+def test_a_mirrors_slot_is_no_copys(tmp_path: Path) -> None:
+    journal = make_journal(tmp_path / "J", {"disk": 512}, [[Commit()]])
+    with Replay(journal.path, str(tmp_path / "M"), slot="s") as replay:
+        replay.run()
+    with pytest.raises(UsageError, match="slot s is of another mirror"):
+        local(journal, tmp_path / "C", slot="s").run()
+    assert not (tmp_path / "C").exists()
+
+
+@EACH_KIND
+@pytest.mark.parametrize("options", [{}, {"has_slot": False}, {"follow": True}])
+def test_an_unmounted_copy_is_not_begun_again(tmp_path: Path, kind: str, options: dict[str, Any]) -> None:
+    journal = make_journal(tmp_path / "J", {"disk": 512}, [[Commit()]])
+    place = tmp_path / "usb" / "C"
+    place.parent.mkdir()
+    copy_shipment(kind, journal, place).run()
+    before = only_slot(journal)
+    place.rename(tmp_path / "disk")  # and the mount point is empty
+    with pytest.raises(
+        RefusedError, match=r"no copy here, but slot .* of the sender's journal is of one, .*C; mount"
+    ) as got:
+        copy_shipment(kind, journal, place, **options).run()
+    assert got.value.exit_code == 14
+    assert os.listdir(place.parent) == [] and only_slot(journal) == before
+    (tmp_path / "disk").rename(place)
+    copy_shipment(kind, journal, place).run()
+    assert only_slot(journal).owner == before.owner
+
+
+@EACH_KIND
+def test_a_copy_is_begun_anew_in_one_step(tmp_path: Path, kind: str) -> None:
+    journal = make_journal(tmp_path / "J", {"disk": 512}, [[Commit()]])
+    copy_shipment(kind, journal, tmp_path / "C").run()
+    before = only_slot(journal)
+    shutil.rmtree(tmp_path / "C")
+    copy_shipment(kind, journal, tmp_path / "C", replace_slot=True).run()
+    assert only_slot(journal).owner != before.owner
+    assert_same(journal.path, str(tmp_path / "C"))
+
+
+def test_a_receiver_that_does_not_know_what_it_is_asked_begins_a_copy_and_the_sender_says_why_it_goes_no_further(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journal = make_journal(tmp_path / "J", {"disk": 512}, [[Commit()]])
+    local(journal, tmp_path / "C").run()
+    shutil.rmtree(tmp_path / "C")
+    monkeypatch.setattr(receiver, "check_is_there", lambda *_: None)  # as 0.1.0
+    with pytest.raises(UsageError, match=r"is of another copy than the one at .*/C; .*--replace-slot"):
+        local(journal, tmp_path / "C").run()
 
 
 class Liar:
