@@ -120,7 +120,7 @@ class Promotion:
             opening.enter_context(_lock(Journal(path, promoting=True, switching=True)))
             finish_arrival(Journal(path, promoting=True, switching=True))
             self.journal = Journal(path, promoting=True)  # as it is under the lock
-            with self.mirror.lock(exclusive=True, promoting=True):
+            with self.mirror.lock(exclusive=True, doing="promote", promoting=True):
                 self._note = self._find_note()
                 self.promoted = self.mirror.promoted
                 self.is_complete = self.promoted is not None and self._note is None
@@ -181,7 +181,7 @@ class Promotion:
             MirrortoolError: it is not complete. If journal and mirror are not as they were, promote completes it.
         """
         if not self.is_complete:
-            with self.mirror.lock(exclusive=True, promoting=True):
+            with self.mirror.lock(exclusive=True, doing="promote", promoting=True):
                 if self._note is None:
                     self._begin()
                 try:
@@ -346,7 +346,7 @@ def _with_epoch(history: History, epoch: Epoch) -> History:
 
 def _lock(journal: Journal) -> File:
     try:
-        return journal.lock()
+        return journal.lock("promote")
     except LockedError as error:
         error.remedy = "stop its recorder or receiver first: nothing may arrive while the mirror is promoted"
         raise

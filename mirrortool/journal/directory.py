@@ -25,8 +25,9 @@ import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from mirrortool import clock, files, host, jsonfile
+from mirrortool import atwork, clock, files, host, jsonfile
 from mirrortool.address import PAGE_SIZE_MAX, is_page_size
+from mirrortool.atwork import Worker
 from mirrortool.errors import AccessError, HostError, NotAJournalError, UsageError
 from mirrortool.files import Facts, File, Identity
 from mirrortool.journal import format as layout
@@ -296,19 +297,28 @@ class Journal:
         if self.clean_end != end:
             self._save(self.history, end)
 
-    def lock(self) -> File:
+    def lock(self, doing: str = "record") -> File:
         """Lock the journal for appending, until the returned file is closed.
 
+        Args:
+            doing: what for; see atwork.Worker.
         Raises:
             LockedError: another recorder has it.
         """
-        return files.open_locked(files.join(self.path, "lock"), "the journal")
+        return atwork.hold(files.join(self.path, "lock"), "the journal", doing)
+
+    def worker(self) -> Worker | None:
+        """Who appends to the journal now; None if nobody does.
+
+        Raises:
+            AccessError: this user may not ask.
+        """
+        return atwork.find_worker(files.join(self.path, "lock"))
 
     def is_at_work(self) -> bool:
         """Whether somebody appends to the journal now, as far as this host can tell."""
         try:
-            with files.open_file(files.join(self.path, "lock")) as file:
-                return file.is_locked()
+            return self.worker() is not None
         except HostError:
             return False
 

@@ -86,7 +86,7 @@ class Scan:
             MirrortoolError: a guard refuses; no operation was journaled.
         """
         with ExitStack() as opening:
-            self._open = opening.enter_context(OpenJournal(journal_path, take_over=take_over))
+            self._open = opening.enter_context(OpenJournal(journal_path, doing="scan", take_over=take_over))
             self._sources: list[Source] = []
             for source in self._open_sources(dict(sources or {}), take_over):
                 opening.enter_context(source.file)
