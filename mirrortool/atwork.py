@@ -10,7 +10,6 @@ A holder of version 0.1.0 says nothing; then it is known that somebody is at wor
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import dataclass
 
 from mirrortool import clock, files, host
@@ -47,8 +46,23 @@ def hold(path: str, what: str, doing: str) -> File:
     return file
 
 
+def hold_beside(directory: str, name: str, doing: str) -> File:
+    """Hold `DIRECTORY/NAME.lock`, which keeps nobody from anything: it says that a process is there between its turns.
+
+    Raises:
+        LockedError: another one is, too.
+        HostError: there is no such directory, or it cannot be written.
+    """
+    return hold(beside(directory, name), f"the place of the {name}", doing)
+
+
+def beside(directory: str, name: str) -> str:
+    """Where the lock file is that `hold_beside` holds."""
+    return files.join(directory, f"{name}.lock")
+
+
 def _introduction(doing: str) -> dict[str, object]:
-    pid = os.getpid()
+    pid = host.process_id()
     return {
         "doing": doing,
         "pid": pid,

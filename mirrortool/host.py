@@ -24,6 +24,11 @@ def boot_id() -> str:
     return ""
 
 
+def process_id() -> int:
+    """Of this process."""
+    return os.getpid()
+
+
 def start_of_process(pid: int) -> int | None:
     """When a process was started, in clock ticks since the boot: tells it from an earlier one with its number.
 

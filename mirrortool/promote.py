@@ -296,6 +296,7 @@ class Promotion:
             forget_noted(journal)  # it told of the old primary's volumes
             self._save_recorder_checkpoint(note)
             settle_after_fork(journal, note.end.position, mirror.uuid.hex())
+            journal.next_scan = None  # that was the old primary's
             journal.save_history(_with_epoch(journal.history, note.epoch), note.end)
         remove_note(journal.path)
 

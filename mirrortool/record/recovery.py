@@ -71,6 +71,8 @@ class OpenJournal:
         with ExitStack() as opening:
             opening.enter_context(self.journal.lock(doing))
             self.journal = Journal(path)  # as it is under the lock
+            if hold:
+                self.journal.next_scan = None  # a recorder that serves speaks for itself
             self.checkpoint = _require_checkpoint(self.journal)
             if hold:
                 self.held = opening.enter_context(HeldVolumes(self.journal))
