@@ -30,7 +30,7 @@ _MODULES = {
     "Recorder": "record.recorder",
     "Replay": "replay.session",
     "Scan": "record.scan",
-    "Until": "journal.commits",
+    "Until": "journal.until",
     "Verify": "verify",
     "init": "record.create",
     "mark": "record.mark",

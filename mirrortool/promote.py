@@ -43,12 +43,14 @@ from mirrortool.errors import (
 )
 from mirrortool.files import File
 from mirrortool.journal.arriving import drop_arrival, finish_arrival
-from mirrortool.journal.commits import Commit, Until
+from mirrortool.journal.commits import Commit
 from mirrortool.journal.directory import Journal, RecorderCheckpoint
 from mirrortool.journal.forking import Dropped, count_behind, find_end, fork
 from mirrortool.journal.lineage import LINEAGE_BYTES, Epoch, History
+from mirrortool.journal.points import require_commit
 from mirrortool.journal.promoting import FrameEnd, PromotionNote, check_none, load_note, remove_note, save_note
 from mirrortool.journal.slots import settle_after_fork, slots
+from mirrortool.journal.until import Until
 from mirrortool.mirror.checkpoint import Checkpoint
 from mirrortool.mirror.directory import Mirror, Promoted
 from mirrortool.operation import CommitKind
@@ -56,7 +58,6 @@ from mirrortool.record.held import HeldVolumes
 from mirrortool.record.notedsegments import forget_noted
 from mirrortool.record.sources import check_apart
 from mirrortool.replay.session import Replay, describe
-from mirrortool.replay.target import require_commit
 from mirrortool.store.pagesums import copy_sums
 from mirrortool.verify import Verify, VerifyResult
 
@@ -116,11 +117,13 @@ class Promotion:
         """
         self.mirror = Mirror(mirror_path)
         path = journal_path or self.mirror.journal_path
+        if until is not None and until.is_newest:
+            until = None
         with ExitStack() as opening:
             opening.enter_context(_lock(Journal(path, promoting=True, switching=True)))
             finish_arrival(Journal(path, promoting=True, switching=True))
             self.journal = Journal(path, promoting=True)  # as it is under the lock
-            with self.mirror.lock(exclusive=True, doing="promote", promoting=True):
+            with self.mirror.lock(exclusive=True, promoting=True):
                 self._note = self._find_note()
                 self.promoted = self.mirror.promoted
                 self.is_complete = self.promoted is not None and self._note is None
@@ -181,7 +184,7 @@ class Promotion:
             MirrortoolError: it is not complete. If journal and mirror are not as they were, promote completes it.
         """
         if not self.is_complete:
-            with self.mirror.lock(exclusive=True, doing="promote", promoting=True):
+            with self.mirror.lock(exclusive=True, promoting=True):
                 if self._note is None:
                     self._begin()
                 try:
@@ -296,7 +299,6 @@ class Promotion:
             forget_noted(journal)  # it told of the old primary's volumes
             self._save_recorder_checkpoint(note)
             settle_after_fork(journal, note.end.position, mirror.uuid.hex())
-            journal.next_scan = None  # that was the old primary's
             journal.save_history(_with_epoch(journal.history, note.epoch), note.end)
         remove_note(journal.path)
 
@@ -347,7 +349,7 @@ def _with_epoch(history: History, epoch: Epoch) -> History:
 
 def _lock(journal: Journal) -> File:
     try:
-        return journal.lock("promote")
+        return journal.lock()
     except LockedError as error:
         error.remedy = "stop its recorder or receiver first: nothing may arrive while the mirror is promoted"
         raise

@@ -6,18 +6,18 @@ import json
 
 import click
 
-from mirrortool.cli.options import DIRECTORY, SIZE, UNTIL, as_json, complete_mark, quiet
+from mirrortool.cli.options import DIRECTORY, POINT, POINT_METAVAR, SIZE, as_json, complete_point, quiet
 from mirrortool.cli.render import Display, View
 from mirrortool.cli.runner import Interrupted, Runner
 from mirrortool.cli.text import format_bytes, format_time, quoted, tell
-from mirrortool.journal.commits import Until
+from mirrortool.journal.until import Until
 from mirrortool.replay.makebase import BaseCancelled, MakeBase
 
 
 @click.command("base")
 @click.argument("journal", type=DIRECTORY)
 @click.option(
-    "--at", type=UNTIL, metavar="LSN|TIME|MARK", shell_complete=complete_mark,
+    "--at", type=POINT, metavar=POINT_METAVAR, shell_complete=complete_point,
     help="Of the last commit at or before this.  [default: the newest]",
 )  # fmt: skip
 @click.option(

@@ -23,7 +23,7 @@ from mirrortool.cli.runner import Interrupted, Runner
 from mirrortool.cli.text import format_bytes, format_seconds, printable
 from mirrortool.errors import MirrortoolError, UsageError, host_error
 from mirrortool.files import File
-from mirrortool.journal.commits import Until
+from mirrortool.journal.until import Until
 from mirrortool.record.create import NewVolume, init
 from mirrortool.record.mark import mark
 from mirrortool.record.scan import Scan

@@ -6,13 +6,13 @@ import json
 
 import click
 
-from mirrortool import clock, files
+from mirrortool import files
 from mirrortool.cli.text import format_bytes, format_seconds, format_time
-from mirrortool.journal.commits import Until
 from mirrortool.journal.directory import Journal
+from mirrortool.journal.until import Until
 from mirrortool.replay.forecast import Forecast, forecast
 from mirrortool.replay.formerslots import check_place, former_slots
-from mirrortool.replay.target import require_commit
+from mirrortool.replay.target import find_target
 
 
 def print_forecast(
@@ -22,9 +22,8 @@ def print_forecast(
     journal = Journal(path)
     if not replace_slot and not files.exists(files.join(mirror, "mirror.json")):
         check_place(journal, mirror, former_slots(journal, mirror, None), None, is_new=True)
-    if delay:
-        until = Until(time_ns=clock.now_ns() - int(delay * 1e9))
-    found = forecast(journal, mirror, require_commit(journal, until, flush_only=flush_only))
+    _, target = find_target(journal, until, delay, flush_only=flush_only)
+    found = forecast(journal, mirror, target)
     if as_json:
         click.echo(json.dumps(_to_json(mirror, found, journal.page_size)))
         return

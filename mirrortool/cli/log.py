@@ -3,31 +3,42 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+import sys
+from collections import deque
+from collections.abc import Iterator
 
 import click
 
-from mirrortool.cli.options import DIRECTORY, TIME, as_json
+from mirrortool.cli.options import DIRECTORY, POINT, POINT_METAVAR, as_json, complete_point
 from mirrortool.cli.text import columns, format_time, tell
 from mirrortool.errors import JournalError, TornJournalError, UsageError
 from mirrortool.files import find_facts
-from mirrortool.journal.commits import Commit, commits, commits_since, is_flush, newest_commits
+from mirrortool.journal.commits import Commit, commits, is_flush, newest_commits
 from mirrortool.journal.directory import Journal
+from mirrortool.journal.points import commits_from, position_before
 from mirrortool.journal.reader import JournalReader, up_to_what_is_appended
+from mirrortool.journal.until import Until
 from mirrortool.operation import Kind, Operation
 from mirrortool.status import journal_status
+
+COMMITS_SHOWN = 20
 
 
 @click.command("log")
 @click.argument("journal", type=DIRECTORY)
-@click.option("-n", "number", type=click.IntRange(1), default=20, show_default=True, help="The newest so many commits.")
-@click.option("--since", type=TIME, metavar="TIME", help="All commits at or after this time.")
+@click.option(
+    "-n", "number", type=click.IntRange(1),
+    help="The newest so many.  [default: 20; with --since, --all or --ops as many as there are]",
+)  # fmt: skip
+@click.option(
+    "--since", type=POINT, metavar=POINT_METAVAR, shell_complete=complete_point, help="All commits at or after this."
+)
 @click.option("--all", "every", is_flag=True, help="All commits, heartbeats too.")
 @click.option("--flush-only", is_flag=True, help="Only what a client's flush, or a mark, made a commit.")
 @click.option("--ops", is_flag=True, help="All operations, one a line, instead of commits.")
 @as_json
 def command(
-    journal: str, number: int, since: int | None, every: bool, flush_only: bool, ops: bool, as_json: bool
+    journal: str, number: int | None, since: Until | None, every: bool, flush_only: bool, ops: bool, as_json: bool
 ) -> None:
     """List the commits of a journal, oldest first.
 
@@ -39,15 +50,17 @@ def command(
     if ops and flush_only:
         raise UsageError("--ops lists all operations; it excludes --flush-only")
     if ops:
-        _print_operations(opened, as_json)
+        _print_lines(_operation_lines(opened, since, as_json), number)
         return
     if every or since is not None:
-        found: Iterable[Commit] = commits(opened) if since is None else commits_since(opened, since)
+        found = commits(opened) if since is None else commits_from(opened, since)
         accepted = (each for each in found if is_flush(each) or not flush_only)
-        _print_stream((each for each in accepted if every or not each.is_heartbeat), as_json)
+        counted = (each for each in accepted if every or not each.is_heartbeat)
+        _print_lines((_line(each, as_json) for each in counted), number)
         return
     hidden: list[JournalError] = []
-    listed = newest_commits(opened, number, hidden, heartbeats=False, accept=is_flush if flush_only else None)
+    count = number or COMMITS_SHOWN
+    listed = newest_commits(opened, count, hidden, heartbeats=False, accept=is_flush if flush_only else None)
     if as_json:
         click.echo(json.dumps(_to_json(opened, listed)))
     else:
@@ -69,20 +82,39 @@ def _print_commits(listed: list[Commit]) -> None:
         click.echo(line)
 
 
-def _print_stream(found: Iterable[Commit], as_json: bool) -> None:
-    """Commits as they are read, however many."""
-    for commit in found:
-        click.echo(json.dumps(_commit_to_json(commit)) if as_json else "  ".join(_row(commit)).rstrip())
+def _print_lines(lines: Iterator[str], number: int | None) -> None:
+    """Lines as they are read, however many; or the last so many, which need be kept, when all are read.
+
+    Raises:
+        JournalError: after the lines before the torn tail or the damage.
+    """
+    if number is None:
+        for line in lines:
+            click.echo(line)
+        return
+    kept: deque[str] = deque(maxlen=min(number, sys.maxsize))
+    try:
+        kept.extend(lines)
+    finally:
+        for line in kept:
+            click.echo(line)
 
 
-def _print_operations(journal: Journal, as_json: bool) -> None:
-    with up_to_what_is_appended(journal), JournalReader(journal) as reader:
+def _line(commit: Commit, as_json: bool) -> str:
+    return json.dumps(_commit_to_json(commit)) if as_json else "  ".join(_row(commit)).rstrip()
+
+
+def _operation_lines(journal: Journal, since: Until | None, as_json: bool) -> Iterator[str]:
+    start = None if since is None else position_before(journal, since)
+    with up_to_what_is_appended(journal), JournalReader(journal, start) as reader:
         while frame := reader.next_frame():
             for operation in frame.batch.operations(frame.header.first_lsn, journal.page_size):
-                if as_json:
-                    click.echo(json.dumps(_operation_to_json(operation, frame.header.time_ns)))
-                else:
-                    click.echo(_describe(operation, frame.header.time_ns))
+                if since is None or since.lsn is None or operation.lsn >= since.lsn:
+                    yield _operation_line(operation, frame.header.time_ns, as_json)
+
+
+def _operation_line(operation: Operation, time_ns: int, as_json: bool) -> str:
+    return json.dumps(_operation_to_json(operation, time_ns)) if as_json else _describe(operation, time_ns)
 
 
 def _row(commit: Commit) -> tuple[str, ...]:

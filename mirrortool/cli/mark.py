@@ -6,14 +6,14 @@ import click
 
 from mirrortool.cli.options import DIRECTORY, Value, quiet
 from mirrortool.cli.text import quoted, tell
-from mirrortool.operation import MARK_NAME
+from mirrortool.journal.until import MARK_NAMES, is_mark_name
 from mirrortool.record.mark import mark
 
 
 def parse_mark(text: str) -> str:
     """A mark's name."""
-    if not MARK_NAME.fullmatch(text):
-        raise ValueError(f"{text!r} is no mark: a letter, then letters, digits, '.', '_', '-', at most 64")
+    if not is_mark_name(text):
+        raise ValueError(f"{text!r} is no mark: {MARK_NAMES}")
     return text
 
 

@@ -1,4 +1,4 @@
-"""Values as people write them: sizes, durations, points in time, volumes."""
+"""Values as people write them: sizes, durations, points in a journal, volumes."""
 
 from __future__ import annotations
 
@@ -6,29 +6,21 @@ import contextlib
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any
 
 import click
 from click.shell_completion import CompletionItem
 
-from mirrortool import clock
-from mirrortool.errors import MirrortoolError
-from mirrortool.journal.commits import Until
-from mirrortool.operation import MARK_NAME
+from mirrortool.errors import MirrortoolError, UsageError
+from mirrortool.journal.until import Until
+from mirrortool.times import format_time, parse_duration
 
 if TYPE_CHECKING:
     from mirrortool.journal.directory import Journal
 
 _SIZE = re.compile(r"(\d{1,20})(?:([KMGTPE])(?:iB|B)?|B)?", re.IGNORECASE | re.ASCII)
-_DURATION = re.compile(r"(\d{1,10}(?:\.\d{1,9})?)(s|m|h|d|w)", re.ASCII)
-_DURATION_SECONDS_MAX = 100 * 366 * 86400
-_LSN = re.compile(r"\d{1,20}", re.ASCII)
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 _COMMITS_COMPLETED = 2000
-_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
-_TIME = re.compile(
-    r"(\d{4})-(\d\d)-(\d\d)(?:[T ](\d\d):(\d\d)(?::(\d\d)(?:\.(\d{1,9}))?)?)?\s*(Z|[+-]\d\d:?\d\d)?", re.ASCII
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,46 +45,6 @@ def parse_rate(text: str) -> int:
     if not rate:
         raise ValueError(f"at {text!r} nothing would ever get on")
     return rate
-
-
-def parse_duration(text: str) -> float:
-    """Seconds; a number with s, m, h, d or w."""
-    match = _DURATION.fullmatch(text.strip())
-    if not match:
-        raise ValueError(f"{text!r} is no duration, such as 30s, 10m, 1h or 7d")
-    seconds = float(match[1]) * _SECONDS[match[2]]
-    if seconds > _DURATION_SECONDS_MAX:
-        raise ValueError(f"{text!r} is longer than a hundred years")
-    return seconds
-
-
-def parse_time(text: str) -> int:
-    """Nanoseconds since 1970 UTC: a date with or without a time and a zone (local by default), or -10m for ago."""
-    if text.startswith("-"):
-        return clock.now_ns() - int(parse_duration(text[1:]) * 1e9)
-    match = _TIME.fullmatch(text.strip())
-    if not match:
-        raise ValueError(f"{text!r} is no time, such as '2026-11-23 14:30', 2026-11-23T14:30:00Z or -10m")
-    year, month, day = (int(match[i]) for i in (1, 2, 3))
-    hour, minute, second = (int(match[i] or 0) for i in (4, 5, 6))
-    try:
-        moment = datetime(year, month, day, hour, minute, second, tzinfo=_zone(match[8]))
-        seconds = moment.timestamp() if match[8] else clock.local_seconds(year, month, day, hour, minute, second)
-    except (ValueError, OverflowError):
-        raise ValueError(f"there is no time {text!r}") from None
-    return int(seconds) * 10**9 + int((match[7] or "").ljust(9, "0"))
-
-
-def parse_until(text: str) -> Until:
-    """A point to stop at: an LSN, a time, or a mark."""
-    if _LSN.fullmatch(text):
-        return Until(lsn=int(text))
-    if MARK_NAME.fullmatch(text):
-        return Until(mark=text)
-    try:
-        return Until(time_ns=parse_time(text))
-    except ValueError:
-        raise ValueError(f"{text!r} is neither an LSN, nor a time, nor a mark") from None
 
 
 def parse_mode(text: str) -> int:
@@ -127,7 +79,7 @@ def parse_lag(text: str) -> SlotLag:
 
 
 class Value(click.ParamType[Any]):
-    """An option's type made of a function that raises ValueError for what makes no sense."""
+    """An option's type made of a function that raises ValueError or UsageError for what makes no sense."""
 
     def __init__(self, name: str, parse: Callable[[str], Any]) -> None:
         self.name = name
@@ -138,7 +90,7 @@ class Value(click.ParamType[Any]):
             return value
         try:
             return self._parse(value)
-        except ValueError as error:
+        except (ValueError, UsageError) as error:
             self.fail(str(error), param, ctx)
 
 
@@ -150,6 +102,11 @@ class PathName(click.ParamType[str]):
     def __init__(self, kind: str) -> None:
         self._kind = kind
 
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if isinstance(value, str) and _URL.match(value):
+            self.fail(f"{value!r} is a URL, and a path is wanted here; one that looks so begins with ./", param, ctx)
+        return value
+
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
         return [CompletionItem(incomplete, type=self._kind)]
 
@@ -160,8 +117,8 @@ SLOT_LAG = Value("size|duration", parse_lag)
 SIZE = Value("size", parse_size)
 RATE = Value("rate", parse_rate)
 DURATION = Value("duration", parse_duration)
-TIME = Value("time", parse_time)
-UNTIL = Value("lsn|time|mark", parse_until)
+POINT = Value("point", Until.parse)
+POINT_METAVAR = "LSN|TIME|MARK"
 MODE = Value("mode", parse_mode)
 NAMED_PATH = Value("name=path", parse_named_path)
 
@@ -174,16 +131,26 @@ def complete_volume(ctx: click.Context, _param: click.Parameter, incomplete: str
     return [f"{name}=" for name in _volume_names(ctx) if f"{name}=".startswith(incomplete)]
 
 
-def complete_mark(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[str]:
-    """The marks among the newest commits of the journal on the command line."""
+def complete_point(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """`newest`, and the marks among the newest commits of the journal on the command line; after a digit, their LSNs.
+
+    After an @ their times, as --json prints them; shells that show more show when each was.
+    """
     from mirrortool.journal.commits import newest_commits
 
-    names: dict[str, None] = {}
+    found: dict[str, str] = {}
     with contextlib.suppress(MirrortoolError):  # of a damaged journal, what can be read before the damage
-        for commit in newest_commits(_journal_of(ctx), _COMMITS_COMPLETED):
-            if commit.name and commit.name.startswith(incomplete):
-                names[commit.name] = None
-    return list(names)
+        for commit in newest_commits(_journal_of(ctx), _COMMITS_COMPLETED, heartbeats=False):
+            when = format_time(commit.time_ns)
+            if incomplete.isdecimal():
+                found[str(commit.lsn)] = when
+            elif incomplete.startswith("@"):
+                found[f"@{commit.time_ns}"] = when
+            elif commit.name:
+                found[commit.name] = when
+        if not incomplete.startswith("@") and found:
+            found.setdefault("newest", "the newest commit")
+    return [CompletionItem(value, help=when) for value, when in found.items() if value.startswith(incomplete)]
 
 
 def _volume_names(ctx: click.Context) -> list[str]:
@@ -194,17 +161,15 @@ def _volume_names(ctx: click.Context) -> list[str]:
 
 
 def _journal_of(ctx: click.Context) -> Journal:
-    """The journal that stands before the option to be completed, which click has not assigned to its parameter yet."""
+    """The journal that stands before the option to be completed, which click has not assigned to its parameter yet.
+
+    Or that of the mirror that stands there.
+    """
+    from mirrortool import files
     from mirrortool.journal.directory import Journal
+    from mirrortool.mirror.directory import Mirror
 
-    path = ctx.params.get("journal") or next(iter(ctx.args), "")
+    path = ctx.params.get("journal") or ctx.params.get("mirror") or next(iter(ctx.args), "")
+    if files.exists(files.join(path, "mirror.json")):
+        path = Mirror(path).journal_path
     return Journal(path)
-
-
-def _zone(text: str | None) -> timezone:
-    if text in (None, "Z"):
-        return UTC
-    assert text is not None
-    digits = text.replace(":", "")
-    offset = timedelta(hours=int(digits[1:3]), minutes=int(digits[3:5]))
-    return timezone(-offset if text[0] == "-" else offset)

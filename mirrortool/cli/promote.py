@@ -8,14 +8,14 @@ import sys
 
 import click
 
-from mirrortool.cli.options import DIRECTORY, UNTIL, as_json, quiet
+from mirrortool.cli.options import DIRECTORY, POINT, POINT_METAVAR, as_json, complete_point, quiet
 from mirrortool.cli.render import Display, View
 from mirrortool.cli.runner import Interrupted, Runner
 from mirrortool.cli.signals import number_of
 from mirrortool.cli.text import format_bytes, format_seconds, format_time, printable, quoted, tell
 from mirrortool.cli.verify import run_shown
 from mirrortool.errors import UsageError
-from mirrortool.journal.commits import Until
+from mirrortool.journal.until import Until
 from mirrortool.mirror.checkpoint import Checkpoint
 from mirrortool.promote import Promotion, PromotionPlan
 from mirrortool.replay.session import Replay, describe
@@ -27,8 +27,8 @@ from mirrortool.replay.session import Replay, describe
     "--journal", metavar="JOURNAL", type=DIRECTORY, help="Where the journal is.  [default: as at the last replay]"
 )
 @click.option(
-    "--until", type=UNTIL, metavar="LSN|TIME|MARK", help="Promote at the last commit at or before this.  "
-    "[default: the newest]",
+    "--until", type=POINT, metavar=POINT_METAVAR, shell_complete=complete_point,
+    help="Promote at the last commit at or before this.  [default: the newest]",
 )  # fmt: skip
 @click.option("--allow-fuzzy", is_flag=True, help="Promote a commit under which a volume changed, too.")
 @click.option("--no-verify", is_flag=True, help="Do not prove the mirror first.")

@@ -18,11 +18,12 @@ from mirrortool.cli.options import (
     DURATION,
     FILE,
     NAMED_PATH,
+    POINT,
+    POINT_METAVAR,
     RATE,
     SIZE,
-    UNTIL,
     as_json,
-    complete_mark,
+    complete_point,
     complete_volume,
     quiet,
 )
@@ -32,8 +33,9 @@ from mirrortool.cli.service import Service, metrics_file
 from mirrortool.cli.text import columns, format_bytes, format_time, quoted, tell
 from mirrortool.cli.trace import TraceFile
 from mirrortool.errors import JournalError, UsageError
-from mirrortool.journal.commits import Commit, Until
+from mirrortool.journal.commits import Commit
 from mirrortool.journal.tail import OBSERVERS
+from mirrortool.journal.until import Until
 from mirrortool.metrics import Sample, replay_samples
 from mirrortool.mirror.checkpoint import Checkpoint
 from mirrortool.replay.choice import Wanted
@@ -47,7 +49,7 @@ from mirrortool.replay.table import RowSnapshot
 @click.argument("journal", type=DIRECTORY)
 @click.argument("mirror", type=DIRECTORY)
 @click.option(
-    "--until", type=UNTIL, metavar="LSN|TIME|MARK", shell_complete=complete_mark,
+    "--until", type=POINT, metavar=POINT_METAVAR, shell_complete=complete_point,
     help="Stop at the last commit at or before this.  [default: the newest]",
 )  # fmt: skip
 @click.option(
@@ -139,7 +141,8 @@ def command(
     if follow and not waited_for(journal, quiet):
         return
     # A restore to a point in time is over when it ends: it must not hold the journal back.
-    kept_slot = None if no_slot or (until and slot is None) else slot or OWN_SLOT
+    is_restore = until is not None and not until.is_newest
+    kept_slot = None if no_slot or (is_restore and slot is None) else slot or OWN_SLOT
     with ExitStack() as opened:
         tracer = opened.enter_context(TraceFile(trace)) if trace else None
         open_replay = partial(
@@ -235,8 +238,6 @@ def _samples(replay: Replay, is_at_work: bool) -> list[Sample]:
         lag_operations=now.lag.operations,
         lag_bytes=now.lag.bytes,
         lag_seconds=now.lag.seconds,
-        heard_time_ns=now.lag.head_time_ns,
-        silent_seconds=now.lag.silent_seconds,
     )
 
 

@@ -166,7 +166,7 @@ class _Watch:
             f"{format_bytes(now.bytes_journaled)} journaled{ratio}; "
             f"{operations:.0f} operations/s, {format_bytes(journaled)}/s",
             f"{format_bytes(now.bytes_waiting)} on the way to the volumes",
-            f"commit {now.commit_lsn} of {format_time(now.commit_time_ns)}, {synced}",
+            f"commit {now.commit_lsn} of {format_time(now.commit_time_ns)}, {synced}" if now.commit_lsn else synced,
         ]
         base = self._recording.base
         if now.incomplete:

@@ -13,7 +13,7 @@ from typing import Any
 import click
 
 from mirrortool import files
-from mirrortool.cli.options import DIRECTORY, DURATION, RATE, as_json, quiet
+from mirrortool.cli.options import DIRECTORY, DURATION, POINT, POINT_METAVAR, RATE, as_json, complete_point, quiet
 from mirrortool.cli.render import Display, View
 from mirrortool.cli.runner import Interrupted, Runner
 from mirrortool.cli.service import Service, metrics_file
@@ -21,9 +21,10 @@ from mirrortool.cli.text import columns, format_bytes, format_seconds, printable
 from mirrortool.errors import MirrortoolError, UsageError
 from mirrortool.journal.arriving import open_finished
 from mirrortool.journal.directory import Journal
-from mirrortool.journal.runs import position_at
+from mirrortool.journal.points import position_after
 from mirrortool.journal.slots import check_name
 from mirrortool.journal.tail import OBSERVERS
+from mirrortool.journal.until import Until
 from mirrortool.metrics import Sample, ship_samples
 from mirrortool.ship.destination import parse_destination
 from mirrortool.ship.lag import ShipLag, ShipLags
@@ -54,7 +55,11 @@ REASONS_MAX = 8
     "--timeout", type=DURATION, default="30s", show_default=True, metavar="DURATION",
     help="A link that is silent for so long is broken.",
 )  # fmt: skip
-@click.option("--from", "from_lsn", type=int, metavar="LSN", help="Into a pipe: begin after this LSN.")
+@click.option(
+    "--after", type=POINT, metavar=POINT_METAVAR, shell_complete=complete_point,
+    help="Into a pipe: begin after this LSN or mark, or with the first frame of this time.",
+)  # fmt: skip
+@click.option("--from", "old_after", type=POINT, metavar=POINT_METAVAR, hidden=True, help="The old name of --after.")
 @click.option(
     "--observer", type=click.Choice(OBSERVERS), default="auto", show_default=True, help="How to notice that it grows."
 )
@@ -72,7 +77,8 @@ def command(
     rsh: str | None,
     remote_path: str,
     timeout: float,
-    from_lsn: int | None,
+    after: Until | None,
+    old_after: Until | None,
     observer: str,
     metrics_file: str | None,
     as_json: bool,
@@ -88,6 +94,7 @@ def command(
     if any(each.is_pipe for each in parsed) and sys.stdout.isatty():
         raise UsageError("standard output is a terminal; send it into a pipe or a file")
     opened = open_finished(journal)
+    after = after or old_after
     options = ShipOptions(
         follow=follow,
         bytes_per_second=bwlimit,
@@ -95,7 +102,7 @@ def command(
         slot=slot,
         has_slot=not no_slot,
         replace_slot=replace_slot,
-        start=None if from_lsn is None else position_at(opened, from_lsn),
+        start=None if after is None else position_after(opened, after),
     )
     shell = _split_rsh(rsh)
     shipments = [
@@ -132,7 +139,7 @@ def check_options(values: Mapping[str, Any]) -> None:
         UsageError: they do not.
     """
     destinations = [parse_destination(each) for each in values["destinations"]]
-    slot, from_lsn = values["slot"], values["from_lsn"]
+    slot = values["slot"]
     pipes = [each for each in destinations if each.is_pipe]
     if len({each.text for each in destinations}) < len(destinations):
         raise UsageError("a destination is named twice")
@@ -142,8 +149,10 @@ def check_options(values: Mapping[str, Any]) -> None:
         check_name(slot)
     if values["timeout"] < SILENCE_SECONDS_MIN:
         raise UsageError(f"--timeout is at least {SILENCE_SECONDS_MIN:.0f}s: a receiver speaks every 10 seconds")
-    if from_lsn is not None and (from_lsn < 0 or len(pipes) < len(destinations)):
-        raise UsageError("--from is for a pipe (-); other destinations say themselves what they have")
+    if values["after"] and values["old_after"]:
+        raise UsageError("--from is the old name of --after; give only that")
+    if (values["after"] or values["old_after"]) and len(pipes) < len(destinations):
+        raise UsageError("--after is for a pipe (-); other destinations say themselves what they have")
     if pipes and values["as_json"]:
         raise UsageError("--json and a pipe (-) would both use standard output")
     _split_rsh(values["rsh"])  # names what is wrong with it

@@ -6,11 +6,8 @@ import contextlib
 import shlex
 import sys
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta, timezone
 
-from mirrortool import clock
-
-_DAY_SECONDS = 86400
+from mirrortool import times
 
 
 def printable(text: str) -> str:
@@ -33,12 +30,8 @@ def tell(text: str) -> None:
 
 
 def format_time(time_ns: int) -> str:
-    """A time in this host's zone, to the millisecond, with the zone's offset."""
-    seconds, rest = divmod(time_ns, 10**9)
-    offset = clock.utc_offset_seconds(seconds)
-    zone = timezone(timedelta(seconds=offset if abs(offset) < _DAY_SECONDS else 0))  # TZ can say anything
-    moment = datetime.fromtimestamp(seconds, UTC).astimezone(zone)
-    return f"{moment:%Y-%m-%d %H:%M:%S}.{rest // 10**6:03d}{moment:%z}"
+    """A time as people read it; 0 is that of what has none, such as a mirror into which nothing was replayed yet."""
+    return times.format_time(time_ns) if time_ns else "no time"
 
 
 def format_bytes(count: float) -> str:

@@ -1,7 +1,7 @@
 """The commits of a journal: listed, and found by LSN, time or mark.
 
 Headers alone are read, and files are bisected by the time in their headers, so that finding one costs a file, not the
-journal. Not here: times as people write them (cli/options.py).
+journal. Not here: what people name (until.py), and what is said where the journal does not have that (points.py).
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from mirrortool.journal.codec import FrameHeader
 from mirrortool.journal.directory import Journal
 from mirrortool.journal.position import Position
 from mirrortool.journal.reader import JournalReader, up_to_what_is_appended
+from mirrortool.journal.until import Until
 from mirrortool.jsonfile import INTEGER_MAX
 from mirrortool.operation import CommitKind
 
@@ -38,15 +39,6 @@ class Commit:
     def is_heartbeat(self) -> bool:
         """Whether it only repeats the commit before it."""
         return self.kind == CommitKind.HEARTBEAT
-
-
-@dataclass(frozen=True, slots=True)
-class Until:
-    """A point to stop at; exactly one of these is given."""
-
-    lsn: int | None = None
-    time_ns: int | None = None
-    mark: str | None = None
 
 
 def commits(journal: Journal, start: Position | None = None) -> Iterator[Commit]:
@@ -85,14 +77,15 @@ def newest_commits(
 
 def commits_since(journal: Journal, time_ns: int) -> Iterator[Commit]:
     """The commits at or after a time, oldest first."""
-    start = _start_by_time(journal, time_ns)
+    start = start_by_time(journal, time_ns)
     return (commit for commit in commits(journal, start) if commit.time_ns >= time_ns)
 
 
 def find_commit(journal: Journal, until: Until | None, accept: Callable[[Commit], bool] | None = None) -> Commit | None:
     """The last commit at or before a point, by default the newest; None if there is none.
 
-    Of a mark that was given twice, the newest.
+    Of a mark that was given twice, the newest. A point beyond the journal's end counts as its end: what people name
+    goes through points.py, which refuses that.
 
     Args:
         accept: which commits count; by default all.
@@ -115,7 +108,7 @@ def is_state(commit: Commit) -> bool:
 
 
 def _is_meant(commit: Commit, until: Until | None) -> bool:
-    if until is None:
+    if until is None or until.is_newest:
         return True
     if until.mark is not None:
         return commit.name == until.mark
@@ -131,7 +124,7 @@ def is_past(lsn: int, time_ns: int, until: Until) -> bool:
 
 def _files_to_search(journal: Journal, until: Until | None) -> list[int]:
     starts = journal.file_starts()
-    if until is None or until.mark is not None:
+    if until is None or until.is_newest or until.mark is not None:
         return starts
     if until.lsn is not None:
         return [start for start in starts if start <= until.lsn]
@@ -159,7 +152,8 @@ def _time_before_file(journal: Journal, starts: list[int]) -> int:
     return INTEGER_MAX
 
 
-def _start_by_time(journal: Journal, time_ns: int) -> Position | None:
+def start_by_time(journal: Journal, time_ns: int) -> Position | None:
+    """Before the frames of the last file that begins after earlier frames only; None if the oldest does not."""
     starts = journal.file_starts()
     begun = _files_begun_by(journal, starts, time_ns - 1)
     if not begun:
@@ -187,45 +181,6 @@ def _commits_of(reader: JournalReader, only_file: int | None = None) -> Iterator
             return
         if header.is_commit:
             yield commit_of(reader, header)
-
-
-def kind_of(reader: JournalReader, header: FrameHeader) -> CommitKind | None:
-    """What kind of commit the frame is to which the reader has just moved; None if it is none, or brings changes, too.
-
-    Raises:
-        JournalError: it cannot be decoded.
-    """
-    if not header.is_commit or header.operations > 1:
-        return None
-    return CommitKind(reader.batch(payload=False).pages[-1])
-
-
-def may_rest(header: FrameHeader, kind: CommitKind | None) -> bool:
-    """Whether a recorder that serves follows this frame up with heartbeats, when nothing changes.
-
-    Not while a base is incomplete, nor in a scan; what clients changed is committed within a second or two.
-
-    Args:
-        kind: see `kind_of`.
-    """
-    if kind is not None:
-        return kind not in (CommitKind.FUZZY, CommitKind.INCOMPLETE)
-    return header.is_commit or not header.is_captured
-
-
-def newest_change(journal: Journal, after_lsn: int) -> Commit | None:
-    """The newest commit after an LSN that is no heartbeat; None if only heartbeats follow, which change nothing.
-
-    Reads no older file than it must.
-    """
-    starts = journal.file_starts()
-    for place, first_lsn in reversed(list(enumerate(starts))):
-        if place + 1 < len(starts) and starts[place + 1] <= after_lsn + 1:
-            return None
-        for commit in reversed(_commits_in_file(journal, first_lsn)):
-            if not commit.is_heartbeat:
-                return commit if commit.lsn > after_lsn else None
-    return None
 
 
 def commit_of(reader: JournalReader, header: FrameHeader) -> Commit:

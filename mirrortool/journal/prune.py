@@ -17,12 +17,13 @@ from mirrortool import clock, files
 from mirrortool.errors import JournalError, NoSpaceError
 from mirrortool.journal.arriving import open_finished
 from mirrortool.journal.bases import base_path, bases, bases_path, lock_bases, remove_unfinished
-from mirrortool.journal.commits import Until, find_commit, newest_commits
+from mirrortool.journal.commits import find_commit, newest_commits
 from mirrortool.journal.directory import Journal
 from mirrortool.journal.head import ahead_seconds
 from mirrortool.journal.reader import JournalReader
 from mirrortool.journal.retention import Hold, KeptFile, Lag, Plan, Wish, bytes_from, plan
 from mirrortool.journal.slots import Slot, locked, remove, save, slots
+from mirrortool.journal.until import Until
 
 
 @dataclass(frozen=True, slots=True)

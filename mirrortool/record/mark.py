@@ -6,7 +6,8 @@ from mirrortool import files
 from mirrortool.errors import NotComparableError, UsageError
 from mirrortool.journal.commits import newest_commits
 from mirrortool.journal.position import Position
-from mirrortool.operation import MARK_NAME, BatchBuilder, CommitKind
+from mirrortool.journal.until import MARK_NAMES, is_mark_name
+from mirrortool.operation import BatchBuilder, CommitKind
 from mirrortool.record.control import ask
 from mirrortool.record.recovery import OpenJournal
 
@@ -21,12 +22,12 @@ def mark(journal_path: str, name: str) -> Position:
         NotComparableError: there is no commit, or operations of an unfinished scan follow the newest.
         LockedError: a recorder has the journal.
     """
-    if not MARK_NAME.fullmatch(name):
-        raise UsageError(f"{name!r} is no mark's name: a letter, then letters, digits, '.', '_', '-', at most 64")
+    if not is_mark_name(name):
+        raise UsageError(f"{name!r} is no mark's name: {MARK_NAMES}")
     answer = ask(journal_path, {"request": "mark", "name": name})
     if answer is not None:
         return Position(int(answer["lsn"]), int(answer["chain"], 16))
-    with OpenJournal(journal_path, doing="mark") as opened:
+    with OpenJournal(journal_path) as opened:
         if files.exists(opened.journal.detached_path):
             raise NotComparableError(
                 "the journal had no room, and lacks some of what the volumes have",

@@ -22,8 +22,9 @@ from mirrortool.address import split_at
 from mirrortool.checksum import Buffer
 from mirrortool.errors import MirrortoolError, NoSpaceError, NotComparableError, UsageError
 from mirrortool.journal.position import Position
+from mirrortool.journal.until import MARK_NAMES, is_mark_name
 from mirrortool.nbd.export import Change
-from mirrortool.operation import MARK_NAME, CommitKind
+from mirrortool.operation import CommitKind
 from mirrortool.record.capture import Capture
 from mirrortool.record.detach import RESERVE_BYTES_DEFAULT, Detachment, WhenFull
 from mirrortool.record.journalside import JournalSide
@@ -111,7 +112,7 @@ class Recorder:
         """
         memory.keep_freed_memory()
         with ExitStack() as opening:
-            opened = opening.enter_context(OpenJournal(journal_path, doing="record", hold=True, take_over=take_over))
+            opened = opening.enter_context(OpenJournal(journal_path, hold=True, take_over=take_over))
             self.journal = opened.journal
             self.volumes: VolumeSet = opened.sums.volumes
             self.page_size = self.volumes.page_size
@@ -259,8 +260,8 @@ class Recorder:
             UsageError: this can be no mark's name.
             NotComparableError: the journal lacks some of what the volumes have; a mark, while a base is incomplete.
         """
-        if name is not None and not MARK_NAME.fullmatch(name):
-            raise UsageError(f"{name!r} is no mark's name: a letter, then letters, digits, '.', '_', '-', at most 64")
+        if name is not None and not is_mark_name(name):
+            raise UsageError(f"{name!r} is no mark's name: {MARK_NAMES}")
         with self._journal.lock:
             self._require_markable(name)
             position = self._journal.commit(CommitKind.FLUSH, name)

@@ -16,13 +16,14 @@ from itertools import groupby
 from mirrortool import files
 from mirrortool.address import split_at
 from mirrortool.checksum import SUM_BYTES
-from mirrortool.errors import CorruptJournalError, NoSpaceError, NotComparableError
+from mirrortool.errors import CorruptJournalError, NoSpaceError
 from mirrortool.journal.arriving import open_finished
 from mirrortool.journal.basefile import BaseHeader
 from mirrortool.journal.bases import base_lsns, base_path, lock_bases, open_base, remove_unfinished, work_path
 from mirrortool.journal.basewriter import BaseWriter
-from mirrortool.journal.commits import Commit, Until, find_commit, is_state
-from mirrortool.journal.directory import Journal
+from mirrortool.journal.commits import is_state
+from mirrortool.journal.points import require_commit
+from mirrortool.journal.until import Until
 from mirrortool.mirror.directory import Mirror, empty_checkpoint
 from mirrortool.replay.forecast import pages_held, pages_to_write
 from mirrortool.replay.session import MAX_BYTES, Replay
@@ -71,7 +72,7 @@ class MakeBase:
             NoSpaceError: there may not be room for it; nothing was written.
         """
         self.journal = open_finished(path)
-        self.commit = _require_state(self.journal, until)
+        self.commit = require_commit(self.journal, until, is_state)
         self._max_bytes = max_bytes
         self._progress = BaseProgress(0, 0)
         self._is_cancelled = False
@@ -187,14 +188,3 @@ class MakeBase:
                 where=self.journal.path,
                 remedy="make room, or make one of an earlier commit with --at",
             )
-
-
-def _require_state(journal: Journal, until: Until | None) -> Commit:
-    commit = find_commit(journal, until, is_state)
-    if commit is None:
-        raise NotComparableError(
-            "no commit that is a state of the primary" + (" at or before that point" if until else " yet"),
-            where=journal.path,
-            remedy="mirrortool log lists them; fuzzy and incomplete ones are none",
-        )
-    return commit

@@ -9,12 +9,13 @@ from __future__ import annotations
 from mirrortool import clock
 from mirrortool.errors import TornJournalError
 from mirrortool.journal.codec import FrameHeader
-from mirrortool.journal.commits import Until, is_past
+from mirrortool.journal.commits import is_past
 from mirrortool.journal.directory import Journal
 from mirrortool.journal.head import ahead_seconds
 from mirrortool.journal.position import Position
 from mirrortool.journal.reader import JournalReader
 from mirrortool.journal.tail import SLOW_SECONDS
+from mirrortool.journal.until import Until
 
 
 class Scout:

@@ -23,10 +23,11 @@ from mirrortool.errors import (
 from mirrortool.journal import slots
 from mirrortool.journal.arriving import open_finished
 from mirrortool.journal.bases import open_base
-from mirrortool.journal.commits import Commit, Until, is_past
+from mirrortool.journal.commits import Commit, is_past
 from mirrortool.journal.reader import JournalReader, up_to_what_is_appended
 from mirrortool.journal.slots import Slot, check_name
 from mirrortool.journal.tail import Tail
+from mirrortool.journal.until import Until
 from mirrortool.mirror import directory, lastreplay
 from mirrortool.mirror.checkpoint import Checkpoint
 from mirrortool.mirror.directory import Mirror
@@ -47,7 +48,7 @@ from mirrortool.replay.resync import Resync
 from mirrortool.replay.scout import Scout
 from mirrortool.replay.start import Start
 from mirrortool.replay.table import RowSnapshot
-from mirrortool.replay.target import require_commit, start_towards, stop_point
+from mirrortool.replay.target import find_target, start_towards, stop_point
 from mirrortool.replay.tuner import Tuner, open_engine_plan
 
 MAX_BYTES = 16 << 40
@@ -126,15 +127,18 @@ class Replay:
         if slot:
             check_name(slot)
         self.journal = open_finished(journal_path)
-        until = stop_point(self.journal, until, follow, delay_seconds)
-        self.target = None if follow else require_commit(self.journal, until, flush_only=flush_only)
+        self.target: Commit | None = None
+        if follow:
+            until = stop_point(self.journal, until, delay_seconds)
+        else:
+            until, self.target = find_target(self.journal, until, delay_seconds, flush_only=flush_only)
         check_total(self.journal.volumes, max_bytes)
         self._until, self._delay_seconds = until, delay_seconds
         self._former: list[Slot] = []
         self._check_place(mirror_path, slot, replace_slot)
         self._find_mirror(mirror_path, targets, overwrite=overwrite, raw=raw, is_scratch=is_scratch)
         with ExitStack() as opening:
-            opening.enter_context(self.mirror.lock(exclusive=True, doing="follow" if follow else "replay"))
+            opening.enter_context(self.mirror.lock(exclusive=True))
             self._check_mirrors()
             self._check_target(Until(lsn=self.target.lsn) if self.target and flush_only else until)
             self._registration: Registration | None = None

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import NoReturn
+
 from mirrortool import clock
 from mirrortool.errors import NotComparableError, UsageError
-from mirrortool.journal.commits import Commit, Until, commits, find_commit, is_flush, is_past
+from mirrortool.journal.commits import Commit, find_commit, is_flush
 from mirrortool.journal.directory import Journal
+from mirrortool.journal.points import check_may_come, raise_what_hides_commits, require_commit
+from mirrortool.journal.until import Until
 from mirrortool.jsonfile import INTEGER_MAX
 from mirrortool.mirror.checkpoint import Checkpoint
 from mirrortool.replay.start import Start, choose_start
@@ -28,38 +32,51 @@ def start_towards(
     return choose_start(journal, checkpoint, last_lsn, last_ns)
 
 
-def stop_point(journal: Journal, until: Until | None, follow: bool, delay_seconds: float) -> Until | None:
-    """The point to stop at, with the delay of a replay that does not follow; a mark that is there as its LSN."""
-    if until is not None and delay_seconds:
-        raise UsageError("a delay and a point to stop at exclude each other")
-    if delay_seconds and not follow:
-        return Until(time_ns=clock.now_ns() - int(delay_seconds * 1e9))
-    if follow and until is not None and until.mark is not None and (found := find_commit(journal, until)):
+def find_target(
+    journal: Journal, until: Until | None, delay_seconds: float = 0.0, *, flush_only: bool = False
+) -> tuple[Until | None, Commit]:
+    """The point where a replay that ends stops, and the commit there.
+
+    Raises:
+        UsageError: the journal does not have that point.
+        NotComparableError: it has no commit there yet.
+        JournalError: damage hides all commits that there may be. Where it hides only the point, the replay goes up to
+            it, and finds it.
+    """
+    _check_excluded(until, delay_seconds)
+    accept = is_flush if flush_only else None
+    if delay_seconds:
+        old = Until(time_ns=clock.now_ns() - int(delay_seconds * 1e9))
+        return old, find_commit(journal, old, accept) or _raise_none_so_old(journal, old)
+    commit = require_commit(journal, until, accept, up_to_damage=True)
+    return None if until is None or until.is_newest else until, commit
+
+
+def stop_point(journal: Journal, until: Until | None, delay_seconds: float) -> Until | None:
+    """The point where a replay that follows stops; what is there already as its LSN.
+
+    Raises:
+        UsageError: it will never come.
+        NotComparableError: the newest commit is asked for, and there is none.
+    """
+    _check_excluded(until, delay_seconds)
+    if until is None:
+        return None
+    if until.is_newest:
+        return Until(lsn=require_commit(journal, until).lsn)
+    if until.mark is not None and (found := find_commit(journal, until)):
         return Until(lsn=found.lsn)
+    check_may_come(journal, until)
     return until
 
 
-def require_commit(journal: Journal, until: Until | None, *, flush_only: bool = False) -> Commit:
-    """The commit that a replay goes to.
-
-    Raises:
-        UsageError, NotComparableError: there is none.
-        JournalError: damage may hide it.
-    """
-    commit = find_commit(journal, until, is_flush if flush_only else None)
-    if commit is None:
-        _raise_what_hides_commits(journal, until)
-    if commit is None and until is not None:
-        raise UsageError("no commit at or before that point", where=journal.path, remedy="mirrortool log lists them")
-    if commit is None:
-        raise NotComparableError(
-            "no commit yet, so there is nothing to replay", where=journal.path, remedy="mirrortool record makes one"
-        )
-    return commit
+def _check_excluded(until: Until | None, delay_seconds: float) -> None:
+    if until is not None and delay_seconds:
+        raise UsageError("a delay and a point to stop at exclude each other")
 
 
-def _raise_what_hides_commits(journal: Journal, until: Until | None) -> None:
-    """Read what was searched for a commit again, as nothing may be called absent that is only damaged."""
-    for commit in commits(journal):
-        if until is not None and is_past(commit.lsn, commit.time_ns, until):
-            return
+def _raise_none_so_old(journal: Journal, old: Until) -> NoReturn:
+    raise_what_hides_commits(journal, old)
+    raise NotComparableError(
+        "no commit is as old as the delay yet", where=journal.path, remedy="replay again when one is"
+    )

@@ -158,7 +158,7 @@ def test_that_nothing_was_verified_is_said(capsys: Capture) -> None:
     [
         (24, ["J", "--yes"], "is a journal, not a mirror"),
         (14, ["M", "--journal", "M", "--yes"], "is a mirror, not a journal"),
-        (2, ["M", "--until", "nothing", "--yes"], "no commit at or before"),
+        (2, ["M", "--until", "nothing", "--yes"], "no mark nothing"),
         (2, ["M", "--until", "1970-01-02", "--yes"], "no commit at or before"),
         (2, ["M", "--until", "?"], "neither an LSN"),
         (2, [], "Missing argument"),

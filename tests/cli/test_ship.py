@@ -143,7 +143,7 @@ def test_a_journal_goes_through_a_command_in_place_of_ssh() -> None:
         ("J /proc/x", 32, "check the path"),
         ("J disk.img", 32, ""),
         ("J C C", 2, "named twice"),
-        ("J C --from 3", 2, "--from is for a pipe"),
+        ("J C --after 3", 2, "--after is for a pipe"),
         ("J C --slot 1x", 2, "no slot's name"),
         ("J C D --slot x", 2, "--slot names"),
         ("J C --timeout 1s", 2, "at least 15s"),
@@ -156,7 +156,7 @@ def test_a_journal_goes_through_a_command_in_place_of_ssh() -> None:
         ("J x:C --rsh ./rsh --remote-path nothing", 40, "not found"),
         ("J x:C --rsh 'echo hello'", 40, "what arrives is no message: 'hello"),
         ("J x:J --rsh ./rsh", 32, "a primary's journal is here"),
-        ("J - --from 9999", 2, "no frame ends with LSN 9999"),
+        ("J - --after 9999", 2, "LSN 9999 is above the newest"),
     ],
 )
 @pytest.mark.usefixtures("place")
@@ -189,7 +189,7 @@ def test_receive_from_a_pipe(line: str, code: int, what: str) -> None:
 @pytest.mark.usefixtures("place")
 def test_a_stream_repeated_and_cut_in_two_makes_one_copy() -> None:
     assert shell("mirrortool ship J - >one; printf x | dd of=disk.img conv=notrunc 2>/dev/null").returncode == 0
-    assert shell("mirrortool record J -q; mirrortool ship J - --from 2 >two").returncode == 0
+    assert shell("mirrortool record J -q; mirrortool ship J - --after 2 >two").returncode == 0
     for name in ("one", "two", "one"):
         done = shell(f"mirrortool receive C <{name}")
         assert done.returncode == 0, done.stderr

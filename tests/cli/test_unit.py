@@ -80,7 +80,7 @@ REFUSED = [
     (2, "record J\n --every 1m", "cannot be in a unit"),
     (14, "record nothing --every 1m", "does not exist"),
     (2, "ship J C C", "named twice"),
-    (2, "ship J C --from 1", "--from is for a pipe"),
+    (2, "ship J C --after 1", "--after is for a pipe"),
     (2, "ship J C --slot s --no-slot", "--slot names"),
     (2, "ship J C --timeout 1s", "at least 15s"),
     (2, "ship J h:C --rsh '", "--rsh"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pty
 import re
@@ -58,6 +59,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
         run("record", "journal", "-q")
         run("mark", "journal", "before-upgrade", "-q")
         run("mark", "journal", "installed", "-q")
+        run("replay", "journal", "mirror", "-q")
     return directory
 
 
@@ -124,7 +126,8 @@ def test_options_of_every_command(complete: Complete) -> None:
     for name, offered in zip(COMMANDS, all_of(complete, [f"mirrortool {name} --" for name in COMMANDS]), strict=True):
         command = cli.get_command(click.Context(cli), name)
         assert command is not None
-        known = {option for each in command.get_params(click.Context(command)) for option in each.opts}
+        shown = [each for each in command.get_params(click.Context(command)) if not getattr(each, "hidden", False)]
+        known = {option for each in shown for option in each.opts}
         assert offered == {option for option in known if option.startswith("--")}, name
 
 
@@ -174,8 +177,23 @@ def test_names_of_volumes_that_begin_so(complete: Complete) -> None:
 
 @EACH_SHELL
 @pytest.mark.parametrize("line", ["replay journal mirror --until ", "replay -q journal --until "])
-def test_marks(complete: Complete, line: str) -> None:
-    assert complete(f"mirrortool {line}") == {"before-upgrade", "installed"}
+def test_points(complete: Complete, line: str) -> None:
+    assert complete(f"mirrortool {line}") == {"before-upgrade", "installed", "newest"}
+
+
+@EACH_SHELL
+def test_points_of_every_option_that_takes_one(complete: Complete) -> None:
+    options = ["base journal --at", "log journal --since", "ship journal - --after", "promote mirror --until"]
+    for offered in all_of(complete, [f"mirrortool {option} ins" for option in options]):
+        assert offered == {"installed"}
+
+
+@EACH_SHELL
+def test_points_by_lsn_and_by_time(complete: Complete, place: Path) -> None:
+    commits = [json.loads(line) for line in run("log", str(place / "journal"), "--all", "--json").splitlines()]
+    by_lsn, by_time = all_of(complete, ["mirrortool base journal --at 1", "mirrortool base journal --at @1"])
+    assert by_lsn == {str(each["lsn"]) for each in commits if str(each["lsn"]).startswith("1")}
+    assert by_time == {f"@{each['time']}" for each in commits}
 
 
 @EACH_SHELL

@@ -103,7 +103,8 @@ def test_references_lead_somewhere(manual: Page) -> None:
 
 @EACH_PAGE
 def test_page_names_no_option_that_does_not_exist(manual: Page) -> None:
-    known = {option for name in COMMANDS for option in options_of(command_of(name))} | {"--version"}
+    old = {name for command in COMMANDS for each in _all_params_of(command_of(command)) for name in each.opts}
+    known = {option for name in COMMANDS for option in options_of(command_of(name))} | old | {"--version"}
     used = {word for line in manual.lines if line.startswith(".") for word in re.findall(r"\bFl (\S+)", line)}
     assert {f"-{word}" for word in used} <= known
 
@@ -127,7 +128,11 @@ def leaves(name: str) -> dict[str, click.Command]:
 
 
 def params_of(command: click.Command) -> list[click.Parameter]:
-    """Its parameters, and those of commands of its own."""
+    """Its parameters, and those of commands of its own; without old names, which still work."""
+    return [each for each in _all_params_of(command) if not (isinstance(each, click.Option) and each.hidden)]
+
+
+def _all_params_of(command: click.Command) -> list[click.Parameter]:
     inner = command.commands.values() if isinstance(command, click.Group) else ()
     return [*command.params, *(each for one in inner for each in one.params)]
 

@@ -22,7 +22,7 @@ from mirrortool.errors import (
     PastTargetError,
     UsageError,
 )
-from mirrortool.journal.commits import Until
+from mirrortool.journal.commits import Until, newest_commits
 from mirrortool.journal.format import FILE_HEADER
 from mirrortool.mirror.directory import Mirror
 from mirrortool.operation import CommitKind
@@ -288,7 +288,8 @@ def test_until_a_point_that_the_mirror_is_past(maker: JournalMaker, mirror: Path
     maker.frame(Commit("old"))
     maker.frame(Commit())
     replay_all(maker.journal, mirror)
-    for point in (Until(lsn=3), Until(mark="old"), Until(time_ns=START_NS)):
+    time_ns = newest_commits(maker.journal, 2)[0].time_ns
+    for point in (Until(lsn=3), Until(mark="old"), Until(time_ns=time_ns)):
         with pytest.raises(PastTargetError):
             Replay(maker.journal.path, str(mirror), follow=True, until=point)
 

@@ -67,7 +67,7 @@ def mirror(tmp_path):
         (Until(lsn=2), 2),
         (Until(lsn=3), 2),
         (Until(lsn=5), 4),
-        (Until(lsn=99), 8),
+        (Until(is_newest=True), 8),
         (Until(mark="release"), 8),
         (Until(time_ns=START_NS + 3_500_000), 6),
     ],
@@ -77,7 +77,9 @@ def test_the_target_is_the_last_commit_at_or_before(journal, mirror, until, lsn)
     assert assert_is_commit(journal, mirror) == lsn
 
 
-@pytest.mark.parametrize("until", [Until(lsn=1), Until(time_ns=5), Until(mark="nothing")])
+@pytest.mark.parametrize(
+    "until", [Until(lsn=1), Until(lsn=9), Until(time_ns=5), Until(time_ns=1 << 62), Until(mark="nothing")]
+)
 def test_no_commit_at_that_point_is_a_usage_error_and_makes_no_mirror(journal, mirror, until):
     with pytest.raises(UsageError):
         replay_all(journal, mirror, until=until)
