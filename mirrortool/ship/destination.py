@@ -3,6 +3,7 @@
 -                                   standard output
 [user@]host:path, host:~/path       another host, through ssh; relative to the user's home directory there
 ssh://[user@]host[:port]/path       the same, path from the root; /~/path relative to the home directory
+any other scheme://                 nothing: refused, as it would else be a path on a host of that name
 anything else                       a directory of this host; so is what has a slash before its first colon
 """
 
@@ -19,7 +20,8 @@ from mirrortool.errors import UsageError
 
 _HOST = re.compile(r"(?:[^\s@:/\x00-\x1f-][^\s@:/\x00-\x1f]*@)?(?:[^\s@:/\[\]\x00-\x1f-][^\s@:/\[\]\x00-\x1f]*)")
 _ADDRESS = re.compile(r"((?:[^\s@:/-][^\s@:/]*@)?)\[([0-9A-Fa-f:.%a-z]+)\]")
-_URL = re.compile(r"ssh://((?:[^/@]*@)?(?:\[[^\]/]*\]|[^/:\[\]]*))(?::(\d{1,5}))?(/.*)", re.DOTALL)
+_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://.*", re.DOTALL)
+_URL = re.compile(r"(?i:ssh)://((?:[^/@]*@)?(?:\[[^\]/]*\]|[^/:\[\]]*))(?::(\d{1,5}))?(/.*)", re.DOTALL)
 _NO_NAME_CHARACTER = re.compile(r"[^A-Za-z0-9._-]+")
 _NAME_LENGTH_MAX = 40
 PIPE = "-"
@@ -74,7 +76,12 @@ def parse_destination(text: str) -> Destination:
     """
     if text == PIPE:
         return Destination(text)
-    if text.startswith("ssh://"):
+    if scheme := scheme_of(text):
+        if scheme != "ssh":
+            raise UsageError(
+                f"{text!r}: mirrortool does not ship to {scheme}://; a destination is a directory, HOST:PATH, "
+                "ssh://HOST/PATH or -"
+            )
         return Destination(text, remote=_parse_url(text))
     if not text:
         raise UsageError("a destination is empty")
@@ -85,6 +92,12 @@ def parse_destination(text: str) -> Destination:
     host, _, path = text.partition(separator)
     host += separator[:-1]
     return Destination(text, remote=_remote(text, host, 0, path))
+
+
+def scheme_of(text: str) -> str | None:
+    """Of what is a URL, the scheme in lower case; None of anything else. A path that looks so has ./ before it."""
+    match = _SCHEME.fullmatch(text)
+    return match[1].lower() if match else None
 
 
 def _parse_url(text: str) -> Remote:

@@ -17,7 +17,7 @@ Messages
     2  WELCOME  receiver  version, id, position, file, offset, is_ahead
     3  DATA     sender    file, offset
     4  ACK      receiver  position
-    5  END      sender    position, file, offset, next_scan
+    5  END      sender    position, file, offset
     6  DONE     sender
     7  ALIVE    both
     8  SLOTS    receiver  slots
@@ -71,6 +71,7 @@ RUN_BYTES = 1 << 20
 """A sender puts so many bytes of frames into one message, unless one frame alone is longer."""
 TEXT_CHARACTERS_MAX = 2000
 _BUFFER_KEPT_BYTES = 4 << 20
+_SHOWN_CHARACTERS_MAX = 200
 
 
 class Kind(IntEnum):
@@ -93,6 +94,30 @@ class Kind(IntEnum):
 SMALL_OBJECT_BYTES_MAX = 32 << 10
 _LARGE = (Kind.HELLO, Kind.SLOTS)
 _WITH_DATA = {Kind.DATA: DATA_BYTES_MAX, Kind.PART: RUN_BYTES}
+
+
+class NoReceiverError(LinkError):
+    """Who answers there speaks no protocol of ours, and did not begin to: time alone does not mend that."""
+
+
+class ForeignBytesError(NoReceiverError):
+    """Where the first message belongs there is something else.
+
+    Attributes:
+        data: the first bytes of it.
+    """
+
+    def __init__(self, data: bytes) -> None:
+        text = data.partition(MAGIC)[0].decode("utf-8", "replace").strip()
+        is_text = bool(text) and all(c.isprintable() or c.isspace() for c in text)
+        told = " ".join(text.split())[:_SHOWN_CHARACTERS_MAX] if is_text else ""
+        super().__init__(
+            f"what arrives is no message: {told!r}, as a login script on the other side may print it"
+            if told
+            else f"what arrives is no message: {data[: HEADER.size]!r}",
+            remedy="let login scripts there print at a terminal only" if told else None,
+        )
+        self.data = data
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +172,7 @@ class Decoder:
         self._kind = Kind.ALIVE
         self._values: Mapping[str, Any] = {}
         self._data_bytes = 0
+        self._is_first = True
         self._begin()
 
     @property
@@ -162,6 +188,7 @@ class Decoder:
         """So many bytes are at the start of `room` now; the message that they complete.
 
         Raises:
+            ForeignBytesError: they are none of ours, and nothing before them was.
             LinkError: they are none of ours, or were damaged. Nothing that follows makes sense.
         """
         self._got += count
@@ -182,8 +209,10 @@ class Decoder:
 
     def _take_header(self) -> None:
         magic, kind, object_bytes, data_bytes, _ = HEADER.unpack(self._header)
+        if magic != MAGIC and self._is_first:
+            raise ForeignBytesError(bytes(self._header))
         if magic != MAGIC:
-            raise LinkError(f"what arrives is no message: {_shown(self._header)}")
+            raise LinkError(f"what arrives is no message: {bytes(self._header)!r}")
         try:
             self._kind = Kind(kind)
         except ValueError:
@@ -219,6 +248,7 @@ class Decoder:
         return memoryview(self._data)[:length]
 
     def _complete(self, data: Buffer) -> Message:
+        self._is_first = False
         self._begin()
         return Message(self._kind, self._values, data)
 
@@ -227,8 +257,3 @@ def _checksum(head: bytes, encoded: Buffer) -> bytes:
     digest = xxhash.xxh3_64(head)
     digest.update(encoded)
     return digest.intdigest().to_bytes(8, "little")
-
-
-def _shown(data: bytearray) -> str:
-    """What came in place of a message, for people: often it is text, such as what a shell prints at its start."""
-    return repr(bytes(data))[1:]

@@ -17,12 +17,14 @@ from contextlib import suppress
 from mirrortool.errors import LinkError, host_error
 from mirrortool.ship.destination import Remote
 from mirrortool.ship.link import StreamLink
+from mirrortool.ship.protocol import NoReceiverError
 from mirrortool.ship.stream import SILENCE_SECONDS, Stream
 
 PROGRAM = "mirrortool"
 _SSH = ("ssh", "-T", "-o", "BatchMode=yes")
 _END_SECONDS = 5.0
 _LINE_BYTES_MAX = 4096
+_NOT_FOUND_REMEDY = "--remote-path says where the program is there"
 
 
 def command_for(remote: Remote, rsh: Sequence[str] | None, remote_program: str) -> list[str]:
@@ -35,6 +37,14 @@ def command_for(remote: Remote, rsh: Sequence[str] | None, remote_program: str) 
     port = ["-p", str(remote.port)] if remote.port else []
     before = [*rsh, *port] if rsh else [*_SSH, *port, "--"]
     return [*before, remote.host, f"{remote_program} receive {shlex.quote(remote.path)}"]
+
+
+def _is_not_found(status: int, last_line: str) -> bool:
+    """Whether that is how a shell there ends which does not find the program, or may not run it.
+
+    csh ends with 1 then, and ssh with 255 for whatever is its own.
+    """
+    return status in (126, 127) or (0 < status < 126 and "command not found" in last_line.lower())
 
 
 class ProcessLink(StreamLink):
@@ -92,7 +102,11 @@ class ProcessLink(StreamLink):
         said = f"; {self._name} ended with status {status}" if status and status > 0 else ""
         if self._last_line:
             said = f"; {self._name} said: {self._last_line}"
-        return LinkError(f"{error.what}{said}", where=error.where, remedy=error.remedy)
+        found: LinkError = error
+        if status and _is_not_found(status, self._last_line):
+            found = NoReceiverError(error.what, where=error.where, remedy=_NOT_FOUND_REMEDY)
+        found.what += said
+        return found
 
     def _read_stderr(self) -> None:
         assert self._process.stderr

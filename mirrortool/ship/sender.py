@@ -2,7 +2,8 @@
 
 Rule: what may pass by itself - a broken link, a full disk there, another process at the copy - ends a shipment only if
 it does not follow. Then it tries again after 1 s, 2 s, ... 30 s, each time a part less by chance, so that a hundred
-senders do not come at once. What no time heals, such as a fork, ends it.
+senders do not come at once. What no time heals, such as a fork, ends it. So does what is no receiver there, such as a
+login script that prints, at the first connection; later, when it may just be being replaced, after a few attempts.
 """
 
 from __future__ import annotations
@@ -31,12 +32,15 @@ from mirrortool.ship.local import LocalLink
 from mirrortool.ship.oneway import OneWayLink
 from mirrortool.ship.options import ConnectAgain, RefusedError, ShipOptions
 from mirrortool.ship.progress import Progress, ShipStatistics
+from mirrortool.ship.protocol import NoReceiverError
 from mirrortool.ship.remote import PROGRAM, ProcessLink, command_for
 from mirrortool.ship.session import Session
 
 RETRY_SECONDS_MIN = 1.0
 RETRY_SECONDS_MAX = 30.0
 DESTINATIONS_MAX = 64
+NO_RECEIVER_ATTEMPTS = 8
+"""In a row; they take some two minutes."""
 _PASSING = (LinkError, LockedError, NoSpaceError, UnfinishedArrivalError, UnfinishedPromotionError)
 _PASSING_LATER = (HostError,)
 _PASSING_CODES = {each.exit_code for each in (LinkError, LockedError, NoSpaceError, InputOutputError, ExhaustedError)}
@@ -65,6 +69,7 @@ class Shipment:
         # Set by `stop`; ends every wait. _tail is woken with it.
         self._ending = threading.Event()
         self._tail: Tail | None = None
+        self._attempts = 0  # in a row that came to nothing
 
     def stop(self) -> None:
         """Have what was sent acknowledged, and end; from any thread."""
@@ -82,14 +87,13 @@ class Shipment:
         Raises:
             MirrortoolError: what no time heals, or, without `follow`, anything.
         """
-        attempts = 0
         try:
             while not self._ending.is_set():
                 connections = self._progress.connections
                 if self._try():
                     return
-                attempts = 0 if self._progress.connections > connections else attempts + 1
-                self._ending.wait(retry_seconds(attempts))
+                self._attempts = 0 if self._progress.connections > connections else self._attempts + 1
+                self._ending.wait(retry_seconds(self._attempts))
         finally:
             self._progress.state = "ended"
 
@@ -129,6 +133,8 @@ class Shipment:
     def _may_pass(self, error: MirrortoolError) -> bool:
         if isinstance(error, RefusedError):
             return error.exit_code in _PASSING_CODES
+        if isinstance(error, NoReceiverError):
+            return self._progress.connections > 0 and self._attempts < NO_RECEIVER_ATTEMPTS
         return isinstance(error, _PASSING) or (self._progress.connections > 0 and isinstance(error, _PASSING_LATER))
 
 

@@ -22,7 +22,7 @@ from mirrortool.journal import slots
 from mirrortool.journal.arriving import Announced
 from mirrortool.journal.bases import Base, open_base
 from mirrortool.journal.copydir import ID_BYTES, is_primary
-from mirrortool.journal.directory import Journal, NextScan
+from mirrortool.journal.directory import Journal
 from mirrortool.journal.position import Position
 from mirrortool.journal.promoting import FrameEnd
 from mirrortool.journal.runs import Run, RunReader, find_end
@@ -81,7 +81,7 @@ class Session:
         self._outstanding: deque[_Sent] = deque()
         self._said_at = clock.monotonic()
         self._is_finished = False
-        self._noted_end: tuple[FrameEnd, NextScan | None] | None = None
+        self._noted_end: FrameEnd | None = None
         self._place: int | None = None
 
     def run(self) -> None:
@@ -292,17 +292,12 @@ class Session:
 
     def _note_clean_end(self, reader: RunReader) -> None:
         """Tell, once, that the recorder stopped cleanly where the reader stands."""
-        if self._noted_end and self._noted_end[0].position == reader.position and not self._journal.has_news():
+        if self._noted_end and self._noted_end.position == reader.position:
             return
-        now = Journal(self._journal.path)
-        end, following = now.clean_end, now.next_scan
-        if end == FrameEnd(reader.position, reader.file_first_lsn, reader.offset) and self._noted_end != (
-            end,
-            following,
-        ):
-            self._noted_end = end, following
-            next_scan = {"next_scan": following.to_json()} if following else {}
-            self._say(Message(Kind.END, {**end.to_json(), **next_scan}))
+        end = Journal(self._journal.path).clean_end
+        if end == FrameEnd(reader.position, reader.file_first_lsn, reader.offset):
+            self._noted_end = end
+            self._say(Message(Kind.END, end.to_json()))
 
     def _finish(self) -> None:
         """Have everything that was sent acknowledged; when told to end, for no longer than that may take."""

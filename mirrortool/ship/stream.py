@@ -6,11 +6,12 @@ Sent by one thread, received by one, which may be another. Whatever goes wrong i
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 
 from mirrortool import clock, pipes
 from mirrortool.errors import HostError, LinkError
 from mirrortool.files import Buffer
-from mirrortool.ship.protocol import Decoder, Message, encode
+from mirrortool.ship.protocol import Decoder, ForeignBytesError, Message, encode
 
 PIPE_BYTES = 1 << 20
 ALIVE_SECONDS = 10.0
@@ -18,6 +19,7 @@ ALIVE_SECONDS = 10.0
 SILENCE_SECONDS = 30.0
 """Who hears nothing for so long gives the link up, unless he was told another time."""
 _BLOCKED_SECONDS = 0.25
+_SHOWN_BYTES = 200
 
 
 class Stream:
@@ -56,11 +58,15 @@ class Stream:
         """The next message; None if it does not begin to come, or stops coming, within so many seconds.
 
         Raises:
+            ForeignBytesError: what comes first is none of ours.
             LinkError: the other side has ended, or what it sent makes no sense.
         """
         ends = clock.monotonic() + seconds
         while pipes.wait_readable(self._source, ends - clock.monotonic()):
-            message = self._decoder.took(self._read())
+            try:
+                message = self._decoder.took(self._read())
+            except ForeignBytesError as error:
+                raise ForeignBytesError(error.data + self._more()) from None
             if message:
                 return message
         return None
@@ -69,6 +75,18 @@ class Stream:
     def has_ended(self) -> bool:
         """Whether the other side sends no more, though what it sent may not have been received yet."""
         return not pipes.has_writer(self._source)
+
+    def _more(self) -> bytes:
+        """Some of what comes next, for people."""
+        rest = memoryview(bytearray(_SHOWN_BYTES))
+        got, ends = 0, clock.monotonic() + _BLOCKED_SECONDS
+        with suppress(HostError):
+            while got < len(rest) and pipes.wait_readable(self._source, ends - clock.monotonic()):
+                count = pipes.read_pipe(self._source, rest[got:])
+                if not count:
+                    break
+                got += count
+        return bytes(rest[:got])
 
     def _read(self) -> int:
         try:
