@@ -56,7 +56,7 @@ def mirror(small):
 
 
 def replay(journal, mirror, *options):
-    return main(["replay", journal.path, str(mirror), "--quiet", *options])
+    return main(["replay", journal.path, str(mirror), "--quiet", "--replace-slot", *options])
 
 
 @pytest.mark.parametrize("left", [16384, 300_000, MIB, 5 * MIB + 100_000, 9 * MIB])

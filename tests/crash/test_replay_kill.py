@@ -76,7 +76,8 @@ def fill_frame(maker, chance, number):
 
 
 def run(journal, mirror):
-    command = [sys.executable, "-m", "mirrortool", "replay", journal.path, str(mirror), "--quiet", "--unit", "op"]
+    options = ["--quiet", "--unit", "op", "--replace-slot"]
+    command = [sys.executable, "-m", "mirrortool", "replay", journal.path, str(mirror), *options]
     return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
@@ -103,7 +104,7 @@ def test_killed_at_any_moment(made, capsys, kills):
             continue
         between += check_truthful(made, capsys)
         if number % 4 == 3:
-            assert main(["replay", made.journal.path, str(made.mirror), "--quiet"]) == 0
+            assert main(["replay", made.journal.path, str(made.mirror), "--quiet", "--replace-slot"]) == 0
             assert images_of(made.mirror) == made.last
             assert main(["verify", str(made.mirror), "--quiet"]) == 0
     assert killed > kills // 3
@@ -138,5 +139,5 @@ def test_killed_while_the_mirror_is_made(made, kills):
         kill_after(process, chance.uniform(0.05, 0.2))
         if (made.mirror / "mirror.json").exists():
             assert main(["verify", str(made.mirror), "--quiet"]) in (0, 3)
-    assert main(["replay", made.journal.path, str(made.mirror), "--quiet"]) == 0
+    assert main(["replay", made.journal.path, str(made.mirror), "--quiet", "--replace-slot"]) == 0
     assert images_of(made.mirror) == made.last
