@@ -67,6 +67,7 @@ class File:
     def __init__(self, path: str, descriptor: int) -> None:
         self.path = path
         self._fd = descriptor
+        self._scribbled = 0
 
     def __enter__(self) -> File:
         return self
@@ -78,10 +79,17 @@ class File:
         """Give the descriptor, and with it every lock, back."""
         descriptor, self._fd = self._fd, -1
         if descriptor >= 0:
+            if self._scribbled:
+                _scribble(descriptor, bytes(self._scribbled))
             os.close(descriptor)
 
     def fileno(self) -> int:
         return self._fd
+
+    def scribble(self, data: bytes) -> None:
+        """Put a few bytes at the start until the file is closed, if that can be done: nobody relies on them."""
+        self._scribbled = len(data)
+        _scribble(self._fd, data)
 
     def pread(self, length: int, offset: int) -> bytes:
         """Up to `length` bytes; fewer only at the end of the file."""
@@ -321,6 +329,13 @@ class File:
             return function(self._fd, *args)
         except OSError as error:
             raise host_error(error, self.path, doing) from error
+
+
+def _scribble(descriptor: int, data: bytes) -> None:
+    """Bytes of a lock file are no content: it is no fault that they cannot be written, such as on a full disk."""
+    with contextlib.suppress(OSError):
+        os.lseek(descriptor, 0, os.SEEK_SET)
+        os.write(descriptor, data)
 
 
 def aligned_buffer(length: int) -> memoryview:

@@ -24,6 +24,29 @@ def boot_id() -> str:
     return ""
 
 
+def process_id() -> int:
+    """Of this process."""
+    return os.getpid()
+
+
+def start_of_process(pid: int) -> int | None:
+    """When a process was started, in clock ticks since the boot: tells it from an earlier one with its number.
+
+    None if there is no such process, or this user may not see it.
+    """
+    with contextlib.suppress(OSError, ValueError, IndexError), open(f"/proc/{pid}/stat", "rb") as file:
+        after_name = file.read(4096).rpartition(b")")[2].split()  # the name may hold spaces and parentheses
+        return int(after_name[19])
+    return None
+
+
+def pid_namespace() -> str:
+    """Names the numbering of processes that this one sees, which a container has for itself; empty if not known."""
+    with contextlib.suppress(OSError):
+        return os.readlink("/proc/self/ns/pid")
+    return ""
+
+
 def devices_below(path: str) -> set[Identity]:
     """The block devices, and the files behind loop devices, that a path is stored on, at any depth (sysfs).
 

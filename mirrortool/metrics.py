@@ -80,7 +80,19 @@ METRICS = (
     Metric("replay_replayed_bytes_total", COUNTER, _MIRROR, "Payload applied."),
     Metric("replay_lag_operations", GAUGE, _MIRROR, "Operations behind the journal's newest commit."),
     Metric("replay_lag_bytes", GAUGE, _MIRROR, "Bytes of the journal that are not applied yet."),
-    Metric("replay_lag_seconds", GAUGE, _MIRROR, "Age of the state that the mirror holds; 0 at the newest commit."),
+    Metric(
+        "replay_lag_seconds",
+        GAUGE,
+        _MIRROR,
+        "Age of the state that the mirror holds; 0 at the newest commit, but at least the silence.",
+    ),
+    Metric(
+        "replay_heard_timestamp_seconds",
+        GAUGE,
+        _MIRROR,
+        "Time of the journal's newest frame: when the primary was last heard of.",
+    ),
+    Metric("replay_silent_seconds", GAUGE, _MIRROR, "How long ago that is, if news is overdue since; otherwise 0."),
     Metric("ship_connected", GAUGE, _LINK, "1 while the destination answers."),
     Metric("ship_connects_total", COUNTER, _LINK, "Connections made."),
     Metric("ship_sent_bytes_total", COUNTER, _LINK, "Bytes of the journal sent."),
@@ -88,7 +100,9 @@ METRICS = (
     Metric("ship_head_lsn", GAUGE, _LINK, "LSN of the journal's newest frame."),
     Metric("ship_lag_operations", GAUGE, _LINK, "Operations that the destination has not acknowledged."),
     Metric("ship_lag_bytes", GAUGE, _LINK, "Bytes of the journal that the destination has not acknowledged."),
-    Metric("ship_lag_seconds", GAUGE, _LINK, "Age of what the destination has; 0 if it has everything."),
+    Metric(
+        "ship_lag_seconds", GAUGE, _LINK, "Age of what the destination has; 0 if it has all, but at least the silence."
+    ),
 )
 
 _BY_NAME = {metric.name: metric for metric in METRICS}
@@ -111,6 +125,8 @@ def replay_samples(
     lag_operations: int | None,
     lag_bytes: int | None,
     lag_seconds: float | None,
+    heard_time_ns: int,
+    silent_seconds: float | None,
 ) -> list[Sample]:
     """Of a replay that follows; what is not known is left out."""
     values = {
@@ -123,6 +139,8 @@ def replay_samples(
         "lag_operations": lag_operations,
         "lag_bytes": lag_bytes,
         "lag_seconds": lag_seconds,
+        "heard_timestamp_seconds": seconds_of(heard_time_ns),
+        "silent_seconds": silent_seconds or 0.0,
     }
     return samples_of("replay", {"mirror": mirror}, values)
 

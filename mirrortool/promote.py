@@ -123,7 +123,7 @@ class Promotion:
             opening.enter_context(_lock(Journal(path, promoting=True, switching=True)))
             finish_arrival(Journal(path, promoting=True, switching=True))
             self.journal = Journal(path, promoting=True)  # as it is under the lock
-            with self.mirror.lock(exclusive=True, promoting=True):
+            with self.mirror.lock(exclusive=True, doing="promote", promoting=True):
                 self._note = self._find_note()
                 self.promoted = self.mirror.promoted
                 self.is_complete = self.promoted is not None and self._note is None
@@ -184,7 +184,7 @@ class Promotion:
             MirrortoolError: it is not complete. If journal and mirror are not as they were, promote completes it.
         """
         if not self.is_complete:
-            with self.mirror.lock(exclusive=True, promoting=True):
+            with self.mirror.lock(exclusive=True, doing="promote", promoting=True):
                 if self._note is None:
                     self._begin()
                 try:
@@ -299,6 +299,7 @@ class Promotion:
             forget_noted(journal)  # it told of the old primary's volumes
             self._save_recorder_checkpoint(note)
             settle_after_fork(journal, note.end.position, mirror.uuid.hex())
+            journal.next_scan = None  # that was the old primary's
             journal.save_history(_with_epoch(journal.history, note.epoch), note.end)
         remove_note(journal.path)
 
@@ -349,7 +350,7 @@ def _with_epoch(history: History, epoch: Epoch) -> History:
 
 def _lock(journal: Journal) -> File:
     try:
-        return journal.lock()
+        return journal.lock("promote")
     except LockedError as error:
         error.remedy = "stop its recorder or receiver first: nothing may arrive while the mirror is promoted"
         raise

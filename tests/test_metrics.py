@@ -68,16 +68,16 @@ def test_a_path_that_is_no_utf_8_can_be_written() -> None:
 def test_what_is_not_known_is_not_told() -> None:
     replay = replay_samples(
         "/m", following=True, consistent=False, applied_lsn=3, applied_time_ns=0, head_lsn=None, replayed_bytes=9,
-        lag_operations=None, lag_bytes=None, lag_seconds=None,
+        lag_operations=None, lag_bytes=None, lag_seconds=None, heard_time_ns=0, silent_seconds=None,
     )  # fmt: skip
     names = {name.removeprefix("mirrortool_replay_") for name, _ in parsed(exposition(replay))}
-    assert names == {"following", "consistent", "applied_lsn", "replayed_bytes_total"}
+    assert names == {"following", "consistent", "applied_lsn", "replayed_bytes_total", "silent_seconds"}
 
 
 def test_replay_and_ship_tell_all_their_metrics() -> None:
     samples = replay_samples(
         "/m", following=True, consistent=True, applied_lsn=3, applied_time_ns=10**18, head_lsn=4, replayed_bytes=9,
-        lag_operations=1, lag_bytes=2, lag_seconds=0.5,
+        lag_operations=1, lag_bytes=2, lag_seconds=0.5, heard_time_ns=10**18, silent_seconds=45.0,
     ) + ship_samples(
         "/j", "host:/j", connected=True, connects=2, sent_bytes=3, acknowledged_lsn=4, head_lsn=5, lag_operations=1,
         lag_bytes=7, lag_seconds=0.25,

@@ -25,6 +25,7 @@ from mirrortool.nbd.budget import check_memory
 from mirrortool.nbd.server import check_addresses
 from mirrortool.operation import CommitKind
 from mirrortool.record.detach import WhenFull
+from mirrortool.record.nextscan import scanning_again_and_again
 from mirrortool.record.samples import ScanCount
 from mirrortool.record.scan import Scan, ScanCancelled, ScanResult
 
@@ -122,7 +123,8 @@ def command(
         if every is None:
             once.run()
         else:
-            _repeat(once, every, service)
+            with scanning_again_and_again(journal):
+                _repeat(once, every, service)
 
 
 def check_options(values: Mapping[str, Any]) -> None:
@@ -175,9 +177,11 @@ class _Once:
         self._quiet = quiet
         self._count, self._service = count, service
 
-    def run(self, *, final: bool = True) -> None:
+    def run(self, *, every: float | None = None) -> None:
         """Scan and print the result.
 
+        Args:
+            every: seconds from the start of this scan to that of the next; None if this one is the last.
         Raises:
             FuzzyCommitError: a volume changed, and that is not allowed.
             Interrupted: by a signal.
@@ -185,11 +189,11 @@ class _Once:
         self._count.begin()
         try:
             with self._around():
-                result = self._scan()
+                result = self._scan(every)
         except MirrortoolError:
             self._count.fail()
             raise
-        self._print(result, final)
+        self._print(result, final=every is None)
         if result.kind == CommitKind.FUZZY and not self._allow_fuzzy:
             name, why = next(iter(result.changed.items()))
             raise FuzzyCommitError(
@@ -216,7 +220,8 @@ class _Once:
         if self._after:
             _shell(f"trap '' HUP\n{self._after}", "--after", self._after)
 
-    def _scan(self) -> ScanResult:
+    def _scan(self, every: float | None) -> ScanResult:
+        began_ns, began = clock.now_ns(), clock.monotonic()
         with Scan(self._journal, sources=self._snapshots, take_over=self._take_over) as scan:
             page_size = scan.page_size
 
@@ -238,13 +243,15 @@ class _Once:
                 try:
                     result = runner.run(look)
                     self._count.end(result)
+                    next_ns = None if every is None else began_ns + round(every * 1e9)
+                    scan.expect_next(next_ns, clock.monotonic() - began)
                     return result
                 except ScanCancelled:
                     raise Interrupted(
                         runner.signal_number, "stopped without a commit; record again goes on from here"
                     ) from None
 
-    def _print(self, result: ScanResult, final: bool) -> None:
+    def _print(self, result: ScanResult, *, final: bool) -> None:
         statistics = result.statistics
         if self._as_json:
             click.echo(json.dumps(_to_json(result)))
@@ -268,7 +275,7 @@ def _repeat(once: _Once, every: float, service: Service) -> None:
         while not signals.number:
             started = clock.monotonic()
             try:
-                once.run(final=False)
+                once.run(every=every)
             except Interrupted:
                 return
             except MirrortoolError as error:

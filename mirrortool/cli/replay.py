@@ -238,6 +238,8 @@ def _samples(replay: Replay, is_at_work: bool) -> list[Sample]:
         lag_operations=now.lag.operations,
         lag_bytes=now.lag.bytes,
         lag_seconds=now.lag.seconds,
+        heard_time_ns=now.lag.head_time_ns,
+        silent_seconds=now.lag.silent_seconds,
     )
 
 

@@ -259,7 +259,7 @@ def _is_finished(path: str) -> bool:
     """Whether nothing is due any more, as it was finished here; False after a moment if somebody is at it."""
     try:
         journal = Journal(path, switching=True)
-        with journal.lock():
+        with journal.lock("receive"):
             finish_arrival(journal)
     except LockedError:
         clock.sleep(_POLL_SECONDS)

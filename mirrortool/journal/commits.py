@@ -183,6 +183,45 @@ def _commits_of(reader: JournalReader, only_file: int | None = None) -> Iterator
             yield commit_of(reader, header)
 
 
+def kind_of(reader: JournalReader, header: FrameHeader) -> CommitKind | None:
+    """What kind of commit the frame is to which the reader has just moved; None if it is none, or brings changes, too.
+
+    Raises:
+        JournalError: it cannot be decoded.
+    """
+    if not header.is_commit or header.operations > 1:
+        return None
+    return CommitKind(reader.batch(payload=False).pages[-1])
+
+
+def may_rest(header: FrameHeader, kind: CommitKind | None) -> bool:
+    """Whether a recorder that serves follows this frame up with heartbeats, when nothing changes.
+
+    Not while a base is incomplete, nor in a scan; what clients changed is committed within a second or two.
+
+    Args:
+        kind: see `kind_of`.
+    """
+    if kind is not None:
+        return kind not in (CommitKind.FUZZY, CommitKind.INCOMPLETE)
+    return header.is_commit or not header.is_captured
+
+
+def newest_change(journal: Journal, after_lsn: int) -> Commit | None:
+    """The newest commit after an LSN that is no heartbeat; None if only heartbeats follow, which change nothing.
+
+    Reads no older file than it must.
+    """
+    starts = journal.file_starts()
+    for place, first_lsn in reversed(list(enumerate(starts))):
+        if place + 1 < len(starts) and starts[place + 1] <= after_lsn + 1:
+            return None
+        for commit in reversed(_commits_in_file(journal, first_lsn)):
+            if not commit.is_heartbeat:
+                return commit if commit.lsn > after_lsn else None
+    return None
+
+
 def commit_of(reader: JournalReader, header: FrameHeader) -> Commit:
     """The commit that the frame is to which the reader has just moved.
 

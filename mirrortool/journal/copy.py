@@ -30,7 +30,7 @@ from mirrortool.journal import format as layout
 from mirrortool.journal import incoming
 from mirrortool.journal.arriving import Announced, ArrivingBase, finish_arrival
 from mirrortool.journal.copydir import check_is_copy, is_primary, load_id, lock_copy
-from mirrortool.journal.directory import CleanEnd, Journal
+from mirrortool.journal.directory import CleanEnd, Journal, NextScan
 from mirrortool.journal.lineage import check_continues
 from mirrortool.journal.position import Position
 from mirrortool.journal.reader import JournalReader
@@ -234,13 +234,14 @@ class Copy:
                 self.durable, self._durable_offset = self.position, self._offset
         return self.durable
 
-    def note_end(self, end: CleanEnd) -> bool:
+    def note_end(self, end: CleanEnd, next_scan: NextScan | None = None) -> bool:
         """The sender stopped cleanly at this position; noted, unless the copy is elsewhere. Durable first."""
         assert self.journal is not None
         self.sync()
         if self._file is None or end.position != self.position:
             return False
         # The sender may have begun a file there, which comes here only with its first frame.
+        self.journal.next_scan = next_scan
         self.journal.save_clean_end(CleanEnd(self.position, self._file_first_lsn, self._offset))
         return True
 

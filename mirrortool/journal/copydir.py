@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 
-from mirrortool import files, ground, jsonfile
+from mirrortool import atwork, files, ground, jsonfile
 from mirrortool.errors import AccessError, NotAJournalError
 from mirrortool.files import File
 
@@ -29,7 +29,7 @@ def lock_copy(path: str) -> File:
     if not files.exists(path):
         files.make_directory(path)
     check_is_copy(path)
-    return files.open_locked(files.join(path, "lock"), "the copy")
+    return atwork.hold(files.join(path, "lock"), "the copy", "receive")
 
 
 def check_is_copy(path: str) -> None:

@@ -25,8 +25,9 @@ import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from mirrortool import clock, files, host, jsonfile
+from mirrortool import atwork, clock, files, host, jsonfile
 from mirrortool.address import PAGE_SIZE_MAX, is_page_size
+from mirrortool.atwork import Worker
 from mirrortool.errors import AccessError, HostError, NotAJournalError, UsageError
 from mirrortool.files import Facts, File, Identity
 from mirrortool.journal import format as layout
@@ -117,11 +118,33 @@ CleanEnd = FrameEnd
 """Where the frames end after a clean stop: what is missing before it, or undecodable, is damage."""
 
 
+@dataclass(frozen=True, slots=True)
+class NextScan:
+    """When whoever scans again and again is going to do so next.
+
+    Attributes:
+        begins_ns: when the scan begins.
+        due_ns: when its commit is late; that leaves it twice what the scan before took.
+    """
+
+    begins_ns: int
+    due_ns: int
+
+    def to_json(self) -> dict[str, object]:
+        return {"begins_ns": self.begins_ns, "due_ns": self.due_ns}
+
+    @classmethod
+    def from_json(cls, fields: Fields) -> NextScan:
+        return cls(fields.integer("begins_ns"), fields.integer("due_ns"))
+
+
 class Journal:
     """A journal's directory. Holds no open file; whoever appends holds `lock`.
 
     Attributes:
         history: the epochs; the last is the one that is recorded, or received.
+        clean_end: where the frames end after a clean stop; None while frames are appended, or since a crash.
+        next_scan: None unless somebody scans again and again; saved with the next `save_clean_end`.
     """
 
     def __init__(self, path: str, *, promoting: bool = False, switching: bool = False) -> None:
@@ -180,6 +203,8 @@ class Journal:
         except UsageError as error:
             raise NotAJournalError(error.what, where=self.path) from None
         self.clean_end = CleanEnd.from_json(fields.object("end")) if "end" in fields else None
+        self.next_scan = NextScan.from_json(fields.object("next_scan")) if "next_scan" in fields else None
+        self._saved_next_scan = self.next_scan
 
     @property
     def lineage(self) -> bytes:
@@ -255,6 +280,7 @@ class Journal:
     def take_news(self, newer: Journal) -> None:
         """Go on with the epochs and the clean end that another look at the same journal found."""
         self.history, self.clean_end, self._seen = newer.history, newer.clean_end, newer._seen
+        self.next_scan = self._saved_next_scan = newer.next_scan
 
     def save_history(self, history: History, end: CleanEnd | None = None) -> None:
         """Begin an epoch here, or follow the one that a sender began. The frames up to `end` are durable."""
@@ -292,23 +318,32 @@ class Journal:
         jsonfile.save(files.join(self.path, "recorder.json"), values)
 
     def save_clean_end(self, end: CleanEnd | None) -> None:
-        """Note a clean stop, or that one is over because frames will be appended."""
-        if self.clean_end != end:
+        """Note a clean stop, or that one is over because frames will be appended; with it, `next_scan`."""
+        if (self.clean_end, self._saved_next_scan) != (end, self.next_scan):
             self._save(self.history, end)
 
-    def lock(self) -> File:
+    def lock(self, doing: str = "record") -> File:
         """Lock the journal for appending, until the returned file is closed.
 
+        Args:
+            doing: what for; see atwork.Worker.
         Raises:
             LockedError: another recorder has it.
         """
-        return files.open_locked(files.join(self.path, "lock"), "the journal")
+        return atwork.hold(files.join(self.path, "lock"), "the journal", doing)
+
+    def worker(self) -> Worker | None:
+        """Who appends to the journal now; None if nobody does.
+
+        Raises:
+            AccessError: this user may not ask.
+        """
+        return atwork.find_worker(files.join(self.path, "lock"))
 
     def is_at_work(self) -> bool:
         """Whether somebody appends to the journal now, as far as this host can tell."""
         try:
-            with files.open_file(files.join(self.path, "lock")) as file:
-                return file.is_locked()
+            return self.worker() is not None
         except HostError:
             return False
 
@@ -330,8 +365,9 @@ class Journal:
     def _save(self, history: History, end: CleanEnd | None) -> None:
         """Replace journal.json; only then it counts here, so that a call that failed can be repeated."""
         values = {**self._described(history), "end": end.to_json() if end else None}
-        jsonfile.save(files.join(self.path, "journal.json"), values)
-        self.history, self.clean_end = history, end
+        following = {"next_scan": self.next_scan.to_json()} if self.next_scan else {}
+        jsonfile.save(files.join(self.path, "journal.json"), {**values, **following})
+        self.history, self.clean_end, self._saved_next_scan = history, end, self.next_scan
 
 
 def create(path: str, volumes: VolumeSet, paths: Mapping[str, str], records: Mapping[str, VolumeRecord]) -> Journal:
@@ -357,7 +393,8 @@ def _fill(path: str, volumes: VolumeSet, paths: Mapping[str, str], records: Mapp
     journal.save_volume_paths(paths)
     journal.uuid = secrets.token_bytes(16)
     journal.history = History.begun(journal.uuid, secrets.token_bytes(LINEAGE_BYTES))
-    journal.page_size, journal.volumes, journal.clean_end = volumes.page_size, volumes, None
+    journal.page_size, journal.volumes = volumes.page_size, volumes
+    journal.clean_end = journal.next_scan = None
     journal.save_recorder_checkpoint(
         RecorderCheckpoint(
             journal.start, empty_state_sum(volumes), clock.now_ns(), host.boot_id(), records, frozenset(records)

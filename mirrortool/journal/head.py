@@ -11,13 +11,13 @@ from dataclasses import dataclass
 
 from mirrortool import files
 from mirrortool.errors import JournalError
+from mirrortool.journal.commits import kind_of, may_rest
 from mirrortool.journal.directory import Journal
 from mirrortool.journal.format import FILE_HEADER
 from mirrortool.journal.reader import JournalReader
+from mirrortool.journal.silence import Heard
+from mirrortool.operation import CommitKind
 
-HEARTBEAT_SECONDS = 10.0
-"""A recorder that serves appends a commit of kind HEARTBEAT when it has appended nothing for so long."""
-SILENT_SECONDS = 3 * HEARTBEAT_SECONDS
 AHEAD_SECONDS = 60.0
 """A journal whose times are further ahead of this host's clock had its clock set wrong, or this host has."""
 
@@ -28,8 +28,11 @@ class Head:
 
     Attributes:
         lsn, time_ns: of the newest frame; 0 if there is none.
-        commit_lsn, commit_time_ns: of the newest commit; 0 if there is none.
+        commit_lsn, commit_time_ns: of the newest commit that is no heartbeat, which would only repeat it; 0 if there is
+            none.
         frame_bytes: of all frames after the place where the watch began, as they are stored.
+        may_rest: see silence.Heard.
+        is_heartbeat: whether the newest frame is one: then everything before it is committed.
     """
 
     lsn: int
@@ -37,6 +40,13 @@ class Head:
     commit_lsn: int
     commit_time_ns: int
     frame_bytes: int
+    may_rest: bool = False
+    is_heartbeat: bool = False
+
+    @property
+    def heard(self) -> Heard:
+        """The newest frame, for who asks whether another is due."""
+        return Heard(self.lsn, self.time_ns, self.may_rest)
 
 
 class HeadWatch:
@@ -51,6 +61,7 @@ class HeadWatch:
         self._journal = journal
         self._reader: JournalReader | None = None
         self._commit = 0, 0
+        self._may_rest = self._is_heartbeat = False
         self._counted_first_lsn = first_lsn  # the file whose bytes are counted anew by each look
         self._counted_from = offset
         self._counted_bytes = 0  # in files before it
@@ -74,7 +85,7 @@ class HeadWatch:
             self._read(starts)
         reader = self._reader
         lsn, time_ns = (reader.position.lsn, reader.time_ns) if reader else (0, 0)
-        return Head(lsn, time_ns, *self._commit, self._count(starts))
+        return Head(lsn, time_ns, *self._commit, self._count(starts), self._may_rest, self._is_heartbeat)
 
     def _read(self, starts: list[int]) -> None:
         if self._reader is None:
@@ -99,7 +110,10 @@ class HeadWatch:
 
     def _read_on(self) -> None:
         while self._reader and (header := self._reader.next_header()):
-            if header.is_commit:
+            kind = kind_of(self._reader, header)
+            self._may_rest = may_rest(header, kind)
+            self._is_heartbeat = kind == CommitKind.HEARTBEAT
+            if header.is_commit and not self._is_heartbeat:
                 self._commit = header.position.lsn, header.time_ns
 
     def _count(self, starts: list[int]) -> int:
@@ -113,16 +127,6 @@ class HeadWatch:
     def _bytes_now(self) -> int:
         facts = self._counted_first_lsn and files.find_facts(self._journal.file_path(self._counted_first_lsn))
         return max(0, facts.size - self._counted_from) if facts else 0
-
-
-def silent_seconds(journal: Journal, heard_ns: int, now_ns: int) -> float | None:
-    """How long nothing was heard of who records; None if he is at work, as far as this host can tell.
-
-    Args:
-        heard_ns: the time of the newest frame; 0 if there is none.
-    """
-    seconds = (now_ns - heard_ns) / 1e9
-    return seconds if heard_ns and seconds > SILENT_SECONDS and not journal.is_at_work() else None
 
 
 def ahead_seconds(heard_ns: int, now_ns: int) -> float | None:

@@ -15,8 +15,9 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 
-from mirrortool import files, ground, jsonfile
+from mirrortool import atwork, files, ground, jsonfile
 from mirrortool.address import PAGE_SIZE_MAX, is_page_size
+from mirrortool.atwork import Worker
 from mirrortool.errors import (
     AccessError,
     ChangedOutsideError,
@@ -190,19 +191,19 @@ class Mirror:
         assert fields is not None, "read when the mirror was opened"
         jsonfile.save(self._json_path, fields.changed(**values))
 
-    def lock(self, *, exclusive: bool, promoting: bool = False) -> File:
+    def lock(self, *, exclusive: bool, doing: str = "", promoting: bool = False) -> File:
         """Lock the mirror until the returned file is closed, and read its small files again.
 
         Args:
+            doing: of an exclusive lock, what it is for; see atwork.Worker.
             promoting: even if it was promoted; for promote.
         Raises:
             LockedError: a replay, repair or promote is at work, or, for those, anything is.
             PromotedError: it is a primary now.
         """
         # A read-only file system can still be verified: nobody can write there.
-        file = files.open_file(files.join(self.path, "lock"), write=exclusive, create=exclusive)
+        file = self._lock(exclusive, doing)
         try:
-            file.lock(exclusive=exclusive, what="the mirror")
             self._load()
             if self.promoted and not promoting:
                 raise PromotedError(
@@ -214,6 +215,26 @@ class Mirror:
             file.close()
             raise
         return file
+
+    def _lock(self, exclusive: bool, doing: str) -> File:
+        path = files.join(self.path, "lock")
+        if exclusive:
+            return atwork.hold(path, "the mirror", doing)
+        file = files.open_file(path)
+        try:
+            file.lock(exclusive=False, what="the mirror")
+        except BaseException:
+            file.close()
+            raise
+        return file
+
+    def worker(self) -> Worker | None:
+        """Who replays into it, or promotes it, now; None if nobody does.
+
+        Raises:
+            AccessError: this user may not ask.
+        """
+        return atwork.find_worker(files.join(self.path, "lock"))
 
     def check_not_replaced(self, journal: Journal) -> None:
         """Of a promoted one: the journal has no later primary.

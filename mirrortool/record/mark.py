@@ -27,7 +27,7 @@ def mark(journal_path: str, name: str) -> Position:
     answer = ask(journal_path, {"request": "mark", "name": name})
     if answer is not None:
         return Position(int(answer["lsn"]), int(answer["chain"], 16))
-    with OpenJournal(journal_path) as opened:
+    with OpenJournal(journal_path, doing="mark") as opened:
         if files.exists(opened.journal.detached_path):
             raise NotComparableError(
                 "the journal had no room, and lacks some of what the volumes have",

@@ -112,7 +112,7 @@ class Recorder:
         """
         memory.keep_freed_memory()
         with ExitStack() as opening:
-            opened = opening.enter_context(OpenJournal(journal_path, hold=True, take_over=take_over))
+            opened = opening.enter_context(OpenJournal(journal_path, doing="record", hold=True, take_over=take_over))
             self.journal = opened.journal
             self.volumes: VolumeSet = opened.sums.volumes
             self.page_size = self.volumes.page_size

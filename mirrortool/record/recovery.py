@@ -48,10 +48,11 @@ class OpenJournal:
         sums_are_damaged: set by whoever finds that they are.
     """
 
-    def __init__(self, path: str, *, hold: bool = False, take_over: bool = False) -> None:
+    def __init__(self, path: str, *, doing: str = "record", hold: bool = False, take_over: bool = False) -> None:
         """Lock, recover and open.
 
         Args:
+            doing: what for, for who asks; see atwork.Worker.
             hold: open the volumes for writing and hold them, too.
             take_over: the volumes count as they are now, whatever the journal has that they lack; a scan follows.
         Raises:
@@ -68,8 +69,10 @@ class OpenJournal:
         self._redone_records: Mapping[str, VolumeRecord] = {}
         self._written_ns = 0  # no volume is taken for changed outside that was written not much later
         with ExitStack() as opening:
-            opening.enter_context(self.journal.lock())
+            opening.enter_context(self.journal.lock(doing))
             self.journal = Journal(path)  # as it is under the lock
+            if hold:
+                self.journal.next_scan = None  # a recorder that serves speaks for itself
             self.checkpoint = _require_checkpoint(self.journal)
             if hold:
                 self.held = opening.enter_context(HeldVolumes(self.journal))

@@ -20,7 +20,7 @@ from mirrortool.address import adjacent_runs
 from mirrortool.checksum import SUM_BYTES, Buffer, state_term, unpack_sums
 from mirrortool.errors import CorruptJournalError, MirrortoolError, UnusableVolumeError
 from mirrortool.journal.codec import compress
-from mirrortool.journal.directory import VolumeRecord
+from mirrortool.journal.directory import NextScan, VolumeRecord
 from mirrortool.journal.position import Position
 from mirrortool.operation import Batch, BatchBuilder, CommitKind
 from mirrortool.record.notedsegments import forget_noted
@@ -86,7 +86,7 @@ class Scan:
             MirrortoolError: a guard refuses; no operation was journaled.
         """
         with ExitStack() as opening:
-            self._open = opening.enter_context(OpenJournal(journal_path, take_over=take_over))
+            self._open = opening.enter_context(OpenJournal(journal_path, doing="scan", take_over=take_over))
             self._sources: list[Source] = []
             for source in self._open_sources(dict(sources or {}), take_over):
                 opening.enter_context(source.file)
@@ -111,6 +111,15 @@ class Scan:
 
     def __exit__(self, *exc: object) -> None:
         self._opened.close()
+
+    def expect_next(self, begins_ns: int | None, seconds: float) -> None:
+        """Say, when the journal is closed, when the next scan begins; None if nobody has one in mind.
+
+        Args:
+            seconds: what the scan took.
+        """
+        due_ns = 0 if begins_ns is None else begins_ns + round(2 * seconds * 1e9)
+        self._open.journal.next_scan = None if begins_ns is None else NextScan(begins_ns, due_ns)
 
     def run(self) -> ScanResult:
         """Compare every volume and commit.

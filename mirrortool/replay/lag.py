@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from mirrortool import clock
 from mirrortool.errors import HostError
 from mirrortool.journal.directory import Journal
-from mirrortool.journal.head import Head, HeadWatch, silent_seconds
+from mirrortool.journal.head import Head, HeadWatch
+from mirrortool.journal.silence import Heard, Listener
 from mirrortool.mirror.checkpoint import Checkpoint
 
 LOOK_SECONDS = 1.0
@@ -28,13 +29,14 @@ class Lag:
     """How far a mirror is behind.
 
     Attributes:
-        operations: from the mirror's checkpoint to the journal's newest commit.
+        operations: from the mirror's checkpoint to the journal's newest commit, heartbeats left out at its end.
         bytes: of the journal that were not handed out yet.
-        seconds: the age of the state that the mirror holds; 0 in sync.
+        seconds: the age of the state that the mirror holds; 0 in sync, as far as the journal was heard of as it should
+            be: if not, at least the silence.
         eta_seconds: until the mirror has caught up, at the rates of the last seconds; None where it does not come
             nearer, or that is not known yet.
         head_lsn, head_time_ns: of the journal's newest frame: when its recorder was last heard of.
-        silent_seconds: how long nothing was heard of it; None if it is at work, as far as this host can tell.
+        silent_seconds: how long nothing was heard of it, if news is overdue; else None. See journal/silence.py.
     """
 
     operations: int
@@ -72,6 +74,7 @@ class LagMeter:
         # _lock protects everything below. Held while headers are read.
         self._lock = threading.Lock()
         self._watch = HeadWatch(journal, first_lsn, offset)
+        self._listener = Listener(journal)
         self._head = Head(0, 0, 0, 0, 0)
         self._looked_at = -math.inf
         self._rates: deque[tuple[float, int]] = deque(maxlen=_RATE_LOOKS)  # when, and bytes behind then
@@ -101,9 +104,10 @@ class LagMeter:
             operations, seconds = behind(at, checkpoint.time_ns, head.commit_lsn, head.commit_time_ns, now_ns)
             lsn = max(head.lsn, at)
             rest = max(0, head.frame_bytes - journal_bytes) if operations else 0
-            heard_ns = max(head.time_ns, checkpoint.time_ns)
-            silence = silent_seconds(self._journal, heard_ns, now_ns)
-            return Lag(operations, rest, seconds, self._eta(rest), lsn, heard_ns, silence)
+            heard = head.heard if head.lsn >= at else Heard(at, checkpoint.time_ns, may_rest=True)
+            silence = self._listener.silent_seconds(heard, now_ns)
+            seconds = max(seconds, silence or 0.0)
+            return Lag(operations, rest, seconds, self._eta(rest), lsn, heard.time_ns, silence)
 
     def _eta(self, rest: int) -> float | None:
         """By how fast the bytes behind became fewer."""

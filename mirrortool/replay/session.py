@@ -138,7 +138,7 @@ class Replay:
         self._check_place(mirror_path, slot, replace_slot)
         self._find_mirror(mirror_path, targets, overwrite=overwrite, raw=raw, is_scratch=is_scratch)
         with ExitStack() as opening:
-            opening.enter_context(self.mirror.lock(exclusive=True))
+            opening.enter_context(self.mirror.lock(exclusive=True, doing="follow" if follow else "replay"))
             self._check_mirrors()
             self._check_target(Until(lsn=self.target.lsn) if self.target and flush_only else until)
             self._registration: Registration | None = None

@@ -1,9 +1,12 @@
-"""How far mirrors and copies are behind their journal, as their checkpoints and slots tell."""
+"""How far mirrors and copies are behind their journal, as their checkpoints and slots tell.
+
+Rule: a mirror that lacks only heartbeats lacks nothing. Rule: where news of the journal is overdue, nobody who reads it
+is less far behind than that.
+"""
 
 from __future__ import annotations
 
-from mirrortool import clock
-from mirrortool.journal.commits import Commit
+from mirrortool.journal.commits import Commit, newest_change
 from mirrortool.journal.directory import Journal
 from mirrortool.journal.slotplaces import SlotPlaces
 from mirrortool.journal.slots import Slot, slots
@@ -12,9 +15,45 @@ from mirrortool.replay.lag import behind
 from mirrortool.status.found import Found, MirrorStatus, SlotStatus, Unseen
 
 
-def lag(checkpoint: Checkpoint, newest: Commit, now_ns: int) -> tuple[int, float]:
-    """Operations and seconds that a mirror is behind the newest commit; see replay.lag.behind."""
-    return behind(checkpoint.position.lsn, checkpoint.time_ns, newest.lsn, newest.time_ns, now_ns)
+class Changes:
+    """The newest commit of one journal that is no heartbeat, looked for no further back than somebody asks.
+
+    Attributes:
+        has_commit: whether the journal has any commit.
+    """
+
+    def __init__(self, newest: Commit | None = None) -> None:
+        self.has_commit = newest is not None
+        self._newest: Commit | None = None
+        self._searched_lsn: int | None = None  # with _newest None: nothing but heartbeats follows this
+
+    def note(self, commit: Commit) -> None:
+        """A commit that was read just now; the newest so far."""
+        self.has_commit = True
+        if not commit.is_heartbeat:
+            self._newest = commit
+
+    def after(self, journal: Journal, lsn: int) -> Commit | None:
+        """The newest one, if it is after this LSN."""
+        if self._newest is None and (self._searched_lsn is None or lsn < self._searched_lsn):
+            self._newest, self._searched_lsn = newest_change(journal, lsn), lsn
+        return self._newest if self._newest and self._newest.lsn > lsn else None
+
+
+def lag(checkpoint: Checkpoint, newest: Commit | None, now_ns: int, silent: float | None = None) -> tuple[int, float]:
+    """Operations and seconds that a mirror is behind; see replay.lag.behind.
+
+    Args:
+        newest: the newest commit that it lacks and that is no heartbeat; None if there is none.
+        silent: for how long the journal was not heard of, if that is too long.
+    """
+    return _lag(checkpoint.position.lsn, checkpoint.time_ns, newest, now_ns, silent)
+
+
+def _lag(lsn: int, time_ns: int, newest: Commit | None, now_ns: int, silent: float | None) -> tuple[int, float]:
+    commit = (newest.lsn, newest.time_ns) if newest else (0, 0)
+    operations, seconds = behind(lsn, time_ns, *commit, now_ns)
+    return operations, max(seconds, silent or 0.0)
 
 
 def lags_of(status: Found) -> list[tuple[str, float | None]]:
@@ -34,22 +73,25 @@ def lags_of(status: Found) -> list[tuple[str, float | None]]:
     ]
 
 
-def readers_of(journal: Journal, newest: Commit | None, places: SlotPlaces) -> list[SlotStatus]:
+def readers_of(
+    journal: Journal, changes: Changes, places: SlotPlaces, now_ns: int, silent: float | None
+) -> list[SlotStatus]:
     """Who reads a journal by slots, and how far behind its newest commit each is.
 
     Args:
         places: knows which of their positions the journal contains.
+        silent: for how long the journal was not heard of, if that is too long.
     Raises:
         NotAJournalError: the file of a slot makes no sense.
     """
-    now_ns = clock.now_ns()
     found = slots(journal)
     contained = places.is_contained(journal, found)
-    return [_reader(slot, newest, contained.get(slot.name), now_ns) for slot in found]
 
+    def reader(slot: Slot) -> SlotStatus:
+        is_contained = contained.get(slot.name)
+        if slot.is_lost or slot.resync_lsn or not changes.has_commit or is_contained is False:
+            return SlotStatus(slot, None, None, is_contained)
+        newest = changes.after(journal, slot.position.lsn)
+        return SlotStatus(slot, *_lag(slot.position.lsn, slot.time_ns, newest, now_ns, silent), is_contained)
 
-def _reader(slot: Slot, newest: Commit | None, is_contained: bool | None, now_ns: int) -> SlotStatus:
-    if slot.is_lost or slot.resync_lsn or newest is None or is_contained is False:
-        return SlotStatus(slot, None, None, is_contained)
-    behind_by = behind(slot.position.lsn, slot.time_ns, newest.lsn, newest.time_ns, now_ns)
-    return SlotStatus(slot, *behind_by, is_contained)
+    return [reader(slot) for slot in found]

@@ -19,19 +19,21 @@ from mirrortool.errors import (
     PromotedError,
     UsageError,
 )
-from mirrortool.journal.commits import Commit, commit_of, newest_commits
+from mirrortool.journal.codec import FrameHeader
+from mirrortool.journal.commits import Commit, commit_of, may_rest, newest_commits
 from mirrortool.journal.directory import Journal
-from mirrortool.journal.head import ahead_seconds, silent_seconds
+from mirrortool.journal.head import ahead_seconds
 from mirrortool.journal.pathkind import PathKind, kind_of, neither
 from mirrortool.journal.position import Position
 from mirrortool.journal.reader import JournalReader, up_to_what_is_appended
+from mirrortool.journal.silence import Heard, silent_seconds
 from mirrortool.journal.slotplaces import SlotPlaces
 from mirrortool.mirror import lastreplay
 from mirrortool.mirror.directory import Mirror, Promoted
 from mirrortool.mirror.lastreplay import LastReplay
 from mirrortool.record.control import ask
 from mirrortool.status.found import Found, JournalStatus, MirrorStatus, SlotStatus, Unseen
-from mirrortool.status.lags import lag, readers_of
+from mirrortool.status.lags import Changes, lag, readers_of
 from mirrortool.volume import Volume, VolumeSet
 
 
@@ -95,7 +97,8 @@ class Watch:
             return MirrorStatus(mirror, checkpoint, last, None, None, None, error)
         if journal.commit is None:
             return MirrorStatus(mirror, checkpoint, last, journal, None, None, journal.damage)
-        behind_by = lag(checkpoint, journal.commit, clock.now_ns())
+        newest = self._journals[mirror.journal_path].changes.after(journal.journal, checkpoint.position.lsn)
+        behind_by = lag(checkpoint, newest, clock.now_ns(), journal.silent_seconds)
         return MirrorStatus(mirror, checkpoint, last, journal, *behind_by, journal.damage)
 
 
@@ -106,7 +109,9 @@ class _Journal:
         self._path = path
         self._reader: JournalReader | None = None
         self._commit: Commit | None = None
+        self._may_rest = True
         self._slot_places = SlotPlaces()
+        self.changes = Changes()
 
     def close(self) -> None:
         if self._reader:
@@ -119,6 +124,7 @@ class _Journal:
             self.close()
             # First: while a recorder is at work, the end moves on.
             self._commit = next(iter(newest_commits(journal, 1)), None)
+            self.changes = Changes(self._commit)
             head, time_ns, damage = self._read_to_end(journal)
         else:
             head, time_ns, damage = self._reader.position, self._reader.time_ns, None
@@ -127,11 +133,12 @@ class _Journal:
         size = sum(each.size for each in facts if each)
         recorder = _ask_recorder(self._path)
         now_ns = clock.now_ns()
-        silent, ahead = silent_seconds(journal, time_ns, now_ns), ahead_seconds(time_ns, now_ns)
+        silent = None if _is_well(recorder) else silent_seconds(journal, self._heard(head, time_ns), now_ns)
+        ahead = ahead_seconds(time_ns, now_ns)
         volumes = _current_volumes(journal)
         readers: Sequence[SlotStatus] = ()
         try:
-            readers = readers_of(journal, self._commit, self._slot_places)
+            readers = readers_of(journal, self.changes, self._slot_places, now_ns, silent)
         except JournalError as error:
             damage = damage or error
         return JournalStatus(
@@ -164,10 +171,19 @@ class _Journal:
     def _read_on(self, reader: JournalReader) -> None:
         with up_to_what_is_appended(reader.journal):
             while header := reader.next_header():
-                if header.is_commit:
-                    self._commit = commit_of(reader, header)
-                else:
-                    reader.batch(payload=False)
+                self._take(reader, header)
+
+    def _take(self, reader: JournalReader, header: FrameHeader) -> None:
+        if not header.is_commit:
+            reader.batch(payload=False)
+            self._may_rest = may_rest(header, None)
+            return
+        self._commit = commit_of(reader, header)
+        self._may_rest = may_rest(header, self._commit.kind)
+        self.changes.note(self._commit)
+
+    def _heard(self, head: Position, time_ns: int) -> Heard:
+        return Heard(head.lsn, time_ns, self._may_rest)
 
     def _read_to_end(self, journal: Journal) -> tuple[Position, int, JournalError | None]:
         """The end of the newest file, or of the one before if that one has not even a header."""
@@ -241,6 +257,11 @@ def mirror_status(path: str) -> MirrorStatus:
     """The status of a mirror; see `Watch.look_at_mirror`."""
     with Watch() as watch:
         return watch.look_at_mirror(path)
+
+
+def _is_well(recorder: Mapping[str, Any] | None) -> bool:
+    """Whether a recorder says that it is at work and journals everything: then no news is good news."""
+    return recorder is not None and not recorder.get("problem")
 
 
 def _ask_recorder(path: str) -> Mapping[str, Any] | None:

@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 
 from mirrortool import files
 from mirrortool.journal.format import FILE_HEADER
-from mirrortool.journal.head import SILENT_SECONDS, HeadWatch, silent_seconds
+from mirrortool.journal.head import HeadWatch
 from mirrortool.journal.reader import JournalReader
-from tests.fakes.journals import PAGE, START_NS, Commit, JournalMaker, Write, memory_directory
+from mirrortool.operation import CommitKind
+from tests.fakes.journals import PAGE, Commit, JournalMaker, Write, memory_directory
 from tests.fakes.tails import Torn
 
 SIZES = {"a": 40 * PAGE}
@@ -119,11 +120,16 @@ def test_a_torn_tail_and_damage_end_what_it_sees(maker: JournalMaker) -> None:
         assert watch.look().lsn == 0
 
 
-def test_silence_is_told_from_an_idle_primary(maker: JournalMaker) -> None:
-    maker.frame(Commit())
-    late = START_NS + int((SILENT_SECONDS + 5) * 1e9)
-    assert silent_seconds(maker.journal, START_NS, late) == SILENT_SECONDS + 5
-    assert silent_seconds(maker.journal, START_NS, START_NS + 10**9) is None
-    assert silent_seconds(maker.journal, 0, late) is None, "nothing was ever heard"
-    with maker.journal.lock():
-        assert silent_seconds(maker.journal, START_NS, late) is None
+def test_a_heartbeat_is_no_commit_that_a_mirror_could_lack(maker: JournalMaker) -> None:
+    with HeadWatch(maker.journal) as watch:
+        assert not watch.look().may_rest
+        maker.frame(Write("a", 0, noise(1)), Commit())
+        changed = watch.look()
+        assert (changed.commit_lsn, changed.may_rest, changed.is_heartbeat) == (2, True, False)
+        maker.frame(Commit(kind=CommitKind.HEARTBEAT))
+        beaten = watch.look()
+        assert (beaten.lsn, beaten.commit_lsn, beaten.commit_time_ns) == (3, 2, changed.commit_time_ns)
+        assert (beaten.may_rest, beaten.is_heartbeat) == (True, True)
+        maker.frame(Commit(kind=CommitKind.INCOMPLETE))
+        incomplete = watch.look()
+        assert (incomplete.commit_lsn, incomplete.may_rest, incomplete.is_heartbeat) == (4, False, False)

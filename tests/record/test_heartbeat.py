@@ -10,7 +10,7 @@ from mirrortool.cli.main import main
 from mirrortool.errors import NoSpaceError
 from mirrortool.files import File
 from mirrortool.journal.commits import Until, commits, find_commit, newest_commits
-from mirrortool.journal.head import HEARTBEAT_SECONDS
+from mirrortool.journal.silence import HEARTBEAT_SECONDS
 from mirrortool.journal.writer import JournalWriter
 from mirrortool.nbd.export import Change
 from mirrortool.operation import CommitKind

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from mirrortool.journal.format import FILE_HEADER
-from mirrortool.journal.head import SILENT_SECONDS
 from mirrortool.journal.position import Position
+from mirrortool.journal.silence import SILENT_SECONDS
 from mirrortool.mirror.checkpoint import Checkpoint
 from mirrortool.mirror.directory import empty_checkpoint
 from mirrortool.replay.lag import LOOK_SECONDS, LagMeter, behind

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from mirrortool import clock
 from mirrortool.cli.main import main
 from mirrortool.cli.statustext import lines_of
 from mirrortool.errors import ForkedJournalError
@@ -15,7 +16,7 @@ from mirrortool.journal.position import Position
 from mirrortool.journal.slots import Slot, locked, save
 from mirrortool.replay.session import Replay
 from mirrortool.status import Watch, journal_status, lags_of, mirror_status, problems_of
-from tests.fakes.journals import PAGE, Commit, JournalMaker, Write
+from tests.fakes.journals import PAGE, START_NS, Commit, JournalMaker, Write
 
 
 @pytest.fixture
@@ -31,8 +32,9 @@ def keep_slot(maker: JournalMaker, name: str, position: Position) -> None:
 
 
 def test_a_slot_of_another_history_is_a_fork_and_never_up_to_date(
-    maker: JournalMaker, capsys: pytest.CaptureFixture[str]
+    maker: JournalMaker, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(clock, "now_ns", lambda: START_NS + 10**9)
     end = maker.frame(Write("a", 0, b"a" * PAGE), Commit())
     keep_slot(maker, "right", end)
     with Watch() as watch:
