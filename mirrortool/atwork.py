@@ -42,6 +42,8 @@ def hold(path: str, what: str, doing: str) -> File:
         LockedError: somebody else holds it; the message says that `what` is in use.
     """
     file = files.open_locked(path, what)
+    if file.length() > _NOTE_BYTES:  # by another name somebody else's file: it can be locked, but not written
+        return file
     file.scribble(json.dumps(_introduction(doing)).encode().ljust(_NOTE_BYTES))
     return file
 
@@ -81,7 +83,7 @@ def find_worker(path: str) -> Worker | None:
     """
     if not files.exists(path):
         return None
-    with files.open_file(path) as file:
+    with files.open_file(path, follow=False) as file:
         if not file.is_locked():
             return None
         return _introduced(file.pread(_NOTE_BYTES, 0))

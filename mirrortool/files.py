@@ -16,6 +16,7 @@ import fcntl
 import grp
 import mmap
 import os
+import pwd
 import stat
 import struct
 import tempfile
@@ -23,7 +24,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from mirrortool.errors import HostError, LockedError, UsageError, host_error
+from mirrortool.errors import AccessError, HostError, LockedError, UsageError, host_error
 
 Buffer = bytes | bytearray | memoryview
 SMALL_FILE_BYTES_MAX = 16 << 20
@@ -59,6 +60,17 @@ class Facts:
     modified_ns: int
     changed_ns: int
     kind: str
+
+
+@dataclass(frozen=True, slots=True)
+class Permissions:
+    """Who may do what with a name's file or directory; of a link, its own. Owner and group by their numbers."""
+
+    owner: int
+    group: int
+    mode: int
+    is_directory: bool
+    is_sticky: bool
 
 
 class File:
@@ -304,6 +316,28 @@ class File:
         found: bytes = self._call("ask for the lock of", _fcntl, fcntl.F_OFD_GETLK, request)
         return bool(struct.unpack_from("h", found)[0] != fcntl.F_UNLCK)
 
+    def give_access(self, mode: int, group: int | None = None) -> None:
+        """Set the group, by number, and then the permission bits, whatever the umask."""
+        if group is not None:
+            self._call("change the group of", os.fchown, -1, group)
+        self._set_mode(mode, self._call("look at", os.fstat))
+
+    def _set_mode(self, mode: int, found: os.stat_result) -> None:
+        """Set the permission bits, if the file system keeps any: vfat and its like let nobody change them.
+
+        What else was `found`, such as a set-group-ID that was inherited, stays where that may be.
+        """
+        for wanted in (found.st_mode & 0o7000 | mode, mode):
+            if stat.S_IMODE(found.st_mode) == wanted:
+                return
+            try:
+                os.fchmod(self._fd, wanted)
+                return
+            except OSError as error:
+                is_own = os.geteuid() in (0, found.st_uid)
+                if error.errno not in _NOT_SUPPORTED and not (error.errno == errno.EPERM and is_own):
+                    raise host_error(error, self.path, "change the permissions of") from error
+
     def _ioctl_zero(self, offset: int, length: int) -> bool:
         if offset % 512 or length % 512:
             return False
@@ -343,25 +377,85 @@ def aligned_buffer(length: int) -> memoryview:
     return memoryview(mmap.mmap(-1, length))
 
 
-def open_file(path: str, *, write: bool = False, create: bool = False, exclusive: bool = False) -> File:
+def open_file(
+    path: str,
+    *,
+    write: bool = False,
+    create: bool = False,
+    exclusive: bool = False,
+    follow: bool = True,
+    mode: int | None = None,
+) -> File:
     """Open a file or block device.
 
     Args:
-        create: make it, empty and private to its owner's umask, if it does not exist.
+        create: make it, empty, if it does not exist. No symbolic link is followed then: whoever may write in the
+            directory could lead us to a file of ours, or make us make one.
         exclusive: with `create`, it must not exist; on a block device, nobody may have it mounted or held.
+        follow: a symbolic link in the last place; not for files of our own that are written, or locked.
+        mode: of a file that is made, less the umask; by default group and mode are as its directory's, so that who may
+            use that may use it. Others never write.
     """
-    flags = os.O_CLOEXEC | (os.O_RDWR if write else os.O_RDONLY)
-    flags |= (os.O_CREAT if create else 0) | (os.O_EXCL if exclusive else 0)
-    # A FIFO must not make us wait for a peer.
-    flags |= os.O_NONBLOCK
+    flags = os.O_RDWR if write else os.O_RDONLY
+    if exclusive and not create:
+        return _open(path, flags | os.O_EXCL | (0 if follow else os.O_NOFOLLOW))
+    while create:
+        if not exclusive and (found := _open_existing(path, flags)):
+            return found
+        try:
+            made = _open(path, flags | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600 if mode is None else mode)
+        except HostError as error:
+            if exclusive or not isinstance(error.__cause__, FileExistsError):
+                raise
+            continue  # somebody made it since
+        if mode is None:
+            _adopt(made, os.path.dirname(path) or ".", 0o664)
+        return made
+    return _open(path, flags | (0 if follow else os.O_NOFOLLOW))
+
+
+def make_file(path: str) -> File:
+    """Make an empty file of our own and open it; what has its name goes first, such as what a killed process left.
+
+    A link there goes itself: nothing is written through it.
+    """
+    remove(path)
+    return open_file(path, write=True, create=True, exclusive=True)
+
+
+def _open_existing(path: str, flags: int) -> File | None:
     try:
-        return File(path, os.open(path, flags, 0o666))
+        return _open(path, flags | os.O_NOFOLLOW)
+    except HostError as error:
+        if isinstance(error.__cause__, FileNotFoundError):
+            return None
+        raise
+
+
+def _open(path: str, flags: int, mode: int = 0) -> File:
+    # A FIFO must not make us wait for a peer.
+    try:
+        return File(path, os.open(path, flags | os.O_CLOEXEC | os.O_NONBLOCK, mode))
     except (OSError, ValueError) as error:
         if isinstance(error, OSError) and error.errno == errno.EBUSY:
             raise LockedError(
                 "the device is mounted or held by another process", where=path, remedy="unmount it first"
             ) from error
+        if isinstance(error, OSError) and error.errno == errno.ELOOP and flags & os.O_NOFOLLOW:
+            raise AccessError(
+                "is a symbolic link, and mirrortool follows none here", where=path, remedy="put the file itself there"
+            ) from error
         raise _as_host_error(error, path, "open") from error
+
+
+def _adopt(made: File, directory: str, bits: int, mode: int | None = None) -> None:
+    """Give what was made in a directory of ours its group, as far as we may, and of its permissions these bits."""
+    above = _on_path(directory, "look at", os.stat)
+    found: os.stat_result = made._call("look at", os.fstat)
+    if above.st_gid != found.st_gid and above.st_mode & 0o070:
+        with contextlib.suppress(OSError):
+            os.fchown(made.fileno(), -1, above.st_gid)
+    made._set_mode(above.st_mode & bits | bits & 0o700 if mode is None else mode, found)
 
 
 def open_locked(path: str, what: str) -> File:
@@ -387,6 +481,16 @@ def find_facts(path: str) -> Facts | None:
         return None
     except (OSError, ValueError) as error:
         raise _as_host_error(error, path, "look at") from error
+
+
+def permissions(path: str) -> Permissions | None:
+    """Who may do what there, symbolic links not followed; None where nothing is, or it cannot be looked at."""
+    try:
+        found = os.lstat(path)
+    except (OSError, ValueError):
+        return None
+    mode = found.st_mode
+    return Permissions(found.st_uid, found.st_gid, mode & 0o777, stat.S_ISDIR(mode), bool(mode & stat.S_ISVTX))
 
 
 def exists(path: str) -> bool:
@@ -415,8 +519,7 @@ def replace_small(path: str, data: bytes) -> None:
     """Replace a small file atomically and durably."""
     temporary = f"{path}.new"
     try:
-        with open_file(temporary, write=True, create=True) as file:
-            file.truncate(0)
+        with make_file(temporary) as file:
             file.pwrite(data, 0)
             file.fdatasync()
     except HostError:
@@ -429,13 +532,13 @@ def replace_small(path: str, data: bytes) -> None:
 def replace_unsynced(path: str, data: bytes, mode: int) -> None:
     """Replace a small file atomically for who reads it now; after a power cut it may be gone, or empty.
 
-    The directory may belong to somebody else: what he puts where the new file is made is not written through.
+    The directory may belong to somebody else: what is put where the new file is made is not written through.
     """
     temporary = f"{path}.new"
     remove(temporary)
-    with open_file(temporary, write=True, create=True, exclusive=True) as file:
+    with open_file(temporary, write=True, create=True, exclusive=True, mode=0o600) as file:
         file.pwrite(data, 0)
-        file._call("set the permissions of", os.fchmod, mode)
+        file.give_access(mode)
     _on_path(temporary, "rename", os.rename, path)
 
 
@@ -447,9 +550,11 @@ def copy_range(source: File, target: File, start: int, end: int) -> None:
 
 
 def rename(source: str, target: str) -> None:
-    """Rename durably, within one file system."""
+    """Rename durably, within one file system; out of a directory, too: no crash brings the old name back."""
     _on_path(source, "rename", os.rename, target)
     sync_name(target)
+    if os.path.dirname(source) != os.path.dirname(target):
+        sync_name(source)
 
 
 def sync_directory(path: str) -> None:
@@ -463,14 +568,41 @@ def sync_name(path: str) -> None:
     sync_directory(os.path.dirname(path) or ".")
 
 
-def make_directory(path: str, *, exist_ok: bool = False) -> None:
-    """Make a directory, durably."""
+def make_directory(path: str, *, exist_ok: bool = False, mode: int | None = None) -> None:
+    """Make a directory, durably, within one of ours.
+
+    Args:
+        mode: its permission bits; by default those of the directory that it is made in, but that others never write.
+    """
+    above = os.path.dirname(os.path.abspath(path))
     try:
-        _on_path(path, "make the directory", os.mkdir, 0o777)
+        _on_path(path, "make the directory", os.mkdir, 0o700)
     except HostError as error:
         if not (exist_ok and isinstance(error.__cause__, FileExistsError) and is_directory(path)):
             raise
-    sync_directory(os.path.dirname(os.path.abspath(path)))
+    else:
+        with _open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW) as made:
+            _adopt(made, above, 0o775, mode)
+    sync_directory(above)
+
+
+def claim_directory(path: str, group: int | None = None) -> None:
+    """Make a directory for what holds the contents of disks, durably, or take an empty one: nobody else may read it.
+
+    Args:
+        group: the number of one whose members may.
+    Raises:
+        AccessError: one that is there is open to others, and belongs to somebody else.
+    """
+    if not exists(path):
+        _on_path(path, "make the directory", os.mkdir, 0o700)
+        sync_directory(os.path.dirname(os.path.abspath(path)))
+    with _open(path, os.O_RDONLY | os.O_DIRECTORY) as directory:
+        try:
+            directory.give_access(0o700 if group is None else 0o750, group)
+        except AccessError:
+            if group is not None or directory._call("look at", os.fstat).st_mode & 0o007:
+                raise
 
 
 def list_directory(path: str) -> list[str]:
@@ -506,7 +638,10 @@ def temporary_directory() -> Iterator[str]:
 
 
 def remove_tree(path: str) -> None:
-    """Remove a directory with all that is in it, if it is there; links are removed, not followed."""
+    """Remove a directory with all that is in it, if it is there; links are removed, not followed, in its place too."""
+    if os.path.islink(path):
+        remove(path)
+        return
     try:
         for directory, below, names in os.walk(path, topdown=False):
             for name in (*names, *below):
@@ -573,11 +708,36 @@ def group_number(group: str) -> int:
         raise UsageError(f"there is no group {group!r}") from None
 
 
+def is_root() -> bool:
+    """Whether this process may do what root may."""
+    return os.geteuid() == 0
+
+
+def user_name(number: int) -> str:
+    """The name of a user, or the number if there is none."""
+    try:
+        return pwd.getpwuid(number).pw_name
+    except (KeyError, OverflowError):
+        return str(number)
+
+
+def group_name(number: int) -> str:
+    """The name of a group, or the number if there is none."""
+    try:
+        return grp.getgrgid(number).gr_name
+    except (KeyError, OverflowError):
+        return str(number)
+
+
 def give_access(path: str, mode: int, group: int | None = None) -> None:
-    """Set the group, by number, and then the permission bits."""
-    if group is not None:
-        _on_path(path, "change the group of", os.chown, -1, group)
-    _on_path(path, "change the permissions of", os.chmod, mode)
+    """Set the group, by number, and then the permission bits; of what is there, and not of what a link leads to."""
+    with _open(path, os.O_PATH | os.O_NOFOLLOW) as found:
+        there = f"/proc/self/fd/{found.fileno()}" if os.path.isdir("/proc/self/fd") else path
+        if stat.S_ISLNK(found._call("look at", os.fstat).st_mode):
+            raise AccessError("is a symbolic link by now", where=path, remedy="look who else writes there")
+        if group is not None:
+            _on_path(there, "change the group of", os.chown, -1, group)
+        _on_path(there, "change the permissions of", os.chmod, mode)
 
 
 def _fcntl(descriptor: int, command: int, request: bytes) -> bytes:

@@ -297,7 +297,7 @@ def test_a_held_device_is_refused(tmp_path: Path) -> None:
 # Small files
 
 
-STEPS = ["open_file", "truncate", "pwrite", "half a pwrite", "fdatasync", "rename", "sync_name"]
+STEPS = ["open_file", "_adopt", "pwrite", "half a pwrite", "fdatasync", "rename", "sync_name"]
 
 
 @pytest.mark.parametrize("before", [b"old content", None])
@@ -530,6 +530,8 @@ def test_a_tree_is_removed_with_its_links_and_not_what_they_lead_to(tmp_path: Pa
     (tmp_path / "tree/link").symlink_to(tmp_path / "kept")
     files.remove_tree(str(tmp_path / "tree"))
     files.remove_tree(str(tmp_path / "tree"))
+    (tmp_path / "tree").symlink_to(tmp_path / "kept")
+    files.remove_tree(str(tmp_path / "tree"))
     assert [each.name for each in tmp_path.iterdir()] == ["kept"]
     assert (tmp_path / "kept/file").exists()
 
@@ -556,3 +558,90 @@ def test_a_file_is_in_place_until_its_path_leads_elsewhere(directory: str) -> No
         assert not parent.is_in_place()
         path.parent.write_bytes(b"not a directory")
         assert not file.is_in_place()
+
+
+# Links that somebody else put where mirrortool writes
+
+
+@pytest.fixture
+def victim(tmp_path: Path) -> Iterator[Path]:
+    """A file that must stay as it is, whatever leads to it."""
+    path = tmp_path / "elsewhere" / "victim"
+    path.parent.mkdir()
+    path.write_bytes(b"precious")
+    path.chmod(0o640)
+    yield path
+    assert (path.read_bytes(), stat.S_IMODE(path.stat().st_mode)) == (b"precious", 0o640)
+    assert os.listdir(path.parent) == ["victim"]
+
+
+@pytest.mark.parametrize("is_dangling", [False, True])
+def test_a_small_file_is_not_written_through_a_link(tmp_path: Path, victim: Path, is_dangling: bool) -> None:
+    (tmp_path / "small.new").symlink_to(victim.with_name("none") if is_dangling else victim)
+    (tmp_path / "small").symlink_to(victim)
+    files.replace_small(str(tmp_path / "small"), b"data")
+    assert not (tmp_path / "small").is_symlink() and (tmp_path / "small").read_bytes() == b"data"
+    assert not os.path.lexists(tmp_path / "small.new")
+
+
+def test_a_file_is_made_anew_in_place_of_a_link(tmp_path: Path, victim: Path) -> None:
+    (tmp_path / "link").symlink_to(victim)
+    with files.make_file(str(tmp_path / "link")) as made:
+        made.pwrite(b"data", 0)
+    assert not (tmp_path / "link").is_symlink() and (tmp_path / "link").read_bytes() == b"data"
+
+
+@pytest.mark.parametrize("is_dangling", [False, True])
+@pytest.mark.parametrize(
+    "opened",
+    [
+        lambda path: files.open_file(path, write=True, create=True),
+        lambda path: files.open_file(path, write=True, create=True, exclusive=True),
+        lambda path: files.open_file(path, write=True, follow=False),
+        lambda path: files.open_file(path, follow=False),
+        lambda path: files.open_locked(path, "it"),
+    ],
+)
+def test_what_may_be_made_or_is_locked_is_not_opened_through_a_link(
+    tmp_path: Path, victim: Path, opened: Callable[[str], files.File], is_dangling: bool
+) -> None:
+    path = tmp_path / "link"
+    path.symlink_to(victim.with_name("none") if is_dangling else victim)
+    with pytest.raises(AccessError) as refused, opened(str(path)):
+        pass
+    assert "is a symbolic link, and mirrortool follows none here" in str(refused.value) or "File exists" in str(
+        refused.value
+    )
+    assert path.is_symlink()
+
+
+def test_what_somebody_makes_while_it_is_to_be_made_is_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, real, is_made = tmp_path / "file", os.open, False
+
+    def made_meanwhile(where: str, flags: int, mode: int = 0o777) -> int:
+        nonlocal is_made
+        if flags & os.O_CREAT and not is_made:
+            is_made = True
+            path.write_bytes(b"theirs")
+        return real(where, flags, mode)
+
+    monkeypatch.setattr(os, "open", made_meanwhile)
+    with files.open_file(str(path), write=True, create=True) as opened:
+        assert is_made and opened.pread(10, 0) == b"theirs"
+
+
+def test_permissions_are_not_given_through_a_link(tmp_path: Path, victim: Path) -> None:
+    (tmp_path / "link").symlink_to(victim)
+    with pytest.raises(AccessError, match="is a symbolic link by now"):
+        files.give_access(str(tmp_path / "link"), 0o666, os.getgid())
+
+
+def test_a_rename_is_durable_in_both_directories(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("from", "to"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "from/a").write_bytes(b"")
+    order: list[str] = []
+    monkeypatch.setattr(os, "fsync", lambda fd: order.append(os.path.basename(os.readlink(f"/proc/self/fd/{fd}"))))
+    files.rename(str(tmp_path / "from/a"), str(tmp_path / "to/b"))
+    files.rename(str(tmp_path / "to/b"), str(tmp_path / "to/c"))
+    assert order == ["to", "from", "to"]  # the new name first: no crash leaves the file without any

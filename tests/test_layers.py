@@ -25,8 +25,20 @@ FORBIDDEN = {
     "posix", "posixpath", "ctypes", "stat", "grp", "pwd", "socket", "ssl", "select", "selectors",
 }  # fmt: skip
 ALLOWED = {
-    # mmap: anonymous memory that O_DIRECT takes, never a file's. grp: the group of a socket's name.
-    "files.py": {"os", "fcntl", "stat", "tempfile", "ctypes", "open", "mmap.PAGESIZE", "mmap.mmap", "grp.getgrnam"},
+    # mmap: anonymous memory that O_DIRECT takes, never a file's. grp, pwd: who may use a file.
+    "files.py": {
+        "os",
+        "fcntl",
+        "stat",
+        "tempfile",
+        "ctypes",
+        "open",
+        "mmap.PAGESIZE",
+        "mmap.mmap",
+        "grp.getgrgid",
+        "grp.getgrnam",
+        "pwd.getpwuid",
+    },
     "host.py": {"os", "fcntl", "open"},
     "pipes.py": {"os", "fcntl", "select"},
     "clock.py": {"time"},

@@ -6,6 +6,7 @@ import json
 
 import click
 
+from mirrortool.cli.guests import writes_in
 from mirrortool.cli.options import DIRECTORY, POINT, POINT_METAVAR, SIZE, as_json, complete_point, quiet
 from mirrortool.cli.render import Display, View
 from mirrortool.cli.runner import Interrupted, Runner
@@ -26,6 +27,7 @@ from mirrortool.replay.makebase import BaseCancelled, MakeBase
 )  # fmt: skip
 @as_json
 @quiet
+@writes_in("journal")
 def command(journal: str, at: Until | None, max_size: int, as_json: bool, quiet: bool) -> None:
     """Write down a whole committed state of a journal, so that older journal files can go.
 

@@ -67,7 +67,7 @@ def command(
     settings = Settings(latency, writes, groups, tasks, runs, peers)
     figure = _measure(Bench(settings), settings, quiet)
     if path:
-        files.replace_small(path, draw(figure).encode())
+        files.replace_unsynced(path, draw(figure).encode(), 0o644)
     if as_json:
         click.echo(json.dumps(_to_json(figure, path)))
     else:

@@ -270,7 +270,7 @@ class Demo:
         return ((area + page, PAGE) for area in self._hot_areas() for page in range(0, MIB, 2 * PAGE))
 
     def _copy(self, disk: File, name: str) -> None:
-        with files.open_file(self._path(name), write=True, create=True) as copy:
+        with files.make_file(self._path(name)) as copy:
             for offset in range(0, self._size, MIB):
                 copy.pwrite(disk.pread(MIB, offset), offset)
 
@@ -311,5 +311,5 @@ def _workplace(keep: str | None) -> Iterator[str]:
             yield directory
         return
     ground.check_free(keep)
-    files.make_directory(keep)
+    files.make_directory(keep, mode=0o700)
     yield keep

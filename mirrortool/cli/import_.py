@@ -6,6 +6,7 @@ import json
 
 import click
 
+from mirrortool.cli.guests import writes_in
 from mirrortool.cli.options import DIRECTORY, FILE, Value, as_json, complete_volume, quiet
 from mirrortool.cli.render import Display, View
 from mirrortool.cli.runner import Interrupted, Runner
@@ -58,6 +59,7 @@ def complete_name(ctx: click.Context, param: click.Parameter, incomplete: str) -
 )  # fmt: skip
 @as_json
 @quiet
+@writes_in("journal")
 def command(
     journal: str,
     file: str,

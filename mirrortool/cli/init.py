@@ -5,7 +5,8 @@ from __future__ import annotations
 import click
 
 from mirrortool.address import PAGE_SIZE_DEFAULT
-from mirrortool.cli.options import DIRECTORY, SIZE, Value, parse_named_path, parse_size, quiet
+from mirrortool.cli.guests import writes_in
+from mirrortool.cli.options import DIRECTORY, SIZE, Value, group, parse_named_path, parse_size, quiet
 from mirrortool.cli.text import format_bytes, printable, quoted, tell
 from mirrortool.record.create import NewVolume, init
 
@@ -32,14 +33,18 @@ def parse_new_volume(text: str) -> NewVolume:
     help="Unit of journal, sums and repair: a power of two from 512 to 64K.",
 )  # fmt: skip
 @click.option("--raw", is_flag=True, help="Take an image in a container format, such as qcow2, for a volume as it is.")
+@group
 @quiet
-def command(journal: str, volumes: tuple[NewVolume, ...], page_size: int, raw: bool, quiet: bool) -> None:
+@writes_in("journal")
+def command(
+    journal: str, volumes: tuple[NewVolume, ...], page_size: int, raw: bool, group: int | None, quiet: bool
+) -> None:
     """Make a journal for volumes: image files or block devices.
 
     Nothing is read yet: the first record journals everything. With a SIZE, a missing file is made, sparse; an existing
     one must have that size.
     """
-    made = init(journal, volumes, page_size, raw=raw)
+    made = init(journal, volumes, page_size, raw=raw, group=group)
     for volume in made.volumes:
         click.echo(f"{volume.name}  {format_bytes(volume.size)}  {printable(made.volume_paths()[volume.name])}")
     if not quiet:

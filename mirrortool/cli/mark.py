@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from mirrortool.cli.guests import writes_in
 from mirrortool.cli.options import DIRECTORY, Value, quiet
 from mirrortool.cli.text import quoted, tell
 from mirrortool.journal.until import MARK_NAMES, is_mark_name
@@ -21,6 +22,7 @@ def parse_mark(text: str) -> str:
 @click.argument("journal", type=DIRECTORY)
 @click.argument("name", type=Value("mark", parse_mark))
 @quiet
+@writes_in("journal")
 def command(journal: str, name: str, quiet: bool) -> None:
     """Give what a running recorder has acknowledged, or else the newest commit, a name, for replay --until.
 

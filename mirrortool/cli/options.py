@@ -12,6 +12,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from mirrortool.errors import MirrortoolError, UsageError
+from mirrortool.files import group_number
 from mirrortool.journal.until import Until
 from mirrortool.times import format_time, parse_duration
 
@@ -123,6 +124,10 @@ MODE = Value("mode", parse_mode)
 NAMED_PATH = Value("name=path", parse_named_path)
 
 quiet = click.option("-q", "--quiet", is_flag=True, help="Print nothing but errors and results.")
+group = click.option(
+    "--group", type=Value("group", group_number), metavar="GROUP",
+    help="Let the members of this group read what is made; by default nobody else may.",
+)  # fmt: skip
 as_json = click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object.")
 
 

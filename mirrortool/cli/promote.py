@@ -8,6 +8,7 @@ import sys
 
 import click
 
+from mirrortool.cli.guests import writes_in
 from mirrortool.cli.options import DIRECTORY, POINT, POINT_METAVAR, as_json, complete_point, quiet
 from mirrortool.cli.render import Display, View
 from mirrortool.cli.runner import Interrupted, Runner
@@ -36,6 +37,7 @@ from mirrortool.replay.session import Replay, describe
 @click.option("--dry-run", is_flag=True, help="Print what would be done, and do nothing.")
 @as_json
 @quiet
+@writes_in("mirror", "journal")
 def command(
     mirror: str,
     journal: str | None,

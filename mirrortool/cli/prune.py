@@ -6,6 +6,7 @@ import json
 
 import click
 
+from mirrortool.cli.guests import writes_in
 from mirrortool.cli.options import DIRECTORY, DURATION, SIZE, SLOT_LAG, SlotLag, as_json, quiet
 from mirrortool.cli.text import describe_ahead, format_bytes, printable, quoted, tell
 from mirrortool.errors import UsageError
@@ -23,6 +24,7 @@ from mirrortool.journal.prune import Keep, Pruned, prune
 @click.option("--dry-run", is_flag=True, help="Say what would go; remove nothing.")
 @as_json
 @quiet
+@writes_in("journal")
 def command(
     journal: str,
     keep: float | None,

@@ -9,7 +9,8 @@ import sys
 import click
 
 from mirrortool import files
-from mirrortool.cli.options import DIRECTORY, DURATION, quiet
+from mirrortool.cli.guests import tell_root
+from mirrortool.cli.options import DIRECTORY, DURATION, group, quiet
 from mirrortool.cli.runner import Interrupted, Runner
 from mirrortool.cli.ship import SILENCE_SECONDS_MIN
 from mirrortool.cli.text import quoted, tell
@@ -31,8 +32,9 @@ _STDIN, _STDOUT = 0, 1
     "--timeout", type=DURATION, default="30s", show_default=True, metavar="DURATION",
     help="A link that is silent for so long is broken.",
 )  # fmt: skip
+@group
 @quiet
-def command(journal: str | None, restrict_to: str | None, timeout: float, quiet: bool) -> None:
+def command(journal: str | None, restrict_to: str | None, timeout: float, group: int | None, quiet: bool) -> None:
     """Take in on standard input what ship sends, into a copy of its journal; answer on standard output.
 
     Nothing is stored that was not checked, and nothing acknowledged that is not durable.
@@ -42,7 +44,8 @@ def command(journal: str | None, restrict_to: str | None, timeout: float, quiet:
     path = _path(journal, restrict_to)
     if sys.stdin.isatty():
         raise UsageError("standard input is a terminal", remedy="mirrortool ship starts this, or a pipe feeds it")
-    serve = Serve(path, Stream(_STDIN, _STDOUT), silence_seconds=timeout)
+    tell_root(path, quiet=quiet)
+    serve = Serve(path, Stream(_STDIN, _STDOUT), silence_seconds=timeout, group=group)
     runner = Runner(serve.run, serve.stop)
     runner.run(lambda: None)
     if runner.signal_number and not serve.is_finished and not serve.follows:

@@ -13,6 +13,7 @@ from typing import Any
 import click
 
 from mirrortool import clock, files
+from mirrortool.cli.guests import writes_in
 from mirrortool.cli.options import DIRECTORY, DURATION, MODE, NAMED_PATH, SIZE, as_json, complete_volume, quiet
 from mirrortool.cli.render import Display, View
 from mirrortool.cli.runner import Interrupted, Runner
@@ -78,6 +79,7 @@ _LOOK_SECONDS = 1.0
 @metrics_file
 @as_json
 @quiet
+@writes_in("journal")
 def command(
     journal: str,
     take_over: bool,

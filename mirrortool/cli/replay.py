@@ -13,6 +13,7 @@ import click
 from mirrortool import files
 from mirrortool.cli.following import Following, FollowWatch, describe_lag, waited_for
 from mirrortool.cli.forecast import print_forecast
+from mirrortool.cli.guests import writes_in
 from mirrortool.cli.options import (
     DIRECTORY,
     DURATION,
@@ -25,6 +26,7 @@ from mirrortool.cli.options import (
     as_json,
     complete_point,
     complete_volume,
+    group,
     quiet,
 )
 from mirrortool.cli.render import Display, View
@@ -96,7 +98,9 @@ from mirrortool.replay.table import RowSnapshot
 @click.option("--replace-slot", is_flag=True, help="A mirror that was here is gone for good: its slot goes, too.")
 @metrics_file
 @as_json
+@group
 @quiet
+@writes_in("mirror", "journal")
 def command(
     journal: str,
     mirror: str,
@@ -122,6 +126,7 @@ def command(
     no_slot: bool,
     replace_slot: bool,
     metrics_file: str | None,
+    group: int | None,
     as_json: bool,
     quiet: bool,
 ) -> None:
@@ -163,6 +168,7 @@ def command(
             delay_seconds=delay or 0.0,
             bytes_per_second=bwlimit,
             slot=kept_slot,
+            group=group,
         )
         open_first = partial(open_replay, replace_slot=replace_slot)
         following = opened.enter_context(Following(open_first, open_replay))

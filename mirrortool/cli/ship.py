@@ -13,6 +13,7 @@ from typing import Any
 import click
 
 from mirrortool import files
+from mirrortool.cli.guests import tell_root
 from mirrortool.cli.options import DIRECTORY, DURATION, POINT, POINT_METAVAR, RATE, as_json, complete_point, quiet
 from mirrortool.cli.render import Display, View
 from mirrortool.cli.runner import Interrupted, Runner
@@ -93,6 +94,7 @@ def command(
     parsed = [parse_destination(each) for each in destinations]
     if any(each.is_pipe for each in parsed) and sys.stdout.isatty():
         raise UsageError("standard output is a terminal; send it into a pipe or a file")
+    tell_root(journal, *(each.directory for each in parsed if each.directory), quiet=quiet)
     opened = open_finished(journal)
     after = after or old_after
     options = ShipOptions(

@@ -6,6 +6,7 @@ import json
 
 import click
 
+from mirrortool.cli.guests import writes_in
 from mirrortool.cli.options import DIRECTORY, as_json, quiet
 from mirrortool.cli.text import columns, format_bytes, format_time, printable, quoted, tell
 from mirrortool.journal.arriving import open_finished
@@ -46,6 +47,7 @@ def list_slots(journal: str, as_json: bool) -> None:
 @click.argument("journal", type=DIRECTORY)
 @click.argument("name")
 @quiet
+@writes_in("journal")
 def drop_slot(journal: str, name: str, quiet: bool) -> None:
     """Forget a slot: what it held back may be pruned.
 

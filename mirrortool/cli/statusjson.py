@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 
-from mirrortool.status import Found, JournalStatus, MirrorStatus, SlotStatus, Unseen, problems_of
+from mirrortool.status import Found, JournalStatus, MirrorStatus, SlotStatus, Unseen, open_file, problems_of
 
 
 def to_json(found: Found) -> dict[str, object]:
@@ -40,6 +40,7 @@ def _journal_to_json(status: JournalStatus) -> dict[str, object]:
         "damage": str(status.damage) if status.damage else None,
         "recorder": status.recorder,
         "slots": [_reader_to_json(reader) for reader in status.readers],
+        "is_open": open_file(status) is not None,
     }
 
 
@@ -88,4 +89,5 @@ def _mirror_to_json(status: MirrorStatus) -> dict[str, object]:
         "lag": lag,
         "promoted": mirror.promoted.to_json() if mirror.promoted else None,
         "last_replay": asdict(status.last_replay) if status.last_replay else None,
+        "is_open": open_file(status) is not None,
     }

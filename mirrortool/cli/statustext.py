@@ -5,11 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from mirrortool.cli.text import describe_ahead, describe_silence, format_bytes, format_seconds, format_time, printable
+from mirrortool import files
+from mirrortool.cli.text import (
+    describe_ahead,
+    describe_silence,
+    format_bytes,
+    format_seconds,
+    format_time,
+    printable,
+    quoted,
+)
 from mirrortool.errors import MirrortoolError
 from mirrortool.operation import CommitKind
 from mirrortool.replay.session import describe
-from mirrortool.status import Found, JournalStatus, MirrorStatus, SlotStatus, Unseen, problems_of
+from mirrortool.status import Found, JournalStatus, MirrorStatus, SlotStatus, Unseen, open_file, problems_of
 
 _KINDS_TOLD = (CommitKind.FUZZY, CommitKind.INCOMPLETE, CommitKind.HEARTBEAT)
 
@@ -52,6 +61,16 @@ def _journal_lines(status: JournalStatus) -> Iterator[str]:
     for reader in status.readers:
         yield f"  {_reader_line(reader)}"
     yield from _silence_lines(status)
+    yield from _openness_lines(status, journal.path)
+
+
+def _openness_lines(status: Found, path: str) -> Iterator[str]:
+    where = open_file(status)
+    if where is None:
+        return
+    is_inside = files.real(where).startswith(files.join(files.real(path), ""))
+    closing = f"chmod -R o= {quoted(path)}" if is_inside else f"chmod o= {quoted(where)}"
+    yield f"  open: every local user may read and lock {printable(where)}; {closing} closes it"
 
 
 def _reader_line(reader: SlotStatus) -> str:
@@ -122,3 +141,4 @@ def _mirror_lines(status: MirrorStatus) -> Iterator[str]:
         yield ("  applied everything that its journal has committed; mirrortool verify proves the content")
     if status.journal:
         yield from _silence_lines(status.journal)
+    yield from _openness_lines(status, mirror.path)

@@ -25,7 +25,7 @@ class TraceFile:
             AccessError: there is something else than an earlier trace, which must not be overwritten.
         """
         check_output(path, "a trace", _LINE_BEGINS)
-        self._file = files.open_file(path, write=True, create=True)
+        self._file = files.open_file(path, write=True, create=True, mode=0o666)
         # _lock protects the buffer and the offset; tasks hold it for one line.
         self._lock = threading.Lock()
         self._buffer = bytearray()

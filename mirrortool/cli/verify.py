@@ -6,6 +6,7 @@ import json
 
 import click
 
+from mirrortool.cli.guests import writes_in
 from mirrortool.cli.options import DIRECTORY, as_json, quiet
 from mirrortool.cli.render import Display, View
 from mirrortool.cli.runner import Interrupted, Runner
@@ -32,6 +33,7 @@ RUNS_SHOWN = 20
 @click.option("--allow-fuzzy", is_flag=True, help="Exit 0 also if the mirror is at a fuzzy commit.")
 @as_json
 @quiet
+@writes_in("path")
 def command(path: str, journal: str | None, cached: bool, allow_fuzzy: bool, as_json: bool, quiet: bool) -> int:
     """Prove, page by page, that a mirror holds what the primary had at the mirror's commit.
 

@@ -36,8 +36,7 @@ class BaseWriter:
         self._journal, self._path, self._header = journal, path, header
         self._temporary = f"{path}.new"
         self._builder = BatchBuilder(header.page_size)
-        self._file: File | None = files.open_file(self._temporary, write=True, create=True)
-        self._file.truncate(0)
+        self._file: File | None = files.make_file(self._temporary)
         self._digest = xxhash.xxh3_64()
         self._offset = self._frames = self._pages = 0
         self._state_sum = empty_state_sum(header.volumes)

@@ -49,9 +49,11 @@ class Copy:
         durable: after the newest frame that survives a power cut.
     """
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, group: int | None = None) -> None:
         """Lock what is there, or make the directory; cut off a tail that a crash tore: it comes again.
 
+        Args:
+            group: the number of one whose members may read a new copy; by default nobody else may.
         Raises:
             AccessError: what is there is no copy.
             LockedError: somebody appends to it.
@@ -66,7 +68,7 @@ class Copy:
         self._is_dead = False
         self._arriving: ArrivingBase | None = None
         with ExitStack() as opening:
-            self._lock = opening.enter_context(lock_copy(path))
+            self._lock = opening.enter_context(lock_copy(path, group))
             check_is_copy(path)
             self.id = load_id(path)
             if files.exists(files.join(path, "journal.json")):
@@ -253,7 +255,7 @@ class Copy:
                 break
         self.durable, self._durable_offset = self.position, self._offset
         if self._file_first_lsn:
-            self._file = files.open_file(journal.file_path(self._file_first_lsn), write=True)
+            self._file = files.open_file(journal.file_path(self._file_first_lsn), write=True, follow=False)
 
     def _read_file(self, journal: Journal, first_lsn: int) -> bool:
         """Stand at the end of this file; False if it was only begun, and is gone now."""
@@ -274,7 +276,7 @@ class Copy:
             files.remove(torn.path)
             files.sync_directory(files.parent(torn.path))
             return False
-        with files.open_file(torn.path, write=True) as file:
+        with files.open_file(torn.path, write=True, follow=False) as file:
             file.truncate(torn.offset)
             file.fdatasync()
         return True
@@ -379,7 +381,7 @@ class Copy:
             base.install()
             self._arriving = None
             self._file.close()
-            self._file = files.open_file(self.journal.file_path(self._file_first_lsn), write=True)
+            self._file = files.open_file(self.journal.file_path(self._file_first_lsn), write=True, follow=False)
             self._is_dead = False
         return True
 

@@ -7,9 +7,10 @@ import secrets
 from mirrortool import atwork, files, ground, jsonfile
 from mirrortool.errors import AccessError, NotAJournalError
 from mirrortool.files import File
+from mirrortool.journal.directory import share_slots
 
 ID_BYTES = 16
-_BEGUN = {"files", "lock", "copy.json", "copy.json.new", "journal.json.new"}
+_BEGUN = {"files", "slots", "lock", "copy.json", "copy.json.new", "journal.json.new"}
 
 
 def is_primary(path: str) -> bool:
@@ -17,18 +18,22 @@ def is_primary(path: str) -> bool:
     return any(files.exists(files.join(path, name)) for name in ("local.json", "recorder.json"))
 
 
-def lock_copy(path: str) -> File:
+def lock_copy(path: str, group: int | None = None) -> File:
     """Lock the copy, whose directory is made if it is not there, until the returned file is closed.
 
+    Args:
+        group: the number of one whose members may read a new copy; by default nobody else may.
     Raises:
         AccessError: what is there is no copy, or would lie inside a journal, copy or mirror.
         LockedError: somebody appends to it.
     """
     if ground.kind_of(path) is None:
         ground.check_free(path)
-    if not files.exists(path):
-        files.make_directory(path)
     check_is_copy(path)
+    if not files.exists(files.join(path, "journal.json")):
+        files.claim_directory(path, group)
+        if group is not None:
+            share_slots(path)
     return atwork.hold(files.join(path, "lock"), "the copy", "receive")
 
 

@@ -255,6 +255,10 @@ class Journal:
         return files.join(self.path, "detached.log")
 
     @property
+    def lock_path(self) -> str:
+        return files.join(self.path, "lock")
+
+    @property
     def files_path(self) -> str:
         return files.join(self.path, "files")
 
@@ -330,7 +334,7 @@ class Journal:
         Raises:
             LockedError: another recorder has it.
         """
-        return atwork.hold(files.join(self.path, "lock"), "the journal", doing)
+        return atwork.hold(self.lock_path, "the journal", doing)
 
     def worker(self) -> Worker | None:
         """Who appends to the journal now; None if nobody does.
@@ -338,7 +342,7 @@ class Journal:
         Raises:
             AccessError: this user may not ask.
         """
-        return atwork.find_worker(files.join(self.path, "lock"))
+        return atwork.find_worker(self.lock_path)
 
     def is_at_work(self) -> bool:
         """Whether somebody appends to the journal now, as far as this host can tell."""
@@ -370,18 +374,29 @@ class Journal:
         self.history, self.clean_end, self._saved_next_scan = history, end, self.next_scan
 
 
-def create(path: str, volumes: VolumeSet, paths: Mapping[str, str], records: Mapping[str, VolumeRecord]) -> Journal:
+def create(
+    path: str,
+    volumes: VolumeSet,
+    paths: Mapping[str, str],
+    records: Mapping[str, VolumeRecord],
+    group: int | None = None,
+) -> Journal:
     """Make a journal of these volumes, which count as all zeros until they are recorded.
 
     An interrupted call leaves no journal.json and can be repeated.
 
+    Args:
+        group: the number of one whose members may read it; by default nobody else may.
     Raises:
         AccessError: something else is at `path`.
         LockedError: another call makes one there.
     """
-    _claim_directory(path)
+    _check_is_free(path)
+    files.claim_directory(path, group)
     with files.open_locked(files.join(path, "lock"), "the journal"):
-        _claim_directory(path)  # another call may have finished meanwhile
+        _check_is_free(path)  # another call may have finished meanwhile
+        if group is not None:
+            share_slots(path)
         return _fill(path, volumes, paths, records)
 
 
@@ -412,12 +427,14 @@ def empty_state_sum(volumes: Sequence[Volume] | VolumeSet) -> int:
     return state_sum
 
 
-def _claim_directory(path: str) -> None:
-    if not files.exists(path):
-        files.make_directory(path)
-        return
+def share_slots(path: str) -> None:
+    """Let the group that may read a journal have slots in it, too: its members are trusted with these, and the lock."""
+    files.make_directory(files.join(path, "slots"), exist_ok=True, mode=0o770)
+
+
+def _check_is_free(path: str) -> None:
     names = set(files.list_directory(path))
     begun = {f"{name}.json{suffix}" for name in ("local", "recorder", "journal") for suffix in ("", ".new")}
-    if names - {"files", "sums", "torn", "lock", *begun} or "journal.json" in names:
+    if names - {"files", "sums", "torn", "slots", "lock", *begun} or "journal.json" in names:
         what = "a journal is here already" if "journal.json" in names else "the directory is not empty"
         raise AccessError(what, where=path, remedy="choose another path")

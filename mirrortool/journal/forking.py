@@ -92,13 +92,12 @@ def fork(journal: Journal, end: FrameEnd, epoch: int) -> None:
 
 
 def _cut(journal: Journal, end: FrameEnd, epoch: int) -> None:
-    with files.open_file(journal.file_path(end.file_first_lsn), write=True) as file:
+    with files.open_file(journal.file_path(end.file_first_lsn), write=True, follow=False) as file:
         size = file.size()
         if size <= end.offset:
             return
         path = _forked_path(journal, end.file_first_lsn, epoch)
-        with files.open_file(path, write=True, create=True) as copy:
-            copy.truncate(0)
+        with files.make_file(path) as copy:
             copy.pwrite(file.pread(layout.FILE_HEADER.size, 0), 0)
             files.copy_range(file, copy, end.offset, size)
             copy.truncate(size)

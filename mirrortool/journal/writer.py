@@ -66,7 +66,7 @@ class JournalWriter:
             journal.save_clean_end(None)
             self._remove_begun_successor()
             if self._file_first_lsn:
-                self._file = files.open_file(journal.file_path(self._file_first_lsn), write=True)
+                self._file = files.open_file(journal.file_path(self._file_first_lsn), write=True, follow=False)
             opening.pop_all()
 
     def append(

@@ -143,6 +143,10 @@ class Mirror:
             raise NotAMirrorError(error.what, where=self.path) from None
 
     @property
+    def lock_path(self) -> str:
+        return files.join(self.path, "lock")
+
+    @property
     def sums_path(self) -> str:
         return files.join(self.path, "sums")
 
@@ -217,10 +221,9 @@ class Mirror:
         return file
 
     def _lock(self, exclusive: bool, doing: str) -> File:
-        path = files.join(self.path, "lock")
         if exclusive:
-            return atwork.hold(path, "the mirror", doing)
-        file = files.open_file(path)
+            return atwork.hold(self.lock_path, "the mirror", doing)
+        file = files.open_file(self.lock_path, follow=False)
         try:
             file.lock(exclusive=False, what="the mirror")
         except BaseException:
@@ -234,7 +237,7 @@ class Mirror:
         Raises:
             AccessError: this user may not ask.
         """
-        return atwork.find_worker(files.join(self.path, "lock"))
+        return atwork.find_worker(self.lock_path)
 
     def check_not_replaced(self, journal: Journal) -> None:
         """Of a promoted one: the journal has no later primary.
@@ -325,6 +328,7 @@ def create(
     overwrite: bool = False,
     raw: bool = False,
     is_scratch: bool = False,
+    group: int | None = None,
 ) -> Mirror:
     """Make an empty mirror of a journal, all zeros at LSN 0.
 
@@ -335,6 +339,7 @@ def create(
         overwrite: whether data in them that is not ours may be lost.
         raw: also where it is an image in a container format.
         is_scratch: a mirror for the occasion, which lies in the journal.
+        group: the number of one whose members may read what is made; by default nobody else may.
     Raises:
         AccessError: something else is at `path`, or that lies inside a journal, copy or mirror.
         UsageError: `targets` names a volume that the journal does not have.
@@ -348,18 +353,19 @@ def create(
     _refuse_inside(targets, path, "volumes")
     if not is_scratch:
         ground.check_free(path)
-    _claim_directory(path)
+    _check_is_free(path)
+    files.claim_directory(path, group)
     for name in ("sums", "volumes", "receipts"):
         files.make_directory(files.join(path, name), exist_ok=True)
     with files.open_locked(files.join(path, "lock"), "the mirror"):
-        _claim_directory(path)  # another call may have finished meanwhile
+        _check_is_free(path)  # another call may have finished meanwhile
         places = {volume.name: _place_of(path, volume, targets) for volume in journal.volumes}
         primaries = Primaries(journal.volume_paths().values())
         for volume in journal.volumes:
             may_clear = overwrite if volume.name in targets else None
             check_target(places[volume.name], volume, primaries=primaries, overwrite=may_clear, raw=raw)
         for volume in journal.volumes:
-            prepare_target(places[volume.name], volume, overwrite=overwrite and volume.name in targets)
+            prepare_target(places[volume.name], volume, overwrite=overwrite and volume.name in targets, group=group)
         kept = [_kept(volume, places[volume.name], targets) for volume in journal.volumes]
         PageSums(files.join(path, "sums"), journal.volumes, 0, write=True).close()
         _save_new(path, journal, kept)
@@ -387,7 +393,7 @@ def is_to_be_made(path: str) -> bool:
     if kind != PathKind.MISSING and not files.is_directory(path):
         raise not_a_mirror(path)
     if kind != PathKind.MISSING:
-        _claim_directory(path)
+        _check_is_free(path)
     return True
 
 
@@ -479,10 +485,7 @@ def _mirror_volume(fields: Fields) -> MirrorVolume:
     return MirrorVolume(fields.text("name"), fields.integer("base"), fields.text("path"), identity)
 
 
-def _claim_directory(path: str) -> None:
-    if not files.exists(path):
-        files.make_directory(path)
-        return
+def _check_is_free(path: str) -> None:
     ours = {"sums", "volumes", "receipts", "lock", "checkpoint.json", "checkpoint.json.new", "mirror.json.new"}
     names = set(files.list_directory(path))
     if names - ours:

@@ -70,9 +70,16 @@ def check_target(path: str, volume: Volume, *, primaries: Primaries, overwrite: 
             raise UnusableVolumeError("the target holds data", where=path, remedy=own if overwrite is None else named)
 
 
-def prepare_target(path: str, volume: Volume, *, overwrite: bool) -> None:
-    """Make a target that was checked a sparse file of the volume's size that reads as zeros, or a device that does."""
+def prepare_target(path: str, volume: Volume, *, overwrite: bool, group: int | None = None) -> None:
+    """Make a target that was checked a sparse file of the volume's size that reads as zeros, or a device that does.
+
+    Args:
+        group: the number of one whose members may read a file that is made; by default nobody else may.
+    """
+    is_new = not files.exists(path)
     with open_target(path, create=True) as file:
+        if is_new:
+            file.give_access(0o600 if group is None else 0o640, group)
         if overwrite:
             _clear(file, volume)
         if not file.facts().identity.is_device:
@@ -95,7 +102,8 @@ def open_target(path: str, *, create: bool = False, write: bool = True) -> File:
     is_device = facts is not None and facts.kind == "block device"
     if facts is not None and facts.kind not in ("file", "block device"):
         raise UnusableVolumeError(f"is a {facts.kind}", where=path, remedy="name a file or a block device")
-    file = files.open_file(path, write=write, create=create and facts is None, exclusive=is_device and write)
+    is_new = create and facts is None
+    file = files.open_file(path, write=write, create=is_new, exclusive=is_device and write, mode=0o600)
     try:
         if not is_device:
             file.lock(exclusive=write, what="the volume")

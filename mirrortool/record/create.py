@@ -25,11 +25,19 @@ class NewVolume:
     size: int | None = None
 
 
-def init(journal_path: str, volumes: Sequence[NewVolume], page_size: int, *, raw: bool = False) -> Journal:
+def init(
+    journal_path: str,
+    volumes: Sequence[NewVolume],
+    page_size: int,
+    *,
+    raw: bool = False,
+    group: int | None = None,
+) -> Journal:
     """Make a journal; nothing of the volumes is recorded yet. On an error, nothing is left behind.
 
     Args:
         raw: whether an image in a container format, such as qcow2, is a volume as it is.
+        group: the number of one whose members may read journal and volumes that are made; by default nobody else may.
     Raises:
         UsageError: page size or names make no sense.
         UnusableVolumeError: a path cannot be a volume.
@@ -43,7 +51,7 @@ def init(journal_path: str, volumes: Sequence[NewVolume], page_size: int, *, raw
     with ExitStack() as undo:
         for volume in volumes:
             _refuse_inside(volume)
-            _make_file(volume, undo)
+            _make_file(volume, group, undo)
         facts = {volume.name: inspect_volume(volume.path) for volume in volumes}
         for volume in volumes:
             _check_size(volume, facts[volume.name].size)
@@ -53,19 +61,21 @@ def init(journal_path: str, volumes: Sequence[NewVolume], page_size: int, *, raw
         check_apart(journal_path if files.exists(journal_path) else files.parent(files.absolute(journal_path)), paths)
         placed = place([(volume.name, facts[volume.name].size) for volume in volumes], page_size)
         records = {name: VolumeRecord.of(each) for name, each in facts.items()}
-        journal = directory.create(journal_path, placed, paths, records)
+        journal = directory.create(journal_path, placed, paths, records, group)
         undo.pop_all()
         return journal
 
 
-def _make_file(volume: NewVolume, undo: ExitStack) -> None:
+def _make_file(volume: NewVolume, group: int | None, undo: ExitStack) -> None:
     """Make a sparse file of the size asked for, unless something is there."""
     if volume.size is None or files.exists(volume.path):
         return
     if host.is_among_devices(volume.path):
         raise UnusableVolumeError("there is no such device", where=volume.path, remedy="check the path")
-    with files.open_file(volume.path, write=True, create=True, exclusive=True) as file:
+    with files.open_file(volume.path, write=True, create=True, exclusive=True, mode=0o600) as file:
         undo.callback(files.remove, volume.path)
+        if group is not None:
+            file.give_access(0o640, group)
         file.truncate(volume.size)
         file.fdatasync()
     files.sync_name(volume.path)

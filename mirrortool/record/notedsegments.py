@@ -81,7 +81,7 @@ class NotedSegments:
         records, at = bytearray(), self._records * _RECORD.size
         for value in values:
             records += _RECORD.pack(value, _checksum(value, at + len(records)))
-        with files.open_file(self._log_path, write=True) as log:
+        with files.open_file(self._log_path, write=True, follow=False) as log:
             if log.size() > at:  # of an append that failed
                 log.truncate(at)
             log.pwrite(records, at)

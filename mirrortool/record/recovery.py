@@ -334,7 +334,7 @@ def _move_tail(journal: Journal, path: str, offset: int) -> str:
     target = files.join(journal.torn_path, name)
     if not files.exists(journal.torn_path):
         files.make_directory(journal.torn_path)
-    with files.open_file(path, write=True) as source, files.open_file(target, write=True, create=True) as copy:
+    with files.open_file(path, write=True, follow=False) as source, files.make_file(target) as copy:
         _copy(source, copy, offset)
         copy.fdatasync()
         files.sync_directory(journal.torn_path)

@@ -100,6 +100,7 @@ class Replay:
         slot: str | None = None,
         replace_slot: bool = False,
         is_scratch: bool = False,
+        group: int | None = None,
     ) -> None:
         """Open and check everything; nothing is replayed yet.
 
@@ -119,6 +120,7 @@ class Replay:
             slot: the name of a slot to keep in the journal, or OWN_SLOT; by default none is kept.
             replace_slot: a mirror that was here, and whose slot the journal has, is gone for good; its slot goes.
             is_scratch: the mirror is one for the occasion, which may lie in the journal.
+            group: the number of one whose members may read a new mirror; by default nobody else may.
         Raises:
             MirrortoolError: a guard refuses; the mirror is unchanged.
         """
@@ -136,7 +138,7 @@ class Replay:
         self._until, self._delay_seconds = until, delay_seconds
         self._former: list[Slot] = []
         self._check_place(mirror_path, slot, replace_slot)
-        self._find_mirror(mirror_path, targets, overwrite=overwrite, raw=raw, is_scratch=is_scratch)
+        self._find_mirror(mirror_path, targets, overwrite=overwrite, raw=raw, is_scratch=is_scratch, group=group)
         with ExitStack() as opening:
             opening.enter_context(self.mirror.lock(exclusive=True, doing="follow" if follow else "replay"))
             self._check_mirrors()
@@ -191,13 +193,22 @@ class Replay:
             check_place(self.journal, path, self._former, slot, is_new=is_new)
 
     def _find_mirror(
-        self, path: str, targets: Mapping[str, str] | None, *, overwrite: bool, raw: bool, is_scratch: bool
+        self,
+        path: str,
+        targets: Mapping[str, str] | None,
+        *,
+        overwrite: bool,
+        raw: bool,
+        is_scratch: bool,
+        group: int | None,
     ) -> None:
         """Open the mirror, or make it, if the journal holds what it needs."""
         self.is_new = directory.is_to_be_made(path)
         if self.is_new:
             self._start_from(directory.empty_checkpoint(self.journal))
-            directory.create(path, self.journal, targets, overwrite=overwrite, raw=raw, is_scratch=is_scratch)
+            directory.create(
+                path, self.journal, targets, overwrite=overwrite, raw=raw, is_scratch=is_scratch, group=group
+            )
         self.mirror = Mirror(path)
         if not self.is_new and targets:
             _check_targets(self.mirror, targets)

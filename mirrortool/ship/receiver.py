@@ -45,8 +45,9 @@ class Receiver:
         is_finished: the sender has said that it is done.
     """
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, group: int | None = None) -> None:
         self.path = path
+        self._group = group
         self.is_one_way = self.follows = self.is_finished = False
         self._copy: Copy | None = None
         self._acknowledged = Position(0, 0)
@@ -129,7 +130,7 @@ class Receiver:
         if "copy" in fields:
             check_is_there(self.path, fields.text("slot"), fields.text("where"))
         check_not_another_primary(self.path, sender)
-        copy = Copy(self.path)
+        copy = Copy(self.path, self._group)
         try:
             copy.begin(sender)
         except BaseException:

@@ -23,8 +23,15 @@ _RETRY_SECONDS = 1.0
 class Serve:
     """A connection that somebody else opened. Run by one thread; `stop` is for any other."""
 
-    def __init__(self, path: str, stream: Stream, *, silence_seconds: float = SILENCE_SECONDS) -> None:
-        self._receiver = Receiver(path)
+    def __init__(
+        self, path: str, stream: Stream, *, silence_seconds: float = SILENCE_SECONDS, group: int | None = None
+    ) -> None:
+        """Serve.
+
+        Args:
+            group: the number of one whose members may read a new copy; by default nobody else may.
+        """
+        self._receiver = Receiver(path, group)
         self._stream = stream
         self._silence_seconds = silence_seconds
         self._may_answer = False  # before a sender has spoken, nobody knows what the other end is

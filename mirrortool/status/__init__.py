@@ -5,6 +5,7 @@ Each question has one small module:
     found     the values that a look gives
     watch     looks, again and again, and reads only what was appended since
     lags      how far mirrors and copies are behind
+    openness  whether every local user can read it
     problems  what is wrong, and which of it is worst: the exit code
 
 Not here: the content of volumes (verify.py).
@@ -12,6 +13,7 @@ Not here: the content of volumes (verify.py).
 
 from mirrortool.status.found import Found, JournalStatus, MirrorStatus, SlotStatus, Unseen
 from mirrortool.status.lags import lag, lags_of
+from mirrortool.status.openness import open_file
 from mirrortool.status.problems import problems_of, worst
 from mirrortool.status.watch import Watch, journal_status, mirror_status, status_of
 
@@ -26,6 +28,7 @@ __all__ = [
     "lag",
     "lags_of",
     "mirror_status",
+    "open_file",
     "problems_of",
     "status_of",
     "worst",

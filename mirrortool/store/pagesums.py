@@ -34,8 +34,7 @@ def copy_sums(source: str, target: str, names: Iterable[str]) -> None:
     for name in set(files.list_directory(target)) - set(kept):
         files.remove(files.join(target, name))
     for name in kept:
-        with _open(source, name, write=False) as table, _open(target, name, write=True) as copy:
-            copy.truncate(0)
+        with _open(source, name, write=False) as table, files.make_file(files.join(target, name)) as copy:
             files.copy_range(table, copy, 0, table.size())
             copy.truncate(table.size())
             copy.fdatasync()

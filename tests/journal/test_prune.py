@@ -127,7 +127,7 @@ def test_a_slot_that_lags_too_far_is_lost_before_its_files_go(
 
     def check(path: str) -> None:
         found = find_slot(journal, "slow")
-        assert found and found.is_lost
+        assert (found and found.is_lost) or not path.startswith(journal.files_path)
         remove(path)
 
     monkeypatch.setattr(files, "remove", check)
