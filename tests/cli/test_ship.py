@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import io
+import json
 import os
 import shlex
+import shutil
 import signal
 import subprocess
 from collections.abc import Iterator
@@ -40,9 +42,16 @@ def place(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         rsh = Path("rsh")
         rsh.write_text('#!/bin/sh\necho "$@" >> asked\nshift\nexec sh -c "$1"\n')
         rsh.chmod(0o755)
+        program("chatty", 'echo "Welcome to the far side\nYou have mail."; shift; exec sh -c "$1"')
+        program("csh", 'echo "mirrortool: Command not found." >&2; exit 1')
         for name, value in environment(path / "bin").items():
             monkeypatch.setenv(name, value)
         yield path
+
+
+def program(name: str, script: str) -> None:
+    Path(name).write_text(f"#!/bin/sh\n{script}\n")
+    Path(name).chmod(0o755)
 
 
 def shell(line: str, **more: str) -> subprocess.CompletedProcess[str]:
@@ -157,6 +166,16 @@ def test_a_journal_goes_through_a_command_in_place_of_ssh() -> None:
         ("J x:C --rsh 'echo hello'", 40, "what arrives is no message: 'hello"),
         ("J x:J --rsh ./rsh", 32, "a primary's journal is here"),
         ("J - --after 9999", 2, "LSN 9999 is above the newest"),
+        ("J - --after never", 2, "no mark never"),
+        ("J - --after 1999-01-01 --from 2", 2, "the old name of --after"),
+        ("J C --from 3", 2, "--after is for a pipe"),
+        ("J s3://bucket/J", 2, "does not ship to s3://"),
+        ("J s3://bucket/J --follow", 2, "does not ship to s3://"),
+        ("J x:C --rsh ./chatty", 40, "'Welcome to the far side You have mail.', as a login script"),
+        ("J x:C --rsh ./chatty --follow", 40, "let login scripts there print at a terminal only"),
+        ("J x:C --rsh ./rsh --remote-path nothing --follow", 40, "--remote-path says where the program is there"),
+        ("J x:C --rsh ./rsh --remote-path ./rsh/x", 40, "--remote-path says"),
+        ("J x:C --rsh './csh' --follow", 40, "--remote-path says"),
     ],
 )
 @pytest.mark.usefixtures("place")
@@ -176,6 +195,7 @@ def test_what_goes_wrong_is_one_line_and_a_code(arguments: str, code: int, what:
         ("mirrortool receive C </dev/null", 40, "the other side ended"),
         ("mirrortool ship J - > /dev/full", 40, "No space left"),
         ("mirrortool receive C <disk.img", 40, "no message"),
+        ("{ echo Welcome; mirrortool ship J - -q; } | mirrortool receive C", 40, "'Welcome', as a login script"),
         ("mirrortool ship J - -q 2>/dev/null | head -c 3000 | mirrortool receive C", 40, "in the middle of a message"),
         ("mirrortool ship J - -q | mirrortool receive -q C; mirrortool ship J - | mirrortool receive C", 0, "next"),
     ],
@@ -195,6 +215,19 @@ def test_a_stream_repeated_and_cut_in_two_makes_one_copy() -> None:
         assert done.returncode == 0, done.stderr
     assert_same(Path("J"), Path("C"))
     assert shell("mirrortool receive D <two").returncode == 12
+
+
+@pytest.mark.usefixtures("place")
+def test_a_stream_begins_after_a_point() -> None:
+    """What a copy has up to there lacks nothing; a time is that of the copy's last frame, which comes again."""
+    run("ship", "J", "-q", "C")
+    time = json.loads(run("log", "C", "--json"))["commits"][-1]["time"]
+    shutil.copytree("C", "D")
+    run("mark", "-q", "J", "here")
+    for copy, point in (("C", f"@{time}"), ("D", "2")):
+        done = shell(f"mirrortool ship -q J - --after {point} | mirrortool receive {copy}")
+        assert done.returncode == 0, done.stderr
+        assert_same(Path("J"), Path(copy))
 
 
 @pytest.mark.usefixtures("place")

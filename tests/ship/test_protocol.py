@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from mirrortool.errors import LinkError
 from mirrortool.ship import protocol
-from mirrortool.ship.protocol import HEADER, Decoder, Kind, Message, encode, object_bytes_max
+from mirrortool.ship.protocol import HEADER, Decoder, Kind, Message, NoReceiverError, encode, object_bytes_max
 from tests.docs.manual import page, table
 
 VALUES = st.dictionaries(
@@ -117,6 +117,19 @@ def test_an_object_that_is_none_is_refused(encoded: bytes, what: str) -> None:
 def test_what_a_shell_prints_is_shown() -> None:
     with pytest.raises(LinkError, match="Welcome to mirror"):
         decoded([b"Welcome to mirror.example! Have a nice day"])
+
+
+def test_what_comes_before_the_first_message_is_no_receivers_and_what_comes_later_is_a_broken_link() -> None:
+    """The first is named, as far as it is text; the second may be mended by a new connection."""
+    message = b"".join(bytes(part) for part in encode(Message(Kind.DONE, {})))
+    with pytest.raises(NoReceiverError, match="^what arrives is no message: 'Hi', as a login script .* terminal only$"):
+        decoded([b"Hi\n" + message])
+    with pytest.raises(NoReceiverError) as caught:
+        decoded([bytes(range(128, 160))])
+    assert "login" not in str(caught.value)
+    with pytest.raises(LinkError, match="what arrives is no message") as later:
+        decoded([message + b"Hi\n" + message])
+    assert not isinstance(later.value, NoReceiverError)
 
 
 def test_a_large_buffer_is_not_kept() -> None:

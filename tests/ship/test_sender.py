@@ -38,7 +38,7 @@ from mirrortool.ship import receiver, sender, session
 from mirrortool.ship.destination import Destination, parse_destination
 from mirrortool.ship.link import Link
 from mirrortool.ship.options import RefusedError, ShipOptions
-from mirrortool.ship.protocol import HEADER, Kind, Message
+from mirrortool.ship.protocol import HEADER, Kind, Message, NoReceiverError
 from mirrortool.ship.sender import Shipment, Shipping, connector, retry_seconds
 from mirrortool.ship.stream import SILENCE_SECONDS
 from tests.fakes.faulty_os import Call, faulty
@@ -250,6 +250,39 @@ def test_a_host_that_has_nothing_left_is_waited_for_by_who_was_connected(tmp_pat
     with running(following.run, following.stop) as errors:
         wait_until(lambda: "no processes left" in following.statistics().problem)
         cable.works = 100
+        wait_until(lambda: following.statistics().acknowledged == maker.writer.position)
+    assert errors == []
+    maker.close()
+
+
+class Talkative(Cable):
+    """By turns a receiver, whose link breaks, and what is none."""
+
+    answers: list[bool]
+
+    def connect(self, wake: Callable[[], None]) -> Link:
+        if not self.answers.pop(0):
+            raise NoReceiverError("what arrives is no message: 'Welcome'")
+        self.breaks_at = self.carried + 3000
+        return super().connect(wake)
+
+
+def test_what_is_no_receiver_ends_who_was_never_connected_and_others_after_a_while(tmp_path: Path) -> None:
+    """A program that is being replaced comes back; a login script that prints stays."""
+    maker = maker_at(tmp_path / "J")
+    fill(maker, 30)
+    cable = Talkative(str(tmp_path / "C"))
+    cable.answers = [False, True]
+    with pytest.raises(NoReceiverError, match="Welcome"):
+        shipment(maker.journal, cable, follow=True).run()
+    assert cable.answers == [True]
+    cable.answers = [True, *[False] * (sender.NO_RECEIVER_ATTEMPTS + 1), True]
+    with pytest.raises(NoReceiverError, match="Welcome"):
+        shipment(maker.journal, cable, follow=True).run()
+    assert cable.answers == [True]
+    cable.answers = [True, *[False] * sender.NO_RECEIVER_ATTEMPTS, *[True] * 100]
+    following = shipment(maker.journal, cable, follow=True)
+    with running(following.run, following.stop) as errors:
         wait_until(lambda: following.statistics().acknowledged == maker.writer.position)
     assert errors == []
     maker.close()
