@@ -109,8 +109,7 @@ class ForeignBytesError(NoReceiverError):
 
     def __init__(self, data: bytes) -> None:
         text = data.partition(MAGIC)[0].decode("utf-8", "replace").strip()
-        is_text = bool(text) and all(c.isprintable() or c.isspace() for c in text)
-        told = " ".join(text.split())[:_SHOWN_CHARACTERS_MAX] if is_text else ""
+        told = " ".join(text.split())[:_SHOWN_CHARACTERS_MAX] if _is_text(text) else ""
         super().__init__(
             f"what arrives is no message: {told!r}, as a login script on the other side may print it"
             if told
@@ -118,6 +117,12 @@ class ForeignBytesError(NoReceiverError):
             remedy="let login scripts there print at a terminal only" if told else None,
         )
         self.data = data
+
+
+def _is_text(text: str) -> bool:
+    """Whether somebody wrote it for people: a login script may also use colours, or another encoding."""
+    strange = sum(c == "\ufffd" or not (c.isprintable() or c.isspace()) for c in text)
+    return bool(text) and 4 * strange <= len(text)
 
 
 @dataclass(frozen=True, slots=True)
