@@ -237,7 +237,10 @@ class BadLogError(MirrortoolError):
 _BY_ERRNO: dict[int, tuple[type[HostError], str | None]] = {
     errno.ENOSPC: (NoSpaceError, "free some space and run the command again"),
     errno.EDQUOT: (NoSpaceError, "raise the quota and run the command again"),
-    errno.EFBIG: (NoSpaceError, "this file system cannot hold so large a file"),
+    errno.EFBIG: (
+        NoSpaceError,
+        "raise the limit of file sizes (ulimit -f), or use another file system",
+    ),
     errno.EACCES: (AccessError, "check owner and permissions"),
     errno.EPERM: (AccessError, "check owner and permissions"),
     errno.EROFS: (AccessError, "the file system is mounted read-only"),

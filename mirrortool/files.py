@@ -175,7 +175,9 @@ class File:
             raise host_error(error, self.path, "write") from error
 
     def truncate(self, size: int) -> None:
-        self._call("resize", os.ftruncate, size)
+        """Give it that size; nothing is asked of the file system where it has it, as not every one can do this."""
+        if self.facts().size != size:
+            self._call("resize", os.ftruncate, size)
 
     def fdatasync(self) -> None:
         """Make everything written to this file durable, whoever wrote it."""
@@ -574,7 +576,7 @@ def make_directory(path: str, *, exist_ok: bool = False, mode: int | None = None
     Args:
         mode: its permission bits; by default those of the directory that it is made in, but that others never write.
     """
-    above = os.path.dirname(os.path.abspath(path))
+    above = os.path.dirname(absolute(path))
     try:
         _on_path(path, "make the directory", os.mkdir, 0o700)
     except HostError as error:
@@ -596,7 +598,7 @@ def claim_directory(path: str, group: int | None = None) -> None:
     """
     if not exists(path):
         _on_path(path, "make the directory", os.mkdir, 0o700)
-        sync_directory(os.path.dirname(os.path.abspath(path)))
+        sync_directory(os.path.dirname(absolute(path)))
     with _open(path, os.O_RDONLY | os.O_DIRECTORY) as directory:
         try:
             directory.give_access(0o700 if group is None else 0o750, group)
@@ -660,13 +662,25 @@ def free_bytes(path: str) -> int:
 
 
 def absolute(path: str) -> str:
-    """The path from the root, symbolic links kept."""
-    return os.path.abspath(path)
+    """The path from the root, symbolic links kept.
+
+    Raises:
+        AccessError: the working directory, which it begins in, was removed.
+    """
+    return _from_root(os.path.abspath, path)
 
 
 def real(path: str) -> str:
-    """The path from the root, symbolic links followed."""
-    return os.path.realpath(path)
+    """The path from the root, symbolic links followed; errors as `absolute`."""
+    return _from_root(os.path.realpath, path)
+
+
+def _from_root(function: Callable[[str], str], path: str) -> str:
+    try:
+        return function(path)
+    except FileNotFoundError as error:
+        remedy = "change to a directory that is there"
+        raise AccessError("the working directory was removed", where=path, remedy=remedy) from error
 
 
 def join(*parts: str) -> str:
@@ -786,8 +800,19 @@ def _on_path(path: str, doing: str, function: Callable[..., Result], *args: Any)
 
 def _as_host_error(error: OSError | ValueError, path: str, doing: str) -> HostError:
     if isinstance(error, OSError):
-        return host_error(error, path, doing)
+        known = host_error(error, path, doing)
+        if error.errno == errno.ENOSPC and _lacks_inodes(path):
+            known.remedy = "remove some files: the file system has no inodes left, though it may have space"
+        return known
     return host_error(OSError(errno.EINVAL, "not a path"), path, doing)  # such as an embedded null byte
+
+
+def _lacks_inodes(path: str) -> bool:
+    """Whether the file system of a path counts its inodes, and has none left for this user."""
+    with contextlib.suppress(OSError):
+        found = os.statvfs(os.path.dirname(path) or ".")
+        return found.f_files > 0 and found.f_favail == 0
+    return False
 
 
 def _libc_fallocate(descriptor: int, mode: int, offset: int, length: int) -> int:

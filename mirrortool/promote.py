@@ -60,6 +60,7 @@ from mirrortool.record.sources import check_apart
 from mirrortool.replay.session import Replay, describe
 from mirrortool.store.pagesums import copy_sums
 from mirrortool.verify import Verify, VerifyResult
+from mirrortool.wording import counted, exact_bytes, quoted_word
 
 _SPARE_BYTES = 1 << 20
 
@@ -169,9 +170,9 @@ class Promotion:
                 raise verify.journal_error
         if result.bad_pages:
             raise ChangedOutsideError(
-                f"{result.bad_pages} pages are not what the primary had, so it is not promoted",
+                f"{counted(result.bad_pages, 'page is', 'pages are')} not what the primary had, so it is not promoted",
                 where=self.mirror.path,
-                remedy=f"mirrortool verify {self.mirror.path} names them; another mirror may be sound",
+                remedy=f"mirrortool verify {quoted_word(self.mirror.path)} names them; another mirror may be sound",
             )
         if not result.is_right:
             raise self._wrong_sums()
@@ -234,7 +235,7 @@ class Promotion:
             raise PastTargetError(
                 f"the mirror is at LSN {reached} already, past commit {commit.lsn}",
                 where=self.mirror.path,
-                remedy=f"mirrortool replay {self.journal.path} NEW-MIRROR --until {commit.lsn} makes one to promote",
+                remedy=f"mirrortool replay {quoted_word(self.journal.path)} NEW --until {commit.lsn} makes another",
             )
         self.journal.history.promoted(commit.position, b"")  # one more there may be
         end = find_end(self.journal, commit.position)
@@ -329,7 +330,7 @@ class Promotion:
         needed = _SPARE_BYTES + sum(facts.allocated for facts in tables if facts) + plan.dropped.size
         if files.free_bytes(self.journal.path) < needed:
             raise NoSpaceError(
-                f"the journal needs {needed} bytes for sums and for what is dropped",
+                f"the journal needs {exact_bytes(needed)} for sums and for what is dropped",
                 where=self.journal.path,
                 remedy="free some space and run the command again; nothing was changed",
             )

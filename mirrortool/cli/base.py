@@ -10,7 +10,7 @@ from mirrortool.cli.guests import writes_in
 from mirrortool.cli.options import DIRECTORY, POINT, POINT_METAVAR, SIZE, as_json, complete_point, quiet
 from mirrortool.cli.render import Display, View
 from mirrortool.cli.runner import Interrupted, Runner
-from mirrortool.cli.text import format_bytes, format_time, quoted, tell
+from mirrortool.cli.text import counted, format_bytes, format_time, quoted, tell
 from mirrortool.journal.until import Until
 from mirrortool.replay.makebase import BaseCancelled, MakeBase
 
@@ -40,7 +40,7 @@ def command(journal: str, at: Until | None, max_size: int, as_json: bool, quiet:
 
         def view() -> View:
             now = making.statistics()
-            detail = f"{now.pages} pages written" if now.pages else f"LSN {now.lsn}"
+            detail = counted(now.pages, "page") + " written" if now.pages else f"LSN {now.lsn}"
             return View(now.lsn, commit.lsn, now.pages * making.journal.page_size, detail)
 
         runner = Runner(making.run, making.cancel)

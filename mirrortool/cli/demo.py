@@ -20,7 +20,7 @@ from mirrortool.address import SEGMENT_BYTES
 from mirrortool.cli.options import DIRECTORY, SIZE, quiet
 from mirrortool.cli.render import Display, View
 from mirrortool.cli.runner import Interrupted, Runner
-from mirrortool.cli.text import format_bytes, format_seconds, printable
+from mirrortool.cli.text import counted, format_bytes, format_seconds, printable
 from mirrortool.errors import MirrortoolError, UsageError, host_error
 from mirrortool.files import File
 from mirrortool.journal.until import Until
@@ -214,7 +214,7 @@ class Demo:
             result = scan.run()
         now = result.statistics
         return (
-            f"commit {result.commit.lsn}, {now.pages_written} pages written, {now.pages_zeroed} zeroed, "
+            f"commit {result.commit.lsn}, {counted(now.pages_written, 'page')} written, {now.pages_zeroed} zeroed, "
             f"{format_bytes(now.bytes_journaled)} journaled"
         )
 

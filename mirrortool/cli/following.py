@@ -10,7 +10,7 @@ from functools import partial
 from mirrortool import clock, files
 from mirrortool.cli.render import PLAIN_SECONDS, Display
 from mirrortool.cli.runner import Runner
-from mirrortool.cli.text import describe_silence, format_bytes, format_seconds, printable, tell
+from mirrortool.cli.text import counted, describe_silence, format_bytes, format_seconds, printable, tell
 from mirrortool.errors import JournalError, NoSpaceError, PrunedJournalError, UnfinishedArrivalError
 from mirrortool.journal.pathkind import PathKind, kind_of
 from mirrortool.journal.tail import wait_for_journal
@@ -147,7 +147,7 @@ class FollowWatch:
             self._display.warn(describe_silence(now.lag.head_time_ns, silent) or "the primary is heard of again")
 
     def _lines(self, now: ReplayStatistics) -> list[str]:
-        done = f"{now.progress.operations} operations, {format_bytes(now.progress.payload_bytes)} replayed"
+        done = f"{counted(now.progress.operations, 'operation')}, {format_bytes(now.progress.payload_bytes)} replayed"
         lines = [describe(self._replay.mirror.checkpoint), describe_lag(now.lag), done]
         return [*lines, now.waits_for] if now.waits_for else lines
 
@@ -157,4 +157,5 @@ def describe_lag(lag: Lag) -> str:
     if not lag.operations:
         return "applied everything that was committed"
     left = f", {format_seconds(lag.eta_seconds)} left" if lag.eta_seconds else ""
-    return f"{lag.operations} operations, {format_bytes(lag.bytes)} and {format_seconds(lag.seconds)} behind{left}"
+    amount = f"{counted(lag.operations, 'operation')}, {format_bytes(lag.bytes)}"
+    return f"{amount} and {format_seconds(lag.seconds)} behind{left}"

@@ -7,7 +7,7 @@ import json
 import click
 
 from mirrortool import files
-from mirrortool.cli.text import format_bytes, format_seconds, format_time
+from mirrortool.cli.text import counted, format_bytes, format_seconds, format_time
 from mirrortool.journal.directory import Journal
 from mirrortool.journal.until import Until
 from mirrortool.replay.forecast import Forecast, forecast
@@ -31,7 +31,7 @@ def print_forecast(
     click.echo(f"from {begins} to commit {found.target.lsn} of {format_time(found.target.time_ns)}")
     base = f"{format_bytes(found.start.base_bytes)} of the base, " if found.start.base else ""
     click.echo(f"reads {base}{format_bytes(found.start.journal_bytes)} of the journal, at most")
-    click.echo(f"writes {found.pages} pages, {format_bytes(found.pages * journal.page_size)}, at most")
+    click.echo(f"writes {counted(found.pages, 'page')}, {format_bytes(found.pages * journal.page_size)}, at most")
     if found.seconds is None:
         click.echo("takes a time that is not known: this mirror has not been replayed to a commit yet")
     else:

@@ -10,8 +10,8 @@ from mirrortool.cli.guests import writes_in
 from mirrortool.cli.options import DIRECTORY, FILE, Value, as_json, complete_volume, quiet
 from mirrortool.cli.render import Display, View
 from mirrortool.cli.runner import Interrupted, Runner
-from mirrortool.cli.text import format_bytes, printable, quoted, tell
-from mirrortool.errors import UsageError
+from mirrortool.cli.text import counted, format_bytes, printable, quoted, tell
+from mirrortool.errors import AccessError, UsageError
 from mirrortool.files import File, open_file
 from mirrortool.record.base import BaseScan
 from mirrortool.record.importers.feed import RENAMED_MAX, Import, ImportCancelled, ImportResult
@@ -79,7 +79,7 @@ def command(
         raise UsageError("--map and --seed are for --format fio")
     if len(dict(mapped)) != len(mapped):
         raise UsageError("a file is named twice by --map")
-    with open_file(file) as opened, Recorder.open(journal) as recorder:
+    with _open_log(file) as opened, Recorder.open(journal) as recorder:
         log: Log
         if kind == "fio":
             log = _fio_log(opened, recorder.volumes, volume, dict(mapped), seed)
@@ -87,6 +87,15 @@ def command(
             log = LogWrites(opened, _only_volume(recorder.volumes, volume))
         result = _Work(recorder, log).run(quiet)
     _print(journal, result, log.unit, as_json, quiet)
+
+
+def _open_log(path: str) -> File:
+    log = open_file(path)
+    kind = log.facts().kind
+    if kind not in ("file", "block device"):
+        log.close()
+        raise AccessError(f"is a {kind}, and a log is read twice", where=path, remedy="save it into a file first")
+    return log
 
 
 def _fio_log(opened: File, volumes: VolumeSet, volume: str | None, mapped: dict[str, str], seed: int | None) -> FioLog:
@@ -164,8 +173,9 @@ def _print(journal: str, result: ImportResult, unit: str, as_json: bool, quiet: 
     done = result.statistics
     units = {"entry": "entries", "line": "lines"}[unit]
     click.echo(
-        f"commit {result.commit.lsn}  {result.entries} {units}: {done.writes} writes, {format_bytes(done.bytes)}, "
-        f"{done.zeros} zeroed, {done.commits} commits, {done.marks} marks"
+        f"commit {result.commit.lsn}  {result.entries} {units}: {counted(done.writes, 'write')}, "
+        f"{format_bytes(done.bytes)}, {done.zeros} zeroed, "
+        f"{counted(done.commits, 'commit')}, {counted(done.marks, 'mark')}"
     )
     for mark in result.renamed:
         click.echo(f"mark {mark.name} is what the log calls {printable(mark.text)!r}")

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import click
 
 from mirrortool.cli.options import DIRECTORY, POINT, POINT_METAVAR, as_json, complete_point
-from mirrortool.cli.text import columns, format_time, tell
+from mirrortool.cli.text import columns, counted, format_time, tell
 from mirrortool.errors import JournalError, TornJournalError, UsageError
 from mirrortool.files import find_facts
 from mirrortool.journal.commits import Commit, commits, is_flush, newest_commits
@@ -126,10 +126,10 @@ def _describe(operation: Operation, time_ns: int) -> str:
     kind = operation.kind.name
     head = f"{operation.lsn}  {format_time(time_ns)}  {kind}"
     if operation.kind == Kind.RESIZE:
-        return f"{head}  page {operation.page:#x}, {operation.count} bytes"
+        return f"{head}  page {operation.page:#x}, {counted(operation.count, 'byte')}"
     if operation.commit_kind:
         return f"{head}  {operation.commit_kind.name.lower()} {operation.name or ''}".rstrip()
-    return f"{head}  page {operation.page:#x}, {operation.count} pages"
+    return f"{head}  page {operation.page:#x}, {counted(operation.count, 'page')}"
 
 
 def _to_json(journal: Journal, listed: list[Commit]) -> dict[str, object]:

@@ -41,10 +41,13 @@ def parse_size(text: str) -> int:
 
 
 def parse_rate(text: str) -> int:
-    """Bytes a second: a size, with or without /s."""
-    rate = parse_size(text.strip().removesuffix("/s"))
+    """Bytes a second: a size with its unit, with or without /s; other programs take a bare number for KiB or more."""
+    size = text.strip().removesuffix("/s")
+    rate = parse_size(size)
+    if size.isdecimal():
+        raise ValueError(f"{text!r} has no unit; give bytes a second, such as {size}M or {size}K")
     if not rate:
-        raise ValueError(f"at {text!r} nothing would ever get on")
+        raise ValueError(f"{text!r} is not a rate: nothing would ever be sent or read")
     return rate
 
 

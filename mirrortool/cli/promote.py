@@ -13,7 +13,7 @@ from mirrortool.cli.options import DIRECTORY, POINT, POINT_METAVAR, as_json, com
 from mirrortool.cli.render import Display, View
 from mirrortool.cli.runner import Interrupted, Runner
 from mirrortool.cli.signals import number_of
-from mirrortool.cli.text import format_bytes, format_seconds, format_time, printable, quoted, tell
+from mirrortool.cli.text import counted, format_bytes, format_seconds, format_time, printable, quoted, tell
 from mirrortool.cli.verify import run_shown
 from mirrortool.errors import UsageError
 from mirrortool.journal.until import Until
@@ -80,14 +80,14 @@ def _tell_plan(promotion: Promotion, plan: PromotionPlan) -> None:
         f"\n  of {format_time(commit.time_ns)}, {format_seconds(plan.age_seconds)} ago; what was written since is lost"
     )
     if plan.operations_to_replay:
-        tell(f"  {plan.operations_to_replay} operations of the journal are replayed before")
+        tell(f"  {counted(plan.operations_to_replay, 'operation')} of the journal will be replayed before")
     if dropped.size:
         tell(
-            f"  dropped: {dropped.operations} operations in {dropped.frames} frames, {format_bytes(dropped.size)}, "
-            f"moved to {printable(promotion.journal.forked_path)}"
+            f"  dropped: {counted(dropped.operations, 'operation')} in {counted(dropped.frames, 'frame')}, "
+            f"{format_bytes(dropped.size)}, moved to {printable(promotion.journal.forked_path)}"
         )
     else:
-        tell("  the journal has nothing behind it")
+        tell("  the journal has nothing after it")
     if dropped.problem:
         tell(f"  WARNING: what is dropped cannot be read to its end: {printable(dropped.problem)}")
     tell("  make sure that the old primary has stopped and stays so: its clients' writes would be lost")

@@ -20,7 +20,7 @@ from mirrortool.cli.runner import Interrupted, Runner
 from mirrortool.cli.service import Service, metrics_file
 from mirrortool.cli.serving import MAX_CONNECTIONS_DEFAULT, SOCKET_MODE_DEFAULT, ServingOptions, serve
 from mirrortool.cli.signals import Signals, stopping
-from mirrortool.cli.text import format_bytes, format_seconds, format_time, printable, quoted, tell
+from mirrortool.cli.text import counted, format_bytes, format_seconds, format_time, printable, quoted, tell
 from mirrortool.errors import CommandFailedError, FuzzyCommitError, MirrortoolError, UsageError, host_error
 from mirrortool.nbd.budget import check_memory
 from mirrortool.nbd.server import check_addresses
@@ -260,8 +260,9 @@ class _Once:
             return
         kind = "fuzzy commit" if result.kind == CommitKind.FUZZY else "commit"
         click.echo(
-            f"{kind} {result.commit.lsn}  {format_time(result.time_ns)}  {statistics.pages_written} pages written, "
-            f"{statistics.pages_zeroed} zeroed, {format_bytes(statistics.bytes_journaled)} journaled"
+            f"{kind} {result.commit.lsn}  {format_time(result.time_ns)}  "
+            f"{counted(statistics.pages_written, 'page')} written, {statistics.pages_zeroed} zeroed, "
+            f"{format_bytes(statistics.bytes_journaled)} journaled"
         )
         for name, why in result.changed.items():
             tell(f"mirrortool: WARNING: volume {name} changed while it was scanned: {why}")

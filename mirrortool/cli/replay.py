@@ -32,7 +32,7 @@ from mirrortool.cli.options import (
 from mirrortool.cli.render import Display, View
 from mirrortool.cli.runner import Interrupted, Runner
 from mirrortool.cli.service import Service, metrics_file
-from mirrortool.cli.text import columns, format_bytes, format_time, quoted, tell
+from mirrortool.cli.text import columns, counted, format_bytes, format_time, quoted, tell
 from mirrortool.cli.trace import TraceFile
 from mirrortool.errors import JournalError, UsageError
 from mirrortool.journal.commits import Commit
@@ -186,9 +186,15 @@ def command(
             raise
         _print(following.replay, start, as_json)
         if was_stopped:
-            raise Interrupted(was_stopped, f"stopped; {describe(following.replay.mirror.checkpoint)}")
+            raise Interrupted(was_stopped, "stopped; the next replay resumes from there")
     if not quiet:
-        tell(f"next: mirrortool verify {quoted(mirror)}")
+        tell(_next_step(journal, mirror, following.replay.mirror.checkpoint))
+
+
+def _next_step(journal: str, mirror: str, checkpoint: Checkpoint) -> str:
+    if checkpoint.is_consistent:
+        return f"next: mirrortool verify {quoted(mirror)}"
+    return f"next: mirrortool replay {quoted(journal)} {quoted(mirror)}, as the mirror is between two commits"
 
 
 def check_options(values: Mapping[str, Any]) -> None:
@@ -289,7 +295,7 @@ def _print_tables(replay: Replay) -> None:
 def _table_row(group: int, row: RowSnapshot) -> tuple[str, ...]:
     pages = f"{row.first:#x}-{row.end - 1:#x}" if row.end else "cleared"
     counter = "-" if row.counter is None else f"task {row.counter}"
-    return str(group), str(row.task), pages, counter, f"{row.waits_for} tasks" if row.waits_for else "-"
+    return str(group), str(row.task), pages, counter, counted(row.waits_for, "task") if row.waits_for else "-"
 
 
 def _print(replay: Replay, start: int, as_json: bool) -> None:
@@ -299,7 +305,7 @@ def _print(replay: Replay, start: int, as_json: bool) -> None:
         return
     click.echo(
         f"{describe(checkpoint)}  {format_time(checkpoint.time_ns)}  "
-        f"{checkpoint.position.lsn - start} operations, {format_bytes(now.progress.payload_bytes)} replayed"
+        f"{counted(checkpoint.position.lsn - start, 'operation')}, {format_bytes(now.progress.payload_bytes)} replayed"
     )
 
 

@@ -27,6 +27,8 @@ def _checked(_context: click.Context, _parameter: click.Parameter, path: str | N
     """The path, before anything is done; the file is replaced, so that it may be nothing but an earlier one."""
     if path is not None:
         check_output(path, "metrics", FILE_BEGINS.encode())
+        if not path.endswith(".prom"):
+            raise click.BadParameter(f"{path!r} does not end in .prom, and node_exporter reads no other file")
     return path
 
 

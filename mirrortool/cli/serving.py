@@ -15,7 +15,7 @@ from mirrortool.cli.rates import Rates
 from mirrortool.cli.render import Display
 from mirrortool.cli.runner import Runner
 from mirrortool.cli.service import Service
-from mirrortool.cli.text import columns, format_bytes, format_seconds, format_time, quoted, tell
+from mirrortool.cli.text import columns, counted, format_bytes, format_seconds, format_time, quoted, tell
 from mirrortool.metrics import Sample
 from mirrortool.nbd.server import Server
 from mirrortool.nbd.statistics import ExportStatistics
@@ -97,7 +97,9 @@ def _tell_recovery(display: Display, recorder: Recorder) -> None:
     if recorder.torn:
         display.warn(f"a torn tail was moved to {recorder.torn}; nothing in it had been acknowledged as durable")
     if recorder.redone:
-        display.note(f"after a crash, {recorder.redone} frames were written to the volumes again")
+        display.note(
+            f"after a crash, {counted(recorder.redone, 'frame was', 'frames were')} written to the volumes again"
+        )
 
 
 def _status(recording: LiveRecording) -> str:
@@ -180,8 +182,8 @@ def _conclude(journal: str, last: RecorderStatistics, as_json: bool, quiet: bool
         click.echo(json.dumps({**asdict(last), "incomplete": list(last.incomplete)}))
         return
     click.echo(
-        f"commit {last.commit_lsn}  {last.operations} operations, {format_bytes(last.bytes_written)} written, "
-        f"{format_bytes(last.bytes_journaled)} journaled"
+        f"commit {last.commit_lsn}  {counted(last.operations, 'operation')}, "
+        f"{format_bytes(last.bytes_written)} written, {format_bytes(last.bytes_journaled)} journaled"
     )
     if not quiet:
         tell(f"next: mirrortool replay {quoted(journal)} MIRROR")

@@ -18,7 +18,7 @@ from mirrortool.cli.options import DIRECTORY, DURATION, POINT, POINT_METAVAR, RA
 from mirrortool.cli.render import Display, View
 from mirrortool.cli.runner import Interrupted, Runner
 from mirrortool.cli.service import Service, metrics_file
-from mirrortool.cli.text import columns, format_bytes, format_seconds, printable, quoted, tell
+from mirrortool.cli.text import columns, counted, format_bytes, format_seconds, printable, quoted, tell
 from mirrortool.errors import MirrortoolError, UsageError
 from mirrortool.journal.arriving import open_finished
 from mirrortool.journal.directory import Journal
@@ -230,7 +230,7 @@ def _describe(lag: ShipLag) -> str:
     if not lag.operations or lag.bytes is None:
         return ""
     age = "" if lag.seconds is None else f" and {format_seconds(lag.seconds)}"
-    return f", {lag.operations} operations, {format_bytes(lag.bytes)}{age} behind"
+    return f", {counted(lag.operations, 'operation')}, {format_bytes(lag.bytes)}{age} behind"
 
 
 class _Watch:

@@ -7,6 +7,7 @@ from typing import Any
 
 from mirrortool import files
 from mirrortool.cli.text import (
+    counted,
     describe_ahead,
     describe_silence,
     format_bytes,
@@ -46,14 +47,14 @@ def _journal_lines(status: JournalStatus) -> Iterator[str]:
     for volume in status.volumes:
         path = journal.volume_paths().get(volume.name)
         yield f"  volume {volume.name}: {format_bytes(volume.size)}{'  ' + printable(path) if path else ''}"
-    yield f"  {status.file_count} files, {format_bytes(status.size)}, up to LSN {status.head.lsn}"
+    yield f"  {counted(status.file_count, 'file')}, {format_bytes(status.size)}, up to LSN {status.head.lsn}"
     if status.commit:
         kind = status.commit.kind
         what = f" ({kind.name.lower()})" if kind in _KINDS_TOLD else ""
         yield f"  newest commit {status.commit.lsn}{what} of {format_time(status.commit.time_ns)}"
         behind = status.head.lsn - status.commit.lsn
         if behind:
-            yield f"  {behind} operations that are not committed follow it"
+            yield f"  {counted(behind, 'newer operation is', 'newer operations are')} not committed yet"
     else:
         yield ("  no commit yet; next: mirrortool record")
     if status.recorder is not None:
@@ -78,7 +79,7 @@ def _reader_line(reader: SlotStatus) -> str:
     if reader.lag_operations is None or reader.lag_seconds is None:
         how = _unknown_lag(reader)
     elif reader.lag_operations:
-        how = f"{reader.lag_operations} operations and {format_seconds(reader.lag_seconds)} behind"
+        how = f"{counted(reader.lag_operations, 'operation')} and {format_seconds(reader.lag_seconds)} behind"
     else:
         how = "has everything that is committed"
     return f"slot {slot.name}, {slot.kind} at {printable(slot.where)}: {how}"
@@ -136,7 +137,8 @@ def _mirror_lines(status: MirrorStatus) -> Iterator[str]:
     elif status.lag_operations is None or status.lag_seconds is None:
         yield ("  its journal is not at hand, so how far it is behind is not known")
     elif status.lag_operations:
-        yield f"  {status.lag_operations} operations and {format_seconds(status.lag_seconds)} behind its journal"
+        lag = f"{counted(status.lag_operations, 'operation')} and {format_seconds(status.lag_seconds)}"
+        yield f"  {lag} behind its journal"
     elif status.damage is None:
         yield ("  applied everything that its journal has committed; mirrortool verify proves the content")
     if status.journal:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-import shlex
 import sys
 from collections.abc import Sequence
 
 from mirrortool import times
+from mirrortool.wording import counted as counted
+from mirrortool.wording import format_bytes as format_bytes
+from mirrortool.wording import format_seconds as format_seconds
+from mirrortool.wording import quoted_word
 
 
 def printable(text: str) -> str:
@@ -19,7 +22,7 @@ def printable(text: str) -> str:
 
 def quoted(path: str) -> str:
     """A path as a shell takes it, in one line."""
-    return printable(shlex.quote(path))
+    return printable(quoted_word(path))
 
 
 def tell(text: str) -> None:
@@ -32,24 +35,6 @@ def tell(text: str) -> None:
 def format_time(time_ns: int) -> str:
     """A time as people read it; 0 is that of what has none, such as a mirror into which nothing was replayed yet."""
     return times.format_time(time_ns) if time_ns else "no time"
-
-
-def format_bytes(count: float) -> str:
-    """Bytes in the largest unit that leaves a digit before the point."""
-    for unit in ("B", "KiB", "MiB", "GiB", "TiB"):
-        if count < 1024:
-            return f"{count:.0f} B" if unit == "B" else f"{count:.1f} {unit}"
-        count /= 1024
-    return f"{count:.1f} PiB"
-
-
-def format_seconds(seconds: float) -> str:
-    """A duration as people read it."""
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(int(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s"
 
 
 def describe_silence(heard_ns: int, silent: float | None) -> str:

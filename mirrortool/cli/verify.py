@@ -10,12 +10,13 @@ from mirrortool.cli.guests import writes_in
 from mirrortool.cli.options import DIRECTORY, as_json, quiet
 from mirrortool.cli.render import Display, View
 from mirrortool.cli.runner import Interrupted, Runner
-from mirrortool.cli.text import format_seconds, format_time, printable, quoted, tell
+from mirrortool.cli.text import counted, format_seconds, format_time, printable, quoted, tell
 from mirrortool.errors import CorruptJournalError, FuzzyCommitError, NotComparableError, UsageError
 from mirrortool.journal.audit import Audit, AuditCancelled, AuditResult
 from mirrortool.journal.pathkind import PathKind, kind_of, neither
 from mirrortool.replay.session import describe
 from mirrortool.verify import BadRun, Verify, VerifyCancelled, VerifyResult, to_json
+from mirrortool.wording import quoted_word
 
 EXIT_BAD_PAGES = 1
 RUNS_SHOWN = 20
@@ -70,7 +71,7 @@ def run_shown(verify: Verify, quiet: bool, when_stopped: str) -> VerifyResult:
 
     def view() -> View:
         now = verify.statistics()
-        detail = f"{now.bad_pages} pages differ" if now.bad_pages else ""
+        detail = counted(now.bad_pages, "page differs", "pages differ") if now.bad_pages else ""
         return View(now.pages_done, now.pages_total, now.pages_done * page_size, detail)
 
     with Display("verify", quiet=quiet) as display:
@@ -101,7 +102,7 @@ def _conclude(verify: Verify, result: VerifyResult, quiet: bool, allow_fuzzy: bo
         raise NotComparableError(
             f"nothing wrong, but {describe(checkpoint)}",
             where=path,
-            remedy=f"mirrortool replay {verify.mirror.journal_path} {path}, then verify",
+            remedy=f"mirrortool replay {quoted_word(verify.mirror.journal_path)} {quoted_word(path)}, then verify",
         )
     if checkpoint.is_incomplete:
         raise NotComparableError(
@@ -131,12 +132,13 @@ def _print(result: VerifyResult) -> None:
         click.echo(_describe_run(run))
     if len(result.bad_runs) > RUNS_SHOWN:
         click.echo(f"… and {len(result.bad_runs) - RUNS_SHOWN} more runs of bad pages; --json lists them")
-    verdict = f"{result.bad_pages} BAD PAGES" if result.bad_pages else "no bad page"
+    verdict = counted(result.bad_pages, "BAD PAGE") if result.bad_pages else "no bad page"
     in_flight = f", {result.pages_in_flight} in flight" if result.pages_in_flight else ""
     proof = {True: ", state sum as in the journal", False: ", STATE SUM NOT AS IN THE JOURNAL", None: ""}
     click.echo(
-        f"{verdict} at LSN {checkpoint.position.lsn} ({format_time(checkpoint.time_ns)}): {result.pages_checked} pages "
-        f"checked{in_flight}{proof[result.journal_agrees]}, in {format_seconds(result.seconds)}"
+        f"{verdict} at LSN {checkpoint.position.lsn} ({format_time(checkpoint.time_ns)}): "
+        f"{counted(result.pages_checked, 'page')} checked{in_flight}"
+        f"{proof[result.journal_agrees]}, in {format_seconds(result.seconds)}"
     )
 
 
@@ -181,6 +183,6 @@ def _print_audit(path: str, result: AuditResult, as_json: bool) -> None:
         click.echo(json.dumps(values))
         return
     click.echo(
-        f"{printable(path)} is whole up to LSN {result.lsn}: {result.frames} frames, {result.commits} commits, "
-        f"{result.bases} base{'s' * (result.bases != 1)}, {result.pages} pages checked"
+        f"{printable(path)} is whole up to LSN {result.lsn}: {counted(result.frames, 'frame')}, "
+        f"{counted(result.commits, 'commit')}, {counted(result.bases, 'base')}, {counted(result.pages, 'page')} checked"
     )

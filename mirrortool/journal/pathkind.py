@@ -13,6 +13,7 @@ from enum import Enum
 
 from mirrortool import files, jsonfile
 from mirrortool.errors import AccessError, MirrortoolError, NotAJournalError, NotAMirrorError
+from mirrortool.wording import quoted_word
 
 
 class PathKind(Enum):
@@ -76,7 +77,7 @@ def not_a_mirror(path: str) -> NotAMirrorError:
     """The error for a path that is not a mirror, though one was wanted."""
     kind = kind_of(path)
     if kind in (PathKind.JOURNAL, PathKind.COPY):
-        remedy = f"name a mirror of it; mirrortool replay {path} MIRROR makes one"
+        remedy = f"name a mirror of it; mirrortool replay {quoted_word(path)} MIRROR makes one"
         return NotAMirrorError(f"is {kind.value}, not a mirror", where=path, remedy=remedy)
     what, remedy = _described(path, "a mirror", "mirrortool replay makes one")
     return NotAMirrorError(what, where=path, remedy=remedy)

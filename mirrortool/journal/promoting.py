@@ -13,6 +13,7 @@ from mirrortool.errors import NotAJournalError, UnfinishedPromotionError
 from mirrortool.journal.lineage import Epoch
 from mirrortool.journal.position import Position
 from mirrortool.jsonfile import Fields
+from mirrortool.wording import quoted_word
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,5 +100,5 @@ def check_none(journal_path: str) -> None:
         raise UnfinishedPromotionError(
             f"a promotion of the mirror {note.mirror_path} was interrupted, or is at work",
             where=journal_path,
-            remedy=f"mirrortool promote {note.mirror_path} completes it",
+            remedy=f"mirrortool promote {quoted_word(note.mirror_path)} completes it",
         )

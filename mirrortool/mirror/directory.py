@@ -38,6 +38,7 @@ from mirrortool.mirror.target import Primaries, check_target, open_target, prepa
 from mirrortool.store.flat import FlatStore
 from mirrortool.store.pagesums import PageSums
 from mirrortool.volume import Volume, VolumeSet
+from mirrortool.wording import exact_bytes, quoted_word
 
 FORMAT = 1
 _MAKE_ANEW = "remove the mirror's directory, and make it anew: mirrortool replay JOURNAL MIRROR --replace-slot"
@@ -251,7 +252,7 @@ class Mirror:
                 f"it became the primary of epoch {promoted.epoch.number} at position {promoted.epoch.start}, but the "
                 f"journal is of epoch {current.number} by now, from position {current.start} on",
                 where=self.path,
-                remedy=f"mirrortool status {journal.path} names the volumes of its primary; make a new mirror of it",
+                remedy=f"mirrortool status {quoted_word(journal.path)} names its primary's volumes; make a new mirror",
             )
 
     def check_mirrors(self, journal: Journal) -> None:
@@ -314,7 +315,7 @@ class Mirror:
                 raise too_small(path, facts.size, volume)
         elif facts.size != volume.size and self.checkpoint.is_settled:
             raise ChangedOutsideError(
-                f"has {facts.size} bytes, the mirror left it with {volume.size}",
+                f"has {exact_bytes(facts.size)}, the mirror left it with {exact_bytes(volume.size)}",
                 where=path,
                 remedy=_MAKE_ANEW,
             )

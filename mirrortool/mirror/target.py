@@ -11,6 +11,7 @@ from mirrortool import container, files, host
 from mirrortool.errors import LockedError, UnusableVolumeError
 from mirrortool.files import File, Identity
 from mirrortool.volume import Volume
+from mirrortool.wording import exact_bytes
 
 _PIECE = 1 << 20
 _ZEROS = bytes(_PIECE)
@@ -118,7 +119,9 @@ def open_target(path: str, *, create: bool = False, write: bool = True) -> File:
 def too_small(path: str, size: int, volume: Volume) -> UnusableVolumeError:
     """The error for a device that is shorter than its volume."""
     return UnusableVolumeError(
-        f"the device has {size} bytes, volume {volume.name} needs {volume.size}", where=path, remedy="use a larger one"
+        f"the device has {exact_bytes(size)}, volume {volume.name} needs {exact_bytes(volume.size)}",
+        where=path,
+        remedy="use a larger one",
     )
 
 

@@ -8,7 +8,7 @@ import socket
 from dataclasses import dataclass
 
 from mirrortool import files
-from mirrortool.errors import LockedError, MirrortoolError, UsageError, host_error
+from mirrortool.errors import AccessError, LockedError, MirrortoolError, UsageError, host_error
 from mirrortool.nbd.addresses import Address, TcpAddress, UnixAddress
 
 BACKLOG = 128
@@ -99,6 +99,10 @@ class Listener:
         return made
 
 
+_NO_SOCKETS_HERE = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS)
+"""What file systems such as vfat, NTFS or those of network shares answer where a socket gets its name."""
+
+
 def _why_not(error: OSError, address: Address) -> MirrortoolError:
     if isinstance(error, socket.gaierror):
         return UsageError("this host has no such name or address", where=address)
@@ -106,6 +110,9 @@ def _why_not(error: OSError, address: Address) -> MirrortoolError:
         return UsageError("this host does not have the address", where=address)
     if error.errno == errno.EADDRINUSE:
         return LockedError("another server listens there", where=address, remedy="stop it or choose another port")
+    if isinstance(address, UnixAddress) and error.errno in _NO_SOCKETS_HERE:
+        remedy = "use a file system that has Unix sockets, such as ext4, xfs or tmpfs"
+        return AccessError("cannot make a socket in this file system", where=address.path, remedy=remedy)
     return host_error(error, address, "listen")
 
 

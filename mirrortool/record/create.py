@@ -14,6 +14,7 @@ from mirrortool.journal.directory import Journal, VolumeRecord
 from mirrortool.mirror.directory import is_promoted
 from mirrortool.record.sources import check_apart, inspect_volume
 from mirrortool.volume import place
+from mirrortool.wording import exact_bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +104,7 @@ def _refuse_container(volume: NewVolume) -> None:
 def _check_size(volume: NewVolume, size: int) -> None:
     if volume.size is not None and volume.size != size:
         raise UnusableVolumeError(
-            f"has {size} bytes, not {volume.size}",
+            f"has {exact_bytes(size)}, not {exact_bytes(volume.size)}",
             where=volume.path,
             remedy="leave the size away to record it as it is",
         )

@@ -31,6 +31,7 @@ from mirrortool.record.sources import check_apart, inspect_volume
 from mirrortool.store.flat import FlatStore
 from mirrortool.store.pagesums import PageSums
 from mirrortool.volume import VolumeSet
+from mirrortool.wording import exact_bytes
 
 STALL_NS = 10 * 10**9
 """A write-back journals the time again before its writes are this much younger than the newest frame."""
@@ -155,7 +156,8 @@ class HeldVolumes:
             facts = file.facts()
             if facts.size < volume.size or (facts.size != volume.size and not facts.identity.is_device):
                 raise UnusableVolumeError(
-                    f"has {facts.size} bytes, but the journal knows volume {volume.name} with {volume.size}",
+                    f"has {exact_bytes(facts.size)}, but the journal knows volume {volume.name} with "
+                    f"{exact_bytes(volume.size)}",
                     where=file.path,
                     remedy="mirrortool record --scan without --nbd journals its new size",
                 )
@@ -230,7 +232,7 @@ def _problem(file: File, known: VolumeRecord, is_exact: bool, newest_ns: int | N
     if (now.identity.inode, now.identity.is_device) != (known.identity.inode, known.identity.is_device):
         return "it is another file or device than the one recorded"
     if now.size < known.size or (now.size != known.size and not now.identity.is_device):
-        return f"it has {now.size} bytes, not {known.size}"
+        return f"it has {exact_bytes(now.size)}, not {exact_bytes(known.size)}"
     if now.identity.is_device:
         return None
     if is_exact:

@@ -9,6 +9,7 @@ from mirrortool import clock, files, host
 from mirrortool.errors import ChangedOutsideError, LockedError, UnusableVolumeError
 from mirrortool.files import Facts, File
 from mirrortool.journal.directory import VolumeRecord
+from mirrortool.wording import exact_bytes
 
 _TIMESTAMP_NS = 20_000_000
 """File systems stamp times in steps of a kernel tick, at most 10 ms: a change within one leaves the same time."""
@@ -39,7 +40,7 @@ class Source:
         if self.is_held:
             return "the device is mounted or held by another process"
         if now.size != self.facts.size:
-            return f"its size changed from {self.facts.size} to {now.size} bytes"
+            return f"its size changed from {exact_bytes(self.facts.size)} to {exact_bytes(now.size)}"
         if self.facts.identity.is_device:
             return self._device_changed()
         is_same = (now.modified_ns, now.changed_ns) == (self.facts.modified_ns, self.facts.changed_ns)

@@ -15,6 +15,7 @@ from mirrortool.store.base import Store
 from mirrortool.store.flat import FlatStore
 from mirrortool.store.pagesums import PageSums
 from mirrortool.volume import VolumeSet
+from mirrortool.wording import exact_bytes
 
 _SAMPLES = 64
 
@@ -30,7 +31,7 @@ def check_sizes(volumes: VolumeSet, store: FlatStore, max_bytes: int) -> None:
         capacity = store.capacity(volume.name)
         if capacity is not None and volume.size > capacity:
             raise UnusableVolumeError(
-                f"volume {volume.name} grows to {volume.size} bytes, its device has {capacity}",
+                f"volume {volume.name} grows to {exact_bytes(volume.size)}, its device has {exact_bytes(capacity)}",
                 remedy="make a mirror on a larger one",
             )
 
@@ -40,7 +41,7 @@ def check_total(volumes: VolumeSet, max_bytes: int) -> None:
     total = sum(volume.size for volume in volumes)
     if total > max_bytes:
         raise UnusableVolumeError(
-            f"the journal's volumes have {total} bytes together, more than {max_bytes}",
+            f"the journal's volumes have {exact_bytes(total)} together, more than {exact_bytes(max_bytes)}",
             remedy="if that is right, allow it with --max-size",
         )
 

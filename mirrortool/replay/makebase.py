@@ -31,6 +31,7 @@ from mirrortool.replay.start import choose_start
 from mirrortool.store.flat import FlatStore
 from mirrortool.store.pagesums import PageSums
 from mirrortool.store.pieces import PieceReader
+from mirrortool.wording import exact_bytes
 
 _SPARE_BYTES = 64 << 20
 
@@ -184,7 +185,7 @@ class MakeBase:
         needed = twice * pages_held(self.journal, lsn)  # reads more, and may find that less will do
         if needed > free:
             raise NoSpaceError(
-                f"a base of LSN {self.commit.lsn} needs {needed + _SPARE_BYTES} bytes meanwhile",
+                f"a base of LSN {self.commit.lsn} needs {exact_bytes(needed + _SPARE_BYTES)} meanwhile",
                 where=self.journal.path,
                 remedy="make room, or make one of an earlier commit with --at",
             )

@@ -50,6 +50,7 @@ from mirrortool.replay.start import Start
 from mirrortool.replay.table import RowSnapshot
 from mirrortool.replay.target import find_target, start_towards, stop_point
 from mirrortool.replay.tuner import Tuner, open_engine_plan
+from mirrortool.wording import quoted_word
 
 MAX_BYTES = 16 << 40
 """A journal whose volumes are larger is more likely wrong than right; the owner may say otherwise."""
@@ -397,7 +398,7 @@ class Replay:
             raise PastTargetError(
                 f"the mirror is at LSN {reached} already, past {'that time' if is_later else f'LSN {target_lsn}'}",
                 where=self.mirror.path,
-                remedy=f"mirrortool replay {self.journal.path} NEW-MIRROR --until {target_lsn or 'TIME'} makes another",
+                remedy=f"mirrortool replay {quoted_word(self.journal.path)} NEW --until {target_lsn or 'TIME'} does",
             )
 
 

@@ -16,6 +16,7 @@ from mirrortool.journal.directory import Journal
 from mirrortool.journal.position import Position
 from mirrortool.jsonfile import INTEGER_MAX
 from mirrortool.mirror.checkpoint import Checkpoint
+from mirrortool.wording import quoted_word
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +87,7 @@ def _no_base(journal: Journal, checkpoint: Checkpoint, behind: list[Base], first
     return PrunedJournalError(
         f"{what}, and there is no base after that",
         where=journal.path,
-        remedy=f"mirrortool base {journal.path} makes one",
+        remedy=f"mirrortool base {quoted_word(journal.path)} makes one",
     )
 
 

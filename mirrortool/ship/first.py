@@ -14,6 +14,7 @@ from mirrortool.journal.bases import Base, bases
 from mirrortool.journal.directory import Journal
 from mirrortool.journal.position import Position
 from mirrortool.journal.runs import RunReader
+from mirrortool.wording import quoted_word
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +82,7 @@ def _with_base(journal: Journal, oldest: int, position: Position | None, name: s
             f"begins at LSN {oldest}, but {name} needs LSN {(position.lsn if position else 0) + 1}, and no base "
             "takes the place of what is gone",
             where=journal.path,
-            remedy=f"mirrortool base {journal.path} makes one",
+            remedy=f"mirrortool base {quoted_word(journal.path)} makes one",
         )
     base = fit[-1] if position else fit[0]
     return First(base, RunReader(journal, first_lsn=journal.file_holding(base.lsn)))

@@ -23,7 +23,7 @@ def journal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Journal:
     return make_journal(tmp_path / "J", {"a": 10 * PAGE}, frames)
 
 
-@pytest.mark.parametrize(("text", "rate"), [("10M", 10 << 20), ("10MiB/s", 10 << 20), ("512/s", 512), (" 1K ", 1024)])
+@pytest.mark.parametrize(("text", "rate"), [("10M", 10 << 20), ("10MiB/s", 10 << 20), ("512B/s", 512), (" 1K ", 1024)])
 def test_a_rate_is_a_size_a_second(text: str, rate: int) -> None:
     assert parse_rate(text) == rate
 
@@ -41,7 +41,7 @@ def test_what_is_no_rate(text: str) -> None:
         (["--delay", "1h", "--until", "4"], "exclude each other"),
         (["--follow", "--delay", "1h", "--until", "4"], "exclude each other"),
         (["--slot", "a b"], "no slot's name"),
-        (["--bwlimit", "0"], "nothing would ever get on"),
+        (["--bwlimit", "0"], "has no unit"),
         (["--delay", "soon"], "no duration"),
         (["--observer", "eye"], "eye"),
     ],

@@ -239,12 +239,12 @@ REFUSED = [
         "large: entry 1 at byte 1536 reaches to byte 50176, and volume a has",
     ),
     (32, "J nothing --format logwrites --volume a", "nothing: cannot open: No such file or directory"),
-    (32, "J . --format logwrites --volume a", "Is a directory"),
+    (32, "J . --format logwrites --volume a", "is a directory, and a log"),
     (60, "J fio --format logwrites --volume a", "fio: not a dm-log-writes log"),
     (60, "J log --format fio", "log: not a log of fio's, version 2 or 3"),
     (60, "J cut --format logwrites --volume a", "cut: entry 6 at byte 9728: it has 512 bytes of data"),
     (60, "J bad --format fio --volume b", "bad: line 9: it is not FILE ACTION OFFSET LENGTH"),
-    (60, "J /dev/zero --format fio", "/dev/zero: not a log of fio's"),
+    (32, "J /dev/zero --format fio", "is a character device, and a log is read twice"),
 ]
 
 

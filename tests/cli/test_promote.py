@@ -79,7 +79,7 @@ def test_a_dry_run_changes_nothing(here: Path, capsys: Capture, options: list[st
         assert (told["is_complete"], told["lsn"], told["epoch"], told["verified"]) == (False, 5, None, None)
         assert (told["commit"]["operations_to_replay"], told["commit"]["bytes_dropped"], err) == (2, 0, "")
     else:
-        assert "becomes the primary at commit 5 (scan)" in err and "2 operations of the journal are replayed" in err
+        assert "becomes the primary at commit 5 (scan)" in err and "2 operations of the journal will be replayed" in err
         assert "make sure that the old primary has stopped" in err
         assert out == "nothing was changed\n"
 

@@ -169,7 +169,7 @@ def test_another_size_is_seen(primary: Primary, clean: bool, change: int) -> Non
     if not clean:
         crash_with_something_to_redo(primary)
     primary.resize("a", 40 * PAGE + 9 + change)
-    assert_refused(primary, "bytes, not")
+    assert_refused(primary, "it has ")
 
 
 def test_a_volume_that_is_gone_is_named(primary: Primary) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from mirrortool.replay.forecast import forecast, pages_held
 from mirrortool.replay.makebase import BaseCancelled, MakeBase
 from mirrortool.replay.target import require_commit
 from mirrortool.store.pieces import PieceReader
+from mirrortool.wording import exact_bytes
 from tests.fakes.faulty_os import PowerCut, cut_at, faulty
 from tests.fakes.histories import History, make_history
 from tests.fakes.journals import PAGE, Commit, JournalMaker, Write, images_of, memory_directory, replay_all
@@ -132,7 +134,7 @@ def test_there_must_be_room(history: History, monkeypatch: pytest.MonkeyPatch) -
     needed = 2 * PAGE * pages_held(history.journal, history.commits[-1]) + (64 << 20)
     free = files.free_bytes
     monkeypatch.setattr(files, "free_bytes", lambda path: needed - 1 if path == history.journal.path else free(path))
-    with pytest.raises(NoSpaceError, match=f"needs {needed} bytes"):
+    with pytest.raises(NoSpaceError, match=re.escape(f"needs {exact_bytes(needed)} meanwhile")):
         make(history.journal)
     monkeypatch.setattr(files, "free_bytes", lambda path: needed if path == history.journal.path else free(path))
     make(history.journal)
