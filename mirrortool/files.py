@@ -2,7 +2,7 @@
 
 Every fault test goes through here: replace a method of `File` or a function of this module, and the whole tool sees
 the fault. All errors leave as HostError with the path in them (errors.host_error). Paths are str, decoded with
-surrogateescape, so that a path which is no UTF-8 survives the way through JSON and back.
+surrogateescape, so that a path which is no UTF-8 survives the way through JSON and back (portable_path).
 
 Rule: a small file is replaced atomically: write beside it, fdatasync, rename, fsync the directory.
 Not here: what any byte means.
@@ -372,6 +372,31 @@ def _scribble(descriptor: int, data: bytes) -> None:
     with contextlib.suppress(OSError):
         os.lseek(descriptor, 0, os.SEEK_SET)
         os.write(descriptor, data)
+
+
+def path_bytes(path: str) -> bytes:
+    """What the system calls it.
+
+    Raises:
+        UnicodeEncodeError: it can be no path here.
+    """
+    return os.fsencode(path)
+
+
+def portable_path(path: str) -> str:
+    """A path as it is the same under every locale: its bytes as UTF-8, with surrogates for those that are none."""
+    try:
+        return os.fsencode(path).decode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:  # no path, but other text
+        return path
+
+
+def local_path(text: str) -> str:
+    """What `portable_path` made this of, under this locale."""
+    try:
+        return os.fsdecode(text.encode("utf-8", "surrogateescape"))
+    except UnicodeEncodeError:  # a surrogate that stands for no byte; who reads the field refuses it
+        return text
 
 
 def aligned_buffer(length: int) -> memoryview:

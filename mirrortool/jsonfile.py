@@ -2,12 +2,16 @@
 
 A file that does not parse, or a field of another type or outside its limits, raises the error class that the caller
 names. Integers that must survive other JSON readers (sums, chain values) are written as hexadecimal text.
+
+Paths are bytes. In JSON they are what UTF-8 makes of these, with surrogates for bytes that are none; in the program
+what the locale makes of them. So what was recorded under one locale is found under another, such as cron's.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+import sys
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from mirrortool import files
@@ -47,7 +51,7 @@ class Fields:
         if not isinstance(value, str) or "\0" in value:
             raise self.wrong(name)
         try:
-            value.encode("utf-8", "surrogateescape")
+            files.path_bytes(value)
         except UnicodeEncodeError:
             raise self.wrong(name) from None
         return value
@@ -127,9 +131,33 @@ def load(path: str, error: type[MirrortoolError]) -> Fields | None:
         raise error("is no JSON, or was cut short", where=path) from None
     if not isinstance(values, dict):
         raise error("is no JSON object", where=path)
-    return Fields(values, path, error)
+    return Fields(to_local(values), path, error)
 
 
 def save(path: str, values: Mapping[str, Any]) -> None:
     """Replace a file atomically and durably with an object."""
-    files.replace_small(path, json.dumps(values, indent=1).encode() + b"\n")
+    files.replace_small(path, json.dumps(to_portable(values), indent=1).encode() + b"\n")
+
+
+def to_portable(values: Mapping[str, Any]) -> dict[str, Any]:
+    """An object of the program's as it is written to a file, or sent to another host."""
+    return dict(values) if _is_utf8() else _each_text(values, files.portable_path)
+
+
+def to_local(values: Mapping[str, Any]) -> dict[str, Any]:
+    """An object of a file, or of another host's, as the program has it."""
+    return dict(values) if _is_utf8() else _each_text(values, files.local_path)
+
+
+def _is_utf8() -> bool:
+    return sys.getfilesystemencoding() == "utf-8"
+
+
+def _each_text(value: Any, change: Callable[[str], str]) -> Any:
+    if isinstance(value, str):
+        return change(value)
+    if isinstance(value, Mapping):
+        return {name: _each_text(each, change) for name, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_each_text(each, change) for each in value]
+    return value

@@ -14,6 +14,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from mirrortool.files import portable_path
+
 COUNTER, GAUGE = "counter", "gauge"
 PREFIX = "mirrortool_"
 FILE_BEGINS = f"# HELP {PREFIX}"
@@ -210,4 +212,5 @@ def _escaped(text: str) -> str:
 
 def _escaped_label(text: str) -> str:
     """UTF-8 whatever the bytes of a path are."""
-    return _escaped(text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")).replace('"', '\\"')
+    known = portable_path(text).encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+    return _escaped(known).replace('"', '\\"')

@@ -41,6 +41,7 @@ COMMANDS = {
     "base": "Write down a whole committed state, so that older journal files can go.",
     "prune": "Remove the journal files that nobody needs.",
     "slot": "Show who reads a journal, and forget who does not any more.",
+    "volume": "Say where the volumes of a journal are now.",
     "unit": "Print a systemd unit for a command that goes on.",
     "bench": "Measure what replaying with groups of tasks is worth.",
     "demo": "Mirror a volume before your eyes, kill the replay, and prove the result.",

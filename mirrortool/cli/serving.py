@@ -125,7 +125,7 @@ def nbd_uri(address: str, name: str, has_tls: bool) -> str:
     """The address of an export as NBD clients take it (the NBD project's uri.md)."""
     kind, _, rest = address.partition(":")
     if kind == "unix":
-        return f"nbd+unix:///{name}?socket={quote(rest, errors='surrogateescape')}"
+        return f"nbd+unix:///{name}?socket={quote(files.path_bytes(rest))}"
     return f"nbd{'s' * has_tls}://{rest}/{name}"
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from mirrortool import files
 from mirrortool.errors import UsageError
 
 UNIX_PATH_BYTES_MAX = 107
@@ -55,7 +56,7 @@ def parse_address(text: str) -> Address:
 def _parse_unix(path: str) -> UnixAddress:
     if not path or "\0" in path:
         raise UsageError(f"{path!r} is no path of a socket", remedy="give unix:PATH")
-    length = len(path.encode("utf-8", "surrogateescape"))
+    length = len(files.path_bytes(path))
     if length > UNIX_PATH_BYTES_MAX:
         raise UsageError(
             f"a socket's path has at most {UNIX_PATH_BYTES_MAX} bytes, not {length}", where=path, remedy="shorten it"

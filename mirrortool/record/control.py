@@ -114,7 +114,7 @@ class _Refused(MirrortoolError):
 def _address(journal_path: str) -> Iterator[UnixAddress]:
     """Where the socket is; through the directory's descriptor if the path is too long for a socket's address."""
     path = files.join(journal_path, "control.sock")
-    if len(path.encode("utf-8", "surrogateescape")) <= UNIX_PATH_BYTES_MAX:
+    if len(files.path_bytes(path)) <= UNIX_PATH_BYTES_MAX:
         yield UnixAddress(path)
         return
     with files.open_file(journal_path) as directory:

@@ -11,8 +11,7 @@ from mirrortool.address import is_page_size
 from mirrortool.errors import UnusableVolumeError, UsageError
 from mirrortool.journal import directory
 from mirrortool.journal.directory import Journal, VolumeRecord
-from mirrortool.mirror.directory import is_promoted
-from mirrortool.record.sources import check_apart, inspect_volume
+from mirrortool.record.sources import check_apart, inspect_volume, refuse_inside
 from mirrortool.volume import place
 from mirrortool.wording import exact_bytes
 
@@ -51,7 +50,7 @@ def init(
     ground.check_free(journal_path)
     with ExitStack() as undo:
         for volume in volumes:
-            _refuse_inside(volume)
+            refuse_inside(volume.path)
             _make_file(volume, group, undo)
         facts = {volume.name: inspect_volume(volume.path) for volume in volumes}
         for volume in volumes:
@@ -80,14 +79,6 @@ def _make_file(volume: NewVolume, group: int | None, undo: ExitStack) -> None:
         file.truncate(volume.size)
         file.fdatasync()
     files.sync_name(volume.path)
-
-
-def _refuse_inside(volume: NewVolume) -> None:
-    owner = ground.find_owner_of_bytes(volume.path)
-    if owner and not (owner.kind == "mirror" and is_promoted(owner.path)):
-        raise UnusableVolumeError(
-            f"lies inside the {owner.kind} {owner.path}", where=volume.path, remedy="choose another volume"
-        )
 
 
 def _refuse_container(volume: NewVolume) -> None:

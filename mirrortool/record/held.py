@@ -27,7 +27,7 @@ from mirrortool.checksum import page_sums, unpack_sums
 from mirrortool.errors import ChangedOutsideError, HostError, LockedError, UnusableVolumeError
 from mirrortool.files import Facts, File
 from mirrortool.journal.directory import Journal, RecorderCheckpoint, VolumeRecord
-from mirrortool.record.sources import check_apart, inspect_volume
+from mirrortool.record.sources import check_apart, inspect_volume, paths_of
 from mirrortool.store.flat import FlatStore
 from mirrortool.store.pagesums import PageSums
 from mirrortool.volume import VolumeSet
@@ -48,11 +48,8 @@ class HeldVolumes:
             UnusableVolumeError: one is not there, or is no volume.
             LockedError: somebody else has one open for writing.
         """
-        paths = journal.volume_paths()
-        missing = [volume.name for volume in journal.volumes if volume.name not in paths]
-        if missing:
-            raise UnusableVolumeError(f"no path is known for volume {missing[0]}", where=journal.path)
-        check_apart(journal.path, paths)
+        paths = paths_of(journal)
+        check_apart(journal.path, paths, recorded=paths)
         # _seen_lock protects the file of times and _writers, those who are in `writing`; taken last.
         self._seen_lock = threading.Lock()
         self._writers = 0

@@ -73,7 +73,7 @@ class OpenJournal:
             self.journal = Journal(path)  # as it is under the lock
             if hold:
                 self.journal.next_scan = None  # a recorder that serves speaks for itself
-            self.checkpoint = _require_checkpoint(self.journal)
+            self.checkpoint = require_checkpoint(self.journal)
             if hold:
                 self.held = opening.enter_context(HeldVolumes(self.journal))
             self.sums = _open_sums(self.journal, self.checkpoint)
@@ -301,7 +301,7 @@ def write_batch(store: PageWriter, batch: Batch) -> None:
             store.zero(page, count)
 
 
-def _require_checkpoint(journal: Journal) -> RecorderCheckpoint:
+def require_checkpoint(journal: Journal) -> RecorderCheckpoint:
     checkpoint = journal.recorder_checkpoint()
     if checkpoint is None:
         raise NotAJournalError(

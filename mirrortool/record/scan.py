@@ -26,7 +26,7 @@ from mirrortool.operation import Batch, BatchBuilder, CommitKind
 from mirrortool.record.notedsegments import forget_noted
 from mirrortool.record.recovery import OpenJournal
 from mirrortool.record.segmentcheck import SegmentCheck
-from mirrortool.record.sources import Source, check_apart, check_identity, open_source
+from mirrortool.record.sources import Source, check_apart, check_identity, open_source, paths_of
 from mirrortool.store.flat import FlatStore
 from mirrortool.store.pieces import PieceReader, for_each_piece, pieces
 from mirrortool.volume import Volume
@@ -152,14 +152,11 @@ class Scan:
 
     def _open_sources(self, snapshots: dict[str, str], take_over: bool) -> Iterator[Source]:
         journal = self._open.journal
-        paths = journal.volume_paths()
+        paths = paths_of(journal)
         for name in snapshots:
             if name not in journal.volumes:
                 raise UnusableVolumeError(f"the journal has no volume {name}", where=journal.path)
-        missing = [volume.name for volume in journal.volumes if volume.name not in paths]
-        if missing:
-            raise UnusableVolumeError(f"no path is known for volume {missing[0]}", where=journal.path)
-        check_apart(journal.path, {**paths, **snapshots})
+        check_apart(journal.path, {**paths, **snapshots}, recorded=paths.keys() - snapshots.keys())
         for volume in journal.volumes:
             path = snapshots.get(volume.name, paths[volume.name])
             source = open_source(volume.name, path, is_snapshot=volume.name in snapshots)

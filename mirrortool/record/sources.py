@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass
 
-from mirrortool import clock, files, host
+from mirrortool import clock, files, ground, host
 from mirrortool.errors import ChangedOutsideError, LockedError, UnusableVolumeError
 from mirrortool.files import Facts, File
-from mirrortool.journal.directory import VolumeRecord
+from mirrortool.journal.directory import Journal, VolumeRecord
+from mirrortool.mirror.directory import is_promoted
 from mirrortool.wording import exact_bytes
 
 _TIMESTAMP_NS = 20_000_000
@@ -52,17 +53,17 @@ class Source:
         return "the device was written" if host.sectors_written(self.facts.identity) != self.sectors else None
 
 
-def inspect_volume(path: str) -> Facts:
+def inspect_volume(path: str, *, remedy: str = "check the path; init makes a file of a given size") -> Facts:
     """What is at a volume's path: a file or a block device, with its size.
 
+    Args:
+        remedy: where nothing is.
     Raises:
         UnusableVolumeError: anything else, or nothing.
     """
     found = files.find_facts(path)
     if found is None:
-        raise UnusableVolumeError(
-            "does not exist", where=path, remedy="check the path; init makes a file of a given size"
-        )
+        raise UnusableVolumeError("does not exist", where=path, remedy=remedy)
     if found.kind not in ("file", "block device"):
         raise UnusableVolumeError(f"is a {found.kind}", where=path, remedy="name a file or a block device")
     with files.open_file(path) as file:
@@ -106,16 +107,53 @@ def check_identity(source: Source, record: VolumeRecord | None) -> None:
         )
 
 
-def check_apart(journal_path: str, paths: Mapping[str, str]) -> None:
+def refuse_inside(path: str) -> None:
+    """A volume lies in nothing that is ours, unless that is a mirror which became a primary.
+
+    Raises:
+        UnusableVolumeError: it does.
+    """
+    owner = ground.find_owner_of_bytes(path)
+    if owner and not (owner.kind == "mirror" and is_promoted(owner.path)):
+        raise UnusableVolumeError(
+            f"lies inside the {owner.kind} {owner.path}", where=path, remedy="choose another volume"
+        )
+
+
+def paths_of(journal: Journal) -> dict[str, str]:
+    """Where the volumes of a journal are, by their names.
+
+    Raises:
+        UnusableVolumeError: of one that is not known.
+    """
+    paths = journal.volume_paths()
+    for volume in journal.volumes:
+        if volume.name not in paths:
+            raise UnusableVolumeError(
+                f"no path is known for volume {volume.name}",
+                where=journal.path,
+                remedy=_moved(journal.path, volume.name),
+            )
+    return paths
+
+
+def _moved(journal_path: str, name: str) -> str:
+    return f"mirrortool volume set {journal_path} {name}=PATH says where it is now"
+
+
+def check_apart(journal_path: str, paths: Mapping[str, str], *, recorded: Container[str] = ()) -> None:
     """No two volumes are the same, and the journal is not kept on any of them.
 
+    Args:
+        recorded: names of those that the journal has at these paths.
     Raises:
         UnusableVolumeError: recording would feed on itself.
     """
     below = host.devices_below(journal_path)
     seen: dict[object, str] = {}
     for name, path in paths.items():
-        identity = inspect_volume(path).identity
+        remedy = _moved(journal_path, name) if name in recorded else "check the path"
+        identity = inspect_volume(path, remedy=remedy).identity
         if identity in seen:
             raise UnusableVolumeError(
                 f"volumes {seen[identity]} and {name} are one and the same", where=path, remedy="name it once"

@@ -63,7 +63,7 @@ class Destination:
         where = files.absolute(self.directory) if self.directory else self.text
         name = _NO_NAME_CHARACTER.sub("-", where).strip("-")
         if not name or len(name) > _NAME_LENGTH_MAX:
-            short = xxhash.xxh32_hexdigest(where.encode("utf-8", "surrogateescape"))
+            short = xxhash.xxh32_hexdigest(files.portable_path(where).encode("utf-8", "surrogateescape"))
             name = f"{name[-_NAME_LENGTH_MAX + 9 :]}-{short}".lstrip("-")
         return f"ship-{name}"
 

@@ -47,7 +47,7 @@ from mirrortool.errors import LinkError
 from mirrortool.files import Buffer
 from mirrortool.journal import format as layout
 from mirrortool.journal.runs import Run
-from mirrortool.jsonfile import Fields
+from mirrortool.jsonfile import Fields, to_local, to_portable
 
 VERSION = 1
 MAGIC = b"MJS1"
@@ -147,7 +147,7 @@ class Message:
 
 def encode(message: Message) -> list[Buffer]:
     """Buffers to be sent one after another."""
-    encoded = json.dumps(message.values, separators=(",", ":")).encode()
+    encoded = json.dumps(to_portable(message.values), separators=(",", ":")).encode()
     assert len(encoded) <= object_bytes_max(message.kind) and len(message.data) <= data_bytes_max(message.kind)
     head = HEADER.pack(MAGIC, message.kind, len(encoded), len(message.data), 0)[:_COVERED]
     start = head + _checksum(head, encoded) + encoded
@@ -240,7 +240,7 @@ class Decoder:
             values = None
         if not isinstance(values, dict):
             raise LinkError(f"a message {self._kind.name} that is no JSON object")
-        self._values = values
+        self._values = to_local(values)
         if not self._data_bytes:
             return self._complete(b"")
         self._expect("data", self._room_for_data(self._data_bytes))

@@ -1,0 +1,41 @@
+"""`mirrortool volume`."""
+
+from __future__ import annotations
+
+import click
+
+from mirrortool import files
+from mirrortool.cli.options import DIRECTORY, NAMED_PATH, complete_volume, quiet
+from mirrortool.cli.text import printable, quoted, tell
+from mirrortool.errors import UsageError
+from mirrortool.record.relocate import set_volume_paths
+
+
+@click.group("volume", invoke_without_command=True)
+@click.pass_context
+def command(ctx: click.Context) -> None:
+    """Say where the volumes of a journal are now."""
+    if ctx.invoked_subcommand is None:
+        click.echo(ctx.get_help())
+
+
+@command.command("set")
+@click.argument("journal", type=DIRECTORY)
+@click.argument(
+    "volumes", metavar="NAME=PATH...", nargs=-1, required=True, type=NAMED_PATH, shell_complete=complete_volume
+)
+@quiet
+def set_path(journal: str, volumes: tuple[tuple[str, str], ...], quiet: bool) -> None:
+    """Note that a volume was moved: the next record finds it there.
+
+    Nothing is recorded. Whether it is the volume, and not another file or device, record finds out.
+    """
+    paths = dict(volumes)
+    if len(paths) < len(volumes):
+        raise UsageError("a volume is named twice")
+    before = set_volume_paths(journal, paths)
+    for name, path in paths.items():
+        was = f", was at {printable(before[name])}" if name in before else ""
+        click.echo(f"volume {name} is at {printable(files.absolute(path))}{was}")
+    if not quiet:
+        tell(f"next: mirrortool record {quoted(journal)}")

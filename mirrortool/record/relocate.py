@@ -1,0 +1,42 @@
+"""Says where the volumes of a journal are now, after they were moved.
+
+Nothing of them is recorded here. Whether what is there is the volume, the next record finds out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from mirrortool import files
+from mirrortool.errors import UsageError
+from mirrortool.journal.directory import Journal
+from mirrortool.record.recovery import require_checkpoint
+from mirrortool.record.sources import check_apart, inspect_volume, refuse_inside
+
+
+def set_volume_paths(journal_path: str, paths: Mapping[str, str]) -> Mapping[str, str]:
+    """Note paths by the names of volumes; returns those of before, without volumes of which none was known.
+
+    Raises:
+        UsageError: the journal has no such volume.
+        UnusableVolumeError: a path cannot be a volume of this journal.
+        NotAJournalError: no journal here, or a copy: the volumes are on another host.
+        LockedError: it is being recorded.
+    """
+    with Journal(journal_path).lock("volume set"):
+        journal = Journal(journal_path)  # as it is under the lock
+        require_checkpoint(journal)
+        for name, path in paths.items():
+            if name not in journal.volumes:
+                known = ", ".join(volume.name for volume in journal.volumes)
+                raise UsageError(
+                    f"the journal has no volume {name}", where=journal.path, remedy=f"its volumes: {known}"
+                )
+            inspect_volume(path, remedy="check the path")
+            refuse_inside(path)
+        before = journal.volume_paths()
+        now = {**before, **{name: files.absolute(path) for name, path in paths.items()}}
+        # Others may have been moved, too, and are named later.
+        check_apart(journal.path, {name: path for name, path in now.items() if files.exists(path)})
+        journal.save_volume_paths(now)
+    return before
