@@ -1,16 +1,33 @@
-"""mirrortool from Python: the same steps as its commands, and the errors that they raise (mirrortool.errors).
+"""mirrortool from Python: the same steps as its commands. mirrortool(3) tells more, with an example.
 
-    init, NewVolume     make a journal for volumes
-    Scan                journal what changed; run() returns a ScanResult
-    Recorder            journal every write: write(), zero(), read(), flush(), commit()
-    BaseScan            read into the journal what the volumes of a Recorder held before
-    mark                give the newest commit a name
-    Replay, Plan, Until bring a mirror up to a commit
-    Verify              prove a mirror; run() returns a VerifyResult
-    Audit               prove a journal
-    Promotion           make a mirror the primary: drain(), verify(), carry_out()
-    status_of           how a journal or mirror stands
-    Journal, Mirror     what lies in their directories
+A journal
+    init, NewVolume             make one for volumes
+    Journal, Volume, VolumeSet  what lies in its directory, and what it is of
+    commits, commits_from, newest_commits, require_commit, marks
+                                its commits, each a Commit with a CommitKind, at a Position
+    Until                       a point in it; Until.parse() takes what the commands take
+    mark                        give the newest commit a name
+    Audit                       prove it; run() returns an AuditResult, or raises AuditCancelled
+Recording
+    Scan                        journal what changed; run() returns a ScanResult, or raises ScanCancelled;
+                                ScanStatistics on the way
+    Recorder, WhenFull          journal every write: write(), zero(), read(), flush(), commit(); RecorderStatistics
+    BaseScan                    read into the journal what the volumes of a Recorder held before
+    import_log, LogFormat       write and journal what another program logged; returns an ImportResult
+Replaying
+    Replay, Plan, Wanted        bring a mirror up to a commit, which it has as a Checkpoint; ReplayStatistics
+    Mirror                      what lies in its directory
+    Verify                      prove one; run() returns a VerifyResult, with a BadRun and its LastWrite for what is
+                                wrong, or raises VerifyCancelled; VerifyStatistics on the way
+    Promotion, PromotionPlan    make a mirror the primary: drain(), verify(), carry_out(), which returns a Promoted
+Shipping and keeping
+    Shipping, ShipOptions       send a journal to other places; ShipStatistics
+    MakeBase                    write down a whole state; run() may raise BaseCancelled; BaseProgress on the way
+    prune, Keep, Pruned         remove what nobody needs
+    slots, Slot, drop_slot      who reads a journal
+    status_of                   how a journal or mirror stands: a JournalStatus or MirrorStatus
+MirrortoolError                 what all of them raise: what, where, remedy, exit_code; its kinds are in
+                                mirrortool.errors
 
 Each is loaded when it is first asked for, so that `import mirrortool`, and a TAB in the shell, cost nothing.
 """
@@ -18,29 +35,154 @@ Each is loaded when it is first asked for, so that `import mirrortool`, and a TA
 from __future__ import annotations
 
 import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from mirrortool.errors import MirrortoolError
+    from mirrortool.journal.audit import Audit, AuditCancelled, AuditResult
+    from mirrortool.journal.commits import Commit, commits, marks, newest_commits
+    from mirrortool.journal.directory import Journal
+    from mirrortool.journal.points import commits_from, require_commit
+    from mirrortool.journal.position import Position
+    from mirrortool.journal.prune import Keep, Pruned, prune
+    from mirrortool.journal.slots import Slot, slots
+    from mirrortool.journal.slots import drop as drop_slot
+    from mirrortool.journal.until import Until
+    from mirrortool.mirror.checkpoint import Checkpoint
+    from mirrortool.mirror.directory import Mirror, Promoted
+    from mirrortool.operation import CommitKind
+    from mirrortool.promote import Promotion, PromotionPlan
+    from mirrortool.record.base import BaseScan
+    from mirrortool.record.create import NewVolume, init
+    from mirrortool.record.detach import WhenFull
+    from mirrortool.record.importers.feed import ImportResult
+    from mirrortool.record.importers.open import LogFormat, import_log
+    from mirrortool.record.mark import mark
+    from mirrortool.record.recorder import Recorder, RecorderStatistics
+    from mirrortool.record.scan import Scan, ScanCancelled, ScanResult, ScanStatistics
+    from mirrortool.replay.choice import Wanted
+    from mirrortool.replay.engine import Plan
+    from mirrortool.replay.makebase import BaseCancelled, BaseProgress, MakeBase
+    from mirrortool.replay.session import Replay, ReplayStatistics
+    from mirrortool.ship.options import ShipOptions
+    from mirrortool.ship.progress import ShipStatistics
+    from mirrortool.ship.sender import Shipping
+    from mirrortool.status import JournalStatus, MirrorStatus, status_of
+    from mirrortool.verify import BadRun, LastWrite, Verify, VerifyCancelled, VerifyResult, VerifyStatistics
+    from mirrortool.volume import Volume, VolumeSet
+
+__all__ = [
+    "Audit",
+    "AuditCancelled",
+    "AuditResult",
+    "BadRun",
+    "BaseCancelled",
+    "BaseProgress",
+    "BaseScan",
+    "Checkpoint",
+    "Commit",
+    "CommitKind",
+    "ImportResult",
+    "Journal",
+    "JournalStatus",
+    "Keep",
+    "LastWrite",
+    "LogFormat",
+    "MakeBase",
+    "Mirror",
+    "MirrorStatus",
+    "MirrortoolError",
+    "NewVolume",
+    "Plan",
+    "Position",
+    "Promoted",
+    "Promotion",
+    "PromotionPlan",
+    "Pruned",
+    "Recorder",
+    "RecorderStatistics",
+    "Replay",
+    "ReplayStatistics",
+    "Scan",
+    "ScanCancelled",
+    "ScanResult",
+    "ScanStatistics",
+    "ShipOptions",
+    "ShipStatistics",
+    "Shipping",
+    "Slot",
+    "Until",
+    "Verify",
+    "VerifyCancelled",
+    "VerifyResult",
+    "VerifyStatistics",
+    "Volume",
+    "VolumeSet",
+    "Wanted",
+    "WhenFull",
+    "commits",
+    "commits_from",
+    "drop_slot",
+    "import_log",
+    "init",
+    "mark",
+    "marks",
+    "newest_commits",
+    "prune",
+    "require_commit",
+    "slots",
+    "status_of",
+]
 
 _MODULES = {
-    "Audit": "journal.audit",
-    "BaseScan": "record.base",
-    "Journal": "journal.directory",
-    "Mirror": "mirror.directory",
-    "NewVolume": "record.create",
-    "Plan": "replay.engine",
-    "Promotion": "promote",
-    "Recorder": "record.recorder",
-    "Replay": "replay.session",
-    "Scan": "record.scan",
-    "Until": "journal.until",
-    "Verify": "verify",
-    "init": "record.create",
-    "mark": "record.mark",
-    "status_of": "status",
+    "errors": "MirrortoolError",
+    "journal.audit": "Audit AuditCancelled AuditResult",
+    "journal.commits": "Commit commits marks newest_commits",
+    "journal.directory": "Journal",
+    "journal.points": "commits_from require_commit",
+    "journal.position": "Position",
+    "journal.prune": "Keep Pruned prune",
+    "journal.slots": "Slot drop_slot=drop slots",
+    "journal.until": "Until",
+    "mirror.checkpoint": "Checkpoint",
+    "mirror.directory": "Mirror Promoted",
+    "operation": "CommitKind",
+    "promote": "Promotion PromotionPlan",
+    "record.base": "BaseScan",
+    "record.create": "NewVolume init",
+    "record.detach": "WhenFull",
+    "record.importers.feed": "ImportResult",
+    "record.importers.open": "LogFormat import_log",
+    "record.mark": "mark",
+    "record.recorder": "Recorder RecorderStatistics",
+    "record.scan": "Scan ScanCancelled ScanResult ScanStatistics",
+    "replay.choice": "Wanted",
+    "replay.engine": "Plan",
+    "replay.makebase": "BaseCancelled BaseProgress MakeBase",
+    "replay.session": "Replay ReplayStatistics",
+    "ship.options": "ShipOptions",
+    "ship.progress": "ShipStatistics",
+    "ship.sender": "Shipping",
+    "status": "JournalStatus MirrorStatus status_of",
+    "verify": "BadRun LastWrite Verify VerifyCancelled VerifyResult VerifyStatistics",
+    "volume": "Volume VolumeSet",
+}
+"""What each module gives; after = it has another name there."""
+_PLACES = {
+    name: (module, there or name)
+    for module, names in _MODULES.items()
+    for name, _, there in (each.partition("=") for each in names.split())
 }
 
-__all__ = sorted(_MODULES)
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
 
 
-def __getattr__(name: str) -> object:
-    if name not in _MODULES:
-        raise AttributeError(f"module 'mirrortool' has no attribute {name!r}")
-    return getattr(importlib.import_module(f"mirrortool.{_MODULES[name]}"), name)
+if not TYPE_CHECKING:  # else a name that is not there would have a type, too
+
+    def __getattr__(name):
+        if name not in _PLACES:
+            raise AttributeError(f"module 'mirrortool' has no attribute {name!r}")
+        module, there = _PLACES[name]
+        return getattr(importlib.import_module(f"mirrortool.{module}"), there)

@@ -7,6 +7,7 @@ Rule: over any time of T seconds no more than rate × T + BURST_SECONDS × rate 
 from __future__ import annotations
 
 from mirrortool import clock
+from mirrortool.errors import UsageError
 
 BURST_SECONDS = 0.25
 
@@ -15,7 +16,12 @@ class Pace:
     """Bytes a second; without a limit if that is None. Used by one thread."""
 
     def __init__(self, bytes_per_second: int | None) -> None:
-        assert bytes_per_second is None or bytes_per_second > 0
+        """
+        Raises:
+            UsageError: nothing would ever go.
+        """
+        if bytes_per_second is not None and bytes_per_second < 1:
+            raise UsageError(f"at {bytes_per_second} bytes a second nothing would ever go")
         self._rate = bytes_per_second
         self._free_at = clock.monotonic()  # when everything taken so far will have been paid for
 

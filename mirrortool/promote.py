@@ -53,6 +53,7 @@ from mirrortool.journal.slots import settle_after_fork, slots
 from mirrortool.journal.until import Until
 from mirrortool.mirror.checkpoint import Checkpoint
 from mirrortool.mirror.directory import Mirror, Promoted
+from mirrortool.opened import Opened
 from mirrortool.operation import CommitKind
 from mirrortool.record.held import HeldVolumes
 from mirrortool.record.notedsegments import forget_noted
@@ -129,7 +130,7 @@ class Promotion:
                 self.promoted = self.mirror.promoted
                 self.is_complete = self.promoted is not None and self._note is None
                 self.plan = None if self.promoted else self._plan(until, allow_fuzzy)
-            self._opened = opening.pop_all()
+            self._opened = Opened(opening.pop_all(), "promotion", mirror_path)
 
     def __enter__(self) -> Promotion:
         return self
@@ -145,6 +146,7 @@ class Promotion:
         Raises:
             MirrortoolError: as a replay does; the mirror is where that left it, and still a mirror.
         """
+        self._opened.require()
         assert self.plan is not None
         commit = self.plan.commit
         with Replay(self.journal.path, self.mirror.path, until=Until(lsn=commit.lsn)) as replay:
@@ -164,6 +166,7 @@ class Promotion:
             ChangedOutsideError: some pages are bad.
             CorruptJournalError: the sums contradict each other.
         """
+        self._opened.require()
         with Verify(self.mirror.path) as verify:
             result = run(verify)
             if verify.journal_error:
@@ -184,6 +187,7 @@ class Promotion:
         Raises:
             MirrortoolError: it is not complete. If journal and mirror are not as they were, promote completes it.
         """
+        self._opened.require()
         if not self.is_complete:
             with self.mirror.lock(exclusive=True, doing="promote", promoting=True):
                 if self._note is None:

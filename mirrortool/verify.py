@@ -36,6 +36,7 @@ from mirrortool.journal.reader import JournalReader
 from mirrortool.mirror.checkpoint import Checkpoint
 from mirrortool.mirror.directory import Mirror
 from mirrortool.mirror.journaledsums import journaled_sums
+from mirrortool.opened import Opened
 from mirrortool.operation import Kind
 from mirrortool.store.pagesums import PageSums
 from mirrortool.store.pieces import PieceReader, Run, Work, for_each_piece, pieces
@@ -132,7 +133,7 @@ class Verify:
             self._sums = self.mirror.open_sums(write=False)
             opening.callback(self._sums.close)
             self.takes_journal_sums = journal_path is not None
-            self._opened = opening.pop_all()
+            self._opened = Opened(opening.pop_all(), "verification", path)
         self._cached = cached
         # _lock protects what the comparing threads find.
         self._lock = threading.Lock()
@@ -153,6 +154,7 @@ class Verify:
             VerifyCancelled: after `cancel`.
             MirrortoolError: the comparison itself failed.
         """
+        self._opened.require()
         started_ns, started = clock.now_ns(), clock.monotonic()
         checkpoint = self.mirror.checkpoint
         journal_agrees = self._ask_journal()

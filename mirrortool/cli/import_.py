@@ -11,17 +11,13 @@ from mirrortool.cli.options import DIRECTORY, FILE, Value, as_json, complete_vol
 from mirrortool.cli.render import Display, View
 from mirrortool.cli.runner import Interrupted, Runner
 from mirrortool.cli.text import counted, format_bytes, printable, quoted, tell
-from mirrortool.errors import AccessError, UsageError
-from mirrortool.files import File, open_file
+from mirrortool.errors import UsageError
 from mirrortool.record.base import BaseScan
 from mirrortool.record.importers.feed import RENAMED_MAX, Import, ImportCancelled, ImportResult
-from mirrortool.record.importers.fiolog import FileMap, FioLog
-from mirrortool.record.importers.logwrites import LogWrites
+from mirrortool.record.importers.open import LogFormat, open_log, open_log_file
 from mirrortool.record.importers.step import Log
 from mirrortool.record.recorder import Recorder
-from mirrortool.volume import VolumeSet
 
-FORMATS = ("logwrites", "fio")
 SEED_DEFAULT = 0
 
 
@@ -42,7 +38,7 @@ def complete_name(ctx: click.Context, param: click.Parameter, incomplete: str) -
 @click.argument("journal", type=DIRECTORY)
 @click.argument("file", type=FILE)
 @click.option(
-    "--format", "kind", type=click.Choice(FORMATS), required=True,
+    "--format", "kind", type=click.Choice([each.value for each in LogFormat]), required=True,
     help="Of FILE: dm-log-writes or QEMU's blklogwrites, or fio.",
 )  # fmt: skip
 @click.option(
@@ -75,48 +71,21 @@ def command(
     Its flushes become commits and its marks become marks, so that a mirror can be had as of each. A log of fio has no
     data; that is made up, and always the same for the same seed. The log is checked before anything is changed.
     """
-    if kind != "fio" and (mapped or seed is not None):
+    if kind != LogFormat.FIO and (mapped or seed is not None):
         raise UsageError("--map and --seed are for --format fio")
     if len(dict(mapped)) != len(mapped):
         raise UsageError("a file is named twice by --map")
-    with _open_log(file) as opened, Recorder.open(journal) as recorder:
-        log: Log
-        if kind == "fio":
-            log = _fio_log(opened, recorder.volumes, volume, dict(mapped), seed)
-        else:
-            log = LogWrites(opened, _only_volume(recorder.volumes, volume))
+    with open_log_file(file) as opened, Recorder.open(journal) as recorder:
+        log = open_log(
+            opened,
+            LogFormat(kind),
+            recorder.volumes,
+            volume=volume,
+            mapped=dict(mapped),
+            seed=SEED_DEFAULT if seed is None else seed,
+        )
         result = _Work(recorder, log).run(quiet)
     _print(journal, result, log.unit, as_json, quiet)
-
-
-def _open_log(path: str) -> File:
-    log = open_file(path)
-    kind = log.facts().kind
-    if kind not in ("file", "block device"):
-        log.close()
-        raise AccessError(f"is a {kind}, and a log is read twice", where=path, remedy="save it into a file first")
-    return log
-
-
-def _fio_log(opened: File, volumes: VolumeSet, volume: str | None, mapped: dict[str, str], seed: int | None) -> FioLog:
-    for name in mapped.values():
-        _check_name(volumes, name)
-    default = volume if volume is None and len(volumes) > 1 else _only_volume(volumes, volume)
-    return FioLog(opened, FileMap(volumes, mapped, default), SEED_DEFAULT if seed is None else seed)
-
-
-def _only_volume(volumes: VolumeSet, name: str | None) -> str:
-    if name is not None:
-        _check_name(volumes, name)
-        return name
-    if len(volumes) > 1:
-        raise UsageError(f"the journal has {len(volumes)} volumes; name the one that was logged with --volume")
-    return next(iter(volumes)).name
-
-
-def _check_name(volumes: VolumeSet, name: str) -> None:
-    if name not in volumes:
-        raise UsageError(f"the journal has no volume {name}")
 
 
 class _Work:

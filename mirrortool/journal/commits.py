@@ -81,6 +81,20 @@ def commits_since(journal: Journal, time_ns: int) -> Iterator[Commit]:
     return (commit for commit in commits(journal, start) if commit.time_ns >= time_ns)
 
 
+def marks(journal: Journal) -> list[Commit]:
+    """The commits that have a name, oldest first; of a name that was given twice the newest, which is what it means.
+
+    Raises:
+        JournalError: the journal is damaged, so that some may be hidden.
+    """
+    found: dict[str, Commit] = {}
+    for commit in commits(journal):
+        if commit.name is not None:
+            found.pop(commit.name, None)
+            found[commit.name] = commit
+    return list(found.values())
+
+
 def find_commit(journal: Journal, until: Until | None, accept: Callable[[Commit], bool] | None = None) -> Commit | None:
     """The last commit at or before a point, by default the newest; None if there is none.
 

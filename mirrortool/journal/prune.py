@@ -11,10 +11,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import astuple, dataclass, replace
 
 from mirrortool import clock, files
-from mirrortool.errors import JournalError, NoSpaceError
+from mirrortool.errors import JournalError, NoSpaceError, UsageError
 from mirrortool.journal.arriving import open_finished
 from mirrortool.journal.bases import base_path, bases, bases_path, lock_bases, remove_unfinished
 from mirrortool.journal.commits import find_commit, newest_commits
@@ -39,6 +39,14 @@ class Keep:
     size: int | None = None
     slot_size: int | None = None
     slot_seconds: float | None = None
+
+    def __post_init__(self) -> None:
+        """
+        Raises:
+            UsageError: a value is negative.
+        """
+        if any(value is not None and value < 0 for value in astuple(self)):
+            raise UsageError("what is to stay cannot be less than nothing")
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 
 from mirrortool import container, files, ground, host
-from mirrortool.address import is_page_size
+from mirrortool.address import PAGE_SIZE_DEFAULT, is_page_size
 from mirrortool.errors import UnusableVolumeError, UsageError
 from mirrortool.journal import directory
 from mirrortool.journal.directory import Journal, VolumeRecord
@@ -28,7 +28,7 @@ class NewVolume:
 def init(
     journal_path: str,
     volumes: Sequence[NewVolume],
-    page_size: int,
+    page_size: int = PAGE_SIZE_DEFAULT,
     *,
     raw: bool = False,
     group: int | None = None,
@@ -45,6 +45,8 @@ def init(
     """
     if not is_page_size(page_size):
         raise UsageError(f"{page_size} is no page size: a power of two from 512 to 65536")
+    if any(volume.size is not None and volume.size < 0 for volume in volumes):
+        raise UsageError("a volume cannot have less than 0 bytes")
     # Placed once with the sizes asked for, so that wrong names are found before any file is made.
     place([(volume.name, volume.size or 0) for volume in volumes], page_size)
     ground.check_free(journal_path)

@@ -24,6 +24,7 @@ from mirrortool.errors import MirrortoolError, NoSpaceError, NotComparableError,
 from mirrortool.journal.position import Position
 from mirrortool.journal.until import MARK_NAMES, is_mark_name
 from mirrortool.nbd.export import Change
+from mirrortool.opened import closed
 from mirrortool.operation import CommitKind
 from mirrortool.record.capture import Capture
 from mirrortool.record.detach import RESERVE_BYTES_DEFAULT, Detachment, WhenFull
@@ -177,10 +178,11 @@ class Recorder:
         """Journal changes of one volume, in order, in as few frames as hold them.
 
         Raises:
-            UsageError: one is outside the volume; none was made.
+            UsageError: one is outside the volume, or the recorder is closed; none was made.
             NoSpaceError: the journal's file system or the volume's is full; some may be made. It may succeed later.
             HostError: the journal, or the volume, does not take writes.
         """
+        self._require_open()
         volume = self._volume(name)
         for change in changes:
             self._check_inside(volume, change)
@@ -196,13 +198,19 @@ class Recorder:
                 self._change(volume, part)
 
     def read(self, name: str, offset: int, length: int) -> bytes:
-        """Bytes of a volume, as the newest change left them."""
+        """Bytes of a volume, as the newest change left them.
+
+        Raises:
+            UsageError: they lie outside the volume, or the recorder is closed.
+        """
+        self._check_inside(self._volume(name), Change(offset, length, None))
         buffer = bytearray(length)
         self.read_into(name, offset, memoryview(buffer))
         return bytes(buffer)
 
     def read_into(self, name: str, offset: int, buffer: memoryview) -> None:
         """Fill a buffer with a volume's bytes from `offset` on, as the newest change left them."""
+        self._require_open()
         volume = self._volume(name)
         self._check_inside(volume, Change(offset, len(buffer), None))
         if not buffer:
@@ -226,6 +234,7 @@ class Recorder:
 
     def extents(self, name: str, offset: int, length: int) -> Iterator[tuple[int, bool]]:
         """Runs of a range in order: (bytes, whether it is a hole, which reads as zeros)."""
+        self._require_open()
         volume = self._volume(name)
         self._check_inside(volume, Change(offset, length, None))
         if not length:
@@ -250,6 +259,7 @@ class Recorder:
         Raises:
             HostError: the journal's device failed; the recorder has stopped.
         """
+        self._require_open()
         self._journal.flush()
         self._detachment.sync()
 
@@ -257,9 +267,10 @@ class Recorder:
         """Append a commit, or a mark if it has a name, of everything so far.
 
         Raises:
-            UsageError: this can be no mark's name.
+            UsageError: this can be no mark's name, or the recorder is closed.
             NotComparableError: the journal lacks some of what the volumes have; a mark, while a base is incomplete.
         """
+        self._require_open()
         if name is not None and not is_mark_name(name):
             raise UsageError(f"{name!r} is no mark's name: {MARK_NAMES}")
         with self._journal.lock:
@@ -285,19 +296,22 @@ class Recorder:
 
     def write_back(self, *, checkpoint: bool = False) -> None:
         """Commit, make durable, and bring everything that waits to the volumes; see VolumeSide.write_back."""
+        self._require_open()
         self._volumes.write_back(checkpoint=checkpoint)
 
     def _look_after(self) -> None:
-        """Every second, after each write-back."""
-        self.attach()
+        """Every second, after each write-back; also while it is being closed."""
+        self._detachment.attach()
         self._journal.beat()
 
     def sync_volumes(self) -> None:
         """Make durable what the volumes have by now."""
+        self._require_open()
         self._volumes.sync()
 
     def attach(self) -> bool:
         """If the journal had no room, let it catch up; see Detachment.attach."""
+        self._require_open()
         return self._detachment.attach()
 
     @property
@@ -429,6 +443,10 @@ class Recorder:
             self.capture.touch_run(page, count)
             self._operations += 1
             self._volumes.zero_now(page, count)
+
+    def _require_open(self) -> None:
+        if self._is_closed:
+            raise closed("recorder", self.journal.path)
 
     def _volume(self, name: str) -> Volume:
         if name not in self.volumes:

@@ -22,6 +22,7 @@ from mirrortool.errors import CorruptJournalError, MirrortoolError, UnusableVolu
 from mirrortool.journal.codec import compress
 from mirrortool.journal.directory import NextScan, VolumeRecord
 from mirrortool.journal.position import Position
+from mirrortool.opened import Opened
 from mirrortool.operation import Batch, BatchBuilder, CommitKind
 from mirrortool.record.notedsegments import forget_noted
 from mirrortool.record.recovery import OpenJournal
@@ -91,7 +92,7 @@ class Scan:
             for source in self._open_sources(dict(sources or {}), take_over):
                 opening.enter_context(source.file)
                 self._sources.append(source)
-            self._opened = opening.pop_all()
+            self._opened = Opened(opening.pop_all(), "scan", journal_path)
         self._writer, self._sums = self._open.writer, self._open.sums
         self.page_size = self._open.journal.page_size
         self.torn = self._open.torn
@@ -128,6 +129,7 @@ class Scan:
             ScanCancelled: after `cancel`.
             NoSpaceError, InputOutputError: what was found so far is kept; the next scan goes on from there.
         """
+        self._opened.require()
         try:
             for source in self._sources:
                 self._scan(source)

@@ -25,6 +25,7 @@ from mirrortool.journal.commits import is_state
 from mirrortool.journal.points import require_commit
 from mirrortool.journal.until import Until
 from mirrortool.mirror.directory import Mirror, empty_checkpoint
+from mirrortool.opened import Opened
 from mirrortool.replay.forecast import pages_held, pages_to_write
 from mirrortool.replay.session import MAX_BYTES, Replay
 from mirrortool.replay.start import choose_start
@@ -95,7 +96,7 @@ class MakeBase:
                     is_scratch=True,
                 )
                 opening.push(self._replay)
-            self._opened = opening.pop_all()
+            self._opened = Opened(opening.pop_all(), "making of a base", path)
 
     def __enter__(self) -> MakeBase:
         return self
@@ -111,6 +112,7 @@ class MakeBase:
             JournalError: the journal is damaged before the commit.
             HostError: it could not be written; there is no base then.
         """
+        self._opened.require()
         if self._replay is None:
             with open_base(self.journal, self.commit.lsn) as base:
                 return base.size

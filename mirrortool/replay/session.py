@@ -32,6 +32,7 @@ from mirrortool.mirror import directory, lastreplay
 from mirrortool.mirror.checkpoint import Checkpoint
 from mirrortool.mirror.directory import Mirror
 from mirrortool.mirror.lastreplay import LastReplay
+from mirrortool.opened import Opened
 from mirrortool.pace import Pace
 from mirrortool.replay.barrier import InFlightStatistics
 from mirrortool.replay.checkpointer import Checkpointer
@@ -127,6 +128,9 @@ class Replay:
         """
         wanted = Wanted.exactly(plan) if isinstance(plan, Plan) else plan or Wanted()
         wanted.check()
+        if delay_seconds < 0 or window_bytes < 1:
+            raise UsageError(f"a delay of {delay_seconds} s and windows of {window_bytes} bytes make no sense")
+        pace = Pace(bytes_per_second)
         if slot:
             check_name(slot)
         self.journal = open_finished(journal_path)
@@ -176,10 +180,10 @@ class Replay:
                 self._course,
                 max_bytes=max_bytes,
                 window_bytes=window_bytes,
-                pace=Pace(bytes_per_second),
+                pace=pace,
                 resync=resync,
             )
-            self._opened = opening.pop_all()
+            self._opened = Opened(opening.pop_all(), "replay", mirror_path)
 
     def _check_place(self, path: str, slot: str | None, replace_slot: bool) -> None:
         """Neither is a mirror missing whose slot is here, nor is another in its place; or its owner says so."""
@@ -301,6 +305,7 @@ class Replay:
             NotComparableError: the mirror is between two commits, and the journal does not have the second yet.
             HostError: the store or the journal failed; the error says how the mirror was left.
         """
+        self._opened.require()
         start_lsn, began = self.mirror.checkpoint.position.lsn, clock.monotonic()
         try:
             self._delegator.run()

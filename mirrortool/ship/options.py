@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from mirrortool.errors import MirrortoolError
+from mirrortool.errors import MirrortoolError, UsageError
 from mirrortool.journal.position import Position
+from mirrortool.pace import Pace
 from mirrortool.ship.stream import SILENCE_SECONDS
 
 
@@ -30,6 +31,15 @@ class ShipOptions:
     has_slot: bool = True
     replace_slot: bool = False
     start: Position | None = None
+
+    def __post_init__(self) -> None:
+        """
+        Raises:
+            UsageError: a value makes no sense.
+        """
+        Pace(self.bytes_per_second)
+        if self.silence_seconds <= 0:
+            raise UsageError(f"a link cannot be broken after {self.silence_seconds} s of silence")
 
 
 class RefusedError(MirrortoolError):

@@ -26,7 +26,7 @@ from mirrortool.errors import (
 )
 from mirrortool.journal.arriving import open_finished
 from mirrortool.journal.tail import Tail
-from mirrortool.ship.destination import Destination
+from mirrortool.ship.destination import Destination, parse_destination
 from mirrortool.ship.link import Link
 from mirrortool.ship.local import LocalLink
 from mirrortool.ship.oneway import OneWayLink
@@ -152,6 +152,43 @@ class Shipping:
             raise UsageError(f"{len(shipments)} destinations; 1 to {DESTINATIONS_MAX} are possible")
         self._shipments = shipments
         self._errors: list[BaseException] = []
+
+    @classmethod
+    def open(
+        cls,
+        journal_path: str,
+        destinations: Sequence[str],
+        options: ShipOptions | None = None,
+        *,
+        rsh: Sequence[str] | None = None,
+        remote_program: str = PROGRAM,
+        observer: str = "auto",
+    ) -> Shipping:
+        """Shipments to destinations as the command takes them: directories, HOST:PATH, ssh://..., or `-`.
+
+        Args:
+            rsh: what runs a command on another host, and its arguments; by default ssh.
+            remote_program: mirrortool there.
+            observer: how a shipment that follows is woken; one of tail.OBSERVERS.
+        Raises:
+            UsageError: one is no destination, or several share one slot.
+        """
+        wanted = options or ShipOptions()
+        if wanted.slot is not None and len(destinations) > 1:
+            raise UsageError("a slot's name is for one destination")
+        found = [parse_destination(each) for each in destinations]
+        return cls(
+            [
+                Shipment(
+                    journal_path,
+                    each,
+                    wanted,
+                    connector(each, wanted, rsh=rsh, remote_program=remote_program),
+                    observer=observer,
+                )
+                for each in found
+            ]
+        )
 
     def run(self) -> None:
         """Run all to their ends.

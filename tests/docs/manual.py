@@ -49,9 +49,9 @@ class Page:
         return self.lines[start : next(ends, len(self.lines))]
 
     def examples(self) -> list[Example]:
-        """The commands of EXAMPLES; a line without a prompt continues the one before."""
+        """The commands of EXAMPLES; a line without a prompt continues the one before. In section 3 they are Python."""
         commands: list[str] = []
-        for line in literal_lines(self.part("EXAMPLES")):
+        for line in literal_lines(self.part("EXAMPLES")) if self.section != "3" else ():
             if line.startswith(("$ ", "# ")):
                 commands.append(line)
             else:

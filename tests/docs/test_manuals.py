@@ -18,6 +18,7 @@ from typing import Any
 import click
 import pytest
 
+import mirrortool
 from mirrortool import errors
 from mirrortool.cli.main import cli
 from mirrortool.journal import basefile, judgement
@@ -107,6 +108,11 @@ def test_page_names_no_option_that_does_not_exist(manual: Page) -> None:
     known = {option for name in COMMANDS for option in options_of(command_of(name))} | old | {"--version"}
     used = {word for line in manual.lines if line.startswith(".") for word in re.findall(r"\bFl (\S+)", line)}
     assert {f"-{word}" for word in used} <= known
+
+
+def test_the_page_of_the_python_api_has_every_name() -> None:
+    text = " ".join(page("mirrortool", 3).part("DESCRIPTION") + page("mirrortool", 3).part("ERRORS"))
+    assert set(mirrortool.__all__) - set(re.findall(r"\w+", text)) == set()
 
 
 def test_every_command_has_a_page_and_is_listed() -> None:

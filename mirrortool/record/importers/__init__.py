@@ -5,4 +5,5 @@ step.py       what a log can say, in any format
 logwrites.py  dm-log-writes and QEMU's blklogwrites: bytes to steps
 fiolog.py     fio's iologs: lines to steps
 feed.py       steps to a recorder
+open.py       a log by its format; all of it in one call
 """
