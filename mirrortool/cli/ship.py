@@ -278,7 +278,8 @@ class Outages:
             self._warn(f"{now.destination}: it goes on")
         elif now.problem and now.problem not in told and len(told) < REASONS_MAX:
             told.add(now.problem)
-            self._warn(f"{now.destination}: {now.problem}{self._again}")
+            is_named = now.problem.startswith((f"{now.destination}: ", f"the copy {now.destination}: "))
+            self._warn(f"{'' if is_named else f'{now.destination}: '}{now.problem}{self._again}")
 
 
 def _table(found: Sequence[ShipStatistics]) -> list[str]:
@@ -303,11 +304,12 @@ def _print(journal: str, found: Sequence[ShipStatistics], as_json: bool, *, to_s
         return
     for each in found:
         lsn = each.acknowledged.lsn if each.acknowledged else 0
+        reached = f"up to LSN {lsn}" if lsn else "nothing"
         amount = format_bytes(each.bytes_sent)
         if to_stderr:
-            tell(f"up to LSN {lsn} is sent, {amount}")
+            tell(f"{reached} is sent, {amount}")
         else:
-            click.echo(f"{printable(each.destination)}  up to LSN {lsn} is there, {amount} sent")
+            click.echo(f"{printable(each.destination)}  {reached} is there, {amount} sent")
 
 
 def _to_json(now: ShipStatistics) -> dict[str, object]:

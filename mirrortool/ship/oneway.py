@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from mirrortool.errors import LinkError, NoSpaceError
 from mirrortool.ship.protocol import Message
 from mirrortool.ship.stream import Stream
 
@@ -20,7 +21,18 @@ class OneWayLink:
         self._stream = Stream(-1, sink)
 
     def send(self, message: Message, meanwhile: Callable[[], None]) -> None:
-        self._stream.send(message, meanwhile)
+        """Send a message.
+
+        Raises:
+            NoSpaceError: standard output is a file, and there is no room for it.
+            LinkError: nobody reads the pipe any more.
+        """
+        try:
+            self._stream.send(message, meanwhile)
+        except LinkError as error:
+            if isinstance(full := error.__cause__, NoSpaceError):
+                raise NoSpaceError(full.what, where="standard output", remedy=full.remedy) from error
+            raise
 
     def take(self, seconds: float) -> Message | None:
         return None

@@ -131,6 +131,8 @@ class Shipment:
                 self._tail = None
 
     def _may_pass(self, error: MirrortoolError) -> bool:
+        if self._destination.is_pipe:  # what was sent of a message cannot be taken back
+            return False
         if isinstance(error, RefusedError):
             return error.exit_code in _PASSING_CODES
         if isinstance(error, NoReceiverError):

@@ -368,7 +368,7 @@ class Session:
             case Kind.REFUSED:
                 fields = reply.fields()
                 code = fields.integer("exit_code")
-                what = f"the copy {self._name}: {fields.text('what')[:TEXT_CHARACTERS_MAX]}"
+                what = _of_copy(self._name, fields.text("what")[:TEXT_CHARACTERS_MAX])
                 raise RefusedError(what, code if 2 <= code <= _CODES_MAX else LinkError.exit_code)
             case Kind.FINISHED:
                 self._is_finished = True
@@ -406,7 +406,7 @@ class Session:
 
     def _take_state(self, text: str) -> None:
         if text and not self._options.follow:
-            raise NoSpaceError(f"the copy {self._name}: {text[:TEXT_CHARACTERS_MAX]}")
+            raise NoSpaceError(_of_copy(self._name, text[:TEXT_CHARACTERS_MAX]))
         self._progress.problem = text[:TEXT_CHARACTERS_MAX]
         self._progress.state = "waiting" if text else "sending"
 
@@ -429,3 +429,9 @@ def _bytes_after(journal: Journal, reader: RunReader) -> int:
 
 def _start_again() -> None:
     raise ConnectAgain
+
+
+def _of_copy(name: str, text: str) -> str:
+    """What a receiver says, with the copy named once: it begins with the path as the receiver has it, or does not."""
+    path = name.rpartition(":")[2]
+    return f"the copy {name}: {text.removeprefix(f'{name}: ').removeprefix(f'{path}: ')}"

@@ -9,6 +9,7 @@ import shlex
 import signal
 import socket
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,9 +18,11 @@ import pytest
 from mirrortool import files
 from mirrortool.cli import replay
 from mirrortool.cli.main import main
+from mirrortool.cli.ship import Outages
 from mirrortool.errors import AccessError, NoSpaceError
 from mirrortool.files import open_file
 from mirrortool.mirror.directory import Mirror
+from mirrortool.ship.progress import Progress
 from tests.fakes.volumes import make_old
 
 Capture = pytest.CaptureFixture[str]
@@ -128,6 +131,42 @@ def test_a_file_larger_than_allowed_names_the_limit(place: Path) -> None:
     done = subprocess.run(["bash", "-c", script], cwd=place, capture_output=True, text=True, check=False)
     assert done.returncode == 30
     assert "raise the limit of file sizes (ulimit -f)" in done.stderr
+
+
+def test_a_shipment_into_a_full_file_says_so(place: Path) -> None:
+    main(["init", "-q", "J", "disk=./-disk.img"])
+    main(["record", "-q", "J"])
+    with open("/dev/full", "wb") as full:
+        command = [sys.executable, "-m", "mirrortool", "ship", "J", "-"]
+        done = subprocess.run(command, cwd=place, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    last = done.stderr.splitlines()[-1]
+    assert done.returncode == 30
+    assert last.startswith("mirrortool: standard output: cannot send: No space left on device; free some space")
+    assert "LSN 0" not in done.stderr
+
+
+@pytest.mark.usefixtures("place")
+@pytest.mark.parametrize("destination", ["full", "./nothing/C"])
+def test_a_copy_that_refuses_is_named_once(destination: str, capsys: Capture) -> None:
+    main(["init", "-q", "J", "disk=./-disk.img"])
+    main(["record", "-q", "J"])
+    os.mkdir("full")
+    Path("full/x").write_bytes(b"x")
+    capsys.readouterr()
+    assert main(["ship", "J", destination]) == 32
+    captured = capsys.readouterr()
+    assert captured.err.splitlines()[-1].count(destination) == 1
+    assert "is there" not in captured.out or "nothing is there" in captured.out
+
+
+def test_an_outage_names_its_destination_once() -> None:
+    told: list[str] = []
+    outages = Outages(told.append, follow=True)
+    for problem in ("far:J: the other side ended", "the copy far:J: no room", "the journal is gone"):
+        progress = Progress("far:J")
+        progress.state, progress.problem = "away", problem
+        outages.look(progress.statistics())
+    assert [line.count("far:J") for line in told] == [1, 1, 1]
 
 
 @pytest.mark.usefixtures("place")

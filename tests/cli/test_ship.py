@@ -193,7 +193,7 @@ def test_what_goes_wrong_is_one_line_and_a_code(arguments: str, code: int, what:
     ("line", "code", "what"),
     [
         ("mirrortool receive C </dev/null", 40, "the other side ended"),
-        ("mirrortool ship J - > /dev/full", 40, "No space left"),
+        ("mirrortool ship J - > /dev/full", 30, "No space left"),
         ("mirrortool receive C <disk.img", 40, "no message"),
         ("{ echo Welcome; mirrortool ship J - -q; } | mirrortool receive C", 40, "'Welcome', as a login script"),
         ("mirrortool ship J - -q 2>/dev/null | head -c 3000 | mirrortool receive C", 40, "in the middle of a message"),
