@@ -5,13 +5,21 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable
+from contextlib import ExitStack, suppress
 from functools import partial
 
-from mirrortool import clock, files
+from mirrortool import atwork, clock, files
 from mirrortool.cli.render import PLAIN_SECONDS, Display
 from mirrortool.cli.runner import Runner
 from mirrortool.cli.text import counted, describe_silence, format_bytes, format_seconds, printable, tell
-from mirrortool.errors import JournalError, NoSpaceError, PrunedJournalError, UnfinishedArrivalError
+from mirrortool.errors import (
+    HostError,
+    JournalError,
+    LockedError,
+    NoSpaceError,
+    PrunedJournalError,
+    UnfinishedArrivalError,
+)
 from mirrortool.journal.pathkind import PathKind, kind_of
 from mirrortool.journal.tail import wait_for_journal
 from mirrortool.notify import Notifier
@@ -58,6 +66,10 @@ class Following:
         """
         self._open_replay = open_again or open_first
         self.replay = open_first()
+        self._place = ExitStack()
+        with suppress(LockedError, HostError):  # only for who asks; see atwork.py
+            if self.replay.target is None:
+                self._place.enter_context(atwork.hold_beside(self.replay.mirror.path, "follower", "follow"))
         self.is_again = False
         self._told = ""
 
@@ -65,6 +77,7 @@ class Following:
         return self
 
     def __exit__(self, *exc: object) -> None:
+        self._place.close()
         self.replay.__exit__(*exc)
 
     def run(self, once: Callable[[Replay], int]) -> None:
@@ -124,13 +137,17 @@ class FollowWatch:
         self._is_silent = self._is_polling_told = False
         self._told_at = clock.monotonic()
         if not is_again:
-            display.note(f"following {replay.journal.path}; {describe(replay.mirror.checkpoint)}")
+            display.note(f"following {replay.journal.path}; {describe(replay.mirror.checkpoint, is_at_work=True)}")
 
     def tick(self, now: ReplayStatistics) -> None:
         self._tell_what_changed(now)
         if self._display.is_live:
             self._display.show_lines(self._lines(now))
-        elif now.lag.seconds >= BEHIND_SECONDS and clock.monotonic() - self._told_at >= PLAIN_SECONDS:
+        elif (
+            now.lag.operations
+            and now.lag.seconds >= BEHIND_SECONDS
+            and clock.monotonic() - self._told_at >= PLAIN_SECONDS
+        ):
             self._told_at = clock.monotonic()
             self._display.note(f"replay: {describe_lag(now.lag)}")
 
@@ -148,12 +165,17 @@ class FollowWatch:
 
     def _lines(self, now: ReplayStatistics) -> list[str]:
         done = f"{counted(now.progress.operations, 'operation')}, {format_bytes(now.progress.payload_bytes)} replayed"
-        lines = [describe(self._replay.mirror.checkpoint), describe_lag(now.lag), done]
+        checkpoint = self._replay.mirror.checkpoint
+        is_short = not (now.lag.operations or checkpoint.is_consistent)
+        lag = "the commit that it needs has not come yet" if is_short else describe_lag(now.lag)
+        lines = [describe(checkpoint, is_at_work=True), lag, done]
         return [*lines, now.waits_for] if now.waits_for else lines
 
 
 def describe_lag(lag: Lag) -> str:
     """How far a mirror is behind, as a phrase."""
+    if not lag.operations and lag.silent_seconds:
+        return f"applied everything that has come; silent for {format_seconds(lag.silent_seconds)}"
     if not lag.operations:
         return "applied everything that was committed"
     left = f", {format_seconds(lag.eta_seconds)} left" if lag.eta_seconds else ""

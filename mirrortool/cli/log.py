@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import click
 
 from mirrortool.cli.options import DIRECTORY, POINT, POINT_METAVAR, as_json, complete_point
-from mirrortool.cli.text import columns, counted, format_time, tell
+from mirrortool.cli.text import columns, counted, format_time, printable, tell
 from mirrortool.errors import JournalError, TornJournalError, UsageError
 from mirrortool.files import find_facts
 from mirrortool.journal.commits import Commit, commits, is_flush, newest_commits
@@ -65,10 +65,11 @@ def command(
         click.echo(json.dumps(_to_json(opened, listed)))
     else:
         _print_commits(listed)
+    status = journal_status(journal)
+    if status.unanswered:
+        tell(f"mirrortool: {printable(str(status.unanswered))}")
     # A torn tail may only be what is being appended now: journal_status knows.
-    damage = next(
-        (error for error in hidden if not isinstance(error, TornJournalError)), journal_status(journal).damage
-    )
+    damage = next((error for error in hidden if not isinstance(error, TornJournalError)), status.damage)
     if damage:
         raise damage
 

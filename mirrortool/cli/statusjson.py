@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 
-from mirrortool.status import Found, JournalStatus, MirrorStatus, SlotStatus, Unseen, open_file, problems_of
+from mirrortool.status import Found, JournalStatus, MirrorStatus, SlotStatus, Unseen, Work, open_file, problems_of
 
 
 def to_json(found: Found) -> dict[str, object]:
@@ -39,9 +39,15 @@ def _journal_to_json(status: JournalStatus) -> dict[str, object]:
         "ahead_seconds": status.ahead_seconds,
         "damage": str(status.damage) if status.damage else None,
         "recorder": status.recorder,
+        **_work_to_json(status.work),
+        "next_scan_ns": journal.next_scan.begins_ns if journal.next_scan else None,
         "slots": [_reader_to_json(reader) for reader in status.readers],
         "is_open": open_file(status) is not None,
     }
+
+
+def _work_to_json(work: Work) -> dict[str, object]:
+    return {"at_work": work.is_on, "worker": asdict(work.worker) if work.worker else None}
 
 
 def _reader_to_json(reader: SlotStatus) -> dict[str, object]:
@@ -60,6 +66,7 @@ def _reader_to_json(reader: SlotStatus) -> dict[str, object]:
         "via": slot.via,
         "is_contained": reader.is_contained,
         "lag": lag,
+        **_work_to_json(reader.work),
     }
 
 
@@ -87,6 +94,7 @@ def _mirror_to_json(status: MirrorStatus) -> dict[str, object]:
         "silent_seconds": status.journal.silent_seconds if status.journal else None,
         "ahead_seconds": status.journal.ahead_seconds if status.journal else None,
         "lag": lag,
+        **_work_to_json(status.work),
         "promoted": mirror.promoted.to_json() if mirror.promoted else None,
         "last_replay": asdict(status.last_replay) if status.last_replay else None,
         "is_open": open_file(status) is not None,

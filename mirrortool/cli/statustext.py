@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from mirrortool import files
+from mirrortool.atwork import Worker
 from mirrortool.cli.text import (
     counted,
     describe_ahead,
@@ -17,9 +18,10 @@ from mirrortool.cli.text import (
     quoted,
 )
 from mirrortool.errors import MirrortoolError
+from mirrortool.journal.copydir import is_primary
 from mirrortool.operation import CommitKind
 from mirrortool.replay.session import describe
-from mirrortool.status import Found, JournalStatus, MirrorStatus, SlotStatus, Unseen, open_file, problems_of
+from mirrortool.status import Found, JournalStatus, MirrorStatus, SlotStatus, Unseen, Work, open_file, problems_of
 
 _KINDS_TOLD = (CommitKind.FUZZY, CommitKind.INCOMPLETE, CommitKind.HEARTBEAT)
 
@@ -57,6 +59,7 @@ def _journal_lines(status: JournalStatus) -> Iterator[str]:
             yield f"  {counted(behind, 'newer operation is', 'newer operations are')} not committed yet"
     else:
         yield ("  no commit yet; next: mirrortool record")
+    yield f"  {_journal_work(status)}"
     if status.recorder is not None:
         yield from _recorder_lines(status.recorder)
     for reader in status.readers:
@@ -82,7 +85,15 @@ def _reader_line(reader: SlotStatus) -> str:
         how = f"{counted(reader.lag_operations, 'operation')} and {format_seconds(reader.lag_seconds)} behind"
     else:
         how = "has everything that is committed"
-    return f"slot {slot.name}, {slot.kind} at {printable(slot.where)}: {how}"
+    return f"slot {slot.name}, {slot.kind} at {printable(slot.where)}: {how}{_reader_work(reader)}"
+
+
+def _reader_work(reader: SlotStatus) -> str:
+    """Whether its owner goes on; nothing where that is not known."""
+    doing = "shipped" if reader.slot.kind == "ship" else "replayed"
+    if reader.work.is_on is None:
+        return ""
+    return f"; {_by(reader.work, doing)}" if reader.work.is_on else f"; not being {doing} now"
 
 
 def _unknown_lag(reader: SlotStatus) -> str:
@@ -101,11 +112,43 @@ def _silence_lines(status: JournalStatus) -> Iterator[str]:
         yield f"  {ahead}"
 
 
+_DOING = {
+    "record": "recorded",
+    "scan": "scanned",
+    "mark": "marked",
+    "receive": "received",
+    "ship": "shipped",
+    "replay": "replayed",
+    "follow": "followed",
+    "promote": "promoted",
+}
+
+
+def _journal_work(status: JournalStatus) -> str:
+    """Who records or receives a journal."""
+    if not status.work.is_on:
+        who = "recorder" if is_primary(status.journal.path) else "receiver"
+        return f"no {who} is at work" if status.work.is_on is False else f"whether a {who} is at work is not known"
+    following = status.journal.next_scan
+    is_between = following and status.journal.clean_end
+    then = f"; the next scan begins at {format_time(following.begins_ns)}" if following and is_between else ""
+    return f"{_by(status.work, 'recorded')}{then}"
+
+
+def _by(work: Work, doing: str) -> str:
+    """What a process does that is at work, and since when, as far as that is known."""
+    worker = work.worker or Worker()
+    doing = _DOING.get(worker.doing or "", doing)
+    if worker.pid is None or worker.since_ns is None:
+        return f"{doing} by a process that is not known"
+    return f"{doing} by process {worker.pid} since {format_time(worker.since_ns)}"
+
+
 def _recorder_lines(recorder: Mapping[str, Any]) -> Iterator[str]:
     """A recorder may be of another version: what it does not say is not shown."""
     clients = sum(export.get("clients", 0) for export in recorder.get("exports", ()))
     waiting = format_bytes(recorder.get("bytes_waiting", 0))
-    yield f"  being recorded: {clients} client{'s' * (clients != 1)}, {waiting} on the way to the volumes"
+    yield f"  {clients} client{'s' * (clients != 1)}, {waiting} on the way to the volumes"
     if recorder.get("incomplete"):
         done, total = recorder.get("base", (0, 0))
         problem = printable(str(recorder.get("base_problem") or ""))
@@ -114,13 +157,30 @@ def _recorder_lines(recorder: Mapping[str, Any]) -> Iterator[str]:
         yield f"  {printable(str(recorder['problem']))}"
 
 
+def _up_to_date(status: MirrorStatus) -> str:
+    if status.lag_seconds:
+        return "applied everything that has come, which is not everything that is due"
+    if not status.checkpoint.is_consistent:
+        return "the commit that it needs has not come yet"
+    return "applied everything that its journal has committed; mirrortool verify proves the content"
+
+
+def _mirror_work(status: MirrorStatus) -> str:
+    """Who replays into a mirror."""
+    if status.work.is_on is None:
+        return "whether a replay is at work is not known"
+    return _by(status.work, "replayed") if status.work.is_on else "no replay is at work"
+
+
 def _mirror_lines(status: MirrorStatus) -> Iterator[str]:
     mirror, checkpoint = status.mirror, status.checkpoint
     yield f"mirror {printable(mirror.path)} of {printable(mirror.journal_path)}"
     for volume, kept in zip(mirror.volumes, mirror.kept, strict=True):
         yield f"  volume {volume.name}: {format_bytes(volume.size)}  {printable(mirror.volume_path(kept))}"
     when = f", {format_time(checkpoint.time_ns)}" if checkpoint.time_ns else ""
-    yield f"  {describe(checkpoint)}{when}"
+    yield f"  {describe(checkpoint, is_at_work=bool(status.work.is_on))}{when}"
+    if not mirror.promoted:
+        yield f"  {_mirror_work(status)}"
     if last := status.last_replay:
         yield (
             f"  last replay: {last.units} units, {last.direct} direct, {last.mini_queue} through mini queues, "
@@ -140,7 +200,7 @@ def _mirror_lines(status: MirrorStatus) -> Iterator[str]:
         lag = f"{counted(status.lag_operations, 'operation')} and {format_seconds(status.lag_seconds)}"
         yield f"  {lag} behind its journal"
     elif status.damage is None:
-        yield ("  applied everything that its journal has committed; mirrortool verify proves the content")
+        yield f"  {_up_to_date(status)}"
     if status.journal:
         yield from _silence_lines(status.journal)
     yield from _openness_lines(status, mirror.path)

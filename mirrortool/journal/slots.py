@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 
-from mirrortool import clock, files, jsonfile
+from mirrortool import atwork, clock, files, jsonfile
 from mirrortool.errors import (
     AccessError,
     ForkedJournalError,
@@ -171,6 +171,7 @@ def save(journal: Journal, slot: Slot) -> None:
 def remove(journal: Journal, name: str) -> None:
     """Remove a slot; under `locked`."""
     files.remove(_path(journal, name))
+    files.remove(atwork.beside(slots_path(journal), name))
     files.sync_directory(slots_path(journal))
 
 

@@ -18,13 +18,15 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from mirrortool import files
-from mirrortool.errors import MirrortoolError
+from mirrortool import clock, files
+from mirrortool.atwork import Worker, find_worker
+from mirrortool.errors import HostError, LockedError, MirrortoolError
 from mirrortool.nbd.addresses import UNIX_PATH_BYTES_MAX, UnixAddress
 from mirrortool.nbd.listener import Listener, SocketAccess
 
 CLIENT_SECONDS = 5.0
-ANSWER_SECONDS = 60.0
+ANSWER_SECONDS = 5.0
+"""Who asks waits no longer: a recorder that hangs must not let hang who wants to know how it is."""
 LINE_BYTES_MAX = 64 << 10
 
 Answer = Mapping[str, object]
@@ -85,21 +87,37 @@ class ControlSocket:
 
 
 def ask(journal_path: str, request: Mapping[str, object]) -> dict[str, Any] | None:
-    """Ask the recorder of a journal; None if none is at work, or it has no door.
+    """Ask the recorder of a journal; None if none is at work, or it has no door, or not for this user.
 
     Raises:
+        LockedError: one is, and does not answer.
         MirrortoolError: it refuses, with the exit code that it gives.
     """
     with contextlib.suppress(OSError, ValueError, TypeError), _address(journal_path) as address:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as server:
-            server.settimeout(ANSWER_SECONDS)
-            server.connect(address.path)
-            server.sendall(json.dumps(request).encode() + b"\n")
-            answer = json.loads(next(_lines(server), b""))
+            try:
+                server.settimeout(ANSWER_SECONDS)
+                server.connect(address.path)
+                server.sendall(json.dumps(request).encode() + b"\n")
+                answer = json.loads(next(_lines(server, clock.monotonic() + ANSWER_SECONDS), b""))
+            except TimeoutError:
+                raise _no_answer(journal_path) from None
         if "error" in answer:
             raise _Refused(str(answer["error"]), int(answer["exit_code"]))
         return dict(answer)
     return None
+
+
+def _no_answer(journal_path: str) -> LockedError:
+    worker: Worker | None = None
+    with contextlib.suppress(HostError):
+        worker = find_worker(files.join(journal_path, "lock"))
+    who = f"a recorder, process {worker.pid}," if worker and worker.pid else "a recorder"
+    return LockedError(
+        f"{who} holds the journal and does not answer",
+        where=journal_path,
+        remedy="it was stopped (SIGSTOP), or its disk hangs: look at the process and at the kernel's log",
+    )
 
 
 class _Refused(MirrortoolError):
@@ -121,8 +139,12 @@ def _address(journal_path: str) -> Iterator[UnixAddress]:
         yield UnixAddress(f"/proc/self/fd/{directory.fileno()}/control.sock")
 
 
-def _lines(peer: socket.socket) -> Iterator[bytes]:
-    """What a peer sends, by the line, until it stops or a line is too long."""
+def _lines(peer: socket.socket, until: float | None = None) -> Iterator[bytes]:
+    """What a peer sends, by the line, until it stops or a line is too long.
+
+    Args:
+        until: by when all must be there, on the monotonic clock.
+    """
     begun = b""
     while len(begun) <= LINE_BYTES_MAX:
         line, newline, rest = begun.partition(b"\n")
@@ -130,6 +152,8 @@ def _lines(peer: socket.socket) -> Iterator[bytes]:
             begun = rest
             yield line
             continue
+        if until is not None:
+            peer.settimeout(max(0.001, until - clock.monotonic()))
         received = peer.recv(LINE_BYTES_MAX)
         if not received:
             return

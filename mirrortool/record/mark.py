@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from mirrortool import files
-from mirrortool.errors import NotComparableError, UsageError
+from mirrortool.errors import LockedError, NotComparableError, UsageError
 from mirrortool.journal.commits import newest_commits
 from mirrortool.journal.position import Position
 from mirrortool.journal.until import MARK_NAMES, is_mark_name
@@ -20,11 +22,11 @@ def mark(journal_path: str, name: str) -> Position:
     Raises:
         UsageError: this can be no mark's name.
         NotComparableError: there is no commit, or operations of an unfinished scan follow the newest.
-        LockedError: a recorder has the journal.
+        LockedError: a recorder has the journal, or does not answer: then the mark may be made later, or never.
     """
     if not is_mark_name(name):
         raise UsageError(f"{name!r} is no mark's name: {MARK_NAMES}")
-    answer = ask(journal_path, {"request": "mark", "name": name})
+    answer = _ask_for_mark(journal_path, name)
     if answer is not None:
         return Position(int(answer["lsn"]), int(answer["chain"], 16))
     with OpenJournal(journal_path, doing="mark") as opened:
@@ -49,3 +51,11 @@ def mark(journal_path: str, name: str) -> Position:
         opened.writer.sync()
         opened.save_checkpoint({})
         return position
+
+
+def _ask_for_mark(journal_path: str, name: str) -> dict[str, Any] | None:
+    try:
+        return ask(journal_path, {"request": "mark", "name": name})
+    except LockedError as error:
+        error.remedy = f"whether it makes the mark is not known: see mirrortool log, or mark again; {error.remedy}"
+        raise

@@ -407,10 +407,11 @@ class Replay:
             )
 
 
-def describe(checkpoint: Checkpoint) -> str:
-    """How a mirror was left, as a phrase."""
+def describe(checkpoint: Checkpoint, *, is_at_work: bool = False) -> str:
+    """How a mirror is, as a phrase; with what is to be done, unless a replay is at work on it."""
+    again = "" if is_at_work else ": run replay again"
     if checkpoint.resync_lsn:
-        return f"the mirror is starting over from base {checkpoint.resync_lsn}: run replay again"
+        return f"the mirror is starting over from base {checkpoint.resync_lsn}{again}"
     if checkpoint.is_consistent and checkpoint.is_incomplete:
         return f"the mirror is at commit {checkpoint.position.lsn}, before the primary's base was complete"
     if checkpoint.is_consistent and checkpoint.is_fuzzy:
@@ -419,7 +420,7 @@ def describe(checkpoint: Checkpoint) -> str:
         return (
             f"the mirror is at commit {checkpoint.position.lsn}" if checkpoint.position.lsn else "the mirror is empty"
         )
-    return f"the mirror is rolling forward from LSN {checkpoint.position.lsn}: run replay again"
+    return f"the mirror is rolling forward from LSN {checkpoint.position.lsn}{again}"
 
 
 def _check_targets(mirror: Mirror, targets: Mapping[str, str]) -> None:

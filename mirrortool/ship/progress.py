@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from mirrortool import clock
@@ -47,6 +48,7 @@ class Progress:
 
     def __init__(self, destination: str) -> None:
         self._destination = destination
+        self.on_registered: Callable[[], None] = lambda: None
         self.state = "connecting"
         self.problem = self.slot = ""
         self.acknowledged: Position | None = None

@@ -13,7 +13,7 @@ Header
     16     8    checksum xxh3-64 of bytes 0-15 and of the object
 
 Messages
-    1  HELLO    sender    version, journal, end, is_one_way, follows
+    1  HELLO    sender    version, journal, end, is_one_way, follows, copy, slot, where
     2  WELCOME  receiver  version, id, position, file, offset, is_ahead
     3  DATA     sender    file, offset
     4  ACK      receiver  position

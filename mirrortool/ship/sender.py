@@ -11,7 +11,9 @@ from __future__ import annotations
 import random
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack, suppress
 
+from mirrortool import atwork, files
 from mirrortool.errors import (
     ExhaustedError,
     HostError,
@@ -70,6 +72,8 @@ class Shipment:
         self._ending = threading.Event()
         self._tail: Tail | None = None
         self._attempts = 0  # in a row that came to nothing
+        self._place = ExitStack()  # says beside the slot that somebody ships, between connections, too; of `run`
+        self._progress.on_registered = self._take_place
 
     def stop(self) -> None:
         """Have what was sent acknowledged, and end; from any thread."""
@@ -87,6 +91,7 @@ class Shipment:
         Raises:
             MirrortoolError: what no time heals, or, without `follow`, anything.
         """
+        self._take_place()
         try:
             while not self._ending.is_set():
                 connections = self._progress.connections
@@ -96,6 +101,15 @@ class Shipment:
                 self._ending.wait(retry_seconds(self._attempts))
         finally:
             self._progress.state = "ended"
+            self._place.close()
+
+    def _take_place(self) -> None:
+        """Say that this process ships, once there is a slot to say it at; for who asks, and for nobody else."""
+        slots_at = files.join(self._journal_path, "slots")
+        with suppress(LockedError, HostError):
+            if self._progress.slot and files.exists(files.join(slots_at, f"{self._progress.slot}.json")):
+                self._place.close()
+                self._place.enter_context(atwork.hold_beside(slots_at, self._progress.slot, "ship"))
 
     def _try(self) -> bool:
         """Connect and ship; False if it must be tried again."""

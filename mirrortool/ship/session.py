@@ -190,6 +190,7 @@ class Session:
             clock.now_ns(),
         )
         self._keeper = SlotKeeper(self._journal, slot, may_take=self._options.replace_slot)
+        self._progress.on_registered()
         if base:  # it and the files after it stay until the copy has them
             self._keeper.resync(base.lsn)
         elif self._keeper.was_lost:  # the frames that it needs are there, as the reader has found its place

@@ -6,6 +6,7 @@ Each question has one small module:
     watch     looks, again and again, and reads only what was appended since
     lags      how far mirrors and copies are behind
     openness  whether every local user can read it
+    work      who is at work
     problems  what is wrong, and which of it is worst: the exit code
 
 Not here: the content of volumes (verify.py).
@@ -16,6 +17,7 @@ from mirrortool.status.lags import lag, lags_of
 from mirrortool.status.openness import open_file
 from mirrortool.status.problems import problems_of, worst
 from mirrortool.status.watch import Watch, journal_status, mirror_status, status_of
+from mirrortool.status.work import Work
 
 __all__ = [
     "Found",
@@ -24,6 +26,7 @@ __all__ = [
     "SlotStatus",
     "Unseen",
     "Watch",
+    "Work",
     "journal_status",
     "lag",
     "lags_of",

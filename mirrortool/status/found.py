@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from mirrortool.errors import JournalError, MirrortoolError
+from mirrortool.errors import JournalError, LockedError, MirrortoolError
 from mirrortool.journal.commits import Commit
 from mirrortool.journal.directory import Journal
 from mirrortool.journal.position import Position
@@ -14,6 +14,7 @@ from mirrortool.journal.slots import Slot
 from mirrortool.mirror.checkpoint import Checkpoint
 from mirrortool.mirror.directory import Mirror
 from mirrortool.mirror.lastreplay import LastReplay
+from mirrortool.status.work import UNKNOWN, Work
 from mirrortool.volume import VolumeSet
 
 
@@ -22,6 +23,7 @@ class SlotStatus:
     """Who reads a journal, and how far behind its newest commit he is, as far as his slot tells.
 
     Attributes:
+        work: whether its owner goes on, as far as this host can tell.
         lag_operations, lag_seconds: None if the slot is lost, and its owner has to start over; or if nothing is
             committed that it could lack, or its position is none of the journal's.
         is_contained: whether the journal contains its position; None if that cannot be known.
@@ -31,6 +33,7 @@ class SlotStatus:
     lag_operations: int | None
     lag_seconds: float | None
     is_contained: bool | None = None
+    work: Work = UNKNOWN
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +50,8 @@ class JournalStatus:
             tell.
         ahead_seconds: how far its times are ahead of this host's clock; None if that is little.
         readers: by the names of their slots.
+        work: who records it, or receives it.
+        unanswered: that a recorder has the journal and does not answer; None if it does, or none is at work.
     """
 
     journal: Journal
@@ -61,6 +66,8 @@ class JournalStatus:
     silent_seconds: float | None = None
     readers: Sequence[SlotStatus] = ()
     ahead_seconds: float | None = None
+    unanswered: LockedError | None = None
+    work: Work = UNKNOWN
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +76,7 @@ class MirrorStatus:
 
     Attributes:
         journal: None if the journal is not at hand, or does not contain the mirror's position.
+        work: who replays into it.
         last_replay: what the last replay did; None if that is not known.
         damage: of its journal, or why that is not this mirror's any more; of a promoted one, that it was replaced.
         lag_operations, lag_seconds: from the mirror's commit to the journal's newest; None without the journal, and
@@ -82,6 +90,7 @@ class MirrorStatus:
     lag_operations: int | None
     lag_seconds: float | None
     damage: MirrortoolError | None = None
+    work: Work = UNKNOWN
 
 
 @dataclass(frozen=True, slots=True)

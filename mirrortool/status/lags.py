@@ -13,6 +13,7 @@ from mirrortool.journal.slots import Slot, slots
 from mirrortool.mirror.checkpoint import Checkpoint
 from mirrortool.replay.lag import behind
 from mirrortool.status.found import Found, MirrorStatus, SlotStatus, Unseen
+from mirrortool.status.work import work_of_slot
 
 
 class Changes:
@@ -88,10 +89,10 @@ def readers_of(
     contained = places.is_contained(journal, found)
 
     def reader(slot: Slot) -> SlotStatus:
-        is_contained = contained.get(slot.name)
+        is_contained, work = contained.get(slot.name), work_of_slot(journal, slot)
         if slot.is_lost or slot.resync_lsn or not changes.has_commit or is_contained is False:
-            return SlotStatus(slot, None, None, is_contained)
+            return SlotStatus(slot, None, None, is_contained, work)
         newest = changes.after(journal, slot.position.lsn)
-        return SlotStatus(slot, *_lag(slot.position.lsn, slot.time_ns, newest, now_ns, silent), is_contained)
+        return SlotStatus(slot, *_lag(slot.position.lsn, slot.time_ns, newest, now_ns, silent), is_contained, work)
 
     return [reader(slot) for slot in found]

@@ -48,4 +48,9 @@ def _foreign_slots(found: Found) -> Iterator[MirrortoolError]:
         )
 
 
-_FINDERS: tuple[Callable[[Found], Iterator[MirrortoolError]], ...] = (_damage, _foreign_slots)
+def _hanging_recorder(found: Found) -> Iterator[MirrortoolError]:
+    if isinstance(found, JournalStatus) and found.unanswered:
+        yield found.unanswered
+
+
+_FINDERS: tuple[Callable[[Found], Iterator[MirrortoolError]], ...] = (_damage, _foreign_slots, _hanging_recorder)

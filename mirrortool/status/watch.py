@@ -7,12 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 from mirrortool import clock, files
 from mirrortool.errors import (
     HostError,
     JournalError,
+    LockedError,
     MirrortoolError,
     NotAJournalError,
     OtherJournalError,
@@ -34,6 +36,7 @@ from mirrortool.mirror.lastreplay import LastReplay
 from mirrortool.record.control import ask
 from mirrortool.status.found import Found, JournalStatus, MirrorStatus, SlotStatus, Unseen
 from mirrortool.status.lags import Changes, lag, readers_of
+from mirrortool.status.work import work_on_journal, work_on_mirror
 from mirrortool.volume import Volume, VolumeSet
 
 
@@ -82,6 +85,10 @@ class Watch:
 
     def look_at_mirror(self, path: str) -> MirrorStatus:
         """A mirror, compared with its journal where that is at hand."""
+        work = work_on_mirror(path)  # first: who has ended since has left what is read then
+        return replace(self._look_at_mirror(path), work=work)
+
+    def _look_at_mirror(self, path: str) -> MirrorStatus:
         mirror = Mirror(path)
         checkpoint = mirror.checkpoint
         last = _last_replay(path)
@@ -131,7 +138,7 @@ class _Journal:
         starts = journal.file_starts()
         facts = [files.find_facts(journal.file_path(start)) for start in starts]
         size = sum(each.size for each in facts if each)
-        recorder = _ask_recorder(self._path)
+        recorder, unanswered = _ask_recorder(self._path)
         now_ns = clock.now_ns()
         silent = None if _is_well(recorder) else silent_seconds(journal, self._heard(head, time_ns), now_ns)
         ahead = ahead_seconds(time_ns, now_ns)
@@ -154,6 +161,8 @@ class _Journal:
             silent,
             readers,
             ahead,
+            unanswered,
+            work_on_journal(journal),
         )
 
     def _has_gone_on(self, journal: Journal, reader: JournalReader) -> bool:
@@ -264,10 +273,14 @@ def _is_well(recorder: Mapping[str, Any] | None) -> bool:
     return recorder is not None and not recorder.get("problem")
 
 
-def _ask_recorder(path: str) -> Mapping[str, Any] | None:
-    with suppress(MirrortoolError):
-        return ask(path, {"request": "status"})
-    return None
+def _ask_recorder(path: str) -> tuple[Mapping[str, Any] | None, LockedError | None]:
+    """What the recorder says, or that it does not answer."""
+    try:
+        return ask(path, {"request": "status"}), None
+    except LockedError as error:
+        return None, error
+    except MirrortoolError:
+        return None, None
 
 
 def _replaced(mirror: Mirror, promoted: Promoted) -> PromotedError | None:
