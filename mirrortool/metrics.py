@@ -42,6 +42,7 @@ class Sample:
 
 
 _JOURNAL, _VOLUME, _MIRROR, _LINK = ("journal",), ("journal", "volume"), ("mirror",), ("journal", "destination")
+_SLOT = ("journal", "slot")
 
 METRICS = (
     Metric("record_serving", GAUGE, _JOURNAL, "1 while clients are served, 0 after the end."),
@@ -70,6 +71,11 @@ METRICS = (
     Metric("record_incomplete_volumes", GAUGE, _JOURNAL, "Volumes without a complete base."),
     Metric("record_base_pages", GAUGE, _JOURNAL, "Pages that the base scan has to read."),
     Metric("record_base_read_pages", GAUGE, _JOURNAL, "Pages that the base scan has read."),
+    Metric("record_full", GAUGE, _JOURNAL, "1 while changes find no room in the journal."),
+    Metric("record_journal_bytes", GAUGE, _JOURNAL, "Of all journal files."),
+    Metric("record_bases_bytes", GAUGE, _JOURNAL, "Of all bases."),
+    Metric("record_free_bytes", GAUGE, _JOURNAL, "That the journal's file system has left for its recorder."),
+    Metric("record_slot_held_bytes", GAUGE, _SLOT, "Of older journal files that could go, but for the slot."),
     Metric("record_scans_total", COUNTER, _JOURNAL, "Scans that ended with a commit."),
     Metric("record_fuzzy_scans_total", COUNTER, _JOURNAL, "Those of them whose commit is fuzzy."),
     Metric("record_failed_scans_total", COUNTER, _JOURNAL, "Scans that ended with an error and without a commit."),

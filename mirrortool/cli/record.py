@@ -27,7 +27,7 @@ from mirrortool.nbd.server import check_addresses
 from mirrortool.operation import CommitKind
 from mirrortool.record.detach import WhenFull
 from mirrortool.record.nextscan import scanning_again_and_again
-from mirrortool.record.samples import ScanCount
+from mirrortool.record.samples import ScanCount, room_samples
 from mirrortool.record.scan import Scan, ScanCancelled, ScanResult
 
 _LOOK_SECONDS = 1.0
@@ -120,7 +120,7 @@ def command(
         serve(journal, serving, take_over=take_over, metrics_file=metrics_file, as_json=as_json, quiet=quiet)
         return
     count = ScanCount(files.absolute(journal))
-    with Service(metrics_file, lambda _: count.samples(), _warn) as service:
+    with Service(metrics_file, lambda _: [*count.samples(), *room_samples(journal)], _warn) as service:
         once = _Once(journal, dict(sources), take_over, before, after, allow_fuzzy, as_json, quiet, count, service)
         if every is None:
             once.run()

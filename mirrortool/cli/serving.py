@@ -23,7 +23,7 @@ from mirrortool.nbd.tls import server_context
 from mirrortool.record.detach import WhenFull
 from mirrortool.record.live import LiveRecording
 from mirrortool.record.recorder import Recorder, RecorderStatistics
-from mirrortool.record.samples import live_samples
+from mirrortool.record.samples import live_samples, room_samples
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +112,7 @@ def _status(recording: LiveRecording) -> str:
 def _samples(recording: LiveRecording, serving: bool) -> list[Sample]:
     base = recording.base.pages_done, recording.base.pages_total
     journal = files.absolute(recording.recorder.journal.path)
-    return live_samples(journal, *recording.statistics(), base, serving=serving)
+    return [*live_samples(journal, *recording.statistics(), base, serving=serving), *room_samples(journal)]
 
 
 def _tell_ready(display: Display, recorder: Recorder, addresses: Sequence[str], has_tls: bool) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 
+from mirrortool.journal.room import Room
 from mirrortool.status import Found, JournalStatus, MirrorStatus, SlotStatus, Unseen, Work, open_file, problems_of
 
 
@@ -34,6 +35,8 @@ def _journal_to_json(status: JournalStatus) -> dict[str, object]:
         "commit_time_ns": commit.time_ns if commit else None,
         "files": status.file_count,
         "bytes": status.size,
+        "base_bytes": status.room.base_bytes,
+        "free_bytes": status.room.free_bytes,
         "head_time_ns": status.time_ns,
         "silent_seconds": status.silent_seconds,
         "ahead_seconds": status.ahead_seconds,
@@ -41,7 +44,7 @@ def _journal_to_json(status: JournalStatus) -> dict[str, object]:
         "recorder": status.recorder,
         **_work_to_json(status.work),
         "next_scan_ns": journal.next_scan.begins_ns if journal.next_scan else None,
-        "slots": [_reader_to_json(reader) for reader in status.readers],
+        "slots": [_reader_to_json(reader, status.room) for reader in status.readers],
         "is_open": open_file(status) is not None,
     }
 
@@ -50,7 +53,7 @@ def _work_to_json(work: Work) -> dict[str, object]:
     return {"at_work": work.is_on, "worker": asdict(work.worker) if work.worker else None}
 
 
-def _reader_to_json(reader: SlotStatus) -> dict[str, object]:
+def _reader_to_json(reader: SlotStatus, room: Room) -> dict[str, object]:
     slot = reader.slot
     lag = None
     if reader.lag_operations is not None:
@@ -66,6 +69,7 @@ def _reader_to_json(reader: SlotStatus) -> dict[str, object]:
         "via": slot.via,
         "is_contained": reader.is_contained,
         "lag": lag,
+        "held_bytes": room.held_bytes(slot),
         **_work_to_json(reader.work),
     }
 

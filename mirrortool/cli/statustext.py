@@ -19,6 +19,7 @@ from mirrortool.cli.text import (
 )
 from mirrortool.errors import MirrortoolError
 from mirrortool.journal.copydir import is_primary
+from mirrortool.journal.room import Room
 from mirrortool.operation import CommitKind
 from mirrortool.replay.session import describe
 from mirrortool.status import Found, JournalStatus, MirrorStatus, SlotStatus, Unseen, Work, open_file, problems_of
@@ -39,7 +40,7 @@ def lines_of(found: Found, left_out: MirrortoolError | None = None) -> Iterator[
     else:
         yield from _mirror_lines(found)
     for problem in problems_of(found):
-        if problem is not left_out:
+        if str(problem) != str(left_out):
             yield f"  {printable(str(problem))}"
 
 
@@ -50,6 +51,7 @@ def _journal_lines(status: JournalStatus) -> Iterator[str]:
         path = journal.volume_paths().get(volume.name)
         yield f"  volume {volume.name}: {format_bytes(volume.size)}{'  ' + printable(path) if path else ''}"
     yield f"  {counted(status.file_count, 'file')}, {format_bytes(status.size)}, up to LSN {status.head.lsn}"
+    yield f"  {_room_line(status.room)}"
     if status.commit:
         kind = status.commit.kind
         what = f" ({kind.name.lower()})" if kind in _KINDS_TOLD else ""
@@ -63,7 +65,7 @@ def _journal_lines(status: JournalStatus) -> Iterator[str]:
     if status.recorder is not None:
         yield from _recorder_lines(status.recorder)
     for reader in status.readers:
-        yield f"  {_reader_line(reader)}"
+        yield f"  {_reader_line(reader, status.room)}"
     yield from _silence_lines(status)
     yield from _openness_lines(status, journal.path)
 
@@ -77,7 +79,7 @@ def _openness_lines(status: Found, path: str) -> Iterator[str]:
     yield f"  open: every local user may read and lock {printable(where)}; {closing} closes it"
 
 
-def _reader_line(reader: SlotStatus) -> str:
+def _reader_line(reader: SlotStatus, room: Room) -> str:
     slot = reader.slot
     if reader.lag_operations is None or reader.lag_seconds is None:
         how = _unknown_lag(reader)
@@ -85,7 +87,18 @@ def _reader_line(reader: SlotStatus) -> str:
         how = f"{counted(reader.lag_operations, 'operation')} and {format_seconds(reader.lag_seconds)} behind"
     else:
         how = "has everything that is committed"
-    return f"slot {slot.name}, {slot.kind} at {printable(slot.where)}: {how}{_reader_work(reader)}"
+    then = f"{_held(room.held_bytes(slot))}{_reader_work(reader)}"
+    return f"slot {slot.name}, {slot.kind} at {printable(slot.where)}: {how}{then}"
+
+
+def _held(held_bytes: int) -> str:
+    return f"; holds back {format_bytes(held_bytes)}" if held_bytes else ""
+
+
+def _room_line(room: Room) -> str:
+    bases = f"{format_bytes(room.base_bytes)} of bases, " if room.base_bytes else ""
+    free = "free space not known" if room.free_bytes is None else f"{format_bytes(room.free_bytes)} free"
+    return f"{bases}{free} in its file system"
 
 
 def _reader_work(reader: SlotStatus) -> str:
@@ -153,8 +166,6 @@ def _recorder_lines(recorder: Mapping[str, Any]) -> Iterator[str]:
         done, total = recorder.get("base", (0, 0))
         problem = printable(str(recorder.get("base_problem") or ""))
         yield f"  the base is not complete: {done} of {total} pages are read{'; ' + problem if problem else ''}"
-    if recorder.get("problem"):
-        yield f"  {printable(str(recorder['problem']))}"
 
 
 def _up_to_date(status: MirrorStatus) -> str:

@@ -28,6 +28,9 @@ from mirrortool.operation import Batch
 
 _READ_BYTES = 4 << 20
 _HEADER_READ_BYTES = 4096
+_TAIL_BYTES = 64 << 10
+_TAIL_TRIES = 1000
+"""Places that only look like frames were put there to cost time."""
 COPY_AGAIN = "take the file of this name from a copy, the primary or a backup"
 
 
@@ -135,6 +138,32 @@ class JournalFile:
                 yield offset + found
                 found = data.find(layout.FRAME_MAGIC, found + 1)
             offset += window - len(layout.FRAME_MAGIC) + 1
+
+    def last_frame(self) -> FrameHeader | None:
+        """The header of the frame with which the file ends, looked for from the end; None if none is found there.
+
+        What lies before is not read. Nobody may act on it, as the frame's body is not looked at.
+        """
+        end, window, tries = self.size, _TAIL_BYTES, _TAIL_TRIES
+        while end > layout.FILE_HEADER.size and tries > 0:
+            start = max(layout.FILE_HEADER.size, end - window)
+            data = self._file.pread(end - start + len(layout.FRAME_MAGIC) - 1, start)
+            found = data.rfind(layout.FRAME_MAGIC)
+            while found >= 0 and tries > 0:
+                header = self._frame_to_the_end(start + found)
+                if header:
+                    return header
+                tries -= 1
+                found = data.rfind(layout.FRAME_MAGIC, 0, found + len(layout.FRAME_MAGIC) - 1)
+            end, window = start, min(8 * window, _READ_BYTES)
+        return None
+
+    def _frame_to_the_end(self, offset: int) -> FrameHeader | None:
+        try:
+            header = self.frame_header(offset)
+        except FrameError:
+            return None
+        return header if offset + layout.FRAME_HEADER.size + header.body_bytes == self.size else None
 
     def durable_after(self, offset: int) -> int:
         """The newest LSN that a COMMIT after `offset` names as durable; 0 if there is none."""

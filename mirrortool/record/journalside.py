@@ -25,17 +25,36 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 
-from mirrortool import clock
+from mirrortool import clock, files
 from mirrortool.checksum import state_term
 from mirrortool.errors import HostError, InputOutputError, MirrortoolError, NoSpaceError
 from mirrortool.journal.codec import Stored, compress
 from mirrortool.journal.commits import newest_commits
 from mirrortool.journal.position import Position
+from mirrortool.journal.room import FULL_BYTES
 from mirrortool.journal.silence import HEARTBEAT_SECONDS
 from mirrortool.operation import Batch, BatchBuilder, CommitKind
 from mirrortool.record.currentsums import CurrentSums
 from mirrortool.record.recovery import OpenJournal
+
+REFUSED_SECONDS = 30.0
+"""A change that found no room is remembered so long, if there is room by now: a quota is not seen otherwise."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Refused:
+    """A frame that found no room.
+
+    Attributes:
+        payload_bytes: of it; one that is smaller proves nothing.
+        at: when, on the monotonic clock.
+    """
+
+    error: NoSpaceError
+    payload_bytes: int
+    at: float
 
 
 class JournalSide:
@@ -72,6 +91,7 @@ class JournalSide:
         self.may_commit = True
         self.incomplete = incomplete
         self.failure: MirrortoolError | None = None
+        self._refused: _Refused | None = None
         self.ending = threading.Event()
         self.bytes_journaled = 0
         self.sync_seconds = 0.0
@@ -145,9 +165,29 @@ class JournalSide:
         except MirrortoolError as error:
             if self._writer.is_dead:
                 self.fail(error)
+            elif isinstance(error, NoSpaceError):
+                self._refused = _Refused(error, len(batch.payload), clock.monotonic())
             raise
+        if self._refused and len(batch.payload) >= self._refused.payload_bytes:
+            self._refused = None
         self.needed, self._appended_at = position, clock.monotonic()
         return position
+
+    @property
+    def full(self) -> NoSpaceError | None:
+        """Why the newest change found no room, unless one as large found some since, or nobody has tried for a while.
+
+        From any thread.
+        """
+        refused = self._refused
+        if refused is None or self.failure:
+            return None
+        is_old = clock.monotonic() - refused.at > REFUSED_SECONDS
+        try:
+            has_room = files.free_bytes(self._open.journal.path) > 2 * refused.payload_bytes + FULL_BYTES
+        except HostError:
+            has_room = False
+        return None if is_old and has_room else refused.error
 
     def beat(self) -> None:
         """Say that the recorder is at work, if it has said nothing for HEARTBEAT_SECONDS. Not under `lock`.

@@ -62,6 +62,7 @@ class RecorderStatistics:
         bytes_waiting: acknowledged, and not on the volumes yet.
         sync_seconds: what the newest fdatasync of the journal took.
         problem: why changes are refused, or not journaled; or nothing.
+        problem_exit_code: that of mirrortool(1) for it; 0 if nothing is wrong.
         incomplete: volumes without a complete base.
     """
 
@@ -77,6 +78,7 @@ class RecorderStatistics:
     sync_seconds: float
     problem: str
     incomplete: Collection[str]
+    problem_exit_code: int = 0
 
 
 class Recorder:
@@ -369,6 +371,7 @@ class Recorder:
             journal.sync_seconds,
             self._problem(),
             sorted(journal.incomplete),
+            self._problem_exit_code(),
         )
 
     def _problem(self) -> str:
@@ -376,7 +379,17 @@ class Recorder:
         if problem:
             return f"changes are refused: {problem}"
         lacking = self._detachment.segment_count
-        return "" if lacking < 0 else f"the journal has no room, and lacks changes in {lacking} segments"
+        if lacking >= 0:
+            return f"the journal has no room, and lacks changes in {lacking} segments"
+        full = self._journal.full
+        return f"the journal has no room, and clients get ENOSPC: {full.what}" if full else ""
+
+    def _problem_exit_code(self) -> int:
+        problem = self.failure or self._volumes.problem
+        if problem:
+            return problem.exit_code
+        is_full = self._detachment.segment_count >= 0 or self._journal.full
+        return NoSpaceError.exit_code if is_full else 0
 
     def _change(self, volume: Volume, changes: Sequence[Change]) -> None:
         """One frame. What needs nothing that is there already is summed and compressed before the lock is taken."""

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from mirrortool import clock
+from mirrortool import clock, files
+from mirrortool.errors import HostError, JournalError, NoSpaceError
+from mirrortool.journal.directory import Journal
+from mirrortool.journal.room import room_of
+from mirrortool.journal.slots import slots
 from mirrortool.metrics import Sample, samples_of, seconds_of
 from mirrortool.nbd.statistics import ExportStatistics, ServerStatistics
 from mirrortool.operation import CommitKind
@@ -19,6 +23,7 @@ def live_samples(
     values: dict[str, float | None] = {
         "serving": serving,
         "problem": bool(recorder.problem),
+        "full": recorder.problem_exit_code == NoSpaceError.exit_code,
         "connections": server.connections,
         "connections_refused_total": server.connections_refused,
         "client_memory_bytes": server.memory_bytes,
@@ -41,6 +46,23 @@ def live_samples(
     for export in server.exports:
         found += _export_samples(journal, export)
     return found
+
+
+def room_samples(path: str) -> list[Sample]:
+    """Of a journal's size, its slots and its file system; nothing while it cannot be read."""
+    try:
+        journal = Journal(path)
+        room, listed = room_of(journal), slots(journal)
+    except (HostError, JournalError):
+        return []
+    labels = {"journal": files.absolute(path)}
+    values = {
+        "journal_bytes": sum(size for _, size in room.file_bytes),
+        "bases_bytes": room.base_bytes,
+        "free_bytes": room.free_bytes,
+    }
+    held = [Sample("record_slot_held_bytes", {**labels, "slot": slot.name}, room.held_bytes(slot)) for slot in listed]
+    return [*samples_of("record", labels, values), *held]
 
 
 def _export_samples(journal: str, export: ExportStatistics) -> list[Sample]:

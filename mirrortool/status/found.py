@@ -10,6 +10,7 @@ from mirrortool.errors import JournalError, LockedError, MirrortoolError
 from mirrortool.journal.commits import Commit
 from mirrortool.journal.directory import Journal
 from mirrortool.journal.position import Position
+from mirrortool.journal.room import NO_ROOM, Room
 from mirrortool.journal.slots import Slot
 from mirrortool.mirror.checkpoint import Checkpoint
 from mirrortool.mirror.directory import Mirror
@@ -51,6 +52,7 @@ class JournalStatus:
         ahead_seconds: how far its times are ahead of this host's clock; None if that is little.
         readers: by the names of their slots.
         work: who records it, or receives it.
+        room: what it takes, and what there is.
         unanswered: that a recorder has the journal and does not answer; None if it does, or none is at work.
     """
 
@@ -68,6 +70,7 @@ class JournalStatus:
     ahead_seconds: float | None = None
     unanswered: LockedError | None = None
     work: Work = UNKNOWN
+    room: Room = NO_ROOM
 
 
 @dataclass(frozen=True, slots=True)

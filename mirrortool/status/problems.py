@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 
-from mirrortool.errors import ForkedJournalError, MirrortoolError
+from mirrortool.errors import ForkedJournalError, HostError, MirrortoolError, NoSpaceError
 from mirrortool.status.found import Found, JournalStatus, Unseen
 
 _ORDER = (range(10, 20), range(1, 2), range(20, 40), range(50, 51))
@@ -53,4 +53,37 @@ def _hanging_recorder(found: Found) -> Iterator[MirrortoolError]:
         yield found.unanswered
 
 
-_FINDERS: tuple[Callable[[Found], Iterator[MirrortoolError]], ...] = (_damage, _foreign_slots, _hanging_recorder)
+class _RecorderProblem(MirrortoolError):
+    """What a recorder says is wrong with it, with the exit code that it gives."""
+
+    def __init__(self, what: str, exit_code: int, where: str, remedy: str | None) -> None:
+        super().__init__(what, where=where, remedy=remedy)
+        self.exit_code = exit_code
+
+
+def _recorder_in_trouble(found: Found) -> Iterator[MirrortoolError]:
+    """Clients are refused, or what they write is not journaled."""
+    recorder = found.recorder if isinstance(found, JournalStatus) else None
+    if not isinstance(found, JournalStatus) or not recorder or not recorder.get("problem"):
+        return
+    code = recorder.get("problem_exit_code")  # of 0.1.0 there is none
+    known = code if isinstance(code, int) and 0 < code < 100 else HostError.exit_code
+    remedy = _MAKE_ROOM if code == NoSpaceError.exit_code else None
+    yield _RecorderProblem(str(recorder["problem"]), known, found.journal.path, remedy)
+
+
+def _full_disk(found: Found) -> Iterator[MirrortoolError]:
+    """Nobody says so: no recorder is at work, or it does not answer this user."""
+    if isinstance(found, JournalStatus) and found.recorder is None and found.room.is_full:
+        what = f"its file system has {found.room.free_bytes} bytes left: nothing more can be recorded"
+        yield NoSpaceError(what, where=found.journal.path, remedy=_MAKE_ROOM)
+
+
+_MAKE_ROOM = "free some space; status says what each slot holds back, and mirrortool prune removes what nobody needs"
+_FINDERS: tuple[Callable[[Found], Iterator[MirrortoolError]], ...] = (
+    _damage,
+    _foreign_slots,
+    _hanging_recorder,
+    _recorder_in_trouble,
+    _full_disk,
+)

@@ -10,7 +10,7 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
-from mirrortool import clock, files
+from mirrortool import clock
 from mirrortool.errors import (
     HostError,
     JournalError,
@@ -28,6 +28,7 @@ from mirrortool.journal.head import ahead_seconds
 from mirrortool.journal.pathkind import PathKind, kind_of, neither
 from mirrortool.journal.position import Position
 from mirrortool.journal.reader import JournalReader, up_to_what_is_appended
+from mirrortool.journal.room import room_of
 from mirrortool.journal.silence import Heard, silent_seconds
 from mirrortool.journal.slotplaces import SlotPlaces
 from mirrortool.mirror import lastreplay
@@ -35,6 +36,7 @@ from mirrortool.mirror.directory import Mirror, Promoted
 from mirrortool.mirror.lastreplay import LastReplay
 from mirrortool.record.control import ask
 from mirrortool.status.found import Found, JournalStatus, MirrorStatus, SlotStatus, Unseen
+from mirrortool.status.gaps import Gaps
 from mirrortool.status.lags import Changes, lag, readers_of
 from mirrortool.status.work import work_on_journal, work_on_mirror
 from mirrortool.volume import Volume, VolumeSet
@@ -118,6 +120,7 @@ class _Journal:
         self._commit: Commit | None = None
         self._may_rest = True
         self._slot_places = SlotPlaces()
+        self._gaps = Gaps()
         self.changes = Changes()
 
     def close(self) -> None:
@@ -136,8 +139,9 @@ class _Journal:
         else:
             head, time_ns, damage = self._reader.position, self._reader.time_ns, None
         starts = journal.file_starts()
-        facts = [files.find_facts(journal.file_path(start)) for start in starts]
-        size = sum(each.size for each in facts if each)
+        damage = damage or self._gaps.find(journal)
+        room = room_of(journal)
+        size = sum(each for _, each in room.file_bytes)
         recorder, unanswered = _ask_recorder(self._path)
         now_ns = clock.now_ns()
         silent = None if _is_well(recorder) else silent_seconds(journal, self._heard(head, time_ns), now_ns)
@@ -163,6 +167,7 @@ class _Journal:
             ahead,
             unanswered,
             work_on_journal(journal),
+            room,
         )
 
     def _has_gone_on(self, journal: Journal, reader: JournalReader) -> bool:
