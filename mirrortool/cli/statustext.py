@@ -85,6 +85,8 @@ def _reader_line(reader: SlotStatus, room: Room) -> str:
         how = _unknown_lag(reader)
     elif reader.lag_operations:
         how = f"{counted(reader.lag_operations, 'operation')} and {format_seconds(reader.lag_seconds)} behind"
+    elif reader.lag_seconds:
+        how = "has everything that has come, which is not everything that is due"
     else:
         how = "has everything that is committed"
     then = f"{_held(room.held_bytes(slot))}{_reader_work(reader)}"
