@@ -9,12 +9,25 @@ import contextlib
 import fcntl
 import os
 import re
+from dataclasses import dataclass
 
 from mirrortool.errors import HostError, LockedError
 from mirrortool.files import File, Identity, exists, find_facts, list_directory, open_file, real
 
 _BLKFLSBUF = 0x1261
 _SWAPS = "/proc/swaps"
+_WWIDS = (
+    ("wwid", "wwid"),  # NVMe
+    ("wwid", "device/wwid"),  # SCSI and SATA
+    ("dm", "dm/uuid"),
+    ("md", "md/uuid"),
+    ("serial", "serial"),  # virtio
+    ("serial", "device/serial"),  # MMC, among others
+)
+"""Where sysfs has what a disk calls itself, below its directory, and what kind of name it is."""
+_NOT_UNIQUE = ("serial:", "wwid:t10.")
+"""Such may be the same of two disks: what differs in it tells them apart, what is equal proves nothing."""
+_PARTUUIDS = "/dev/disk/by-partuuid"
 
 
 def boot_id() -> str:
@@ -194,6 +207,84 @@ def _swap_areas() -> set[Identity]:
             facts = find_facts(os.fsdecode(path))
             found |= {facts.identity} if facts else set()
     return found
+
+
+@dataclass(frozen=True, slots=True)
+class DiskMarks:
+    """What identifies a disk or partition, whatever its name and number; empty where the kernel does not tell.
+
+    Attributes:
+        wwid: of the whole disk, behind the kind of name that it is: `wwid`, `dm`, `md` or `serial`, and a colon.
+        partuuid: of a partition; `number:N` where its table has none.
+        diskseq: another one each time that a disk is attached, until the next boot; 0 where not known.
+    """
+
+    wwid: str = ""
+    partuuid: str = ""
+    diskseq: int = 0
+
+    def is_same_disk(self, other: DiskMarks) -> bool | None:
+        """Whether both are one and the same; None where that is not known."""
+        wwid, partuuid = _compare(self.wwid, other.wwid), _compare(self.partuuid, other.partuuid)
+        if wwid is False or partuuid is False:
+            return False
+        is_whole = not self.partuuid and not other.partuuid
+        is_unique = not self.wwid.startswith(_NOT_UNIQUE)
+        return True if wwid and is_unique and (partuuid or is_whole) else None
+
+    def is_same_attachment(self, other: DiskMarks) -> bool | None:
+        """Of two in one boot: whether nobody took the disk away in between; None where that is not known."""
+        return self.diskseq == other.diskseq if self.diskseq and other.diskseq else None
+
+    def __str__(self) -> str:
+        return ", ".join(mark for mark in (self.wwid, self.partuuid and f"partition {self.partuuid}") if mark)
+
+
+UNMARKED = DiskMarks()
+"""Of what is not a disk, or nothing is known."""
+
+
+def disk_marks(identity: Identity) -> DiskMarks:
+    """What identifies a block device (sysfs, and the links of udev)."""
+    if not identity.is_device:
+        return UNMARKED
+    base = real(_sysfs(identity.inode))
+    number = _read(f"{base}/partition")
+    disk = os.path.dirname(base) if number else base
+    found = ((kind, _read(f"{disk}/{name}")) for kind, name in _WWIDS)
+    wwid = next((f"{kind}:{name}" for kind, name in found if name), "")
+    diskseq = _read(f"{disk}/diskseq")
+    return DiskMarks(wwid, _partuuid(base, identity, number), int(diskseq) if diskseq.isdecimal() else 0)
+
+
+def _partuuid(base: str, identity: Identity, number: str) -> str:
+    """Newer kernels tell it, else udev does."""
+    if not number:
+        return ""
+    for line in _read(f"{base}/uevent").splitlines():
+        if line.startswith("PARTUUID="):
+            return line.removeprefix("PARTUUID=")
+    for name in list_directory(_PARTUUIDS):
+        facts = find_facts(f"{_PARTUUIDS}/{name}")
+        if facts and facts.identity == identity:
+            return name
+    return f"number:{number}"
+
+
+def _compare(one: str, other: str) -> bool | None:
+    """Whether two marks are equal; None where one is not known, or they are of different kinds."""
+    return one == other if one and other and _kind(one) == _kind(other) else None
+
+
+def _kind(mark: str) -> str:
+    return mark.partition(":")[0] if ":" in mark else ""
+
+
+def _read(path: str) -> str:
+    """A small text of the kernel's, in one piece of printable characters; empty where there is none."""
+    with contextlib.suppress(OSError), open(path, "rb") as file:
+        return file.read(4096).decode("utf-8", "replace").strip().strip("\0").strip()
+    return ""
 
 
 def sectors_written(identity: Identity) -> int | None:

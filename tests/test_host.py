@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -91,3 +92,74 @@ def test_swap_files_are_in_use(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(host, "_SWAPS", str(listed))
     assert host.user_of(str(swap)) == "the system swaps to it"
     assert host.user_of(str(listed)) is None
+
+
+def disk(sysfs: Path, name: str, **values: str) -> None:
+    """A disk or partition as sysfs shows it."""
+    for where, value in values.items():
+        path = sysfs / name / where.replace("__", "/")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(value.encode() + b"\n")
+
+
+@pytest.fixture
+def sysfs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(host, "_sysfs", lambda number: str(tmp_path / "dev" / str(number)))
+    monkeypatch.setattr(host, "_PARTUUIDS", str(tmp_path / "by-partuuid"))
+    (tmp_path / "dev").mkdir()
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("values", "wwid"),
+    [
+        ({"wwid": "eui.0025"}, "wwid:eui.0025"),
+        ({"device__wwid": "naa.5001", "serial": "x"}, "wwid:naa.5001"),
+        ({"dm__uuid": "LVM-abc"}, "dm:LVM-abc"),
+        ({"dm__uuid": "", "serial": "S1"}, "serial:S1"),
+        ({"md__uuid": "1-2"}, "md:1-2"),
+        ({"device__cid": "x"}, ""),
+        ({}, ""),
+    ],
+)
+def test_a_disk_is_identified_by_the_best_name_that_it_has(sysfs: Path, values: dict[str, str], wwid: str) -> None:
+    disk(sysfs, "dev/5", diskseq="42", **values)
+    assert host.disk_marks(files.Identity(0, 5, True)) == host.DiskMarks(wwid, "", 42)
+
+
+def test_a_partition_is_identified_by_its_disk_and_its_own_mark(sysfs: Path) -> None:
+    disk(sysfs, "sda", wwid="naa.5001", diskseq="3")
+    disk(sysfs, "sda/sda1", partition="1", uevent="DEVTYPE=partition\nPARTUUID=6f-01")
+    disk(sysfs, "sda/sda2", partition="2", uevent="DEVTYPE=partition")
+    for number, name in ((1, "sda1"), (2, "sda2")):
+        (sysfs / "dev" / str(number)).symlink_to(sysfs / "sda" / name)
+    assert host.disk_marks(files.Identity(0, 1, True)) == host.DiskMarks("wwid:naa.5001", "6f-01", 3)
+    assert host.disk_marks(files.Identity(0, 2, True)) == host.DiskMarks("wwid:naa.5001", "number:2", 3)
+
+
+def test_udev_tells_of_a_partition_where_the_kernel_does_not(sysfs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    disk(sysfs, "sda/sda1", partition="1")
+    (sysfs / "dev" / "1").symlink_to(sysfs / "sda" / "sda1")
+    (sysfs / "by-partuuid").mkdir()
+    for name in ("aa-1", "bb-2"):
+        (sysfs / "by-partuuid" / name).touch()
+    real = host.find_facts
+
+    def find_facts(path: str) -> object:
+        found = real(path)
+        return found and replace(found, identity=files.Identity(0, 1 if path.endswith("bb-2") else 9, True))
+
+    monkeypatch.setattr(host, "find_facts", find_facts)
+    assert host.disk_marks(files.Identity(0, 1, True)).partuuid == "bb-2"
+
+
+def test_what_is_not_a_device_has_no_marks_and_an_attachment_has_a_number(tmp_path: Path) -> None:
+    assert host.disk_marks(files.Identity(1, 2, False)) == host.UNMARKED
+    assert host.disk_marks(files.Identity(0, 0, True)) == host.UNMARKED
+    with loop_device(tmp_path, 1 << 20) as device:
+        facts = files.find_facts(device)
+        assert facts
+        marks = host.disk_marks(facts.identity)
+        assert (marks.wwid, marks.partuuid) == ("", "")
+        told = Path(f"/sys/block/{Path(device).name}/diskseq")
+        assert marks.diskseq == (int(told.read_text()) if told.exists() else 0)

@@ -23,13 +23,14 @@ from __future__ import annotations
 import bisect
 import secrets
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from mirrortool import atwork, clock, files, host, jsonfile
 from mirrortool.address import PAGE_SIZE_MAX, is_page_size
 from mirrortool.atwork import Worker
 from mirrortool.errors import AccessError, HostError, NotAJournalError, UsageError
 from mirrortool.files import Facts, File, Identity
+from mirrortool.host import UNMARKED, DiskMarks
 from mirrortool.journal import format as layout
 from mirrortool.journal.lineage import LINEAGE_BYTES, History, load_history
 from mirrortool.journal.pathkind import naming, not_a_journal, require_directory
@@ -42,16 +43,45 @@ from mirrortool.volume import Volume, VolumeSet
 
 @dataclass(frozen=True, slots=True)
 class VolumeRecord:
-    """A volume's file as the recorder last left it."""
+    """A volume's file or device as the recorder last left it.
+
+    Attributes:
+        marks: of a device, what identifies it whatever its number.
+    """
 
     size: int
     identity: Identity
     modified_ns: int
     changed_ns: int
+    marks: DiskMarks = UNMARKED
 
     @classmethod
     def of(cls, facts: Facts) -> VolumeRecord:
-        return cls(facts.size, facts.identity, facts.modified_ns, facts.changed_ns)
+        marks = host.disk_marks(facts.identity)
+        return cls(facts.size, facts.identity, facts.modified_ns, facts.changed_ns, marks)
+
+    @classmethod
+    def from_json(cls, fields: Fields) -> VolumeRecord:
+        identity = Identity(fields.integer("device"), fields.integer("inode"), fields.flag("is_device"))
+        marks = DiskMarks(
+            fields.text("wwid") if "wwid" in fields else "",
+            fields.text("partuuid") if "partuuid" in fields else "",
+            fields.integer("diskseq") if "diskseq" in fields else 0,
+        )
+        return cls(fields.integer("size"), identity, fields.signed("modified_ns"), fields.signed("changed_ns"), marks)
+
+    def to_json(self) -> dict[str, object]:
+        values: dict[str, object] = {
+            "size": self.size,
+            "device": self.identity.device,
+            "inode": self.identity.inode,
+            "is_device": self.identity.is_device,
+            "modified_ns": self.modified_ns,
+            "changed_ns": self.changed_ns,
+        }
+        if self.identity.is_device:
+            values |= asdict(self.marks)
+        return values
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,37 +103,18 @@ class RecorderCheckpoint:
     incomplete: frozenset[str] = frozenset()
 
     def to_json(self) -> dict[str, object]:
-        volumes = {
-            name: {
-                "size": record.size,
-                "device": record.identity.device,
-                "inode": record.identity.inode,
-                "is_device": record.identity.is_device,
-                "modified_ns": record.modified_ns,
-                "changed_ns": record.changed_ns,
-            }
-            for name, record in self.volumes.items()
-        }
         return {
             "position": self.position.to_json(),
             "state_sum": f"{self.state_sum:016x}",
             "time_ns": self.time_ns,
             "boot_id": self.boot_id,
-            "volumes": volumes,
+            "volumes": {name: record.to_json() for name, record in self.volumes.items()},
             "incomplete": sorted(self.incomplete),
         }
 
     @classmethod
     def from_json(cls, fields: Fields) -> RecorderCheckpoint:
-        volumes = {
-            name: VolumeRecord(
-                each.integer("size"),
-                Identity(each.integer("device"), each.integer("inode"), each.flag("is_device")),
-                each.signed("modified_ns"),
-                each.signed("changed_ns"),
-            )
-            for name, each in fields.object("volumes").named_objects()
-        }
+        volumes = {name: VolumeRecord.from_json(each) for name, each in fields.object("volumes").named_objects()}
         return cls(
             Position.from_json(fields.object("position")),
             int.from_bytes(fields.hexadecimal("state_sum", 8), "big"),

@@ -9,8 +9,11 @@ Rule: whoever writes to a volume has first made sure that it is as the recorder 
     a device, after a clean stop                  was not written, as the kernel counts it (sysfs)
     both, after a crash in the same boot          each page to be redone has the sum that it had at the checkpoint, or
                                                   one that the journal gave it since
+    both, at every start                          is the same file or disk, and samples of its pages have the sums that
+                                                  they had at the checkpoint, or one given since (rightvolume.py)
 
-The last does not hold after a power cut, which may tear a page, nor for pages that kill -9 can tear (recovery.py).
+The last but one does not hold after a power cut, which may tear a page, nor for pages that kill -9 can tear
+(recovery.py). A device that was away meanwhile, in the same boot, is as after a power cut.
 """
 
 from __future__ import annotations
@@ -27,6 +30,8 @@ from mirrortool.checksum import page_sums, unpack_sums
 from mirrortool.errors import ChangedOutsideError, HostError, LockedError, UnusableVolumeError
 from mirrortool.files import Facts, File
 from mirrortool.journal.directory import Journal, RecorderCheckpoint, VolumeRecord
+from mirrortool.operation import Batch
+from mirrortool.record.rightvolume import find_foreign, find_other, was_reattached
 from mirrortool.record.sources import check_apart, inspect_volume, paths_of
 from mirrortool.store.flat import FlatStore
 from mirrortool.store.pagesums import PageSums
@@ -48,6 +53,7 @@ class HeldVolumes:
             UnusableVolumeError: one is not there, or is no volume.
             LockedError: somebody else has one open for writing.
         """
+        self._journal = journal
         paths = paths_of(journal)
         check_apart(journal.path, paths, recorded=paths)
         # _seen_lock protects the file of times and _writers, those who are in `writing`; taken last.
@@ -137,10 +143,34 @@ class HeldVolumes:
             known = replace(known, changed_ns=known.changed_ns if changed_ns is None else changed_ns)
             problem = _problem(file, known, is_exact, newest_ns)
             if not problem and was_clean and seen.sectors.get(name) is not None:
-                is_same = host.sectors_written(file.facts().identity) == seen.sectors[name]
+                now = VolumeRecord.of(file.facts())
+                is_same = was_reattached(known, now) or host.sectors_written(now.identity) == seen.sectors[name]
                 problem = None if is_same else "the device was written since the recorder stopped"
             if problem:
                 raise _changed(name, file.path, problem, lacking)
+
+    def check_samples(
+        self, sums: PageSums, in_flight: Iterable[Batch], *, without: Collection[str], lacking: int
+    ) -> None:
+        """Samples of pages have the sums that the table gives them, or one of what is in flight.
+
+        Args:
+            without, lacking: as below.
+        Raises:
+            ChangedOutsideError: one has not; nothing was written.
+        """
+        names = set(self._files) - set(without)
+        if foreign := find_foreign(self._journal, self.store(sums.volumes), sums, in_flight, names):
+            name, page = foreign
+            raise _changed(name, self._files[name].path, f"page {page} is not what was recorded", lacking)
+
+    def reattached(self, checkpoint: RecorderCheckpoint) -> set[str]:
+        """The devices that were away since that checkpoint, which is of this boot."""
+        return {
+            name
+            for name, record in self.records().items()
+            if name in checkpoint.volumes and was_reattached(checkpoint.volumes[name], record)
+        }
 
     def check_sizes(self, volumes: VolumeSet) -> None:
         """Each volume has the size that the journal knows.
@@ -171,7 +201,7 @@ class HeldVolumes:
         """Pages have the sums that the table gives them, or one of those expected.
 
         Args:
-            without: the volumes of which the table does not know everything.
+            without: the volumes of which the table does not know everything, or that may have torn pages.
             lacking: as above.
         Raises:
             ChangedOutsideError: one has not; nothing was written.
@@ -226,8 +256,8 @@ class _Seen:
 
 def _problem(file: File, known: VolumeRecord, is_exact: bool, newest_ns: int | None) -> str | None:
     now = file.facts()
-    if (now.identity.inode, now.identity.is_device) != (known.identity.inode, known.identity.is_device):
-        return "it is another file or device than the one recorded"
+    if other := find_other(known, VolumeRecord.of(now)):
+        return other
     if now.size < known.size or (now.size != known.size and not now.identity.is_device):
         return f"it has {exact_bytes(now.size)}, not {exact_bytes(known.size)}"
     if now.identity.is_device:

@@ -8,7 +8,7 @@ before the journal did. Nothing is written before the volumes are known to be as
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import replace
 
@@ -182,8 +182,10 @@ class OpenJournal:
         bound_ns = None if files.exists(self.journal.detached_path) else newest_ns
         lacking = ahead.intended
         held.check_as_left(self.checkpoint, was_clean=was_clean, newest_ns=bound_ns, lacking=lacking)
+        without = self.checkpoint.incomplete
+        held.check_samples(self.sums, self._in_flight() if ahead.expected else (), without=without, lacking=lacking)
         if self.checkpoint.boot_id == host.boot_id() and self.journal.page_size <= _UNTORN_BYTES:
-            without = self.checkpoint.incomplete
+            without |= held.reattached(self.checkpoint)
             held.check_pages(self.sums.volumes, self.sums, ahead.expected, without=without, lacking=lacking)
         if not ahead.intended:
             self._redo(None, was_clean)
@@ -195,6 +197,12 @@ class OpenJournal:
             store.sync()
         self.redone = ahead.intended
         self._redone_records = held.records()
+
+    def _in_flight(self) -> Iterator[Batch]:
+        """What was journaled since the checkpoint: a volume may have all of it, some, or none."""
+        with JournalReader(self.journal, self.checkpoint.position) as reader:
+            while reader.next_header():
+                yield reader.batch(payload=False)
 
     def _redo(self, store: FlatStore | None, was_clean: bool) -> None:
         """Bring the sums up to the end, and the intended frames into `store` if one is given."""

@@ -26,6 +26,7 @@ from mirrortool.opened import Opened
 from mirrortool.operation import Batch, BatchBuilder, CommitKind
 from mirrortool.record.notedsegments import forget_noted
 from mirrortool.record.recovery import OpenJournal
+from mirrortool.record.rightvolume import check_not_emptied
 from mirrortool.record.segmentcheck import SegmentCheck
 from mirrortool.record.sources import Source, check_apart, check_identity, open_source, paths_of
 from mirrortool.store.flat import FlatStore
@@ -164,7 +165,17 @@ class Scan:
             source = open_source(volume.name, path, is_snapshot=volume.name in snapshots)
             yield source  # first, so that whoever closes the sources closes one that is refused, too
             if not source.is_snapshot and not take_over:
-                check_identity(source, self._open.checkpoint.volumes.get(volume.name))
+                self._check_volume(source)
+
+    def _check_volume(self, source: Source) -> None:
+        """It is the volume that was recorded; a snapshot need not be, as it stands for one."""
+        check_identity(source, self._open.checkpoint.volumes.get(source.name))
+        if source.name not in self._open.checkpoint.incomplete:
+            store = FlatStore(self._open.sums.volumes, {source.name: source.file})
+            is_device = source.facts.identity.is_device
+            check_not_emptied(
+                self._open.journal, store, self._open.sums, source.name, source.file.path, is_device=is_device
+            )
 
     def _scan(self, source: Source) -> None:
         volume = self._sums.volumes[source.name]

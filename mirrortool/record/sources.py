@@ -10,6 +10,7 @@ from mirrortool.errors import ChangedOutsideError, LockedError, UnusableVolumeEr
 from mirrortool.files import Facts, File
 from mirrortool.journal.directory import Journal, VolumeRecord
 from mirrortool.mirror.directory import is_promoted
+from mirrortool.record.rightvolume import find_other
 from mirrortool.wording import exact_bytes
 
 _TIMESTAMP_NS = 20_000_000
@@ -98,10 +99,9 @@ def check_identity(source: Source, record: VolumeRecord | None) -> None:
     """
     if record is None:
         return
-    known, found = record.identity, source.facts.identity
-    if (known.inode, known.is_device) != (found.inode, found.is_device):
+    if problem := find_other(record, VolumeRecord.of(source.facts)):
         raise ChangedOutsideError(
-            f"volume {source.name} is another file or device than the one recorded",
+            f"volume {source.name}: {problem}",
             where=source.file.path,
             remedy="if it is the right one, record --scan takes it over",
         )

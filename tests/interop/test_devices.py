@@ -4,6 +4,7 @@ import os
 
 import pytest
 
+from tests.fakes.live import LiveRecorder
 from tests.fakes.loop import call, mounted, require_loops, require_tools
 from tests.fakes.volumes import loop_device
 from tests.interop.tool import Site, assert_same, check_file_system
@@ -124,5 +125,38 @@ def test_a_size_that_is_no_multiple_of_the_page(site, size):
             file.truncate(new)
             file.seek(max(0, new - 3))
             file.write(b"end"[: min(3, new)])
+        if new == 0 < size + 5000:  # nothing is left of the file: that is asked about
+            site.run("record", site.journal, "--quiet", "--scan")
         site.bring_up()
         assert_same(image, copy)
+
+
+def test_a_disk_that_took_anothers_name_is_not_recorded(site, devices):
+    """As where a reboot swaps sdb and sdc."""
+    require_tools("cmp", "qemu-io")
+    device, _ = devices
+    call("mke2fs", "-q", "-t", "ext4", device)
+    site.init(f"disk={device}")
+    with LiveRecorder(site.journal) as live:
+        live.wait_for_base()
+        call("qemu-io", "-f", "raw", "-c", "write -P 1 1M 1M", "-c", "flush", live.uri())
+    site.follow()
+    backing = call("losetup", "--noheadings", "--output", "BACK-FILE", device).strip()
+    other = site.path / "other.img"
+    call("truncate", "--size", 48 * MIB, other)
+    call("mke2fs", "-q", "-t", "ext4", other)
+    before = other.read_bytes()
+    call("losetup", "--detach", device)
+    call("losetup", device, other)
+    try:
+        site.run("record", site.journal, "--nbd", f"unix:{site.path}/s", code=21)
+        site.run("record", site.journal, code=21)
+        site.run("status", site.journal)
+    finally:
+        call("losetup", "--detach", device)
+        call("losetup", device, backing)
+    assert other.read_bytes() == before
+    with LiveRecorder(site.journal) as live:  # the right one again: replugged, not changed
+        call("qemu-io", "-f", "raw", "-c", "read -P 1 1M 1M", "-c", "write -P 2 3M 4k", "-c", "flush", live.uri())
+    site.follow()
+    assert_same(device, site.mirror / "volumes" / "disk.img", 48 * MIB)
