@@ -1,16 +1,30 @@
-"""How threads take turns at the interpreter, and when garbage is collected, while many threads do one work.
+"""How threads take turns at the interpreter, when garbage is collected while many threads do one work, and how many
+files may be open.
 
-Both are settings of the whole process. Not here: memory of the C library (memory.py).
+These are settings of the whole process. Not here: memory of the C library (memory.py).
 """
 
 from __future__ import annotations
 
 import gc
+import resource
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 _COLLECT_AFTER = 200_000
+_OPEN_FILES = 65536
+
+
+def allow_open_files() -> None:
+    """As many as the host lets this process have, up to 65,536: a volume takes some, and a soft limit of 1,024 is for
+    programs that use select(2), which this one does not.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _OPEN_FILES if hard == resource.RLIM_INFINITY else min(_OPEN_FILES, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        with suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 @contextmanager

@@ -23,6 +23,7 @@ from mirrortool.cli.runner import Interrupted
 from mirrortool.cli.signals import interrupt, number_of
 from mirrortool.cli.text import printable, tell
 from mirrortool.errors import ExhaustedError, HostError, MirrortoolError, host_error
+from mirrortool.interpreter import allow_open_files
 
 EXIT_BUG = 70
 
@@ -125,6 +126,7 @@ def run() -> NoReturn:
         if signal.getsignal(signal.SIGINT) == signal.SIG_DFL:
             signal.signal(signal.SIGINT, signal.default_int_handler)  # see __main__.py
         interrupt()
+    allow_open_files()
     _open_closed_streams()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):

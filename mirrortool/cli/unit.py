@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import click
+import xxhash
 from click.shell_completion import CompletionItem
 
 import mirrortool
@@ -23,6 +24,7 @@ from mirrortool.mirror.directory import Mirror
 from mirrortool.nbd.addresses import TcpAddress, UnixAddress, parse_address
 
 LOW_PORTS = range(1, 1024)
+_NAME_CHARACTERS_MAX = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +95,7 @@ def _complete_argument(_ctx: click.Context, _param: click.Parameter, incomplete:
 @click.option("--user-name", type=Value("user", _parse_user), metavar="USER", help="Run as this user.  [default: root]")
 @click.option(
     "--name", "unit_name", type=Value("name", _parse_unit_name), metavar="NAME",
-    help="Call the unit so.  [default: mirrortool-COMMAND]",
+    help="Call the unit so.  [default: mirrortool-COMMAND- and the path]",
 )  # fmt: skip
 @quiet
 @click.pass_context
@@ -106,7 +108,7 @@ def command(
     """
     if name not in _names(ctx):
         raise UsageError(f"{name!r} is no command that can be a service", remedy=f"choose {' or '.join(_names(ctx))}")
-    service, called = SERVICES[name], unit_name or f"mirrortool-{name}"
+    service = SERVICES[name]
     line = _CommandLine(_command(ctx, name), name, [*service.always, *arguments])
     if service.one_of and not any(line.values[each] for each in service.one_of):
         raise UsageError(f"a service goes on: give {' or '.join(f'--{each}' for each in service.one_of)}")
@@ -118,9 +120,10 @@ def command(
         codes = codes[1:]
     program = _program()
     title = f"mirrortool {name} {line.values['journal']}"
+    made = [path for path in sorted(needs.writes) if not files.is_directory(path)]
     unit = Unit(
-        called, title, f"mirrortool-{name}", [*program, name, *line.words], user_name, codes,
-        service.restart_seconds, needs,
+        unit_name or _unit_name(name, line), title, f"mirrortool-{name}", [*program, name, *line.words], user_name,
+        codes, service.restart_seconds, needs, made,
     )  # fmt: skip
     click.echo(unit.text(), nl=False)
     if not quiet:
@@ -128,14 +131,23 @@ def command(
 
 
 def _tell_steps(unit: Unit) -> None:
-    missing = [path for path in sorted(unit.needs.writes) if not files.is_directory(path)]
-    if missing:
-        owner = f"-o {unit.user} " if unit.user else ""
-        tell(f"first: install -d {owner}{' '.join(map(quoted, missing))}")
+    if unit.made:
+        tell(f"the unit makes {' '.join(map(quoted, unit.made))}")
     tell(
         f"next: put this into /etc/systemd/system/{unit.name}.service; "
         f"systemctl daemon-reload && systemctl enable --now {unit.name}"
     )
+
+
+def _unit_name(name: str, line: _CommandLine) -> str:
+    """One that no other journal, mirror or destination gives: the path of what it is about, as far as names go."""
+    about = [line.values.get("mirror") or line.values["journal"], *line.destinations]
+    plain = "-".join(path.strip("/").replace("/", "-") for path in about)
+    shown = re.sub(r"[^A-Za-z0-9_.-]", "_", plain)
+    if len(about) > 1 or shown != plain or re.search("-", "".join(about)) or len(shown) > _NAME_CHARACTERS_MAX:
+        short = xxhash.xxh32_hexdigest("\0".join(map(files.portable_path, about)).encode("utf-8", "surrogateescape"))
+        shown = f"{shown[-_NAME_CHARACTERS_MAX:].lstrip('-._')}-{short}"
+    return f"mirrortool-{name}-{shown}"
 
 
 def _names(ctx: click.Context) -> list[str]:

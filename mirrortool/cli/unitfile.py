@@ -65,6 +65,7 @@ class Unit:
         user: as whom it runs; None for root.
         final_codes: exit codes that a restart cannot mend.
         restart_seconds: between an end and the next start.
+        made: directories that it makes before each start, where they are missing.
     """
 
     name: str
@@ -75,6 +76,7 @@ class Unit:
     final_codes: Sequence[int]
     restart_seconds: int
     needs: Needs
+    made: Sequence[str] = ()
 
     def text(self) -> str:
         """The file.
@@ -102,6 +104,9 @@ class Unit:
         program, *arguments = self.words
         yield "Type=notify"
         yield "NotifyAccess=main"
+        if self.made:  # with +, outside of what the unit sees of the host
+            words = "/bin/sh", "-c", self._make_directories(), "sh", *self.made
+            yield f"ExecStartPre=+{' '.join(map(argument_word, words))}"
         yield " ".join([f"ExecStart={path_word(program)}", *map(argument_word, arguments)])
         if self.user:
             yield f"User={self.user}"
@@ -121,6 +126,11 @@ class Unit:
         else:
             yield from self._confinement()
 
+    def _make_directories(self) -> str:
+        """Those that are there stay as they are."""
+        owner = f"-o {self.user} " if self.user else ""
+        return f'for path; do test -d "$path" || install -d -m 0700 {owner}"$path" || exit; done'
+
     def _runtime(self) -> Iterator[str]:
         if self.needs.runtime:
             yield from _list("RuntimeDirectory", self.needs.runtime)
@@ -133,7 +143,8 @@ class Unit:
         yield "UMask=0027"
         yield "NoNewPrivileges=yes"
         yield "ProtectSystem=strict"
-        yield from _list("ReadWritePaths", _outermost(needs.writes))
+        # With -, one that is gone is said by the command, and not by systemd with 226/NAMESPACE.
+        yield from _list("ReadWritePaths", (f"-{path}" for path in _outermost(needs.writes)))
         yield f"ProtectHome={'read-only' if needs.runs_ssh or _any_below(paths, _HOMES) else 'yes'}"
         yield f"PrivateTmp={'no' if _any_below(paths, _TEMPORARY) else 'yes'}"
         yield from self._devices()

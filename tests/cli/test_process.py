@@ -92,6 +92,21 @@ def test_no_descriptor_left(place: str, limit: str, arguments: str) -> None:
     assert (done.returncode, len(done.stderr.splitlines())) == (33, 1), done.stderr
 
 
+def test_a_soft_limit_of_descriptors_is_raised(tmp_path: Path) -> None:
+    """A recorder of 500 volumes must not end for the 1,024 that a login has."""
+    (tmp_path / "disks").mkdir()
+    volumes = [f"v{number}={tmp_path}/disks/{number}.img:64K" for number in range(60)]
+    limited = ["sh", "-c", f'ulimit -Sn 50; exec {PROGRAM} "$@"', "sh"]
+    for arguments in (["init", "J", *volumes], ["record", "J"], ["replay", "J", "M"]):
+        subprocess.run([*limited, *arguments], cwd=tmp_path, check=True, capture_output=True, timeout=60)
+    recorder = subprocess.Popen(
+        [*limited, "record", "J", "--nbd", "unix:s", "-q"], cwd=tmp_path, stdout=subprocess.PIPE
+    )
+    wait_until(lambda: (tmp_path / "s").exists() or recorder.poll() is not None)
+    recorder.terminate()
+    assert b"commit" in recorder.communicate(timeout=60)[0] and recorder.returncode == 0
+
+
 def begin(place: str, *arguments: str) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "mirrortool", *arguments]
     return subprocess.Popen(command, cwd=place, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)

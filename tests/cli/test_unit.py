@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import re
 import shlex
+import stat
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -53,6 +55,13 @@ def settings(text: str) -> dict[str, str]:
         == len([name for name, _, _ in lines if name != "DeviceAllow"]) + 1
     )
     return {name: value for name, _, value in lines}
+
+
+def written(found: dict[str, str]) -> list[str]:
+    """What it may write; each may be missing, else systemd ends it with 226/NAMESPACE before it can say so."""
+    words = shlex.split(found["ReadWritePaths"])
+    assert all(word.startswith("-/") for word in words)
+    return [word[1:] for word in words]
 
 
 def printed(capsys: Capture, *arguments: str) -> dict[str, str]:
@@ -121,13 +130,13 @@ def test_the_environment_does_not_count(capsys: Capture, monkeypatch: pytest.Mon
 
 def test_only_what_is_needed_may_be_written(place: str, capsys: Capture) -> None:
     found = printed(capsys, "record", "J", "--nbd", f"unix:{RUN}")
-    assert found["ReadWritePaths"].split() == [f"{place}/J", f"{place}/in-a", f"{place}/in-b"]
+    assert written(found) == [f"{place}/J", f"{place}/in-a", f"{place}/in-b"]
     assert (found["ProtectSystem"], found["PrivateDevices"], found["NoNewPrivileges"]) == ("strict", "yes", "yes")
     assert found["RestrictAddressFamilies"] == "AF_UNIX"
     assert found["RuntimeDirectory"] == "mirrortool" and found["RuntimeDirectoryPreserve"] == "yes"
     assert "libvirt-guests.service" in found["Before"] and "After" not in found
     found = printed(capsys, "record", "J", "--every", "1h", "--metrics-file", "in-c/m.prom")
-    assert found["ReadWritePaths"].split() == [f"{place}/{name}" for name in ("J", "in-a", "in-b", "in-c")]
+    assert written(found) == [f"{place}/{name}" for name in ("J", "in-a", "in-b", "in-c")]
     assert "RuntimeDirectory" not in found and "Before" not in found
 
 
@@ -155,11 +164,53 @@ def test_another_user_has_no_capabilities(capsys: Capture) -> None:
 
 def test_steps_go_to_stderr(place: str, capsys: Capture) -> None:
     assert main(["unit", "--user-name", "vm", "record", "J", "--nbd", "unix:new/s"]) == 0
-    first, following = capsys.readouterr().err.splitlines()
-    assert first == f"first: install -d -o vm {place}/new"
-    assert "/etc/systemd/system/mirrortool-record.service" in following and "enable --now" in following
+    shown = capsys.readouterr()
+    first, following = shown.err.splitlines()
+    assert first == f"the unit makes {place}/new"
+    (name,) = re.findall(r"put this into /etc/systemd/system/(\S+)\.service;", following)
+    assert name == settings(shown.out)["SyslogIdentifier"] and following.endswith(f"enable --now {name}")
     assert main(["unit", "-q", "record", "J", "--nbd", "unix:new/s"]) == 0
     assert capsys.readouterr().err == ""
+
+
+def test_what_is_missing_is_made_before_each_start(place: str, capsys: Capture) -> None:
+    """And what is there is left as it is."""
+    os.makedirs("new there")
+    os.chmod("new there", 0o751)
+    found = printed(capsys, "ship", "J", "new a/copy", "new $b")
+    words = shlex.split(found["ExecStartPre"].removeprefix("+").replace("$$", "$"))
+    assert words[-2:] == [f"{place}/new $b", f"{place}/new a/copy"]
+    subprocess.run([*words, f"{place}/new there"], check=True)
+    modes = [stat.S_IMODE(os.stat(path).st_mode) for path in ("new a/copy", "new $b", "new there")]
+    assert modes == [0o700, 0o700, 0o751]
+    assert "ExecStartPre" not in printed(capsys, "ship", "J", "new a/copy")
+
+
+@pytest.mark.usefixtures("place")
+def test_no_two_services_have_one_name(capsys: Capture) -> None:
+    journals = ["srv/a-b", "srv/a/b", "srv/a_b", "srv/a b", "srv/ä_b", "x" * 200, f"y{'x' * 199}"]
+    os.makedirs("srv/a")
+    for path in journals:
+        assert main(["init", path, "a=in-a/a.img"]) == 0
+    capsys.readouterr()
+    lines = [
+        *(["record", path, "--every", "1h"] for path in ["J", *journals]),
+        ["replay", "J", "M"], ["replay", "J", "M2"], ["ship", "J", "C"], ["ship", "J", "C", "D"], ["ship", "J", "h:C"],
+        ["ship", "J", "h:c"],
+    ]  # fmt: skip
+    names = [printed(capsys, *line)["SyslogIdentifier"] for line in lines]
+    assert len(set(names)) == len(names)
+    assert all(re.fullmatch(r"[A-Za-z0-9:_.-]{1,200}", name) for name in names)
+    assert [printed(capsys, *line)["SyslogIdentifier"] for line in lines] == names
+
+
+def test_a_name_is_the_path_where_that_is_one(monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
+    monkeypatch.setattr("mirrortool.cli.unit._needs", lambda _: Needs())
+    assert (
+        printed(capsys, "record", "/srv/journal", "--every", "1h")["SyslogIdentifier"]
+        == "mirrortool-record-srv-journal"
+    )
+    assert printed(capsys, "replay", "/srv/journal", "/srv/m")["SyslogIdentifier"] == "mirrortool-replay-srv-m"
 
 
 def test_help_is_that_of_the_command(capsys: Capture) -> None:
@@ -177,14 +228,14 @@ def test_a_replay_follows(place: str, capsys: Capture, follow: list[str]) -> Non
     assert found["ExecStart"].split()[-8:] == (
         f"replay {place}/J {place}/M --volume a={place}/elsewhere/a.img --volume b=/dev/no-disk --follow".split()
     )
-    assert found["ReadWritePaths"].split() == [f"{place}/J", f"{place}/M", f"{place}/elsewhere"]
+    assert written(found) == [f"{place}/J", f"{place}/M", f"{place}/elsewhere"]
     assert found["DeviceAllow"] == "/dev/no-disk rw" and "CAP_SYS_ADMIN" in found["CapabilityBoundingSet"]
-    assert shown.err.startswith(f"first: install -d {place}/M {place}/elsewhere\n")
+    assert shown.err.startswith(f"the unit makes {place}/M {place}/elsewhere\n")
 
 
 def test_a_mirror_that_is_there_says_where_its_volumes_are(place: str, capsys: Capture) -> None:
     found = printed(capsys, "replay", "J", "made")
-    assert found["ReadWritePaths"].split() == [f"{place}/J", f"{place}/kept", f"{place}/made"]
+    assert written(found) == [f"{place}/J", f"{place}/kept", f"{place}/made"]
 
 
 def test_shipping_to_a_host_needs_the_network_and_the_home(place: str, capsys: Capture) -> None:
@@ -192,9 +243,9 @@ def test_shipping_to_a_host_needs_the_network_and_the_home(place: str, capsys: C
         found = printed(capsys, "ship", "J", destination)
         assert found["ExecStart"].split()[-4:] == ["ship", f"{place}/J", destination, "--follow"]
         assert "AF_INET6" in found["RestrictAddressFamilies"] and found["ProtectHome"] == "read-only"
-        assert found["ReadWritePaths"] == f"{place}/J"
+        assert written(found) == [f"{place}/J"]
     found = printed(capsys, "ship", "J", "copy")
-    assert found["ReadWritePaths"].split() == [f"{place}/J", f"{place}/copy"]
+    assert written(found) == [f"{place}/J", f"{place}/copy"]
     assert found["RestrictAddressFamilies"] == "AF_UNIX"
     assert main(["unit", "ship", "J", "-"]) == 2
 

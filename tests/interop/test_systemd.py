@@ -71,6 +71,14 @@ def test_units_are_understood(site: Site) -> None:
     check(site, "--user-name", "root", "record", site.journal, *RECORDS[3])
 
 
+def test_units_that_make_directories_are_understood(site: Site) -> None:
+    site.init(f"disk={site.path}/disk.img")
+    check(site, "ship", site.journal, site.path / "no such", site.path / "quo'te\"s %d $HOME")
+    check(
+        site, "--user-name", "root", "replay", site.journal, site.path / "M", "--metrics-file", site.path / "n/m.prom"
+    )
+
+
 def test_a_setting_that_systemd_does_not_know_would_be_seen(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     site.init(f"disk={site.path}/disk.img")
     monkeypatch.setattr(Site, "run", lambda *_: "[Service]\nExecStart=/bin/true\nProtectNonsense=yes\n")
@@ -93,7 +101,7 @@ class Confined(LiveRecorder):
 
     def __init__(self, journal: Path, found: dict[str, str]) -> None:
         super().__init__(journal)
-        paths = shlex.split(found["ReadWritePaths"])
+        paths = [word.removeprefix("-") for word in shlex.split(found["ReadWritePaths"])]
         capabilities = ",".join(
             f"+{name.removeprefix('CAP_').lower()}" for name in found["CapabilityBoundingSet"].split()
         )
