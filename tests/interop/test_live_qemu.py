@@ -91,7 +91,7 @@ class StorageDaemon:
 
 def our_node(live: LiveRecorder, name: str) -> str:
     return (
-        f"driver=nbd,node-name={name},server.type=unix,server.path={live.socket},export=disk,reconnect-delay=30,"
+        f"driver=nbd,node-name={name},server.type=unix,server.path={live.socket},export=disk,reconnect-delay=40,"
         "discard=unmap"
     )
 
@@ -213,7 +213,7 @@ def test_qemu_io_outlives_a_kill_and_a_clean_restart(site: Site) -> None:
         commands += [f"write -P {number + 1} {number}M 512k", "sleep 50"]
     commands += [f"read -P {number + 1} {number}M 512k" for number in range(40)]
     words = [word for command in commands for word in ("-c", command)]
-    image = f"driver=nbd,server.type=unix,server.path={live.socket},export=disk,reconnect-delay=30"
+    image = f"driver=nbd,server.type=unix,server.path={live.socket},export=disk,reconnect-delay=40"
     guest = subprocess.Popen(
         ["qemu-io", "--image-opts", *words, image], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
