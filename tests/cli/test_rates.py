@@ -85,7 +85,7 @@ def recorder_at(operations: int, journaled: int) -> RecorderStatistics:
 
 
 def server_at(writes: int, written: int) -> ServerStatistics:
-    return ServerStatistics(1, 1, 0, (ExportStatistics("disk", 1, 0, writes, 0, written, 0, 0),))
+    return ServerStatistics(1, 1, 0, (ExportStatistics("disk", 1, 0, writes, 0, written, 0, 0),), 0, 0, 0, 0)
 
 
 def test_a_live_recording_shows_how_fast_clients_write_and_the_journal_grows(at: Clock) -> None:

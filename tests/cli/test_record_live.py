@@ -22,6 +22,7 @@ from pathlib import Path
 import pytest
 
 from mirrortool.cli.main import main
+from mirrortool.errors import NoSpaceError
 from mirrortool.nbd.addresses import UnixAddress
 from mirrortool.nbd.protocol import Command, CommandFlag, Option, Reply
 from mirrortool.record.control import ask
@@ -406,7 +407,8 @@ def test_status_and_mark_of_one_at_work_and_of_a_killed_one(site: Site) -> None:
         assert put(client, 0, b"first") == 0
         told = json.loads(site.run("status", site.journal, "--json"))
         assert told["recorder"]["exports"][0]["clients"] == 1 and told["damage"] is None
-        assert "being recorded: 1 client" in site.run("status", site.journal)
+        shown = site.run("status", site.journal)
+        assert f"recorded by process {live.process.pid} since 20" in shown and "  1 client," in shown
         site.run("mark", site.journal, "first")
         assert put(client, 0, b"later") == 0
         site.run("mark", site.journal, "1bad", code=2)
@@ -551,8 +553,8 @@ def detach(live: LiveRecorder, client: Client, place: Path) -> bytes:
 
 def wait_until_attached(site: Site) -> None:
     wait_until(
-        lambda: not json.loads(site.run("status", site.journal, "--json"))["recorder"]["problem"],
-        told=lambda: site.run("status", site.journal),
+        lambda: not (ask(str(site.journal), {"request": "status"}) or {})["problem"],
+        told=lambda: ask(str(site.journal), {"request": "status"}),
     )
 
 
@@ -572,9 +574,11 @@ def test_full_journal_refuses_writes_until_there_is_room(site: Site) -> None:
                     written[number] = data
             assert ENOSPC in errors and set(errors) <= {0, ENOSPC}
             assert get(client, 0, 6) == b"before"
-            assert site.run("status", site.journal)
+            full = json.loads(site.run("status", site.journal, "--json", code=NoSpaceError.exit_code))
+            assert "clients get ENOSPC" in full["recorder"]["problem"]
             os.unlink(place / "filler")
-            assert put(client, 7 * MIB, b"after") == 0
+            assert put(client, 7 * MIB, b"after" * (MIB // 5)) == 0
+            assert site.run("status", site.journal)
             assert client.do(Command.FLUSH).error == 0
             assert get(client, 7 * MIB, 5) == b"after"
             for number, data in written.items():
