@@ -11,6 +11,7 @@
           UnfinishedArrivalError        12  a base has only begun to take the place of older files
         ForkedJournalError              13  a position that this journal does not contain
         NotAJournalError                14  not a journal, or one of a newer format
+          DamagedSlotError              14  the file of a slot makes no sense: others can be gone on with
         OtherJournalError               15  a journal of another uuid than the mirror's
         UnfinishedPromotionError        16  a promotion was interrupted; run it again
       VolumeError                       20-29: a volume or a mirror
@@ -120,6 +121,10 @@ class NotAJournalError(JournalError):
     """No journal here, or one in a format that this version does not know."""
 
     exit_code = 14
+
+
+class DamagedSlotError(NotAJournalError):
+    """What a slot needs is not known, as its file makes no sense; its owner writes it anew."""
 
 
 class OtherJournalError(JournalError):

@@ -23,10 +23,13 @@ INTEGER_MAX = (1 << 64) - 1
 class Fields:
     """A JSON object, read field by field."""
 
-    def __init__(self, values: Mapping[str, Any], path: str, error: type[MirrortoolError]) -> None:
+    def __init__(
+        self, values: Mapping[str, Any], path: str, error: type[MirrortoolError], remedy: str | None = None
+    ) -> None:
         self._values = values
         self._path = path
         self._error = error
+        self._remedy = remedy
 
     def __contains__(self, name: str) -> bool:
         return self._values.get(name) is not None
@@ -79,14 +82,14 @@ class Fields:
         value = self._values.get(name)
         if not isinstance(value, dict):
             raise self.wrong(name)
-        return Fields(value, self._path, self._error)
+        return Fields(value, self._path, self._error, self._remedy)
 
     def objects(self, name: str) -> list[Fields]:
         """A list of objects."""
         value = self._values.get(name)
         if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
             raise self.wrong(name)
-        return [Fields(item, self._path, self._error) for item in value]
+        return [Fields(item, self._path, self._error, self._remedy) for item in value]
 
     def texts(self, name: str) -> list[str]:
         """A list of texts."""
@@ -117,21 +120,25 @@ class Fields:
 
     def wrong(self, name: str) -> MirrortoolError:
         """The error for a field that is missing or makes no sense."""
-        return self._error(f"field {name!r} is missing or makes no sense", where=self._path)
+        return self._error(f"field {name!r} is missing or makes no sense", where=self._path, remedy=self._remedy)
 
 
-def load(path: str, error: type[MirrortoolError]) -> Fields | None:
-    """The object in a file; None if there is no such file."""
+def load(path: str, error: type[MirrortoolError], remedy: str | None = None) -> Fields | None:
+    """The object in a file; None if there is no such file.
+
+    Args:
+        remedy: what helps where it, or a field of it, makes no sense.
+    """
     data = files.read_small(path)
     if data is None:
         return None
     try:
         values = json.loads(data)
     except (ValueError, RecursionError):
-        raise error("is no JSON, or was cut short", where=path) from None
+        raise error("is no JSON, or was cut short", where=path, remedy=remedy) from None
     if not isinstance(values, dict):
-        raise error("is no JSON object", where=path)
-    return Fields(to_local(values), path, error)
+        raise error("is no JSON object", where=path, remedy=remedy)
+    return Fields(to_local(values), path, error, remedy)
 
 
 def save(path: str, values: Mapping[str, Any]) -> None:

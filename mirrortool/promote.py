@@ -49,7 +49,7 @@ from mirrortool.journal.forking import Dropped, count_behind, find_end, fork
 from mirrortool.journal.lineage import LINEAGE_BYTES, Epoch, History
 from mirrortool.journal.points import require_commit
 from mirrortool.journal.promoting import FrameEnd, PromotionNote, check_none, load_note, remove_note, save_note
-from mirrortool.journal.slots import settle_after_fork, slots
+from mirrortool.journal.slots import settle_after_fork
 from mirrortool.journal.until import Until
 from mirrortool.mirror.checkpoint import Checkpoint
 from mirrortool.mirror.directory import Mirror, Promoted
@@ -281,7 +281,6 @@ class Promotion:
         finally:
             sums.close()
         self._check_space(plan)
-        slots(self.journal)  # each makes sense
         epoch = self.journal.history.promoted(plan.commit.position, secrets.token_bytes(LINEAGE_BYTES)).current
         now, here = clock.now_ns(), files.absolute(self.journal.path)
         mirror.open_store(write=True).close()  # the volumes are there, and as they were left

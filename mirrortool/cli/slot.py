@@ -12,7 +12,7 @@ from mirrortool.cli.text import columns, format_bytes, format_time, printable, q
 from mirrortool.journal.arriving import open_finished
 from mirrortool.journal.directory import Journal
 from mirrortool.journal.prune import held_bytes
-from mirrortool.journal.slots import Slot, drop, slots
+from mirrortool.journal.slots import Slot, damaged_slots, drop, slots
 
 
 @click.group("slot", invoke_without_command=True)
@@ -33,10 +33,14 @@ def list_slots(journal: str, as_json: bool) -> None:
     """List the slots of a journal, by name."""
     opened = Journal(journal)
     listed = [(slot, held_bytes(opened, slot)) for slot in slots(opened)]
+    damaged = damaged_slots(opened)
     if as_json:
-        click.echo(json.dumps({"slots": [_to_json(slot, held) for slot, held in listed]}))
+        values = [_to_json(slot, held) for slot, held in listed]
+        click.echo(json.dumps({"slots": values, "damaged": list(damaged)}))
         return
-    if not listed:
+    for problem in damaged.values():
+        tell(f"mirrortool: {printable(str(problem))}")
+    if not listed and not damaged:
         tell("no slots: nobody who reads this journal has registered")
         return
     for line in columns(("NAME", "KIND", "LSN", "TIME", "HOLDS BACK", "WHERE"), [_row(*each) for each in listed]):
@@ -55,6 +59,9 @@ def drop_slot(journal: str, name: str, quiet: bool) -> None:
     """
     opened = open_finished(journal)
     slot = drop(opened, name)
+    if slot is None:
+        click.echo(f"dropped slot {name}, whose file made no sense: what it held back is not known")
+        return
     click.echo(f"dropped slot {slot.name} of {printable(slot.where)}, which held back {_held(slot, opened)}")
     if not quiet and slot.holds_back:
         tell(

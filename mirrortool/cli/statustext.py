@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from typing import Any
 
 from mirrortool import files
@@ -17,7 +18,7 @@ from mirrortool.cli.text import (
     printable,
     quoted,
 )
-from mirrortool.errors import MirrortoolError
+from mirrortool.errors import MirrortoolError, NotAJournalError
 from mirrortool.journal.copydir import is_primary
 from mirrortool.journal.room import Room
 from mirrortool.operation import CommitKind
@@ -47,8 +48,11 @@ def lines_of(found: Found, left_out: MirrortoolError | None = None) -> Iterator[
 def _journal_lines(status: JournalStatus) -> Iterator[str]:
     journal = status.journal
     yield f"journal {printable(journal.path)}"
+    paths: dict[str, str] = {}
+    with suppress(NotAJournalError):  # which is among the problems
+        paths = journal.volume_paths()
     for volume in status.volumes:
-        path = journal.volume_paths().get(volume.name)
+        path = paths.get(volume.name)
         yield f"  volume {volume.name}: {format_bytes(volume.size)}{'  ' + printable(path) if path else ''}"
     yield f"  {counted(status.file_count, 'file')}, {format_bytes(status.size)}, up to LSN {status.head.lsn}"
     yield f"  {_room_line(status.room)}"

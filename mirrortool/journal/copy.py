@@ -30,7 +30,7 @@ from mirrortool.journal import format as layout
 from mirrortool.journal import incoming
 from mirrortool.journal.arriving import Announced, ArrivingBase, finish_arrival
 from mirrortool.journal.copydir import check_is_copy, is_primary, load_id, lock_copy
-from mirrortool.journal.directory import CleanEnd, Journal, NextScan
+from mirrortool.journal.directory import CleanEnd, Journal, NextScan, is_described
 from mirrortool.journal.lineage import check_continues
 from mirrortool.journal.position import Position
 from mirrortool.journal.reader import JournalReader
@@ -71,7 +71,7 @@ class Copy:
             self._lock = opening.enter_context(lock_copy(path, group))
             check_is_copy(path)
             self.id = load_id(path)
-            if files.exists(files.join(path, "journal.json")):
+            if is_described(path):
                 journal = Journal(path, switching=True)
                 finish_arrival(journal)
                 self._open(journal)

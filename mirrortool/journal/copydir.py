@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from contextlib import suppress
 
 from mirrortool import atwork, files, ground, jsonfile
 from mirrortool.errors import AccessError, NotAJournalError
@@ -62,11 +63,12 @@ def check_is_there(path: str, slot: str, where: str) -> None:
 
 
 def load_id(path: str) -> bytes:
-    """The copy's id; one that was copied by other means gets one now."""
+    """The copy's id; one that was copied by other means gets one now, and one whose file makes no sense another."""
     where = files.join(path, "copy.json")
-    fields = jsonfile.load(where, NotAJournalError)
-    if fields is not None:
-        return fields.hexadecimal("id", ID_BYTES)
+    with suppress(NotAJournalError):
+        fields = jsonfile.load(where, NotAJournalError)
+        if fields is not None:
+            return fields.hexadecimal("id", ID_BYTES)
     new = secrets.token_bytes(ID_BYTES)
     jsonfile.save(where, {"id": new.hex()})
     return new

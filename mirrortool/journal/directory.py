@@ -149,6 +149,22 @@ class NextScan:
         return cls(fields.integer("begins_ns"), fields.integer("due_ns"))
 
 
+def is_described(path: str) -> bool:
+    """Whether journal.json is there and says of which format the journal is, be that known here or not."""
+    try:
+        fields = jsonfile.load(files.join(path, "journal.json"), NotAJournalError)
+        return fields is not None and fields.integer("format") >= 0
+    except NotAJournalError:
+        return False
+
+
+def _remedy_for(path: str) -> str:
+    """What mends a journal.json that makes no sense."""
+    if any(files.exists(files.join(path, name)) for name in ("local.json", "recorder.json")):
+        return "put that of a copy of the journal, or of a backup, in its place"
+    return "the next mirrortool ship to this copy writes it anew"
+
+
 class Journal:
     """A journal's directory. Holds no open file; whoever appends holds `lock`.
 
@@ -177,7 +193,7 @@ class Journal:
             if not switching:
                 check_none_due(path)
             self._seen: Facts | None = files.find_facts(files.join(path, "journal.json"))
-            fields = jsonfile.load(files.join(path, "journal.json"), NotAJournalError)
+            fields = jsonfile.load(files.join(path, "journal.json"), NotAJournalError, _remedy_for(path))
         if fields is None:
             raise not_a_journal(path)
         self._load(fields)
@@ -302,8 +318,13 @@ class Journal:
         self._save(history, end)
 
     def volume_paths(self) -> dict[str, str]:
-        """Where this host has the volumes; empty on a host that has only the journal."""
-        fields = jsonfile.load(files.join(self.path, "local.json"), NotAJournalError)
+        """Where this host has the volumes; empty on a host that has only the journal.
+
+        Raises:
+            NotAJournalError: the file makes no sense.
+        """
+        remedy = f"mirrortool volume set {self.path} NAME=PATH, with every volume, writes it anew"
+        fields = jsonfile.load(files.join(self.path, "local.json"), NotAJournalError, remedy)
         if fields is None:
             return {}
         return {name: each.text("path") for name, each in fields.object("volumes").named_objects()}
@@ -317,11 +338,22 @@ class Journal:
         """The recorder's checkpoint; None on a host that has only the journal.
 
         That is so too where the primary of an epoch before was: what is in its volumes is for nobody to go on with.
+
+        Raises:
+            NotAJournalError: it makes no sense.
         """
-        fields = jsonfile.load(files.join(self.path, "recorder.json"), NotAJournalError)
+        remedy = f"mirrortool record --scan {self.path} makes it anew, of the journal and the volumes as they are"
+        fields = jsonfile.load(files.join(self.path, "recorder.json"), NotAJournalError, remedy)
         if fields is None or ("lineage" in fields and fields.hexadecimal("lineage", LINEAGE_BYTES) != self.lineage):
             return None
         return RecorderCheckpoint.from_json(fields)
+
+    def known_checkpoint(self) -> RecorderCheckpoint | None:
+        """The same for who only reads: also None if it makes no sense, as if this host had only the journal."""
+        try:
+            return self.recorder_checkpoint()
+        except NotAJournalError:
+            return None
 
     def save_recorder_checkpoint(self, checkpoint: RecorderCheckpoint, lineage: bytes | None = None) -> None:
         """Replace it. The caller has made durable what it says.

@@ -45,7 +45,7 @@ class Judge:
 
     def read_small_files(self) -> None:
         """Take in what the end of a clean stop and the recorder's checkpoint, as read last, say."""
-        end, checkpoint = self._journal.clean_end, self._journal.recorder_checkpoint()
+        end, checkpoint = self._journal.clean_end, self._journal.known_checkpoint()
         self.learn(end.position.lsn if end else 0)
         self.learn(checkpoint.position.lsn if checkpoint else 0)
 
@@ -144,5 +144,5 @@ class Judge:
 
     def _may_have_lost_power(self) -> bool:
         """Whether the kernel that wrote the last frames is gone; not known on another host, so then too."""
-        checkpoint = self._journal.recorder_checkpoint()
+        checkpoint = self._journal.known_checkpoint()
         return checkpoint is None or not checkpoint.boot_id or checkpoint.boot_id != host.boot_id()

@@ -22,7 +22,7 @@ from mirrortool.journal.directory import Journal
 from mirrortool.journal.head import ahead_seconds
 from mirrortool.journal.reader import JournalReader
 from mirrortool.journal.retention import Hold, KeptFile, Lag, Plan, Wish, bytes_from, plan
-from mirrortool.journal.slots import Slot, locked, remove, save, slots
+from mirrortool.journal.slots import Slot, damaged_slots, locked, remove, save, slots
 from mirrortool.journal.until import Until
 
 
@@ -104,9 +104,11 @@ class _Found:
 def _look(journal: Journal) -> _Found:
     """Everything that a plan depends on. Slots and bases are looked at before the files, which only become more."""
     now_ns = clock.now_ns()
+    for problem in damaged_slots(journal).values():  # nobody knows what that one needs
+        raise problem
     lags = [Lag(slot, _seconds_behind(journal, slot, now_ns)) for slot in slots(journal)]
     kept_bases = [KeptFile(base.lsn, base.size) for base in bases(journal)]
-    checkpoint = journal.recorder_checkpoint()
+    checkpoint = journal.recorder_checkpoint()  # what the recorder needs must be known
     holds = []
     if checkpoint:
         holds.append(Hold(checkpoint.position.lsn + 1, "the recorder would redo it"))

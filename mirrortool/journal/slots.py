@@ -19,13 +19,13 @@ from dataclasses import dataclass, replace
 from mirrortool import atwork, clock, files, jsonfile
 from mirrortool.errors import (
     AccessError,
+    DamagedSlotError,
     ForkedJournalError,
     HostError,
     JournalError,
     LockedError,
     MirrortoolError,
     NoSpaceError,
-    NotAJournalError,
     PrunedJournalError,
     UsageError,
 )
@@ -125,21 +125,52 @@ def find_slot(journal: Journal, name: str) -> Slot | None:
     """The slot of this name.
 
     Raises:
-        NotAJournalError: its file makes no sense.
+        DamagedSlotError: its file makes no sense.
     """
-    fields = jsonfile.load(_path(journal, name), NotAJournalError)
-    return None if fields is None else Slot.from_json(name, fields)
+    try:
+        fields = jsonfile.load(_path(journal, name), DamagedSlotError)
+        return None if fields is None else Slot.from_json(name, fields)
+    except DamagedSlotError as error:
+        error.remedy = (
+            f"the next replay or ship of whose it is writes it anew, and mirrortool slot drop {journal.path} {name} "
+            "forgets it"
+        )
+        raise
 
 
 def slots(journal: Journal) -> list[Slot]:
-    """All slots, by name.
+    """All slots whose files make sense, by name; `damaged_slots` has the others."""
+    return _look(journal)[0]
 
-    Raises:
-        NotAJournalError: the file of one makes no sense, so what it needs is not known.
-    """
+
+def damaged_slots(journal: Journal) -> dict[str, DamagedSlotError]:
+    """The slots of which nothing is known, as their files make no sense: what is wrong, by name."""
+    return _look(journal)[1]
+
+
+def _look(journal: Journal) -> tuple[list[Slot], dict[str, DamagedSlotError]]:
     names = [name.removesuffix(_SUFFIX) for name in files.list_directory(slots_path(journal)) if name.endswith(_SUFFIX)]
-    found = (find_slot(journal, name) for name in names if MARK_NAME.fullmatch(name))
-    return [slot for slot in found if slot]
+    found, damaged = [], {}
+    for name in filter(MARK_NAME.fullmatch, names):
+        try:
+            slot = find_slot(journal, name)
+        except DamagedSlotError as error:
+            damaged[name] = error
+        else:
+            found += [slot] if slot else []
+    return found, damaged
+
+
+def is_there(journal: Journal, name: str) -> bool:
+    """Whether there is a slot of this name, be its file damaged or not."""
+    return files.exists(_path(journal, name))
+
+
+def find_sound(journal: Journal, name: str) -> Slot | None:
+    """The slot of this name, if there is one of which anything is known."""
+    with suppress(DamagedSlotError):
+        return find_slot(journal, name)
+    return None
 
 
 @contextmanager
@@ -175,16 +206,16 @@ def remove(journal: Journal, name: str) -> None:
     files.sync_directory(slots_path(journal))
 
 
-def drop(journal: Journal, name: str) -> Slot:
-    """Forget a slot: what it held back may go.
+def drop(journal: Journal, name: str) -> Slot | None:
+    """Forget a slot: what it held back may go. None if its file made no sense.
 
     Raises:
         UsageError: there is none of this name.
     """
     check_name(name)
     with locked(journal):
-        slot = find_slot(journal, name)
-        if slot is None:
+        slot = find_sound(journal, name)
+        if slot is None and not is_there(journal, name):
             raise UsageError(f"no slot {name}", where=journal.path, remedy="mirrortool slot list shows what there is")
         remove(journal, name)
     return slot
@@ -195,8 +226,6 @@ def settle_after_fork(journal: Journal, end: Position, promoted: str) -> None:
 
     Args:
         promoted: the owner that became the primary; it needs no slot any more.
-    Raises:
-        NotAJournalError: the file of a slot makes no sense.
     """
     if not files.exists(slots_path(journal)):
         return
@@ -236,7 +265,7 @@ class SlotKeeper:
         check_name(slot.name)
         self._journal = journal
         with _saying_no_slot(), locked(journal):
-            found = find_slot(journal, slot.name)
+            found = find_sound(journal, slot.name)  # what makes no sense is written anew here
             self._former = found
             if found and found.owner != slot.owner:
                 if not may_take:
@@ -246,6 +275,9 @@ class SlotKeeper:
                 raise UsageError(f"there are {SLOTS_MAX} slots already", where=journal.path, remedy="drop some")
             resync_lsn = found.resync_lsn if found else 0
             self.was_lost = (found is not None and found.is_lost) or _is_gone(journal, slot.position.lsn + 1)
+            if not is_confirmed and found is None and is_there(journal, slot.name):  # damaged: it stays until `confirm`
+                self._slot, self._saved_at = replace(slot, is_lost=self.was_lost), clock.monotonic()
+                return
             if found and not is_confirmed and found.position.lsn <= slot.position.lsn:  # it keeps all that is needed
                 self._slot, self._saved_at = found, clock.monotonic()
                 return

@@ -102,7 +102,7 @@ class Mirror:
         fields = None
         if files.is_directory(self.path):
             with naming(self.path):
-                fields = jsonfile.load(self._json_path, NotAMirrorError)
+                fields = jsonfile.load(self._json_path, NotAMirrorError, _MAKE_ANEW)
         if fields is None:
             raise not_a_mirror(self.path)
         if fields.integer("format") != FORMAT:
@@ -122,7 +122,7 @@ class Mirror:
 
     def _load_checkpoint(self) -> Checkpoint:
         path = files.join(self.path, "checkpoint.json")
-        fields = jsonfile.load(path, NotAMirrorError)
+        fields = jsonfile.load(path, NotAMirrorError, _MAKE_ANEW)
         if fields is None:
             raise NotAMirrorError("the checkpoint is missing", where=path, remedy=_MAKE_ANEW)
         checkpoint = Checkpoint.from_json(fields)
@@ -361,7 +361,7 @@ def create(
     with files.open_locked(files.join(path, "lock"), "the mirror"):
         _check_is_free(path)  # another call may have finished meanwhile
         places = {volume.name: _place_of(path, volume, targets) for volume in journal.volumes}
-        primaries = Primaries(journal.volume_paths().values())
+        primaries = Primaries([] if is_scratch else journal.volume_paths().values())
         for volume in journal.volumes:
             may_clear = overwrite if volume.name in targets else None
             check_target(places[volume.name], volume, primaries=primaries, overwrite=may_clear, raw=raw)

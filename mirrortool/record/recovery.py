@@ -9,7 +9,7 @@ before the journal did. Nothing is written before the volumes are known to be as
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 
 from mirrortool import clock, files, host
@@ -73,7 +73,7 @@ class OpenJournal:
             self.journal = Journal(path)  # as it is under the lock
             if hold:
                 self.journal.next_scan = None  # a recorder that serves speaks for itself
-            self.checkpoint = require_checkpoint(self.journal)
+            self.checkpoint = require_checkpoint(self.journal, take_over)
             if hold:
                 self.held = opening.enter_context(HeldVolumes(self.journal))
             self.sums = _open_sums(self.journal, self.checkpoint)
@@ -309,8 +309,13 @@ def write_batch(store: PageWriter, batch: Batch) -> None:
             store.zero(page, count)
 
 
-def require_checkpoint(journal: Journal) -> RecorderCheckpoint:
-    checkpoint = journal.recorder_checkpoint()
+def require_checkpoint(journal: Journal, take_over: bool = False) -> RecorderCheckpoint:
+    try:
+        checkpoint = journal.recorder_checkpoint()
+    except NotAJournalError:
+        if not take_over:
+            raise
+        checkpoint = _checkpoint_at_end(journal)
     if checkpoint is None:
         raise NotAJournalError(
             "this is a copy: only the primary has what a recorder needs",
@@ -318,6 +323,23 @@ def require_checkpoint(journal: Journal) -> RecorderCheckpoint:
             remedy="record where the journal was made; after a loss there, promote a mirror",
         )
     return checkpoint
+
+
+def _checkpoint_at_end(journal: Journal) -> RecorderCheckpoint:
+    """In place of one that is damaged: of nothing but the journal, for who takes the volumes as they are.
+
+    The table of sums is checked against the state sum there, and made anew if it is not as of that.
+    """
+    position, state_sum, time_ns = journal.start, journal.first_state_sum, 0
+    for first_lsn in reversed(journal.file_starts()):
+        with suppress(TornJournalError), JournalReader(journal, first_lsn=first_lsn) as reader:
+            with suppress(TornJournalError):
+                while reader.next_header():
+                    pass
+            position, state_sum, time_ns = reader.position, reader.state_sum, reader.time_ns
+            break
+    everything = frozenset(volume.name for volume in journal.volumes)
+    return RecorderCheckpoint(position, state_sum, time_ns, "", {}, everything)
 
 
 def _open_sums(journal: Journal, checkpoint: RecorderCheckpoint) -> PageSums:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from mirrortool import files
-from mirrortool.errors import UsageError
+from mirrortool.errors import NotAJournalError, UsageError
 from mirrortool.journal.directory import Journal
 from mirrortool.record.recovery import require_checkpoint
 from mirrortool.record.sources import check_apart, inspect_volume, refuse_inside
@@ -34,9 +34,19 @@ def set_volume_paths(journal_path: str, paths: Mapping[str, str]) -> Mapping[str
                 )
             inspect_volume(path, remedy="check the path")
             refuse_inside(path)
-        before = journal.volume_paths()
+        before = _paths_before(journal, paths)
         now = {**before, **{name: files.absolute(path) for name, path in paths.items()}}
         # Others may have been moved, too, and are named later.
         check_apart(journal.path, {name: path for name, path in now.items() if files.exists(path)})
         journal.save_volume_paths(now)
     return before
+
+
+def _paths_before(journal: Journal, new: Mapping[str, str]) -> Mapping[str, str]:
+    """Where the volumes were; of a file that makes no sense nothing counts, if it is written anew as a whole."""
+    try:
+        return journal.volume_paths()
+    except NotAJournalError:
+        if any(volume.name not in new for volume in journal.volumes):
+            raise
+        return {}

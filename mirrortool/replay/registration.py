@@ -12,7 +12,7 @@ import re
 from contextlib import suppress
 
 from mirrortool import files
-from mirrortool.errors import ForkedJournalError, HostError, LockedError, MirrortoolError
+from mirrortool.errors import DamagedSlotError, ForkedJournalError, HostError, LockedError, MirrortoolError
 from mirrortool.journal import slots
 from mirrortool.journal.directory import Journal
 from mirrortool.journal.slots import Slot, SlotKeeper
@@ -90,7 +90,7 @@ class Registration:
         """A slot that this mirror had by another name would hold the journal back for ever."""
         if mirror.slot is None or mirror.slot == name:
             return
-        with suppress(LockedError, HostError):
+        with suppress(LockedError, HostError, DamagedSlotError):
             former = slots.find_slot(self._journal, mirror.slot)
             if former and former.owner == mirror.uuid.hex():
                 slots.drop(self._journal, mirror.slot)

@@ -189,7 +189,7 @@ class Replay:
         """Neither is a mirror missing whose slot is here, nor is another in its place; or its owner says so."""
         is_new = not files.exists(files.join(path, "mirror.json"))
         mirror = None if is_new else Mirror(path)
-        has_own = mirror and mirror.slot and slots.find_slot(self.journal, mirror.slot)
+        has_own = mirror and mirror.slot and slots.is_there(self.journal, mirror.slot)
         if replace_slot or is_new or (slot is not None and not has_own):
             self._former = former_slots(self.journal, path, mirror.uuid.hex() if mirror else None)
         if replace_slot:

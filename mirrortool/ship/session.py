@@ -140,7 +140,7 @@ class Session:
         if self._link.is_one_way or (self._options.replace_slot and not self._progress.connections):
             return {}
         name = self._options.slot or parse_destination(self._name).slot_name()
-        found = slots.find_slot(self._journal, name)
+        found = slots.find_sound(self._journal, name)
         if found and found.kind == "ship":
             return {"copy": found.owner, "slot": name, "where": found.where}
         if found and self._options.has_slot:

@@ -82,8 +82,6 @@ def readers_of(
     Args:
         places: knows which of their positions the journal contains.
         silent: for how long the journal was not heard of, if that is too long.
-    Raises:
-        NotAJournalError: the file of a slot makes no sense.
     """
     found = slots(journal)
     contained = places.is_contained(journal, found)

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 
-from mirrortool.errors import ForkedJournalError, HostError, MirrortoolError, NoSpaceError
+from mirrortool.errors import ForkedJournalError, HostError, MirrortoolError, NoSpaceError, NotAJournalError
+from mirrortool.journal.slots import damaged_slots
 from mirrortool.status.found import Found, JournalStatus, Unseen
 
 _ORDER = (range(10, 20), range(1, 2), range(20, 40), range(50, 51))
@@ -79,6 +80,19 @@ def _full_disk(found: Found) -> Iterator[MirrortoolError]:
         yield NoSpaceError(what, where=found.journal.path, remedy=_MAKE_ROOM)
 
 
+def _damaged_slots(found: Found) -> Iterator[MirrortoolError]:
+    if isinstance(found, JournalStatus):
+        yield from damaged_slots(found.journal).values()
+
+
+def _lost_paths(found: Found) -> Iterator[MirrortoolError]:
+    if isinstance(found, JournalStatus):
+        try:
+            found.journal.volume_paths()
+        except NotAJournalError as error:
+            yield error
+
+
 _MAKE_ROOM = "free some space; status says what each slot holds back, and mirrortool prune removes what nobody needs"
 _FINDERS: tuple[Callable[[Found], Iterator[MirrortoolError]], ...] = (
     _damage,
@@ -86,4 +100,6 @@ _FINDERS: tuple[Callable[[Found], Iterator[MirrortoolError]], ...] = (
     _hanging_recorder,
     _recorder_in_trouble,
     _full_disk,
+    _damaged_slots,
+    _lost_paths,
 )

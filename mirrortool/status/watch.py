@@ -307,7 +307,7 @@ def _last_replay(path: str) -> LastReplay | None:
 
 def _current_volumes(journal: Journal) -> VolumeSet:
     """The volumes with the sizes that the recorder last saw, where it is this host's."""
-    checkpoint = journal.recorder_checkpoint()
+    checkpoint = journal.known_checkpoint()
     if checkpoint is None:
         return journal.volumes
     sized = [

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from mirrortool.errors import AccessError, LockedError, NoSpaceError, NotAJournalError, UsageError
+from mirrortool.errors import AccessError, LockedError, NoSpaceError, UsageError
 from mirrortool.journal import slots as module
 from mirrortool.journal.directory import Journal
 from mirrortool.journal.position import Position
-from mirrortool.journal.slots import SlotKeeper, drop, find_slot, locked, lose, save, slots
+from mirrortool.journal.slots import SlotKeeper, damaged_slots, drop, find_slot, locked, lose, save, slots
 from tests.conftest import FakeClock
 from tests.fakes.journals import Commit, JournalMaker, Write
 
@@ -110,12 +110,21 @@ def test_slots_are_bounded(journal: Journal, monkeypatch: pytest.MonkeyPatch) ->
     SlotKeeper(journal, slot("a", lsn=1))
 
 
-def test_a_slot_that_makes_no_sense_is_an_error(journal: Journal) -> None:
-    """What it holds back is not known, so nothing may be removed."""
+def test_a_slot_that_makes_no_sense_is_known_apart_and_written_anew_by_its_owner(journal: Journal) -> None:
     SlotKeeper(journal, slot())
-    Path(journal.path, "slots", "m1.json").write_text("{}")
-    with pytest.raises(NotAJournalError):
-        slots(journal)
+    SlotKeeper(journal, slot("m2"))
+    path = Path(journal.path, "slots", "m1.json")
+    path.write_text("{}")
+    assert [each.name for each in slots(journal)] == ["m2"]
+    damaged = damaged_slots(journal)
+    assert list(damaged) == ["m1"] and "mirrortool slot drop" in str(damaged["m1"])
+    unconfirmed = SlotKeeper(journal, slot(lsn=5), is_confirmed=False)
+    unconfirmed.withdraw()
+    assert path.read_text() == "{}", "a replay that is refused leaves no trace"
+    unconfirmed = SlotKeeper(journal, slot(lsn=5), is_confirmed=False)
+    unconfirmed.confirm(slot(lsn=5).position, slot().time_ns, "/m")
+    assert not damaged_slots(journal)
+    assert [(each.name, each.position.lsn) for each in slots(journal)] == [("m1", 5), ("m2", slot().position.lsn)]
 
 
 def test_other_files_are_no_slots(journal: Journal) -> None:

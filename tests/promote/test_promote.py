@@ -19,7 +19,6 @@ from mirrortool.errors import (
     LockedError,
     MirrortoolError,
     NoSpaceError,
-    NotAJournalError,
     NotAMirrorError,
     NotComparableError,
     PastTargetError,
@@ -212,11 +211,6 @@ def _bad_page(site: Site) -> None:
     _flip(Path(site.mirror, "volumes", "b.img"), PAGE + 7)
 
 
-def _strange_slot(site: Site) -> None:
-    register(site.journal, site.mirror)
-    Path(site.journal, "slots", "ahead.json").write_text("{}")
-
-
 def _other_size(site: Site) -> None:
     with Path(site.mirror, "volumes", "b.img").open("r+b") as file:
         file.truncate(5 * PAGE)
@@ -228,7 +222,6 @@ REFUSED: list[tuple[Callable[[Site], None], type[MirrortoolError]]] = [
     (_damaged_commit, CorruptJournalError),
     (_bad_page, ChangedOutsideError),
     (_other_size, ChangedOutsideError),
-    (_strange_slot, NotAJournalError),
 ]
 
 

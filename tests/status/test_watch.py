@@ -11,7 +11,7 @@ import pytest
 
 from mirrortool import clock, files
 from mirrortool.cli.main import main
-from mirrortool.errors import CorruptJournalError, LagError, NotAJournalError, TornJournalError
+from mirrortool.errors import CorruptJournalError, DamagedSlotError, LagError, NotAJournalError, TornJournalError
 from mirrortool.journal.commits import Commit, Until, newest_commits
 from mirrortool.journal.format import FILE_HEADER
 from mirrortool.journal.position import Position
@@ -20,7 +20,17 @@ from mirrortool.mirror.checkpoint import Checkpoint
 from mirrortool.operation import CommitKind
 from mirrortool.record.mark import mark
 from mirrortool.record.scan import Scan
-from mirrortool.status import JournalStatus, MirrorStatus, Watch, journal_status, lag, lags_of, mirror_status, status_of
+from mirrortool.status import (
+    JournalStatus,
+    MirrorStatus,
+    Watch,
+    journal_status,
+    lag,
+    lags_of,
+    mirror_status,
+    problems_of,
+    status_of,
+)
 from tests.fakes.volumes import (
     PAGE,
     Primary,
@@ -431,5 +441,5 @@ def test_a_slot_that_makes_no_sense_is_damage_that_is_told(primary: Primary) -> 
     slots.mkdir(exist_ok=True)
     (slots / "m.json").write_text("{")
     status = journal_status(primary.journal_path)
-    assert isinstance(status.damage, NotAJournalError)
+    assert status.damage is None and [type(each) for each in problems_of(status)] == [DamagedSlotError]
     assert status.commit is not None
