@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import random
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ from mirrortool.mirror.directory import Mirror
 from mirrortool.record.scan import Scan
 from mirrortool.replay.session import Replay
 from mirrortool.store.flat import FlatStore
-from tests.fakes.volumes import Primary, make_primary, pattern, small_journal_files
+from tests.fakes.volumes import Primary, make_primary, pattern, small_journal_files, written_back_directory
 
 SIZE = 1 << 20
 
@@ -96,14 +97,20 @@ def test_rotten_sum_does_not_poison_the_journal(
     assert main(["verify", "-q", mirror]) == 0
 
 
-def test_mapped_writes_during_a_scan_make_it_fuzzy(primary: Primary, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def on_disk(tmp_path: Path) -> Iterator[Primary]:
+    """A primary whose file system writes back, which /tmp often does not: in memory no store changes a file's times."""
+    with written_back_directory(tmp_path) as directory:
+        primary = make_primary(directory, {"disk": pattern(1, SIZE)}, 4096)
+        primary.scan()
+        yield primary
+
+
+def test_mapped_writes_during_a_scan_make_it_fuzzy(on_disk: Primary, monkeypatch: pytest.MonkeyPatch) -> None:
     """A page that was dirty before the scan takes stores without changing the file's times, unless it is flushed."""
     import mmap
 
-    path = primary.journal.volume_paths()["disk"]
-    if os.statvfs(path).f_fsid == 0:
-        pytest.skip("tmpfs has no write-back that would show it")
-    with open(path, "r+b") as file, mmap.mmap(file.fileno(), 0) as mapped:
+    with open(on_disk.journal.volume_paths()["disk"], "r+b") as file, mmap.mmap(file.fileno(), 0) as mapped:
         mapped[0:1] = b"x"
         read = FlatStore.read_into
 
@@ -112,7 +119,7 @@ def test_mapped_writes_during_a_scan_make_it_fuzzy(primary: Primary, monkeypatch
             mapped[0:1] = b"y"
 
         monkeypatch.setattr(FlatStore, "read_into", store_meanwhile)
-        with Scan(primary.journal_path) as scan:
+        with Scan(on_disk.journal_path) as scan:
             assert scan.run().changed
 
 
