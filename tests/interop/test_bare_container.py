@@ -32,7 +32,7 @@ TMP_MIB = 2400
 PEAK_MIB = 1000
 """What README says that the tests need in the temporary directory."""
 
-SAMPLE = """
+SCRIPT = """
 (while sleep 0.3; do df --output=used -m /tmp | tail -1; done >/root/used) &
 sampler=$!
 trap 'kill $sampler' EXIT
@@ -76,8 +76,8 @@ class Container:
         words = ["systemd-nspawn", "-q", "--register=no", "--keep-unit", "--pipe", "--private-network"]
         words += ["-D", str(self.root), f"--tmpfs=/tmp:mode=1777,size={TMP_MIB}M", f"--bind-ro={self._wheels}:/wheels"]
         words += ["--setenv=PIP_NO_INDEX=1", "--setenv=PIP_FIND_LINKS=/wheels"]
-        script = SAMPLE.format(command=command)
-        return subprocess.run([*words, "bash", "-euc", script], capture_output=True, text=True, check=False)
+        (self.root / "root/script").write_text(SCRIPT.format(command=command))
+        return subprocess.run([*words, "bash", "-eu", "/root/script"], capture_output=True, text=True, check=False)
 
     @property
     def peak_mib(self) -> int:

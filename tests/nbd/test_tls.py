@@ -18,6 +18,7 @@ from mirrortool.nbd.server import Server
 from mirrortool.nbd.tls import server_context
 from tests.fakes.loop import call, require_tools
 from tests.fakes.memory_export import MemoryExport
+from tests.fakes.waiting import wait_until
 from tests.nbd.wire import TIMEOUT_SECONDS, Client, encode_info_request, encode_option, encode_request, write
 
 
@@ -150,6 +151,7 @@ def test_client_without_a_certificate_of_ours_gets_nothing(
     with pytest.raises(OSError), encrypted(server, context) as client:
         client.ask(Option.LIST)
     test_encrypted_client_is_served(server, certificates)
+    wait_until(lambda: events)  # told by the client's thread, while ours goes on
     assert len(events) == 1 and "TLS failed" in events[0]
 
 
