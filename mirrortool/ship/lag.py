@@ -14,6 +14,7 @@ from mirrortool import clock, files
 from mirrortool.errors import HostError
 from mirrortool.journal.directory import Journal
 from mirrortool.journal.head import Head, HeadWatch
+from mirrortool.journal.silence import Listener
 from mirrortool.ship.progress import ShipStatistics
 
 LOOK_SECONDS = 1.0
@@ -26,7 +27,8 @@ class ShipLag:
 
     Attributes:
         operations, bytes: of the journal, that it has not acknowledged; None while what it has is not known.
-        seconds: the age of what it has; 0 if it has everything, None while that is not known.
+        seconds: the age of what it has; 0 if it has everything but heartbeats, None while that is not known. At least
+            the silence, where the journal itself is not heard of as it should be.
     """
 
     operations: int | None
@@ -40,6 +42,7 @@ class ShipLags:
     def __init__(self, journal: Journal) -> None:
         self._journal = journal
         self._watch = HeadWatch(journal)
+        self._listener = Listener(journal)
         self._head = Head(0, 0, 0, 0, 0)
         self._sizes: list[tuple[int, int]] = []  # first LSN and bytes of each journal file
         self._looked_at = -math.inf
@@ -71,11 +74,18 @@ class ShipLags:
     def _lag(self, now: ShipStatistics) -> ShipLag:
         if now.acknowledged is None:
             return ShipLag(None, None, None)
-        operations = max(0, self._head.lsn - now.acknowledged.lsn)
+        operations, now_ns = max(0, self._head.lsn - now.acknowledged.lsn), clock.now_ns()
+        silence = self._listener.silent_seconds(self._head.heard, now_ns) or 0.0
         if not operations:
-            return ShipLag(0, 0, 0.0)
+            return ShipLag(0, 0, silence)
         first_lsn, offset = now.acknowledged_at
         left = sum(size for start, size in self._sizes if start >= first_lsn) - offset
         since_ns = now.acknowledged_time_ns
-        seconds = max(0, clock.now_ns() - since_ns) / 1e9 if since_ns else None
-        return ShipLag(operations, max(0, left), seconds)
+        if self._lacks_heartbeats_only(now.acknowledged.lsn):
+            return ShipLag(operations, max(0, left), silence)
+        seconds = max(0, now_ns - since_ns) / 1e9 if since_ns else None
+        return ShipLag(operations, max(0, left), None if seconds is None else max(seconds, silence))
+
+    def _lacks_heartbeats_only(self, lsn: int) -> bool:
+        """Whether nothing but heartbeats follows this LSN; they are only appended where everything is committed."""
+        return self._head.is_heartbeat and self._head.commit_lsn <= lsn

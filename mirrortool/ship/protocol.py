@@ -17,7 +17,7 @@ Messages
     2  WELCOME  receiver  version, id, position, file, offset, is_ahead
     3  DATA     sender    file, offset
     4  ACK      receiver  position
-    5  END      sender    position, file, offset
+    5  END      sender    position, file, offset, next_scan
     6  DONE     sender
     7  ALIVE    both
     8  SLOTS    receiver  slots

@@ -19,7 +19,7 @@ from mirrortool.errors import LinkError, MirrortoolError, NotAJournalError
 from mirrortool.journal.arriving import Announced
 from mirrortool.journal.copy import Copy, check_not_another_primary
 from mirrortool.journal.copydir import check_is_there
-from mirrortool.journal.directory import Journal
+from mirrortool.journal.directory import Journal, NextScan
 from mirrortool.journal.position import Position
 from mirrortool.journal.promoting import FrameEnd
 from mirrortool.journal.slots import slots
@@ -84,7 +84,8 @@ class Receiver:
             case Kind.END if self._copy:
                 fields = message.fields()
                 end = FrameEnd.from_json(fields)
-                self._copy.note_end(end)
+                next_scan = NextScan.from_json(fields.object("next_scan")) if "next_scan" in fields else None
+                self._copy.note_end(end, next_scan)
                 return self.settle()
             case Kind.DONE if self._copy:
                 self.is_finished = True

@@ -18,11 +18,12 @@ from mirrortool.errors import (
     PrunedJournalError,
     TornJournalError,
 )
+from mirrortool.files import Facts
 from mirrortool.journal import slots
 from mirrortool.journal.arriving import Announced
 from mirrortool.journal.bases import Base, open_base
 from mirrortool.journal.copydir import ID_BYTES, is_primary
-from mirrortool.journal.directory import Journal
+from mirrortool.journal.directory import Journal, NextScan
 from mirrortool.journal.position import Position
 from mirrortool.journal.promoting import FrameEnd
 from mirrortool.journal.runs import Run, RunReader, find_end
@@ -81,7 +82,8 @@ class Session:
         self._outstanding: deque[_Sent] = deque()
         self._said_at = clock.monotonic()
         self._is_finished = False
-        self._noted_end: FrameEnd | None = None
+        self._noted_end: tuple[FrameEnd, NextScan | None] | None = None
+        self._noted_at: tuple[Position, Facts | None] | None = None  # where, and of which journal.json
         self._place: int | None = None
 
     def run(self) -> None:
@@ -292,13 +294,18 @@ class Session:
         return RUN_BYTES if rate is None else max(1, min(RUN_BYTES, rate // 8))
 
     def _note_clean_end(self, reader: RunReader) -> None:
-        """Tell, once, that the recorder stopped cleanly where the reader stands."""
-        if self._noted_end and self._noted_end.position == reader.position:
+        """Tell, once, that the recorder stopped cleanly where the reader stands; again if the next scan is another."""
+        at = reader.position, files.find_facts(files.join(self._journal.path, "journal.json"))
+        if at == self._noted_at:
             return
-        end = Journal(self._journal.path).clean_end
-        if end == FrameEnd(reader.position, reader.file_first_lsn, reader.offset):
-            self._noted_end = end
-            self._say(Message(Kind.END, end.to_json()))
+        self._noted_at = at
+        now = Journal(self._journal.path)
+        end, following = now.clean_end, now.next_scan
+        here = FrameEnd(reader.position, reader.file_first_lsn, reader.offset)
+        if end == here and self._noted_end != (here, following):
+            self._noted_end = here, following
+            next_scan = {"next_scan": following.to_json()} if following else {}
+            self._say(Message(Kind.END, {**here.to_json(), **next_scan}))
 
     def _finish(self) -> None:
         """Have everything that was sent acknowledged; when told to end, for no longer than that may take."""
