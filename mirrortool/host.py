@@ -287,6 +287,16 @@ def _read(path: str) -> str:
     return ""
 
 
+def file_system_of(identity: Identity) -> str:
+    """The kind of the file system that a file is in, such as ext4; empty where not known."""
+    number = f"{os.major(identity.device)}:{os.minor(identity.device)}".encode()
+    with contextlib.suppress(OSError, IndexError), open("/proc/self/mountinfo", "rb") as file:
+        for fields in map(bytes.split, file):
+            if fields[2] == number:
+                return fields[fields.index(b"-") + 1].decode("ascii", "replace")
+    return ""
+
+
 def sectors_written(identity: Identity) -> int | None:
     """Sectors of 512 bytes ever written to a block device (sysfs `stat`, seventh field); None where not known."""
     path = f"{_sysfs(identity.inode)}/stat"

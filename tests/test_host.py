@@ -163,3 +163,11 @@ def test_what_is_not_a_device_has_no_marks_and_an_attachment_has_a_number(tmp_pa
         assert (marks.wwid, marks.partuuid) == ("", "")
         told = Path(f"/sys/block/{Path(device).name}/diskseq")
         assert marks.diskseq == (int(told.read_text()) if told.exists() else 0)
+
+
+def test_a_file_system_is_named(tmp_path: Path) -> None:
+    with loop_mount(tmp_path, 2 << 20) as mounted:
+        facts = files.find_facts(mounted)
+        assert facts
+        assert host.file_system_of(facts.identity) == "ext4"
+    assert host.file_system_of(files.Identity(0xFFFF, 1, False)) == ""

@@ -5,6 +5,7 @@ this one comparison. Holes with zero sums are skipped without being read.
 
 Rule: sums reach the disk only after the frames that they speak of are durable.
 Rule: the commit says what it is: `fuzzy` if a volume changed while it was read, so that pages are of different times.
+A file in memory (tmpfs, ramfs) has no times that tell of each store: there it is read again, and must be as it was.
 Bound: a piece for each thread, and PENDING_PAGES sums.
 """
 
@@ -14,7 +15,7 @@ import threading
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from itertools import groupby
+from itertools import groupby, takewhile
 
 from mirrortool.address import adjacent_runs
 from mirrortool.checksum import SUM_BYTES, Buffer, state_term, unpack_sums
@@ -134,12 +135,12 @@ class Scan:
         try:
             for source in self._sources:
                 self._scan(source)
+            changed = {source.name: why for source in self._sources if (why := self._changed(source))}
         except (MirrortoolError, ScanCancelled):
             # Else the next recorder recovers the sums from the frames that are durable.
             if not self._is_settling and not self._writer.is_dead:
                 self._keep({source.name for source in self._sources})
             raise
-        changed = {source.name: why for source in self._sources if (why := source.changed())}
         kind = CommitKind.FUZZY if changed else CommitKind.SCAN
         commit = self._commit(kind, changed)
         statistics, torn = self._statistics, self._open.torn
@@ -186,6 +187,28 @@ class Scan:
         for_each_piece(store, self.page_size, pieces(store, self._sums, volume), self._compare)
         whole = done + self._sums.volumes.page_count(volume)
         self._statistics = replace(self._statistics, pages_done=whole)
+
+    def _changed(self, source: Source) -> str | None:
+        """What shows that a volume changed while it was scanned; None if nothing does."""
+        if (why := source.changed()) or not source.must_reread:
+            return why
+        return self._reread(source) or source.changed()
+
+    def _reread(self, source: Source) -> str | None:
+        """Where nothing else tells: whether the volume still is what was read, when all of it had been."""
+        self._settle()
+        differs = threading.Event()
+
+        def compare(reader: PieceReader, page: int, count: int) -> None:
+            if self._is_cancelled:
+                raise ScanCancelled
+            if reader.sums(count) != self._sums.read(page, count):
+                differs.set()
+
+        store, volume = FlatStore(self._sums.volumes, {source.name: source.file}), self._sums.volumes[source.name]
+        todo = pieces(store, self._sums, volume)
+        for_each_piece(store, self.page_size, takewhile(lambda _: not differs.is_set(), todo), compare)
+        return "the file was written" if differs.is_set() else None
 
     def _resize(self, volume: Volume, size: int) -> Volume:
         """Journal a volume's new size before anything behind it."""

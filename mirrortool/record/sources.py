@@ -13,6 +13,7 @@ from mirrortool.mirror.directory import is_promoted
 from mirrortool.record.rightvolume import find_other
 from mirrortool.wording import exact_bytes
 
+_IN_MEMORY = ("tmpfs", "ramfs", "devtmpfs", "hugetlbfs")
 _TIMESTAMP_NS = 20_000_000
 """File systems stamp times in steps of a kernel tick, at most 10 ms: a change within one leaves the same time."""
 
@@ -26,6 +27,8 @@ class Source:
         sectors: written to the device by then; None for a file.
         is_snapshot: whether it stands for the volume.
         is_held: whether somebody has the device mounted or open exclusively, so that changes may pass unseen.
+        must_reread: whether stores through a mapping (mmap) leave no trace in the file's times, as in memory nothing is
+            ever written back; only its bytes tell then.
     """
 
     name: str
@@ -34,6 +37,7 @@ class Source:
     sectors: int | None
     is_snapshot: bool
     is_held: bool
+    must_reread: bool = False
 
     def changed(self) -> str | None:
         """What shows that it may have changed since it was opened; None if nothing does."""
@@ -85,7 +89,9 @@ def open_source(name: str, path: str, *, is_snapshot: bool = False) -> Source:
         file.fdatasync()
         file.expect_sequential()
         sectors = host.sectors_written(facts.identity) if facts.identity.is_device else None
-        return Source(name, file, facts, sectors, is_snapshot, facts.identity.is_device and _is_held(path))
+        is_device = facts.identity.is_device
+        must_reread = not is_device and host.file_system_of(facts.identity) in _IN_MEMORY
+        return Source(name, file, facts, sectors, is_snapshot, is_device and _is_held(path), must_reread)
     except BaseException:
         file.close()
         raise

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import mmap
 import os
 import shutil
+import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -12,6 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from mirrortool import files, host
 from mirrortool.errors import (
     ChangedOutsideError,
     HostError,
@@ -43,6 +46,7 @@ from tests.fakes.volumes import (
     make_primary,
     pattern,
     small_journal_files,
+    unavailable,
     write_file,
 )
 
@@ -587,3 +591,53 @@ def test_after_every_scan_the_journal_is_the_volumes(history: list) -> None:
         mirror = primary.mirror()
         contents = {each.name: Path(mirror.volume_path(each)).read_bytes() for each in mirror.kept}
         assert contents == primary.contents()
+
+
+@pytest.mark.parametrize("page", [0, 30])
+def test_a_store_through_a_mapping_of_a_file_in_memory_makes_the_commit_fuzzy(
+    monkeypatch: pytest.MonkeyPatch, page: int
+) -> None:
+    """Such a file keeps its times. Of two stores one comes to what was read already: a torn scan, and no commit."""
+    if host.file_system_of(files.find_facts("/dev/shm").identity) != "tmpfs":
+        unavailable("needs a tmpfs at /dev/shm")
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as directory:
+        primary = make_primary(directory, {"a": pattern(1, 40 * PAGE)})
+        primary.scan()
+        primary.write("a", 20 * PAGE, b"changed")
+        with open(primary.paths["a"], "r+b") as file, mmap.mmap(file.fileno(), 0) as mapped:
+            mapped[page * PAGE] ^= 1
+            make_old(primary.paths["a"])
+            read, mapped_at = FlatStore.read_into, (0, 30)
+
+            def store_meanwhile(self: FlatStore, first: int, buffers: list[memoryview]) -> None:
+                read(self, first, buffers)
+                if first == 16 and len(buffers[0]) > PAGE:  # a piece, not a sample
+                    for place in mapped_at:
+                        mapped[place * PAGE + 1] = 0xFF
+
+            with monkeypatch.context() as patched:
+                patched.setattr(pieces.for_each_piece, "__defaults__", (1,))
+                patched.setattr(FlatStore, "read_into", store_meanwhile)
+                torn = primary.scan()
+        assert (torn.kind, torn.changed) == (CommitKind.FUZZY, {"a": "the file was written"})
+        result = primary.scan()
+        assert (result.kind, result.changed) == (CommitKind.SCAN, {})
+        primary.check()
+
+
+@pytest.mark.parametrize(("kind", "times"), [("tmpfs", 2), ("ramfs", 2), ("ext4", 1), ("", 1)])
+def test_only_a_file_in_memory_is_read_twice(
+    directory: str, kind: str, times: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    primary = make_primary(directory, {"a": pattern(1, 3 * PIECE)})
+    pages: list[int] = []
+    real = FlatStore.read_into
+
+    def read_into(self: FlatStore, page: int, buffers: list[memoryview]) -> None:
+        pages.append(page)
+        real(self, page, buffers)
+
+    monkeypatch.setattr(host, "file_system_of", lambda _: kind)
+    monkeypatch.setattr(FlatStore, "read_into", read_into)
+    assert primary.scan().kind == CommitKind.SCAN
+    assert sorted(pages) == sorted([0, 8, 16] * times)
