@@ -595,6 +595,31 @@ def sync_name(path: str) -> None:
     sync_directory(os.path.dirname(path) or ".")
 
 
+def get_attribute(path: str, name: str) -> bytes | None:
+    """The value of an extended attribute; None if there is none, and where there are none."""
+    try:
+        return os.getxattr(path, name)
+    except (OSError, AttributeError):
+        return None
+
+
+def set_attribute(path: str, name: str, value: bytes) -> None:
+    """Set an extended attribute.
+
+    Raises:
+        HostError: the file system has none, or no room, or not for this user.
+    """
+    if not hasattr(os, "setxattr"):
+        raise host_error(OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP)), path, "mark")
+    _on_path(path, "mark", os.setxattr, name, value)
+
+
+def remove_attribute(path: str, name: str) -> None:
+    """Remove an extended attribute, if it is there."""
+    if get_attribute(path, name) is not None:
+        _on_path(path, "take the mark from", os.removexattr, name)
+
+
 def make_directory(path: str, *, exist_ok: bool = False, mode: int | None = None) -> None:
     """Make a directory, durably, within one of ours.
 
@@ -711,6 +736,11 @@ def _from_root(function: Callable[[str], str], path: str) -> str:
 def join(*parts: str) -> str:
     """Parts of a path as one."""
     return os.path.join(*parts)
+
+
+def home() -> str | None:
+    """The home directory of this user; None of root, whose files are the system's."""
+    return os.path.expanduser("~") if os.geteuid() else None
 
 
 def parent(path: str) -> str:

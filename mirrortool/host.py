@@ -81,6 +81,19 @@ def devices_below(path: str) -> set[Identity]:
     return found
 
 
+def loop_place(identity: Identity) -> tuple[int, ...]:
+    """Of a loop device, what it stands on: the device and inode of its file, and the offset in that, in bytes.
+
+    Empty of any other device, and of a partition.
+    """
+    if not identity.is_device or not (behind := _backing_file(identity.inode)):
+        return ()
+    facts = find_facts(behind)
+    with contextlib.suppress(OSError, ValueError), open(f"{_sysfs(identity.inode)}/loop/offset", "rb") as file:
+        return (facts.identity.device, facts.identity.inode, int(file.read())) if facts else ()
+    return ()
+
+
 def _made_of(number: int) -> list[int]:
     """The devices that a device is made of, or is a partition of."""
     base = _sysfs(number)

@@ -51,6 +51,7 @@ from mirrortool.journal.points import require_commit
 from mirrortool.journal.promoting import FrameEnd, PromotionNote, check_none, load_note, remove_note, save_note
 from mirrortool.journal.slots import settle_after_fork
 from mirrortool.journal.until import Until
+from mirrortool.mirror import marks
 from mirrortool.mirror.checkpoint import Checkpoint
 from mirrortool.mirror.directory import Mirror, Promoted
 from mirrortool.opened import Opened
@@ -138,18 +139,20 @@ class Promotion:
     def __exit__(self, *exc: object) -> None:
         self._opened.close()
 
-    def drain(self, run: Callable[[Replay], Checkpoint] = Replay.run) -> None:
+    def drain(self, run: Callable[[Replay], Checkpoint] = Replay.run, *, verifies: bool = True) -> None:
         """Bring the mirror to the commit.
 
         Args:
             run: runs the replay.
+            verifies: `verify` follows, so that no volume is refused for its time alone.
         Raises:
             MirrortoolError: as a replay does; the mirror is where that left it, and still a mirror.
         """
         self._opened.require()
         assert self.plan is not None
         commit = self.plan.commit
-        with Replay(self.journal.path, self.mirror.path, until=Until(lsn=commit.lsn)) as replay:
+        until = Until(lsn=commit.lsn)
+        with Replay(self.journal.path, self.mirror.path, until=until, trusts_times=not verifies) as replay:
             try:
                 run(replay)
             except JournalError:  # damage behind the commit does not matter
@@ -300,6 +303,7 @@ class Promotion:
             copy_sums(mirror.sums_path, journal.sums_path, [kept.name for kept in mirror.kept])
             journal.save_volume_paths(self._volume_paths())
             drop_arrival(journal)
+            marks.lift(mirror)
             forget_noted(journal)  # it told of the old primary's volumes
             self._save_recorder_checkpoint(note)
             settle_after_fork(journal, note.end.position, mirror.uuid.hex())

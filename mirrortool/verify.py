@@ -33,6 +33,7 @@ from mirrortool.errors import (
 from mirrortool.journal.check import check_inside
 from mirrortool.journal.directory import Journal
 from mirrortool.journal.reader import JournalReader
+from mirrortool.mirror import seen
 from mirrortool.mirror.checkpoint import Checkpoint
 from mirrortool.mirror.directory import Mirror
 from mirrortool.mirror.journaledsums import journaled_sums
@@ -157,6 +158,9 @@ class Verify:
         self._opened.require()
         started_ns, started = clock.now_ns(), clock.monotonic()
         checkpoint = self.mirror.checkpoint
+        if not self._cached:
+            self._store.sync()
+        before = seen.look(self.mirror)
         journal_agrees = self._ask_journal()
         with ExitStack() as scratch:
             # The table is read beside the pages: the one wants the interpreter where the other wants the device.
@@ -180,6 +184,8 @@ class Verify:
             clock.monotonic() - started,
         )
         _keep_receipt(self.mirror, result)
+        if result.is_right and seen.look(self.mirror) == before:
+            seen.note(self.mirror, before)
         return result
 
     def cancel(self) -> None:

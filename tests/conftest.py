@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 from hypothesis import settings
 
 from mirrortool import clock, files, host
+from mirrortool.mirror import registry
 from tests.fakes import environment
 from tests.fakes.reports import pytest_report_to_serializable as pytest_report_to_serializable  # a hook
 
@@ -14,6 +17,14 @@ environment.clean_ours()
 # Examples touch files, so the time of one says nothing.
 settings.register_profile("mirrortool", deadline=None)
 settings.load_profile("mirrortool")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Volumes that are made mirrors' are noted in a registry of the tests, by the programs that they start, too."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(registry.PLACE, str(tmp_path_factory.mktemp("registry")))
+        yield
 
 
 class FakeClock:

@@ -104,7 +104,7 @@ def _confirm(yes: bool) -> None:
 
 def _prepare(promotion: Promotion, no_verify: bool, quiet: bool) -> bool:
     """Replay and verify with a display; whether the mirror was proved."""
-    promotion.drain(lambda replay: _replay(replay, quiet))
+    promotion.drain(lambda replay: _replay(replay, quiet), verifies=not no_verify)
     if no_verify:
         tell("mirrortool: WARNING: the mirror was not verified")
         return False

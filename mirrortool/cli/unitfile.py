@@ -145,6 +145,9 @@ class Unit:
         yield "ProtectSystem=strict"
         # With -, one that is gone is said by the command, and not by systemd with 226/NAMESPACE.
         yield from _list("ReadWritePaths", (f"-{path}" for path in _outermost(needs.writes)))
+        if needs.devices and needs.flushes_devices and not self.user:  # a mirror's devices are registered there
+            yield "StateDirectory=mirrortool"
+            yield "StateDirectoryMode=0700"
         yield f"ProtectHome={'read-only' if needs.runs_ssh or _any_below(paths, _HOMES) else 'yes'}"
         yield f"PrivateTmp={'no' if _any_below(paths, _TEMPORARY) else 'yes'}"
         yield from self._devices()

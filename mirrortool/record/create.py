@@ -11,7 +11,7 @@ from mirrortool.address import PAGE_SIZE_DEFAULT, is_page_size
 from mirrortool.errors import UnusableVolumeError, UsageError
 from mirrortool.journal import directory
 from mirrortool.journal.directory import Journal, VolumeRecord
-from mirrortool.record.sources import check_apart, inspect_volume, refuse_inside
+from mirrortool.record.sources import check_apart, inspect_volume, refuse_others
 from mirrortool.volume import place
 from mirrortool.wording import exact_bytes
 
@@ -52,7 +52,7 @@ def init(
     ground.check_free(journal_path)
     with ExitStack() as undo:
         for volume in volumes:
-            refuse_inside(volume.path)
+            refuse_others(volume.path)
             _make_file(volume, group, undo)
         facts = {volume.name: inspect_volume(volume.path) for volume in volumes}
         for volume in volumes:

@@ -25,6 +25,7 @@ from mirrortool.journal.writer import JournalWriter
 from mirrortool.mirror.journaledsums import journaled_sums
 from mirrortool.operation import Batch, Kind
 from mirrortool.record.held import STALL_NS, HeldVolumes
+from mirrortool.record.ownvolumes import check_own, take
 from mirrortool.store.base import PageWriter
 from mirrortool.store.flat import FlatStore
 from mirrortool.store.pagesums import PageSums
@@ -74,6 +75,8 @@ class OpenJournal:
             if hold:
                 self.journal.next_scan = None  # a recorder that serves speaks for itself
             self.checkpoint = require_checkpoint(self.journal, take_over)
+            paths = self.journal.volume_paths()
+            check_own(paths, take_over=take_over)
             if hold:
                 self.held = opening.enter_context(HeldVolumes(self.journal))
             self.sums = _open_sums(self.journal, self.checkpoint)
@@ -81,6 +84,7 @@ class OpenJournal:
             self.writer = self._recover(take_over)
             opening.callback(self.writer.abandon)
             if take_over:  # durably, before anything is journaled: after a crash too, nothing older is redone into them
+                take(paths)
                 everything = [volume.name for volume in self.sums.volumes]
                 self.save_checkpoint(self.held.records() if self.held else {}, incomplete=everything)
             elif self.redone:

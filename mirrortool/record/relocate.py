@@ -11,7 +11,7 @@ from mirrortool import files
 from mirrortool.errors import NotAJournalError, UsageError
 from mirrortool.journal.directory import Journal
 from mirrortool.record.recovery import require_checkpoint
-from mirrortool.record.sources import check_apart, inspect_volume, refuse_inside
+from mirrortool.record.sources import check_apart, inspect_volume, refuse_others
 
 
 def set_volume_paths(journal_path: str, paths: Mapping[str, str]) -> Mapping[str, str]:
@@ -33,7 +33,7 @@ def set_volume_paths(journal_path: str, paths: Mapping[str, str]) -> Mapping[str
                     f"the journal has no volume {name}", where=journal.path, remedy=f"its volumes: {known}"
                 )
             inspect_volume(path, remedy="check the path")
-            refuse_inside(path)
+            refuse_others(path)
         before = _paths_before(journal, paths)
         now = {**before, **{name: files.absolute(path) for name, path in paths.items()}}
         # Others may have been moved, too, and are named later.

@@ -9,6 +9,7 @@ from mirrortool import clock, files, ground, host
 from mirrortool.errors import ChangedOutsideError, LockedError, UnusableVolumeError
 from mirrortool.files import Facts, File
 from mirrortool.journal.directory import Journal, VolumeRecord
+from mirrortool.mirror import marks
 from mirrortool.mirror.directory import is_promoted
 from mirrortool.record.rightvolume import find_other
 from mirrortool.wording import exact_bytes
@@ -113,8 +114,8 @@ def check_identity(source: Source, record: VolumeRecord | None) -> None:
         )
 
 
-def refuse_inside(path: str) -> None:
-    """A volume lies in nothing that is ours, unless that is a mirror which became a primary.
+def refuse_others(path: str) -> None:
+    """A volume lies in nothing that is ours, and belongs to no mirror, unless that became a primary.
 
     Raises:
         UnusableVolumeError: it does.
@@ -123,6 +124,13 @@ def refuse_inside(path: str) -> None:
     if owner and not (owner.kind == "mirror" and is_promoted(owner.path)):
         raise UnusableVolumeError(
             f"lies inside the {owner.kind} {owner.path}", where=path, remedy="choose another volume"
+        )
+    found = marks.belonging(path)
+    if found and found.is_there:
+        raise UnusableVolumeError(
+            f"belongs to the mirror {found.path}",
+            where=path,
+            remedy=f"mirrortool promote {found.path} makes it a primary's",
         )
 
 

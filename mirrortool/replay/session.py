@@ -14,7 +14,9 @@ from mirrortool import clock, files
 from mirrortool.errors import (
     ForkedJournalError,
     HostError,
+    JournalError,
     MirrortoolError,
+    NoSpaceError,
     NotComparableError,
     PastTargetError,
     PrunedJournalError,
@@ -28,7 +30,7 @@ from mirrortool.journal.reader import JournalReader, up_to_what_is_appended
 from mirrortool.journal.slots import Slot, check_name
 from mirrortool.journal.tail import Tail
 from mirrortool.journal.until import Until
-from mirrortool.mirror import directory, lastreplay
+from mirrortool.mirror import directory, lastreplay, marks, seen
 from mirrortool.mirror.checkpoint import Checkpoint
 from mirrortool.mirror.directory import Mirror
 from mirrortool.mirror.lastreplay import LastReplay
@@ -101,6 +103,7 @@ class Replay:
         bytes_per_second: int | None = None,
         slot: str | None = None,
         replace_slot: bool = False,
+        trusts_times: bool = True,
         is_scratch: bool = False,
         group: int | None = None,
     ) -> None:
@@ -121,6 +124,7 @@ class Replay:
             bytes_per_second: read no more of the journal.
             slot: the name of a slot to keep in the journal, or OWN_SLOT; by default none is kept.
             replace_slot: a mirror that was here, and whose slot the journal has, is gone for good; its slot goes.
+            trusts_times: refuse volumes whose times tell that they were written since; if not, a verification follows.
             is_scratch: the mirror is one for the occasion, which may lie in the journal.
             group: the number of one whose members may read a new mirror; by default nobody else may.
         Raises:
@@ -148,6 +152,7 @@ class Replay:
             opening.enter_context(self.mirror.lock(exclusive=True, doing="follow" if follow else "replay"))
             self._check_mirrors()
             self._check_target(Until(lsn=self.target.lsn) if self.target and flush_only else until)
+            self._keeps_seen = self._check_seen(trusts_times) and not is_scratch
             self._registration: Registration | None = None
             if slot is not None:
                 self._registration = Registration(self.journal, self.mirror, slot, may_take=replace_slot)
@@ -163,6 +168,8 @@ class Replay:
             self._course = FromBase(resync, course) if resync else course
             self._reader.on_epoch = self._follow
             self._follow()
+            self._is_at_rest, self._is_scratch = False, is_scratch
+            opening.callback(self._note_seen)
             store = opening.enter_context(closing(self.mirror.open_store(write=True)))
             sums = opening.enter_context(closing(self.mirror.open_sums(write=True)))
             first = open_engine_plan(wanted, store)
@@ -211,6 +218,7 @@ class Replay:
         self.is_new = directory.is_to_be_made(path)
         if self.is_new:
             self._start_from(directory.empty_checkpoint(self.journal))
+            marks.check_targets(targets or {})
             directory.create(
                 path, self.journal, targets, overwrite=overwrite, raw=raw, is_scratch=is_scratch, group=group
             )
@@ -268,6 +276,27 @@ class Replay:
             self._registration.keep()
         return reader
 
+    def _check_seen(self, trusts_times: bool) -> bool:
+        """Whether the volumes are as they were left, as far as is known.
+
+        Raises:
+            ChangedOutsideError: they are not, and that matters.
+        """
+        problem = seen.find_problem(self.mirror)
+        if problem and trusts_times:
+            raise problem
+        return problem is None
+
+    def _begin_writing(self) -> None:
+        if not self._is_scratch:
+            marks.lay(self.mirror)
+            seen.forget(self.mirror)
+
+    def _note_seen(self) -> None:
+        """At the end, when the volumes are closed, and nothing was found that is not as it was left."""
+        if self._keeps_seen and self._is_at_rest:
+            seen.note(self.mirror, seen.look(self.mirror))
+
     def _withdraw(self) -> None:
         if self._registration:
             self._registration.withdraw()
@@ -307,14 +336,21 @@ class Replay:
         """
         self._opened.require()
         start_lsn, began = self.mirror.checkpoint.position.lsn, clock.monotonic()
+        self._begin_writing()
         try:
             self._delegator.run()
+            self._is_at_rest = True
         except HostError as error:
+            self._is_at_rest = isinstance(error, NoSpaceError)
             error.remedy = f"{error.remedy}; {describe(Mirror(self.mirror.path).checkpoint)}"
             raise
         except ForkedJournalError:
             if self._registration:
                 self._registration.give_up(Mirror(self.mirror.path))
+            self._is_at_rest = True
+            raise
+        except JournalError:
+            self._is_at_rest = True
             raise
         finally:
             self._keep_counts(start_lsn, clock.monotonic() - began)

@@ -260,6 +260,8 @@ def test_devices_of_volumes_and_no_others() -> None:
     assert (found["DevicePolicy"], found["DeviceAllow"]) == ("closed", "/dev/sdb rw")
     assert "PrivateDevices" not in found and "CAP_SYS_ADMIN" in found["CapabilityBoundingSet"]
     assert "CAP_SYS_ADMIN" not in text_of(Needs(devices={"/dev/sdb"}))["CapabilityBoundingSet"]
+    assert found["StateDirectory"] == "mirrortool", "a mirror's devices are registered"
+    assert "StateDirectory" not in text_of(Needs(devices={"/dev/sdb"}))
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import mirrortool
 
-KEPT = {"CI", "HOME", "PATH", "PYTHON_GIL", "TMPDIR"}
+KEPT = {"CI", "HOME", "MIRRORTOOL_STATE_DIRECTORY", "PATH", "PYTHON_GIL", "TMPDIR"}
 KEPT_PREFIXES = ("MIRRORTOOL_BENCH_", "PYTEST_")
 SOURCE = str(Path(mirrortool.__file__).parents[1])
 """Programs that tests start find the package under test here, wherever they are started."""
