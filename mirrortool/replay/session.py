@@ -155,10 +155,12 @@ class Replay:
             self._keeps_seen = self._check_seen(trusts_times) and not is_scratch
             self._registration: Registration | None = None
             if slot is not None:
-                self._registration = Registration(self.journal, self.mirror, slot, may_take=replace_slot)
+                # The slot of one that is gone becomes this mirror's in one step: kill -9 leaves one or the other.
+                name = slot or (self._former[0].name if replace_slot and self._former else slot)
+                self._registration = Registration(self.journal, self.mirror, name, may_take=replace_slot)
             self.start = self._open_start()
             self._reader = opening.enter_context(self._reader_at(self.start))
-            if replace_slot:
+            if replace_slot and slot is None:
                 drop_former(self.journal, self._former)
             resync = self._open_resync(opening)
             self._meter = LagMeter(self.journal, self._reader.file_first_lsn, self._reader.offset)

@@ -85,6 +85,16 @@ def test_a_mirror_is_made_anew_in_one_step(maker: JournalMaker, place: Path, slo
     assert owners == (set() if slot is None else {second.uuid.hex()})
 
 
+def test_kill_9_while_a_mirror_is_made_anew_leaves_one_slot(maker: JournalMaker, place: Path) -> None:
+    first = replay(maker, place / "M")
+    for _ in range(2):
+        shutil.rmtree(place / "M")
+        opened = Replay(maker.journal.path, str(place / "M"), slot=OWN_SLOT, replace_slot=True)
+        opened.__exit__()  # and nothing more is done
+        (slot,) = slots.slots(maker.journal)
+        assert slot.owner == opened.mirror.uuid.hex() != first.uuid.hex()
+
+
 def test_without_a_former_one_the_option_changes_nothing(maker: JournalMaker, place: Path) -> None:
     replay(maker, place / "other", "other")
     replay(maker, place / "M", replace_slot=True)
