@@ -68,14 +68,14 @@ def belonging(path: str) -> Belonging | None:
 
 
 def check_targets(targets: Mapping[str, str]) -> None:
-    """None of the files or devices, by volume, is another mirror's.
+    """None of the files or devices, by volume, is another mirror's; those inside its directory are refused anyway.
 
     Raises:
         UnusableVolumeError: one is.
     """
     for path in targets.values():
         found = belonging(path)
-        if found and found.is_there:
+        if found and found.is_there and not ground.find_owner_of_bytes(path):
             raise UnusableVolumeError(
                 f"belongs to the mirror {found.path}",
                 where=path,
