@@ -22,6 +22,7 @@
         NotAMirrorError                 24  not a mirror, or one of a newer format
         FuzzyCommitError                25  a volume changed while it was scanned
         PromotedError                   26  the mirror is a primary now
+        KnownBadError                    1  what a verification found wrong with the mirror is not put right
       HostError                         30-39: the machine that we run on
         NoSpaceError                    30
         InputOutputError                31
@@ -183,6 +184,15 @@ class PromotedError(VolumeError):
     """The mirror was promoted: its volumes are a primary's now, and no replay may touch them."""
 
     exit_code = 26
+
+
+class KnownBadError(VolumeError):
+    """A verification found something wrong with the mirror, and nothing has put it right since.
+
+    It is what status ends with, so that no lag hides it; what a command that is to use the mirror does, it decides.
+    """
+
+    exit_code = 1
 
 
 class HostError(MirrortoolError):

@@ -24,7 +24,7 @@ Not here: making sure that the old primary has stopped. What it records from her
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 
@@ -54,6 +54,8 @@ from mirrortool.journal.until import Until
 from mirrortool.mirror import marks
 from mirrortool.mirror.checkpoint import Checkpoint
 from mirrortool.mirror.directory import Mirror, Promoted
+from mirrortool.mirror.findings import Finding, findings, union
+from mirrortool.mirror.findings import describe as describe_known
 from mirrortool.opened import Opened
 from mirrortool.operation import CommitKind
 from mirrortool.record.held import HeldVolumes
@@ -93,6 +95,7 @@ class Promotion:
         plan: what it will do; None if an earlier one has only to be completed, or is complete.
         promoted: of the earlier one; or of this one, when it is carried out.
         is_complete: whether nothing is left to be done.
+        known_bad: what verifications found wrong with the mirror, before it was opened.
     """
 
     def __init__(
@@ -102,6 +105,7 @@ class Promotion:
         journal_path: str | None = None,
         until: Until | None = None,
         allow_fuzzy: bool = False,
+        force_known_bad: bool = False,
     ) -> None:
         """Lock the journal and look at everything; nothing is changed.
 
@@ -111,7 +115,9 @@ class Promotion:
             journal_path: where the journal is, by default where the mirror's last replay found it.
             until: promote at the last commit at or before this; by default at the newest.
             allow_fuzzy: promote a commit under which a volume changed, too.
+            force_known_bad: promote a mirror of which a verification found that pages are bad, too.
         Raises:
+            ChangedOutsideError: it is known to be bad.
             LockedError: a recorder, a receiver or a replay is at work.
             PromotedError: the mirror was promoted with another journal, or another one was since.
             UnfinishedPromotionError: another mirror's promotion was interrupted.
@@ -131,6 +137,8 @@ class Promotion:
                 self.promoted = self.mirror.promoted
                 self.is_complete = self.promoted is not None and self._note is None
                 self.plan = None if self.promoted else self._plan(until, allow_fuzzy)
+                self.known_bad = findings(self.mirror) if self.plan else []
+                self._check_known_bad(force_known_bad)
             self._opened = Opened(opening.pop_all(), "promotion", mirror_path)
 
     def __enter__(self) -> Promotion:
@@ -151,8 +159,10 @@ class Promotion:
         self._opened.require()
         assert self.plan is not None
         commit = self.plan.commit
-        until = Until(lsn=commit.lsn)
-        with Replay(self.journal.path, self.mirror.path, until=until, trusts_times=not verifies) as replay:
+        until = Until(lsn=commit.lsn)  # what is known to be bad was forced by who promotes
+        with Replay(
+            self.journal.path, self.mirror.path, until=until, trusts_times=not verifies, force_known_bad=True
+        ) as replay:
             try:
                 run(replay)
             except JournalError:  # damage behind the commit does not matter
@@ -166,22 +176,30 @@ class Promotion:
         Args:
             run: runs the verification.
         Raises:
-            ChangedOutsideError: some pages are bad.
-            CorruptJournalError: the sums contradict each other.
+            ChangedOutsideError: some pages are bad that were not known to be when the promotion was forced; or the
+                mirror's sums are wrong.
+            CorruptJournalError: the journal does not have the state sum of the mirror's checkpoint.
         """
         self._opened.require()
         with Verify(self.mirror.path) as verify:
             result = run(verify)
             if verify.journal_error:
                 raise verify.journal_error
-        if result.bad_pages:
+        new = result.bad_pages - _count_known(result, self.known_bad)
+        if new:
             raise ChangedOutsideError(
-                f"{counted(result.bad_pages, 'page is', 'pages are')} not what the primary had, so it is not promoted",
+                f"{counted(new, 'page is', 'pages are')} not what the primary had, so it is not promoted",
                 where=self.mirror.path,
                 remedy=f"mirrortool verify {quoted_word(self.mirror.path)} names them; another mirror may be sound",
             )
-        if not result.is_right:
-            raise self._wrong_sums()
+        if result.table_is_right is False:
+            raise self._wrong_sums(", ".join(result.wrong_sums))
+        if result.journal_agrees is False:
+            raise CorruptJournalError(
+                "the journal does not have the state sum of the mirror's checkpoint, so it is not promoted",
+                where=self.journal.path,
+                remedy="mirrortool verify of the journal tells whether its state sums are right",
+            )
         return result
 
     def carry_out(self) -> Promoted:
@@ -204,6 +222,15 @@ class Promotion:
             self.is_complete = True
         assert self.promoted is not None
         return self.promoted
+
+    def _check_known_bad(self, is_forced: bool) -> None:
+        if self.known_bad and not is_forced:
+            raise ChangedOutsideError(
+                f"{describe_known(self.mirror, self.known_bad, clock.now_ns())}; so it is not promoted",
+                where=self.mirror.path,
+                remedy="mirrortool verify proves it anew; another mirror may be sound; --force-known-bad promotes it "
+                "as it is",
+            )
 
     def _find_note(self) -> PromotionNote | None:
         """What an interrupted promotion of this mirror left to be done.
@@ -280,7 +307,7 @@ class Promotion:
         sums = mirror.open_sums(write=False)
         try:
             if sums.compute_state_sum() != checkpoint.state_sum:
-                raise self._wrong_sums()
+                raise self._wrong_sums(mirror.sums_path)
         finally:
             sums.close()
         self._check_space(plan)
@@ -342,12 +369,24 @@ class Promotion:
                 remedy="free some space and run the command again; nothing was changed",
             )
 
-    def _wrong_sums(self) -> MirrortoolError:
-        return CorruptJournalError(
-            "the mirror's table of sums does not give the primary's state sum, so it is not promoted",
-            where=self.mirror.path,
-            remedy="mirrortool verify with --journal proves the pages without the table",
+    def _wrong_sums(self, where: str) -> MirrortoolError:
+        return ChangedOutsideError(
+            "the mirror's sums do not give the primary's state sum, so it is not promoted",
+            where=where,
+            remedy=f"mirrortool verify --journal {self.journal.path} {self.mirror.path} proves the pages without them",
         )
+
+
+def _count_known(result: VerifyResult, known: Sequence[Finding]) -> int:
+    """How many of the bad pages were known; of those that were not listed, as many as are found."""
+    listed = union(known)
+    count = sum(
+        max(0, min(run.first_page + run.count, end) - max(run.first_page, first))
+        for run in result.bad_runs
+        for volume, first, end in listed
+        if volume == run.volume
+    )
+    return min(result.bad_pages, count + sum(finding.unlisted for finding in known))
 
 
 def _with_epoch(history: History, epoch: Epoch) -> History:

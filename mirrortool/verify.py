@@ -18,13 +18,14 @@ from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, replace
 from itertools import groupby, islice
 
-from mirrortool import clock, files, jsonfile
+from mirrortool import clock, files
 from mirrortool.checksum import SUM_BYTES
 from mirrortool.errors import (
     AccessError,
     CorruptJournalError,
     HostError,
     JournalError,
+    MirrortoolError,
     NoSpaceError,
     NotAJournalError,
     OtherJournalError,
@@ -33,20 +34,21 @@ from mirrortool.errors import (
 from mirrortool.journal.check import check_inside
 from mirrortool.journal.directory import Journal
 from mirrortool.journal.reader import JournalReader
-from mirrortool.mirror import seen
+from mirrortool.mirror import findings, receipts, seen
 from mirrortool.mirror.checkpoint import Checkpoint
 from mirrortool.mirror.directory import Mirror
+from mirrortool.mirror.findings import Finding
 from mirrortool.mirror.journaledsums import journaled_sums
+from mirrortool.mirror.receipts import BadPages
 from mirrortool.opened import Opened
 from mirrortool.operation import Kind
-from mirrortool.store.pagesums import PageSums
+from mirrortool.store.pagesums import PageSums, Proof
 from mirrortool.store.pieces import PieceReader, Run, Work, for_each_piece, pieces
 
 BAD_RUNS_MAX = 10_000
 """So many runs of bad pages are listed; behind them they are only counted."""
 ATTRIBUTED_PAGES_MAX = 1 << 16
 """Of so many bad pages the last write is looked for."""
-RECEIPTS_KEPT = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +82,8 @@ class VerifyResult:
         pages_in_flight: may hold operations past the checkpoint.
         table_is_right: whether the table's state sum is the checkpoint's; None while replay is unfinished.
         journal_agrees: whether the primary's frame carries that state sum; None if its journal was not at hand.
+        is_cached: pages were accepted from the kernel's cache.
+        wrong_sums: the files of the mirror's sums that are wrong, as far as they can be told from the right ones.
     """
 
     checkpoint: Checkpoint
@@ -91,11 +95,17 @@ class VerifyResult:
     journal_agrees: bool | None
     started_ns: int
     seconds: float
+    is_cached: bool = False
+    wrong_sums: Sequence[str] = ()
 
     @property
     def is_right(self) -> bool:
-        """Whether nothing that could be compared was wrong."""
-        return not self.bad_pages and self.table_is_right is not False and self.journal_agrees is not False
+        """Whether nothing that could be compared was wrong; of an empty mirror that says nothing."""
+        return not self.bad_pages and self.table_is_right is not False and self._do_sums_agree
+
+    @property
+    def _do_sums_agree(self) -> bool:
+        return self.journal_agrees is not False and not self.wrong_sums
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +123,8 @@ class Verify:
     Attributes:
         journal_error: why the mirror's own journal, which is at hand, could not be asked; None if it could.
         takes_journal_sums: whether the pages are compared with the journal, not with the mirror's table.
+        known: what was known to be wrong with the mirror when it was opened.
+        not_kept: why the result could not be kept; None if it was.
     """
 
     def __init__(self, path: str, *, journal_path: str | None = None, cached: bool = False) -> None:
@@ -128,6 +140,8 @@ class Verify:
         with ExitStack() as opening:
             self.mirror = Mirror(path)
             opening.enter_context(self.mirror.lock(exclusive=False))
+            self._recorded = findings.recorded(self.mirror)
+            self.not_kept: HostError | None = None
             self._journal, self.journal_error = _journal_of(self.mirror, journal_path)
             self._store = self.mirror.open_store(write=False)
             opening.callback(self._store.close)
@@ -149,44 +163,94 @@ class Verify:
         self._opened.close()
 
     def run(self) -> VerifyResult:
-        """Compare every page, and keep a receipt.
+        """Compare every page, and keep a receipt, and what was found.
 
         Raises:
-            VerifyCancelled: after `cancel`.
-            MirrortoolError: the comparison itself failed.
+            VerifyCancelled: after `cancel`; what was found by then is kept.
+            MirrortoolError: the comparison itself failed; likewise.
         """
         self._opened.require()
-        started_ns, started = clock.now_ns(), clock.monotonic()
-        checkpoint = self.mirror.checkpoint
+        started_ns = clock.now_ns()
         if not self._cached:
             self._store.sync()
         before = seen.look(self.mirror)
-        journal_agrees = self._ask_journal()
+        try:
+            result = self._run(started_ns)
+        except BaseException:
+            with suppress(MirrortoolError):
+                self._keep_partial(started_ns)
+            raise
+        self._keep(result)
+        if result.is_right and seen.look(self.mirror) == before:
+            seen.note(self.mirror, before)
+        return result
+
+    @property
+    def known(self) -> Sequence[Finding]:
+        return [finding for finding in self._recorded if finding.counts]
+
+    def _run(self, started_ns: int) -> VerifyResult:
+        started, checkpoint = clock.monotonic(), self.mirror.checkpoint
+        journal_sum = self._ask_journal()
         with ExitStack() as scratch:
             # The table is read beside the pages: the one wants the interpreter where the other wants the device.
             pool = scratch.enter_context(ThreadPoolExecutor(max_workers=1))
-            state_sum = pool.submit(self._sums.compute_state_sum) if checkpoint.is_settled else None
+            proof = pool.submit(self._sums.prove) if checkpoint.is_settled else None
             sums = self._sums
             if self.takes_journal_sums:
                 sums = scratch.enter_context(self._sums_from_journal())
             self._compare(sums)
-            table_is_right = state_sum.result() == checkpoint.state_sum if state_sum else None
+            proved = proof.result() if proof else None
+        table_is_right = proved.state_sum == checkpoint.state_sum if proved else None
         bad, excused = _without(self._bad.merged(), self._runs_in_flight())
-        result = VerifyResult(
+        return VerifyResult(
             checkpoint,
             self._statistics.pages_total - excused,
             sum(count for _, count in bad),
             self._attribute(bad[:BAD_RUNS_MAX])[:BAD_RUNS_MAX],
             excused,
             table_is_right,
-            journal_agrees,
+            None if journal_sum is None else journal_sum == checkpoint.state_sum,
             started_ns,
             clock.monotonic() - started,
+            self._cached,
+            self._wrong_files(proved, journal_sum) if proved else (),
         )
-        _keep_receipt(self.mirror, result)
-        if result.is_right and seen.look(self.mirror) == before:
-            seen.note(self.mirror, before)
-        return result
+
+    def _wrong_files(self, proved: Proof, journal_sum: int | None) -> list[str]:
+        """Which files are wrong: of the segments, where the page sums are as the checkpoint or the journal says."""
+        segments = [self._sums.segments_path(name) for name in proved.contradicted]
+        if proved.state_sum == self.mirror.checkpoint.state_sum:
+            return segments
+        if proved.state_sum == journal_sum:
+            return [self.mirror.checkpoint_path, *segments]
+        return [self._sums.sums_path(name) for name in proved.contradicted] or [self.mirror.sums_path]
+
+    def _keep(self, result: VerifyResult) -> None:
+        """Write down what was found; a mirror on a read-only or full file system keeps nothing."""
+        mirror, name = self.mirror, receipts.name_of(result.started_ns)
+        try:
+            if not result.is_right:
+                findings.save(mirror, _finding(name, result))
+            if result.checkpoint.position.lsn or not result.is_right:
+                receipts.keep(mirror, name, to_json(mirror, result))
+            if result.checkpoint.is_settled:  # else pages are excused that may be bad
+                findings.supersede(mirror, self._recorded, is_cached=self._cached)
+        except (AccessError, NoSpaceError) as error:
+            self.not_kept = error
+
+    def _keep_partial(self, started_ns: int) -> None:
+        """Write down what was found before the verification was stopped, or failed; it disproves nothing."""
+        bad, _ = _without(self._bad.merged(), self._runs_in_flight())
+        if not bad:
+            return
+        runs = [BadPages(run.volume, run.first_page, run.count) for run in self._attribute(bad[:BAD_RUNS_MAX])]
+        found, name = sum(count for _, count in bad), receipts.name_of(started_ns)
+        unlisted = found - sum(run.count for run in runs)
+        at = self.mirror.checkpoint.position
+        findings.save(
+            self.mirror, Finding(name, started_ns, at, runs, unlisted, found, "", self._cached, is_partial=True)
+        )
 
     def cancel(self) -> None:
         """Stop soon; from any thread."""
@@ -196,13 +260,13 @@ class Verify:
         """How far it is; from any thread."""
         return self._statistics
 
-    def _ask_journal(self) -> bool | None:
-        """Whether the primary's frame at the checkpoint carries the checkpoint's state sum."""
+    def _ask_journal(self) -> int | None:
+        """The state sum that the primary's frame at the checkpoint carries; None if that cannot be asked."""
         checkpoint = self.mirror.checkpoint
         if self._journal is None or checkpoint.resync_lsn:
             return None
         with JournalReader(self._journal, checkpoint.position) as reader:
-            return reader.state_sum == checkpoint.state_sum
+            return reader.state_sum
 
     def _compare(self, sums: PageSums) -> None:
         """Compare every page with its sum; what differs goes to `_bad`."""
@@ -406,12 +470,25 @@ def _without(runs: Sequence[Run], excused: Sequence[Run] | None) -> tuple[list[R
     return kept, sum(count for _, count in runs) - sum(count for _, count in kept)
 
 
-def _keep_receipt(mirror: Mirror, result: VerifyResult) -> None:
-    """Write down what was found; a mirror on a read-only or full file system keeps none, and is verified still."""
-    with suppress(AccessError, NoSpaceError):
-        jsonfile.save(files.join(mirror.receipts_path, f"{result.started_ns:020d}.json"), to_json(mirror, result))
-        for name in files.list_directory(mirror.receipts_path)[:-RECEIPTS_KEPT]:
-            files.remove(files.join(mirror.receipts_path, name))
+def _finding(name: str, result: VerifyResult) -> Finding:
+    """What is to be taken as wrong from now on."""
+    runs = [BadPages(run.volume, run.first_page, run.count) for run in result.bad_runs]
+    return Finding(
+        name,
+        result.started_ns,
+        result.checkpoint.position,
+        runs,
+        result.bad_pages - sum(run.count for run in runs),
+        result.bad_pages,
+        _what_is_wrong_with_sums(result),
+        result.is_cached,
+    )
+
+
+def _what_is_wrong_with_sums(result: VerifyResult) -> str:
+    if result.wrong_sums:
+        return f"its sums are wrong: {', '.join(map(files.base_name, result.wrong_sums))}"
+    return "" if result.journal_agrees is not False else "the journal has another state sum there"
 
 
 def to_json(mirror: Mirror, result: VerifyResult) -> dict[str, object]:
@@ -419,11 +496,12 @@ def to_json(mirror: Mirror, result: VerifyResult) -> dict[str, object]:
     checkpoint = result.checkpoint
     return {
         "mirror": mirror.path,
+        "mirror_uuid": mirror.uuid.hex(),
         "journal_uuid": mirror.journal_uuid.hex(),
         "applied_lsn": checkpoint.position.lsn,
         "chain": f"{checkpoint.position.chain:016x}",
         "state_sum": f"{checkpoint.state_sum:016x}",
-        "is_commit": checkpoint.is_commit,
+        "is_commit": checkpoint.is_commit and checkpoint.position.lsn > 0,
         "is_fuzzy": checkpoint.is_fuzzy,
         "is_incomplete": checkpoint.is_incomplete,
         "replay_finished": checkpoint.is_settled,
@@ -433,6 +511,9 @@ def to_json(mirror: Mirror, result: VerifyResult) -> dict[str, object]:
         "bad_pages": [_run_to_json(run) for run in result.bad_runs],
         "table_is_right": result.table_is_right,
         "journal_agrees": result.journal_agrees,
+        "wrong_sums": list(result.wrong_sums),
+        "cached": result.is_cached,
+        "volumes": receipts.identities(mirror),
         "time_ns": result.started_ns,
         "seconds": round(result.seconds, 3),
     }

@@ -30,6 +30,7 @@ from mirrortool.errors import (
 from mirrortool.journal.commits import Until, commits
 from mirrortool.journal.directory import Journal
 from mirrortool.journal.reader import JournalReader
+from mirrortool.mirror import receipts
 from mirrortool.mirror.directory import Mirror
 from mirrortool.operation import Kind
 from mirrortool.record import sources
@@ -229,7 +230,10 @@ def test_a_page_forged_with_its_sum_is_found_by_state_sum_and_by_journal(primary
 def test_damaged_segments_do_not_deceive(primary: Primary) -> None:
     mirror = primary.mirror()
     flip(f"{mirror.sums_path}/a.segments", 3)
-    assert verify(mirror).is_right
+    result = verify(mirror)
+    assert not result.is_right
+    assert (result.bad_pages, result.table_is_right, result.journal_agrees) == (0, True, True)
+    assert result.wrong_sums == [f"{mirror.sums_path}/a.segments"]
 
 
 def test_a_state_sum_that_the_primary_never_had_is_told(primary: Primary) -> None:
@@ -380,7 +384,7 @@ def test_a_resize_in_flight_excuses_only_its_own_volume(directory: str) -> None:
 
 
 def test_receipts_are_kept_and_bounded(primary: Primary, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(verify_module, "RECEIPTS_KEPT", 3)
+    monkeypatch.setattr(receipts, "RECEIPTS_KEPT", 3)
     mirror = primary.mirror()
     now = 10**18
     monkeypatch.setattr(clock, "now_ns", lambda: now)

@@ -22,6 +22,7 @@ from mirrortool.errors import (
 )
 from mirrortool.journal.pathkind import PathKind, kind_of
 from mirrortool.journal.tail import wait_for_journal
+from mirrortool.mirror.findings import describe as describe_known
 from mirrortool.notify import Notifier
 from mirrortool.replay.lag import Lag
 from mirrortool.replay.session import Replay, ReplayStatistics, describe
@@ -138,6 +139,8 @@ class FollowWatch:
         self._told_at = clock.monotonic()
         if not is_again:
             display.note(f"following {replay.journal.path}; {describe(replay.mirror.checkpoint, is_at_work=True)}")
+            if replay.known_bad:
+                display.warn(f"KNOWN BAD: {describe_known(replay.mirror, replay.known_bad, clock.now_ns())}")
 
     def tick(self, now: ReplayStatistics) -> None:
         self._tell_what_changed(now)

@@ -8,6 +8,7 @@ import sys
 
 import click
 
+from mirrortool import clock
 from mirrortool.cli.guests import writes_in
 from mirrortool.cli.options import DIRECTORY, POINT, POINT_METAVAR, as_json, complete_point, quiet
 from mirrortool.cli.render import Display, View
@@ -18,6 +19,8 @@ from mirrortool.cli.verify import run_shown
 from mirrortool.errors import UsageError
 from mirrortool.journal.until import Until
 from mirrortool.mirror.checkpoint import Checkpoint
+from mirrortool.mirror.findings import count_pages
+from mirrortool.mirror.findings import describe as describe_known
 from mirrortool.promote import Promotion, PromotionPlan
 from mirrortool.replay.session import Replay, describe
 
@@ -32,6 +35,10 @@ from mirrortool.replay.session import Replay, describe
     help="Promote at the last commit at or before this.  [default: the newest]",
 )  # fmt: skip
 @click.option("--allow-fuzzy", is_flag=True, help="Promote a commit under which a volume changed, too.")
+@click.option(
+    "--force-known-bad", is_flag=True,
+    help="Promote a mirror with pages that are known to be bad, too.",
+)  # fmt: skip
 @click.option("--no-verify", is_flag=True, help="Do not prove the mirror first.")
 @click.option("-y", "--yes", is_flag=True, help="Do not ask.")
 @click.option("--dry-run", is_flag=True, help="Print what would be done, and do nothing.")
@@ -43,6 +50,7 @@ def command(
     journal: str | None,
     until: Until | None,
     allow_fuzzy: bool,
+    force_known_bad: bool,
     no_verify: bool,
     yes: bool,
     dry_run: bool,
@@ -56,7 +64,9 @@ def command(
     Then mirrortool record serves the mirror's volumes. A promotion that was interrupted is completed by running it
     again; until then neither journal nor mirror can be used.
     """
-    with Promotion(mirror, journal_path=journal, until=until, allow_fuzzy=allow_fuzzy) as promotion:
+    with Promotion(
+        mirror, journal_path=journal, until=until, allow_fuzzy=allow_fuzzy, force_known_bad=force_known_bad
+    ) as promotion:
         plan = promotion.plan
         if plan and not (as_json and dry_run):
             _tell_plan(promotion, plan)
@@ -79,6 +89,8 @@ def _tell_plan(promotion: Promotion, plan: PromotionPlan) -> None:
         f"mirror {printable(mirror.path)} becomes the primary at commit {commit.lsn}{name} ({commit.kind.name.lower()})"
         f"\n  of {format_time(commit.time_ns)}, {format_seconds(plan.age_seconds)} ago; what was written since is lost"
     )
+    if promotion.known_bad:
+        tell(f"  WARNING: {printable(describe_known(mirror, promotion.known_bad, clock.now_ns()))}")
     if plan.operations_to_replay:
         tell(f"  {counted(plan.operations_to_replay, 'operation')} of the journal will be replayed before")
     if dropped.size:
@@ -162,6 +174,7 @@ def _to_json(promotion: Promotion, verified: bool | None) -> dict[str, object]:
         "chain": f"{position.chain:016x}" if position else None,
         "epoch": promoted.epoch.number if promoted else None,
         "verified": verified,
+        "known_bad_pages": count_pages(promotion.known_bad),
         "commit": _plan_to_json(plan) if plan else None,
     }
 

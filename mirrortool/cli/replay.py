@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from mirrortool import files
+from mirrortool import clock, files
 from mirrortool.cli.following import Following, FollowWatch, describe_lag, waited_for
 from mirrortool.cli.forecast import print_forecast
 from mirrortool.cli.guests import writes_in
@@ -40,6 +40,8 @@ from mirrortool.journal.tail import OBSERVERS
 from mirrortool.journal.until import Until
 from mirrortool.metrics import Sample, replay_samples
 from mirrortool.mirror.checkpoint import Checkpoint
+from mirrortool.mirror.findings import count_pages
+from mirrortool.mirror.findings import describe as describe_known
 from mirrortool.replay.choice import Wanted
 from mirrortool.replay.ranges import RANGES
 from mirrortool.replay.registration import OWN_SLOT
@@ -307,6 +309,8 @@ def _print(replay: Replay, start: int, as_json: bool) -> None:
         f"{describe(checkpoint)}  {format_time(checkpoint.time_ns)}  "
         f"{counted(checkpoint.position.lsn - start, 'operation')}, {format_bytes(now.progress.payload_bytes)} replayed"
     )
+    if replay.known_bad:
+        click.echo(f"KNOWN BAD: {describe_known(replay.mirror, replay.known_bad, clock.now_ns())}")
 
 
 def _to_json(replay: Replay, start: int, checkpoint: Checkpoint) -> dict[str, object]:
@@ -325,6 +329,7 @@ def _to_json(replay: Replay, start: int, checkpoint: Checkpoint) -> dict[str, ob
         "is_consistent": checkpoint.is_consistent,
         "is_fuzzy": checkpoint.is_fuzzy,
         "is_incomplete": checkpoint.is_incomplete,
+        "known_bad_pages": count_pages(replay.known_bad),
         "payload_bytes": now.progress.payload_bytes,
         "choice": {
             "groups": now.choice.plan.groups,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 
 from mirrortool.journal.room import Room
+from mirrortool.mirror.findings import count_pages, union
 from mirrortool.status import Found, JournalStatus, MirrorStatus, SlotStatus, Unseen, Work, open_file, problems_of
 
 
@@ -99,7 +100,40 @@ def _mirror_to_json(status: MirrorStatus) -> dict[str, object]:
         "ahead_seconds": status.journal.ahead_seconds if status.journal else None,
         "lag": lag,
         **_work_to_json(status.work),
+        "verified": _verified_to_json(status),
+        "known_bad": _known_bad_to_json(status),
         "promoted": mirror.promoted.to_json() if mirror.promoted else None,
         "last_replay": asdict(status.last_replay) if status.last_replay else None,
         "is_open": open_file(status) is not None,
+    }
+
+
+def _verified_to_json(status: MirrorStatus) -> dict[str, object] | None:
+    """The newest receipt; of one that cannot be read only when it was written is known."""
+    receipt = status.verified
+    if receipt is None:
+        return None
+    if receipt.is_unreadable:
+        return {"time_ns": receipt.time_ns, "applied_lsn": None, "bad_page_count": None, "is_right": None}
+    return {
+        "time_ns": receipt.time_ns,
+        "applied_lsn": receipt.position.lsn,
+        "bad_page_count": receipt.bad_pages,
+        "is_right": receipt.is_right,
+        "cached": receipt.is_cached,
+        "other_volume": receipt.changed,
+    }
+
+
+def _known_bad_to_json(status: MirrorStatus) -> dict[str, object] | None:
+    if not status.known_bad:
+        return None
+    runs = [
+        {"volume": volume, "first_page": first, "count": end - first} for volume, first, end in union(status.known_bad)
+    ]
+    return {
+        "time_ns": status.known_bad[-1].time_ns,
+        "bad_page_count": count_pages(status.known_bad),
+        "bad_pages": runs,
+        "sums": [finding.sums for finding in status.known_bad if finding.sums],
     }

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from typing import Any
 
-from mirrortool import files
+from mirrortool import clock, files
 from mirrortool.atwork import Worker
 from mirrortool.cli.text import (
     counted,
@@ -21,6 +21,7 @@ from mirrortool.cli.text import (
 from mirrortool.errors import MirrortoolError, NotAJournalError
 from mirrortool.journal.copydir import is_primary
 from mirrortool.journal.room import Room
+from mirrortool.mirror import receipts
 from mirrortool.operation import CommitKind
 from mirrortool.replay.session import describe
 from mirrortool.status import Found, JournalStatus, MirrorStatus, SlotStatus, Unseen, Work, open_file, problems_of
@@ -124,6 +125,13 @@ def _unknown_lag(reader: SlotStatus) -> str:
     return "LOST" if slot.is_lost else "nothing is committed yet"
 
 
+def _verified(status: MirrorStatus) -> str:
+    """When it was proved last; what is known to be bad is a problem, and is told with these."""
+    if status.verified:
+        return receipts.describe(status.verified, clock.now_ns())
+    return "never verified; mirrortool verify proves the content"
+
+
 def _silence_lines(status: JournalStatus) -> Iterator[str]:
     if silence := describe_silence(status.time_ns, status.silent_seconds):
         yield f"  {silence}"
@@ -179,7 +187,7 @@ def _up_to_date(status: MirrorStatus) -> str:
         return "applied everything that has come, which is not everything that is due"
     if not status.checkpoint.is_consistent:
         return "the commit that it needs has not come yet"
-    return "applied everything that its journal has committed; mirrortool verify proves the content"
+    return "applied everything that its journal has committed"
 
 
 def _mirror_work(status: MirrorStatus) -> str:
@@ -198,6 +206,7 @@ def _mirror_lines(status: MirrorStatus) -> Iterator[str]:
     yield f"  {describe(checkpoint, is_at_work=bool(status.work.is_on))}{when}"
     if not mirror.promoted:
         yield f"  {_mirror_work(status)}"
+    yield f"  {_verified(status)}"
     if last := status.last_replay:
         yield (
             f"  last replay: {last.units} units, {last.direct} direct, {last.mini_queue} through mini queues, "

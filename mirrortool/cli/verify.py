@@ -11,7 +11,7 @@ from mirrortool.cli.options import DIRECTORY, as_json, quiet
 from mirrortool.cli.render import Display, View
 from mirrortool.cli.runner import Interrupted, Runner
 from mirrortool.cli.text import counted, format_seconds, format_time, printable, quoted, tell
-from mirrortool.errors import CorruptJournalError, FuzzyCommitError, NotComparableError, UsageError
+from mirrortool.errors import ChangedOutsideError, CorruptJournalError, FuzzyCommitError, NotComparableError, UsageError
 from mirrortool.journal.audit import Audit, AuditCancelled, AuditResult
 from mirrortool.journal.pathkind import PathKind, kind_of, neither
 from mirrortool.replay.session import describe
@@ -85,18 +85,29 @@ def run_shown(verify: Verify, quiet: bool, when_stopped: str) -> VerifyResult:
 def _conclude(verify: Verify, result: VerifyResult, quiet: bool, allow_fuzzy: bool) -> int:
     """The exit code, and the next step."""
     checkpoint, path = result.checkpoint, verify.mirror.path
+    if verify.not_kept:
+        tell(
+            f"mirrortool: WARNING: the result is not kept, so status cannot tell it: {printable(str(verify.not_kept))}"
+        )
     if result.bad_pages:
         if not quiet:
             tell(_next_step(verify, result))
         return EXIT_BAD_PAGES
     if verify.journal_error:
         raise verify.journal_error
-    if result.table_is_right is False or result.journal_agrees is False:
-        whose = "the table of sums does not give" if result.table_is_right is False else "the journal does not have"
+    if result.wrong_sums:
+        raise _wrong_sums(verify, result)
+    if result.journal_agrees is False:
         raise CorruptJournalError(
-            f"the pages are as the sums say, but {whose} the state sum of the checkpoint",
+            "the pages are as the sums say, but the journal does not have the state sum of the checkpoint",
+            where=verify.mirror.journal_path,
+            remedy="mirrortool verify of the journal tells whether its state sums are right",
+        )
+    if not checkpoint.position.lsn:
+        raise NotComparableError(
+            "nothing was replayed into the mirror yet, so there is nothing to prove",
             where=path,
-            remedy="mirrortool verify with --journal proves the pages without the table",
+            remedy=f"mirrortool replay {verify.mirror.journal_path} {path}, then verify",
         )
     if not checkpoint.is_consistent:
         raise NotComparableError(
@@ -119,6 +130,18 @@ def _conclude(verify: Verify, result: VerifyResult, quiet: bool, allow_fuzzy: bo
     return 0
 
 
+def _wrong_sums(verify: Verify, result: VerifyResult) -> ChangedOutsideError:
+    """The pages are right as far as sums tell, but some of these are wrong: the error names the files."""
+    path, journal = verify.mirror.path, verify.mirror.journal_path
+    if result.table_is_right:
+        what = "the sums of segments are not those of the pages' sums, which are right"
+        remedy = f"mirrortool replay {journal} {path} makes them anew"
+    else:
+        what = "the pages are as their sums say, but these do not give the state sum of the checkpoint"
+        remedy = f"mirrortool verify --journal {journal} {path} proves the pages without them; make the mirror anew"
+    return ChangedOutsideError(what, where=", ".join(result.wrong_sums), remedy=remedy)
+
+
 def _next_step(verify: Verify, result: VerifyResult) -> str:
     if result.table_is_right is False and not verify.takes_journal_sums:
         journal, path = quoted(verify.mirror.journal_path), quoted(verify.mirror.path)
@@ -133,13 +156,22 @@ def _print(result: VerifyResult) -> None:
     if len(result.bad_runs) > RUNS_SHOWN:
         click.echo(f"… and {len(result.bad_runs) - RUNS_SHOWN} more runs of bad pages; --json lists them")
     verdict = counted(result.bad_pages, "BAD PAGE") if result.bad_pages else "no bad page"
+    if not (result.bad_pages or checkpoint.position.lsn):
+        verdict = "nothing proved"
     in_flight = f", {result.pages_in_flight} in flight" if result.pages_in_flight else ""
-    proof = {True: ", state sum as in the journal", False: ", STATE SUM NOT AS IN THE JOURNAL", None: ""}
+    when = f" ({format_time(checkpoint.time_ns)})" if checkpoint.time_ns else ""
     click.echo(
-        f"{verdict} at LSN {checkpoint.position.lsn} ({format_time(checkpoint.time_ns)}): "
-        f"{counted(result.pages_checked, 'page')} checked{in_flight}"
-        f"{proof[result.journal_agrees]}, in {format_seconds(result.seconds)}"
+        f"{verdict} at LSN {checkpoint.position.lsn}{when}: {counted(result.pages_checked, 'page')} "
+        f"checked{in_flight}{_state_sum(result)}, in {format_seconds(result.seconds)}"
     )
+
+
+def _state_sum(result: VerifyResult) -> str:
+    """Whether it is the journal's; said of what was proved only."""
+    if result.journal_agrees is False:
+        return ", STATE SUM NOT AS IN THE JOURNAL"
+    is_proved = result.journal_agrees and result.table_is_right and result.checkpoint.position.lsn
+    return ", state sum as in the journal" if is_proved else ""
 
 
 def _describe_run(run: BadRun) -> str:
@@ -166,6 +198,12 @@ def _verify_journal(path: str, as_json: bool, quiet: bool) -> int:
         except AuditCancelled:
             raise Interrupted(runner.signal_number, "stopped; nothing was proved") from None
     _print_audit(path, result, as_json)
+    if not (result.commits or result.bases):
+        raise NotComparableError(
+            "no commit yet, so there is nothing to be restored",
+            where=path,
+            remedy="mirrortool record makes one",
+        )
     return 0
 
 
@@ -182,6 +220,8 @@ def _print_audit(path: str, result: AuditResult, as_json: bool) -> None:
         }
         click.echo(json.dumps(values))
         return
+    if not result.frames and not result.bases:
+        return  # of nothing nothing is right
     click.echo(
         f"{printable(path)} is whole up to LSN {result.lsn}: {counted(result.frames, 'frame')}, "
         f"{counted(result.commits, 'commit')}, {counted(result.bases, 'base')}, {counted(result.pages, 'page')} checked"

@@ -66,8 +66,8 @@ class Checkpoint:
 
     @property
     def is_consistent(self) -> bool:
-        """Whether the mirror is a committed state of the primary (LSN 0, the empty state, is one)."""
-        return self.is_settled and self.is_commit and not self.resync_lsn
+        """Whether the mirror is a committed state of the primary. LSN 0 is none: nothing was replayed yet."""
+        return self.position.lsn > 0 and self.is_settled and self.is_commit and not self.resync_lsn
 
     def reaching(self, lsn: int) -> Checkpoint:
         """The same, with the store allowed to go as far as `lsn`."""

@@ -5,6 +5,7 @@ checkpoint.json   what it durably knows
 sums/             page sums as of the checkpoint
 volumes/          images of the volumes that no --volume names
 receipts/         one for each verification
+bad/              what verifications found wrong that is not put right
 lock              exclusive for who writes, shared for who needs it at rest
 """
 
@@ -121,7 +122,7 @@ class Mirror:
         self.checkpoint = self._load_checkpoint()
 
     def _load_checkpoint(self) -> Checkpoint:
-        path = files.join(self.path, "checkpoint.json")
+        path = self.checkpoint_path
         fields = jsonfile.load(path, NotAMirrorError, _MAKE_ANEW)
         if fields is None:
             raise NotAMirrorError("the checkpoint is missing", where=path, remedy=_MAKE_ANEW)
@@ -148,6 +149,10 @@ class Mirror:
         return files.join(self.path, "lock")
 
     @property
+    def checkpoint_path(self) -> str:
+        return files.join(self.path, "checkpoint.json")
+
+    @property
     def sums_path(self) -> str:
         return files.join(self.path, "sums")
 
@@ -161,7 +166,7 @@ class Mirror:
 
     def save_checkpoint(self, checkpoint: Checkpoint) -> None:
         """Replace it durably. The caller has kept the order in checkpoint.py."""
-        jsonfile.save(files.join(self.path, "checkpoint.json"), checkpoint.to_json())
+        jsonfile.save(self.checkpoint_path, checkpoint.to_json())
         self.checkpoint = checkpoint
 
     def follow_to(self, journal: Journal) -> None:
@@ -356,10 +361,13 @@ def create(
         ground.check_free(path)
     _check_is_free(path)
     files.claim_directory(path, group)
-    for name in ("sums", "volumes", "receipts"):
+    for name in ("sums", "volumes"):
         files.make_directory(files.join(path, name), exist_ok=True)
     with files.open_locked(files.join(path, "lock"), "the mirror"):
         _check_is_free(path)  # another call may have finished meanwhile
+        for name in ("receipts", "bad"):  # of the mirror that was here; what was proved or found was about that
+            files.remove_tree(files.join(path, name))
+            files.make_directory(files.join(path, name))
         places = {volume.name: _place_of(path, volume, targets) for volume in journal.volumes}
         primaries = Primaries([] if is_scratch else journal.volume_paths().values())
         for volume in journal.volumes:
@@ -487,7 +495,7 @@ def _mirror_volume(fields: Fields) -> MirrorVolume:
 
 
 def _check_is_free(path: str) -> None:
-    ours = {"sums", "volumes", "receipts", "lock", "checkpoint.json", "checkpoint.json.new", "mirror.json.new"}
+    ours = {"sums", "volumes", "receipts", "bad", "lock", "checkpoint.json", "checkpoint.json.new", "mirror.json.new"}
     names = set(files.list_directory(path))
     if names - ours:
         what = "a mirror is here already" if "mirror.json" in names else "the directory is not empty and no mirror"

@@ -19,9 +19,10 @@ from dataclasses import replace
 
 from mirrortool import files
 from mirrortool.checksum import SUM_BYTES
-from mirrortool.errors import CorruptJournalError, NoSpaceError
+from mirrortool.errors import ChangedOutsideError, CorruptJournalError, NoSpaceError
 from mirrortool.mirror.checkpoint import Checkpoint
 from mirrortool.mirror.directory import Mirror
+from mirrortool.mirror.findings import Repairs
 from mirrortool.replay.readback import check_written
 from mirrortool.store.base import Store
 from mirrortool.store.pagesums import PageSums
@@ -45,16 +46,20 @@ class Checkpointer:
         *,
         read_back: bool,
         on_saved: OnSaved | None = None,
+        repairs: Repairs | None = None,
     ) -> None:
         """Begin where the mirror is.
 
         Args:
+            repairs: told which pages were made right; only where they are read back.
             on_saved: told each checkpoint once it is durable, one at a time; and whether nothing follows for now.
         """
         self._mirror = mirror
         self._store = store
         self._sums = sums
         self._read_back = read_back
+        self._repairs = repairs
+        self._zeroed: list[tuple[int, int]] = []  # runs that became zeros, not known to be durable
         # _lock protects the checkpoint file and _changes. Held for one dict operation, or one replacement of the file.
         self._lock = threading.Lock()
         self._changes: dict[int, int] = {}  # sums handed out since the last `begin` or `settle`, by page
@@ -151,6 +156,7 @@ class Checkpointer:
     def forget(self, page: int, count: int) -> None:
         """These pages are about to become zeros, with their sums, in the caller's thread."""
         self.finish()
+        self._zeroed.append((page, count))
         with self._lock:
             if count < len(self._changes):
                 for each in range(page, page + count):
@@ -181,10 +187,13 @@ class Checkpointer:
             self._error = error
 
     def _make_durable(self, changes: Mapping[int, int]) -> None:
+        zeroed, self._zeroed = self._zeroed, []
         self._store.sync()
         if self._read_back:
             check_written(self._store, self._sums.page_size, changes, self._is_overtaken)
         self._sums.apply(changes)
+        if self._repairs and self._read_back:
+            self._repairs.written(self._sums.volumes, changes, zeroed)
 
     def _is_overtaken(self, page: int) -> bool:
         """Whether a page is being written again since the checkpoint was begun."""
@@ -192,15 +201,50 @@ class Checkpointer:
             return page in self._changes
 
     def _check_state_sum(self, goal: Checkpoint) -> None:
-        if self._redo_lsn and goal.position.lsn >= self._redo_lsn:
+        if self._redo_lsn and goal.position.lsn < self._redo_lsn:
+            return
+        if self._redo_lsn:
             self._sums.rebuild()
             self._redo_lsn = 0
-        if not self._redo_lsn and self._sums.state_sum != goal.state_sum:
-            raise CorruptJournalError(
-                f"the state sum at LSN {goal.position.lsn} is not the primary's",
-                where=self._mirror.journal_path,
-                remedy="mirrortool verify tells which pages differ",
+            if self._sums.state_sum != goal.state_sum:
+                raise self._undecided(goal)
+        if self._sums.state_sum != goal.state_sum:
+            self._judge(goal)
+
+    def _judge(self, goal: Checkpoint) -> None:
+        """The running state sum is not the primary's: find out whether the mirror's sums are wrong, or the journal.
+
+        The page sums alone decide. If they give the primary's state sum, what had rotted was written anew since, or is
+        in the sums of segments, which are made of them anew. If they give what the running sum gives, they are as the
+        operations of the journal make them, and it is the journal that contradicts itself.
+
+        Raises:
+            ChangedOutsideError: they give neither.
+            CorruptJournalError: the journal does.
+        """
+        running = self._sums.state_sum
+        self._sums.rebuild()
+        if self._sums.state_sum == goal.state_sum:
+            return
+        if self._sums.state_sum != running:
+            raise ChangedOutsideError(
+                "is not as mirrortool left it: some pages that were not written meanwhile have other sums",
+                where=self._mirror.sums_path,
+                remedy=f"mirrortool verify {self._mirror.path} tells more; the journal is not to blame",
             )
+        raise CorruptJournalError(
+            f"the state sum at LSN {goal.position.lsn} is not what its operations give",
+            where=self._mirror.journal_path,
+            remedy=f"mirrortool verify {self._mirror.journal_path} tells from which LSN on",
+        )
+
+    def _undecided(self, goal: Checkpoint) -> ChangedOutsideError:
+        """After a redo nothing in the mirror tells which of the two is wrong."""
+        return ChangedOutsideError(
+            f"do not give the journal's state sum at LSN {goal.position.lsn}: they are damaged, or the journal is",
+            where=self._mirror.sums_path,
+            remedy=f"mirrortool verify {self._mirror.journal_path} tells which; if it is whole, make the mirror anew",
+        )
 
     def _save(self, goal: Checkpoint, settled: bool) -> None:
         with self._lock:

@@ -13,7 +13,7 @@ Runs in one thread, and not in the main thread (barrier.py says why); `cancel` a
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
@@ -84,6 +84,7 @@ class Delegator:
         window_bytes: int = WINDOW_BYTES,
         pace: Pace | None = None,
         resync: Resync | None = None,
+        known_bad: Sequence[tuple[int, int]] = (),
     ) -> None:
         """Replay what `course` gives of `reader`, which stands at the mirror's checkpoint.
 
@@ -91,9 +92,11 @@ class Delegator:
             max_bytes: the volumes may not be larger together.
             pace: how many bytes of the journal may be read a second; by default any number.
             resync: what the course gives first: a base, behind which `reader` stands.
+            known_bad: runs of pages that are not looked at before the first write.
         """
         self._resync = resync
         self._max_bytes = max_bytes
+        self._known_bad = known_bad
         self._reader = reader
         self._store = store
         self._sums = sums
@@ -231,6 +234,9 @@ class Delegator:
         if operation.kind == Kind.RESIZE:
             volume = self._store.volumes.at_base(operation.page)
             assert volume is not None
+            kept, pages = operation.count // self._store.page_size, self._store.volumes.page_count(volume)
+            if kept < pages:
+                self._checkpointer.forget(operation.page + kept, pages - kept)
             self._engine.run_inline(operation)
             self._sums.resize(volume.name, operation.count)
         else:
@@ -311,7 +317,7 @@ class Delegator:
         """Before the first write: some pages are what the sums say, so that nobody wrote behind our back."""
         if self._resync and self._resync.ignores_table:
             return  # the sums do not say what they are
-        wrong = find_changed_page(self._store, self._sums, self._in_flight())
+        wrong = find_changed_page(self._store, self._sums, self._in_flight(), self._known_bad)
         if wrong is not None:
             raise ChangedOutsideError(
                 f"page {wrong:#x} is not what the mirror left there",

@@ -4,7 +4,7 @@ than it may.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from mirrortool.errors import UnusableVolumeError
 from mirrortool.operation import Batch
@@ -42,6 +42,17 @@ def check_total(volumes: VolumeSet, max_bytes: int) -> None:
         )
 
 
-def find_changed_page(store: Store, sums: PageSums, in_flight: Iterable[Batch] = ()) -> int | None:
-    """A page that differs from its sum, among samples; None if all are right. See store/sampling.py."""
-    return first_changed(take_samples(store, sums, in_flight))
+def find_changed_page(
+    store: Store, sums: PageSums, in_flight: Iterable[Batch] = (), known_bad: Sequence[tuple[int, int]] = ()
+) -> int | None:
+    """A page that differs from its sum, among samples; None if all are right. See store/sampling.py.
+
+    Args:
+        known_bad: runs of pages that a verification found already; they tell nothing new.
+    """
+    samples = take_samples(store, sums, in_flight)
+    return first_changed(sample for sample in samples if not _is_in(sample.page, known_bad))
+
+
+def _is_in(page: int, runs: Sequence[tuple[int, int]]) -> bool:
+    return any(first <= page < first + count for first, count in runs)

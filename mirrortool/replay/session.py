@@ -6,7 +6,7 @@ follow     for ever, or until a point is reached that the journal may not have y
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass
 
@@ -33,6 +33,7 @@ from mirrortool.journal.until import Until
 from mirrortool.mirror import directory, lastreplay, marks, seen
 from mirrortool.mirror.checkpoint import Checkpoint
 from mirrortool.mirror.directory import Mirror
+from mirrortool.mirror.findings import Finding, Repairs
 from mirrortool.mirror.lastreplay import LastReplay
 from mirrortool.opened import Opened
 from mirrortool.pace import Pace
@@ -93,6 +94,7 @@ class Replay:
         targets: Mapping[str, str] | None = None,
         overwrite: bool = False,
         raw: bool = False,
+        force_known_bad: bool = False,
         read_back: bool = True,
         on_applied: Observer | None = None,
         max_bytes: int = MAX_BYTES,
@@ -127,6 +129,7 @@ class Replay:
             trusts_times: refuse volumes whose times tell that they were written since; if not, a verification follows.
             is_scratch: the mirror is one for the occasion, which may lie in the journal.
             group: the number of one whose members may read a new mirror; by default nobody else may.
+            force_known_bad: go on although pages are not as they were left, where a verification has told which.
         Raises:
             MirrortoolError: a guard refuses; the mirror is unchanged.
         """
@@ -178,6 +181,8 @@ class Replay:
             engine = ReplayEngine(store, first.plan, on_applied=on_applied, timed=not first.is_final)
             self._engine = opening.enter_context(engine)
             self._tuner = Tuner(engine, store, wanted, first)
+            self._repairs = Repairs(self.mirror)
+            self._repairs.mend_sums(sums, self.mirror.checkpoint)
             on_saved = self._registration.advance if self._registration else None
             self._delegator = Delegator(
                 self._reader,
@@ -185,12 +190,13 @@ class Replay:
                 sums,
                 engine,
                 self._tuner,
-                Checkpointer(self.mirror, store, sums, read_back=read_back, on_saved=on_saved),
+                Checkpointer(self.mirror, store, sums, read_back=read_back, on_saved=on_saved, repairs=self._repairs),
                 self._course,
                 max_bytes=max_bytes,
                 window_bytes=window_bytes,
                 pace=pace,
                 resync=resync,
+                known_bad=self._repairs.runs(self.mirror.volumes) if force_known_bad else (),
             )
             self._opened = Opened(opening.pop_all(), "replay", mirror_path)
 
@@ -379,6 +385,11 @@ class Replay:
         )
 
     @property
+    def known_bad(self) -> Sequence[Finding]:
+        """What verifications found wrong with the mirror, as far as this replay has not made it right."""
+        return self._repairs.left
+
+    @property
     def slot(self) -> str | None:
         return self._registration.name if self._registration else None
 
@@ -455,9 +466,9 @@ def describe(checkpoint: Checkpoint, *, is_at_work: bool = False) -> str:
     if checkpoint.is_consistent and checkpoint.is_fuzzy:
         return f"the mirror is at FUZZY commit {checkpoint.position.lsn}, a state that the primary never had"
     if checkpoint.is_consistent:
-        return (
-            f"the mirror is at commit {checkpoint.position.lsn}" if checkpoint.position.lsn else "the mirror is empty"
-        )
+        return f"the mirror is at commit {checkpoint.position.lsn}"
+    if checkpoint.is_settled and not checkpoint.position.lsn:
+        return "the mirror is empty"
     return f"the mirror is rolling forward from LSN {checkpoint.position.lsn}{again}"
 
 

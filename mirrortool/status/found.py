@@ -14,7 +14,9 @@ from mirrortool.journal.room import NO_ROOM, Room
 from mirrortool.journal.slots import Slot
 from mirrortool.mirror.checkpoint import Checkpoint
 from mirrortool.mirror.directory import Mirror
+from mirrortool.mirror.findings import Finding
 from mirrortool.mirror.lastreplay import LastReplay
+from mirrortool.mirror.receipts import Receipt
 from mirrortool.status.work import UNKNOWN, Work
 from mirrortool.volume import VolumeSet
 
@@ -82,6 +84,8 @@ class MirrorStatus:
         work: who replays into it.
         last_replay: what the last replay did; None if that is not known.
         damage: of its journal, or why that is not this mirror's any more; of a promoted one, that it was replaced.
+        verified: the newest receipt of a verification; None if there is none.
+        known_bad: what verifications found wrong that is not put right.
         lag_operations, lag_seconds: from the mirror's commit to the journal's newest; None without the journal, and
             while it has no commit.
     """
@@ -93,6 +97,8 @@ class MirrorStatus:
     lag_operations: int | None
     lag_seconds: float | None
     damage: MirrortoolError | None = None
+    verified: Receipt | None = None
+    known_bad: Sequence[Finding] = ()
     work: Work = UNKNOWN
 
 

@@ -7,9 +7,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 
-from mirrortool.errors import ForkedJournalError, HostError, MirrortoolError, NoSpaceError, NotAJournalError
+from mirrortool import clock
+from mirrortool.errors import (
+    ForkedJournalError,
+    HostError,
+    KnownBadError,
+    MirrortoolError,
+    NoSpaceError,
+    NotAJournalError,
+)
 from mirrortool.journal.slots import damaged_slots
-from mirrortool.status.found import Found, JournalStatus, Unseen
+from mirrortool.mirror.findings import describe
+from mirrortool.status.found import Found, JournalStatus, MirrorStatus, Unseen
 
 _ORDER = (range(10, 20), range(1, 2), range(20, 40), range(50, 51))
 """Exit codes, the worst first: the journal, a mirror that is known to be bad, a volume or the host, a lag."""
@@ -93,6 +102,16 @@ def _lost_paths(found: Found) -> Iterator[MirrortoolError]:
             yield error
 
 
+def _known_bad(found: Found) -> Iterator[MirrortoolError]:
+    """What a verification found counts until it is put right; of a promoted mirror it is the primary's content."""
+    if isinstance(found, MirrorStatus) and found.known_bad and not found.mirror.promoted:
+        yield KnownBadError(
+            describe(found.mirror, found.known_bad, clock.now_ns()),
+            where=found.mirror.path,
+            remedy="mirrortool verify proves it anew; a new mirror, made by replay, has what is right",
+        )
+
+
 _MAKE_ROOM = "free some space; status says what each slot holds back, and mirrortool prune removes what nobody needs"
 _FINDERS: tuple[Callable[[Found], Iterator[MirrortoolError]], ...] = (
     _damage,
@@ -102,4 +121,5 @@ _FINDERS: tuple[Callable[[Found], Iterator[MirrortoolError]], ...] = (
     _full_disk,
     _damaged_slots,
     _lost_paths,
+    _known_bad,
 )

@@ -31,8 +31,9 @@ from mirrortool.journal.reader import JournalReader, up_to_what_is_appended
 from mirrortool.journal.room import room_of
 from mirrortool.journal.silence import Heard, silent_seconds
 from mirrortool.journal.slotplaces import SlotPlaces
-from mirrortool.mirror import lastreplay
+from mirrortool.mirror import lastreplay, receipts
 from mirrortool.mirror.directory import Mirror, Promoted
+from mirrortool.mirror.findings import findings
 from mirrortool.mirror.lastreplay import LastReplay
 from mirrortool.record.control import ask
 from mirrortool.status.found import Found, JournalStatus, MirrorStatus, SlotStatus, Unseen
@@ -86,9 +87,11 @@ class Watch:
         return self._journals.setdefault(path, _Journal(path)).look()
 
     def look_at_mirror(self, path: str) -> MirrorStatus:
-        """A mirror, compared with its journal where that is at hand."""
+        """A mirror, compared with its journal where that is at hand, and what verifications found."""
         work = work_on_mirror(path)  # first: who has ended since has left what is read then
-        return replace(self._look_at_mirror(path), work=work)
+        found = self._look_at_mirror(path)
+        verified, known_bad = receipts.newest(found.mirror), findings(found.mirror)
+        return replace(found, work=work, verified=verified, known_bad=known_bad)
 
     def _look_at_mirror(self, path: str) -> MirrorStatus:
         mirror = Mirror(path)

@@ -11,8 +11,11 @@ Rule: after a crash the two files may disagree. `rebuild` computes the segments,
 from __future__ import annotations
 
 import bisect
+import functools
+import operator
 from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 from mirrortool import files
 from mirrortool.address import pages_per_segment, split_at
@@ -23,6 +26,19 @@ from mirrortool.store.flat import page_runs
 from mirrortool.volume import Volume, VolumeSet
 
 _REBUILD_PAGES = 1 << 16
+_PROVED_SEGMENTS = 1 << 12
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """What the page sums give.
+
+    Attributes:
+        contradicted: names of volumes whose segments are not those of their page sums.
+    """
+
+    state_sum: int
+    contradicted: Sequence[str]
 
 
 def copy_sums(source: str, target: str, names: Iterable[str]) -> None:
@@ -158,12 +174,29 @@ class PageSums:
 
     def compute_state_sum(self) -> int:
         """The state sum from the page sums alone; nothing is written."""
-        state_sum = 0
+        return self.prove().state_sum
+
+    def prove(self) -> Proof:
+        """The state sum from the page sums alone, and where the segments contradict them; nothing is written."""
+        state_sum, contradicted = 0, []
         for volume in self.volumes:
             state_sum ^= volume.term
-            for page, sums in self._all(volume):
-                state_sum ^= state_term(range(page, page + len(sums)), sums)
-        return state_sum
+            is_right = True
+            for segment, terms in self._terms(volume):
+                state_sum ^= functools.reduce(operator.xor, terms, 0)
+                stored = self._segments[volume.name].pread(len(terms) * SUM_BYTES, segment * SUM_BYTES)
+                is_right &= stored.ljust(len(terms) * SUM_BYTES, b"\0") == pack_sums(terms)
+            if not is_right:
+                contradicted.append(volume.name)
+        return Proof(state_sum, contradicted)
+
+    def sums_path(self, name: str) -> str:
+        """The file with the page sums of a volume."""
+        return self._sums[name].path
+
+    def segments_path(self, name: str) -> str:
+        """The file with the terms of a volume's segments."""
+        return self._segments[name].path
 
     def sync(self) -> None:
         for file in (*self._sums.values(), *self._segments.values()):
@@ -221,6 +254,20 @@ class PageSums:
             part = sums[start - first : start - first + number]
             pages = range(page + start - first, page + start - first + number)
             self._add_term(volume, start // self._segment_pages, state_term(pages, part))
+
+    def _terms(self, volume: Volume) -> Iterator[tuple[int, list[int]]]:
+        """The terms that the page sums give, of some segments at a time: the first one's number, and theirs."""
+        first_page, pages = self.volumes.first_page(volume), self.volumes.page_count(volume)
+        step = self._segment_pages
+        for segment, count in split_at(0, -(-pages // step), _PROVED_SEGMENTS):
+            terms = [0] * count
+            first = segment * step
+            for run, length in self.nonzero_runs(first_page + first, min(count * step, pages - first)):
+                for place, number in split_at(run - first_page, length, step):
+                    page_numbers = range(first_page + place, first_page + place + number)
+                    term = state_term(page_numbers, unpack_sums(self._read(volume, place, number)))
+                    terms[place // step - segment] ^= term
+            yield segment, terms
 
     def _all(self, volume: Volume) -> Iterator[tuple[int, array[int]]]:
         """All sums that may not be zero, in pieces of bounded size."""

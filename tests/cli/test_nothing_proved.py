@@ -1,0 +1,53 @@
+"""No claim of rightness that is true of nothing: of empty journals, and of mirrors into which nothing was replayed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from mirrortool.cli.main import main
+from mirrortool.mirror import directory
+from mirrortool.mirror.receipts import newest
+from tests.fakes.journals import PAGE, Commit, JournalMaker, Write
+
+
+@pytest.fixture
+def maker(tmp_path: Path) -> JournalMaker:
+    """A journal without a commit."""
+    return JournalMaker(tmp_path / "J", {"a": 40 * PAGE})
+
+
+def test_verify_of_an_empty_mirror_proves_nothing(
+    maker: JournalMaker, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    maker.frame(Write("a", 0, b"a" * PAGE), Commit())
+    maker.close()
+    mirror = directory.create(str(tmp_path / "M"), maker.journal)
+    assert main(["verify", mirror.path]) == 3
+    said = capsys.readouterr()
+    assert said.out.startswith("nothing proved at LSN 0: 40 pages checked")
+    assert "state sum as in the journal" not in said.out
+    assert "nothing was replayed into the mirror yet" in said.err
+    assert newest(mirror) is None, "it was not verified"
+    assert main(["verify", mirror.path, "--json"]) == 3
+    assert json.loads(capsys.readouterr().out)["is_commit"] is False
+    assert main(["status", mirror.path, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["is_consistent"] is False
+    with open(tmp_path / "M/volumes/a.img", "r+b") as file:
+        file.write(b"not of the primary")
+    assert main(["verify", mirror.path]) == 1
+
+
+@pytest.mark.parametrize("has_frames", [False, True])
+def test_verify_of_a_journal_without_a_commit_is_no_success(
+    maker: JournalMaker, has_frames: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if has_frames:
+        maker.frame(Write("a", 0, b"a" * PAGE))
+    maker.close()
+    assert main(["verify", maker.journal.path]) == 3
+    said = capsys.readouterr()
+    assert ("is whole up to LSN 1" in said.out) == has_frames
+    assert "no commit yet" in said.err
