@@ -14,6 +14,7 @@ import pytest
 
 from mirrortool import files
 from mirrortool.cli.main import main
+from tests.docs.workshop import environment
 from tests.fakes.journals import memory_directory
 from tests.fakes.users import NOBODY, as_other_user, can_lock, can_open, needs_root
 
@@ -206,7 +207,8 @@ def test_a_copy_that_is_received_is_shared(place: Path, run: Run, group: grp.str
     rsh.chmod(0o755)
     run("init", "J", "disk=disk.img")
     run("record", "J")
-    program = shutil.which("mirrortool") or "mirrortool"
+    environment(place / "bin")
+    program = str(place / "bin/mirrortool")
     run("ship", "J", f"host:{place}/C", "--rsh", str(rsh), "--remote-path", program)
     assert {(mode_of(path), path.stat().st_gid) for path in below(place / "C") if "slots" not in path.parts} == {
         (0o750, group.gr_gid), (0o640, group.gr_gid)

@@ -127,7 +127,7 @@ def test_a_file_larger_than_allowed_names_the_limit(place: Path) -> None:
     main(["init", "-q", "J", "disk=./-disk.img"])
     os.truncate("-disk.img", 1 << 20)
     main(["record", "-q", "J"])
-    script = "ulimit -f 100; exec mirrortool replay -q J M"
+    script = f"ulimit -f 100; exec {shlex.quote(sys.executable)} -m mirrortool replay -q J M"
     done = subprocess.run(["bash", "-c", script], cwd=place, capture_output=True, text=True, check=False)
     assert done.returncode == 30
     assert "raise the limit of file sizes (ulimit -f)" in done.stderr

@@ -19,9 +19,14 @@ SOURCE = str(Path(mirrortool.__file__).parents[1])
 
 
 def clean(environment: Mapping[str, str]) -> dict[str, str]:
-    """What of an environment is needed, and where the package under test lies."""
+    """What of an environment is needed, and where the package under test lies.
+
+    A mirrortool that PATH finds may be another than the one under test, or none is there: no test may need it.
+    """
     kept = {name: value for name, value in environment.items() if name in KEPT or name.startswith(KEPT_PREFIXES)}
-    return kept | {"PYTHONPATH": SOURCE}
+    places = kept.get("PATH", os.defpath).split(":")
+    path = ":".join(place for place in places if not os.path.exists(os.path.join(place, "mirrortool")))
+    return kept | {"PATH": path, "PYTHONPATH": SOURCE}
 
 
 def clean_ours() -> None:

@@ -702,7 +702,7 @@ def test_a_closed_recorder_takes_nothing(primary: Primary) -> None:
     with quiet_recorder(primary) as other:
         files = os.listdir(primary.journal.files_path)
         for act in (lambda: recorder.write("a", 0, b"late"), recorder.commit, lambda: recorder.zero("a", 0, 30 * PAGE)):
-            with pytest.raises(HostError):
+            with pytest.raises(UsageError, match="this recorder is closed"):
                 act()
         assert os.listdir(primary.journal.files_path) == files
         other.write("a", 0, b"y")
