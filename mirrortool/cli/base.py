@@ -40,8 +40,10 @@ def command(journal: str, at: Until | None, max_size: int, as_json: bool, quiet:
 
         def view() -> View:
             now = making.statistics()
-            detail = counted(now.pages, "page") + " written" if now.pages else f"LSN {now.lsn}"
-            return View(now.lsn, commit.lsn, now.pages * making.journal.page_size, detail)
+            done = now.replayed_bytes + now.pages * making.journal.page_size
+            if now.pages_total:
+                return View(now.pages, now.pages_total, done, counted(now.pages, "page") + " written")
+            return View(now.lsn, commit.lsn, done, f"LSN {now.lsn}")
 
         runner = Runner(making.run, making.cancel)
         try:

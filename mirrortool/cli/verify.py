@@ -12,8 +12,9 @@ from mirrortool.cli.render import Display, View
 from mirrortool.cli.runner import Interrupted, Runner
 from mirrortool.cli.text import counted, format_seconds, format_time, printable, quoted, tell
 from mirrortool.errors import ChangedOutsideError, CorruptJournalError, FuzzyCommitError, NotComparableError, UsageError
-from mirrortool.journal.audit import Audit, AuditCancelled, AuditResult
+from mirrortool.journal.audit import AuditCancelled
 from mirrortool.journal.pathkind import PathKind, kind_of, neither
+from mirrortool.mirror.verifyjournal import JournalProof, VerifyJournal
 from mirrortool.replay.session import describe
 from mirrortool.verify import BadRun, Verify, VerifyCancelled, VerifyResult, to_json
 from mirrortool.wording import quoted_word
@@ -184,21 +185,21 @@ def _describe_run(run: BadRun) -> str:
 
 
 def _verify_journal(path: str, as_json: bool, quiet: bool) -> int:
-    audit = Audit(path)
-    page_size = audit.journal.page_size
+    verify = VerifyJournal(path)
+    page_size = verify.journal.page_size
 
     def view() -> View:
-        now = audit.statistics()
+        now = verify.statistics()
         return View(now.lsn, 0, now.pages * page_size, f"LSN {now.lsn}")
 
     with Display("verify", quiet=quiet) as display:
-        runner = Runner(audit.run, audit.cancel)
+        runner = Runner(verify.run, verify.cancel)
         try:
-            result = runner.run(lambda: display.show(view()))
+            proof = runner.run(lambda: display.show(view()))
         except AuditCancelled:
             raise Interrupted(runner.signal_number, "stopped; nothing was proved") from None
-    _print_audit(path, result, as_json)
-    if not (result.commits or result.bases):
+    _print_audit(path, proof, as_json)
+    if not (proof.audit.commits or proof.audit.bases):
         raise NotComparableError(
             "no commit yet, so there is nothing to be restored",
             where=path,
@@ -207,7 +208,8 @@ def _verify_journal(path: str, as_json: bool, quiet: bool) -> int:
     return 0
 
 
-def _print_audit(path: str, result: AuditResult, as_json: bool) -> None:
+def _print_audit(path: str, proof: JournalProof, as_json: bool) -> None:
+    result = proof.audit
     if as_json:
         values = {
             "journal": path,
@@ -217,6 +219,8 @@ def _print_audit(path: str, result: AuditResult, as_json: bool) -> None:
             "commits": result.commits,
             "pages_checked": result.pages,
             "bases": result.bases,
+            "state_sums_proved_after": proof.proved_after,
+            "recorder_sums_proved": proof.is_table_proved,
         }
         click.echo(json.dumps(values))
         return
@@ -224,5 +228,15 @@ def _print_audit(path: str, result: AuditResult, as_json: bool) -> None:
         return  # of nothing nothing is right
     click.echo(
         f"{printable(path)} is whole up to LSN {result.lsn}: {counted(result.frames, 'frame')}, "
-        f"{counted(result.commits, 'commit')}, {counted(result.bases, 'base')}, {counted(result.pages, 'page')} checked"
+        f"{counted(result.commits, 'commit')}, {counted(result.bases, 'base')}, "
+        f"{counted(result.pages, 'page')} checked; {_which_state_sums(proof)}"
     )
+
+
+def _which_state_sums(proof: JournalProof) -> str:
+    """Whether the state sums were proved, and from where on."""
+    if proof.proved_after is None:
+        return f"STATE SUMS NOT PROVED: {printable(proof.why_not)}"
+    after = f" after LSN {proof.proved_after}" if proof.proved_after else ""
+    also = ", and the recorder's sums" if proof.is_table_proved else ""
+    return f"state sums{after} proved{also}"

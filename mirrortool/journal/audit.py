@@ -6,14 +6,17 @@ from its oldest file on, and must have a base from which it goes on.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from mirrortool.errors import CorruptJournalError, MissingFileError
+from mirrortool.errors import CorruptJournalError, HostError, MissingFileError
 from mirrortool.journal.basefile import REMEDY, check_sums
-from mirrortool.journal.bases import Base, base_path, bases, open_base
+from mirrortool.journal.bases import Base, base_lsns, base_path, bases, open_base
 from mirrortool.journal.check import check_inside, of_unknown_size
+from mirrortool.journal.codec import FrameHeader
 from mirrortool.journal.directory import Journal
 from mirrortool.journal.reader import JournalReader, up_to_what_is_appended
+from mirrortool.operation import Batch
 from mirrortool.volume import VolumeSet
 
 
@@ -36,20 +39,47 @@ class AuditResult:
 class Audit:
     """An audit of a journal, from its oldest file to its end."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(
+        self,
+        path: str,
+        *,
+        on_begin: Callable[[], None] = lambda: None,
+        on_frame: Callable[[FrameHeader, Batch], None] = lambda _header, _batch: None,
+    ) -> None:
+        """Open the journal.
+
+        Args:
+            on_begin: called before the first frame, and again if the audit has to begin anew.
+            on_frame: called for each frame, in order, that was found sound.
+        """
         self.journal = Journal(path)
+        self._on_begin, self._on_frame = on_begin, on_frame
         self._result = AuditResult(0, 0, 0, 0, 0)
         self._is_cancelled = False
 
     def run(self) -> AuditResult:
-        """Read everything.
+        """Read everything; begin anew where what comes next was pruned meanwhile.
 
         Raises:
             JournalError: at the first thing that is wrong.
             AuditCancelled: after `cancel`.
         """
+        while True:
+            oldest = self._oldest()
+            try:
+                return self._run()
+            except MissingFileError:
+                if self._oldest() <= oldest:
+                    raise
+                self._result = AuditResult(0, 0, 0, 0, 0)
+
+    def _oldest(self) -> int:
+        return next(iter(self.journal.file_starts()), 0)
+
+    def _run(self) -> AuditResult:
         left = {base.lsn: base for base in bases(self.journal)}
         volumes = self._volumes_at_start(list(left))
+        self._on_begin()
         with up_to_what_is_appended(self.journal), JournalReader(self.journal) as reader:
             while header := reader.next_header():
                 self._check_cancelled()
@@ -63,6 +93,7 @@ class Audit:
                         self.journal.path,
                         "the recorder's memory was damaged: record --scan journals the volume's pages again",
                     )
+                self._on_frame(header, batch)
                 now = self._result
                 self._result = AuditResult(
                     header.position.lsn,
@@ -72,7 +103,11 @@ class Audit:
                     now.pages + batch.page_count,
                 )
         for lsn in left:
-            self._audit_base(lsn)
+            try:
+                self._audit_base(lsn)
+            except HostError as error:
+                if not isinstance(error.__cause__, FileNotFoundError) or lsn in base_lsns(self.journal):
+                    raise  # else it was pruned meanwhile
         return self._result
 
     def cancel(self) -> None:

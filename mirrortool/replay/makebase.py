@@ -48,10 +48,14 @@ class BaseProgress:
     Attributes:
         lsn: replayed up to here; then the pages are written.
         pages: written to the base.
+        pages_total: that there are to be written, at most; 0 until that begins.
+        replayed_bytes: of pages, for the mirror from which it is made.
     """
 
     lsn: int
     pages: int
+    pages_total: int = 0
+    replayed_bytes: int = 0
 
 
 class MakeBase:
@@ -132,8 +136,10 @@ class MakeBase:
 
     def statistics(self) -> BaseProgress:
         """How far it is; from any thread."""
-        lsn = self._replay.statistics().progress.lsn if self._replay else self.commit.lsn
-        return replace(self._progress, lsn=lsn)
+        if self._replay is None:
+            return replace(self._progress, lsn=self.commit.lsn)
+        replayed = self._replay.statistics().progress
+        return replace(self._progress, lsn=replayed.lsn, replayed_bytes=replayed.payload_bytes)
 
     def _write(self, mirror: Mirror, store: FlatStore, sums: PageSums) -> int:
         header = BaseHeader(
@@ -148,10 +154,12 @@ class MakeBase:
             tuple(mirror.volumes),
         )
         reader = PieceReader(store, self.journal.page_size)
+        spans = [(mirror.volumes.first_page(volume), mirror.volumes.page_count(volume)) for volume in mirror.volumes]
+        total = sum(length for span in spans for _, length in sums.nonzero_runs(*span))
+        self._progress = replace(self._progress, pages_total=total)
         with BaseWriter(self.journal, base_path(self.journal, self.commit.lsn), header) as writer:
-            for volume in mirror.volumes:
-                first, count = mirror.volumes.first_page(volume), mirror.volumes.page_count(volume)
-                for run, length in sums.nonzero_runs(first, count):
+            for span in spans:
+                for run, length in sums.nonzero_runs(*span):
                     for piece in split_at(run, length, len(reader.views)):
                         self._write_piece(writer, reader, sums, *piece)
             return writer.finish()

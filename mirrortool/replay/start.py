@@ -7,13 +7,14 @@ least is to be read.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from mirrortool import files
-from mirrortool.errors import PrunedJournalError
+from mirrortool.errors import HostError, JournalError, PrunedJournalError
 from mirrortool.journal.bases import Base, bases
 from mirrortool.journal.directory import Journal
 from mirrortool.journal.position import Position
+from mirrortool.journal.reader import JournalReader
 from mirrortool.jsonfile import INTEGER_MAX
 from mirrortool.mirror.checkpoint import Checkpoint
 from mirrortool.wording import quoted_word
@@ -57,6 +58,8 @@ def choose_start(
         return here  # there is nothing to read
     behind = [base for base in bases(journal) if base.lsn > checkpoint.position.lsn and sizes.reach(base.lsn)]
     fit = [_start_at(base, checkpoint, sizes, last_lsn) for base in behind if _is_allowed(base, last_lsn, last_ns)]
+    if fit:
+        fit[-1] = _without_what_precedes(journal, fit[-1])
     if goes_on:
         fit.append(here)
     if not fit:
@@ -74,6 +77,18 @@ def _start_at(base: Base, checkpoint: Checkpoint, sizes: _FileSizes, last_lsn: i
     else:
         ignores_table = not checkpoint.is_settled
     return Start(base, base.position, ignores_table, base.size, sizes.between(base.lsn, last_lsn))
+
+
+def _without_what_precedes(journal: Journal, start: Start) -> Start:
+    """A start that does not count what lies before it in its journal file; of the newest base that may be all."""
+    if not start.journal_bytes:
+        return start
+    try:
+        with JournalReader(journal, start.position, headers_only=True) as reader:
+            is_counted = reader.file_first_lsn <= start.position.lsn
+            return replace(start, journal_bytes=start.journal_bytes - reader.offset) if is_counted else start
+    except (JournalError, HostError):
+        return start  # who reads there tells
 
 
 def _no_base(journal: Journal, checkpoint: Checkpoint, behind: list[Base], first_lsn: int) -> PrunedJournalError:
@@ -110,6 +125,8 @@ class _FileSizes:
 
     def between(self, lsn: int, last_lsn: int) -> int:
         """Bytes of the files that hold LSNs after `lsn` up to `last_lsn`."""
+        if last_lsn <= lsn:
+            return 0
         ends = [*(start - 1 for start in self._starts[1:]), max(last_lsn, lsn + 1)]
         rows = zip(self._starts, ends, self._bytes, strict=False)
         return sum(size for start, end, size in rows if start <= last_lsn and end > lsn)

@@ -190,6 +190,13 @@ class PageSums:
                 contradicted.append(volume.name)
         return Proof(state_sum, contradicted)
 
+    def is_like(self, other: PageSums, volume: Volume) -> bool:
+        """Whether another table has the same sums of a volume's pages."""
+        first, count = self.volumes.first_page(volume), self.volumes.page_count(volume)
+        places = (run for table in (self, other) for run in table.nonzero_runs(first, count))
+        pieces = (piece for run in places for piece in split_at(*run, _REBUILD_PAGES))
+        return all(self.read(page, number) == other.read(page, number) for page, number in pieces)
+
     def sums_path(self, name: str) -> str:
         """The file with the page sums of a volume."""
         return self._sums[name].path

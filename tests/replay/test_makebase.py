@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +20,7 @@ from mirrortool.mirror.lastreplay import LastReplay, load, save
 from mirrortool.operation import CommitKind
 from mirrortool.replay.forecast import forecast, pages_held
 from mirrortool.replay.makebase import BaseCancelled, MakeBase
+from mirrortool.replay.session import Replay
 from mirrortool.replay.target import require_commit
 from mirrortool.store.pieces import PieceReader
 from mirrortool.wording import exact_bytes
@@ -70,6 +72,35 @@ def test_a_base_is_made_of_an_older_one_where_the_journal_was_pruned(history: Hi
     assert (result.lsn, result.bases) == (history.commits[-1], 1)
     replay_all(journal, Path(journal.path).parent / "mirror")
     assert images_of(Path(journal.path).parent / "mirror") == history.states[history.commits[-1]]
+
+
+def test_a_base_of_the_newest_commit_of_one_file_is_what_a_new_mirror_begins_with(tmp_path: Path) -> None:
+    """The file holds all that was written over and over; behind the base there is nothing."""
+    maker = JournalMaker(tmp_path / "J", {"a": 40 * PAGE})
+    draw = random.Random(1)
+    for _ in range(20):
+        maker.frame(Write("a", 0, draw.randbytes(40 * PAGE)), Commit())
+    journal = maker.close()
+    assert len(journal.file_starts()) == 1
+    lsn = make(journal)
+    for follow in (False, True):
+        with Replay(journal.path, str(tmp_path / f"M{follow}"), follow=follow) as replay:
+            assert replay.start.base is not None
+            assert replay.start.base.lsn == lsn
+            assert replay.start.journal_bytes == 0
+
+
+def test_the_rate_is_that_of_the_work_and_never_falls_back(history: History) -> None:
+    with MakeBase(history.journal.path) as making:
+        replayed = []
+        run = making._replay.run
+        making._replay.run = lambda: (run(), replayed.append(making.statistics()))[0]
+        making.run()
+        (middle,), end = replayed, making.statistics()
+    assert middle.replayed_bytes > 0
+    assert (middle.pages, middle.pages_total) == (0, 0)
+    assert end.replayed_bytes == middle.replayed_bytes
+    assert 0 < end.pages <= end.pages_total
 
 
 def test_one_that_is_there_is_not_made_again(history: History) -> None:
