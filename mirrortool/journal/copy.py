@@ -4,10 +4,11 @@
 and recorder.json, it does not have. A base takes the place of files that the sender no longer has; see arriving.py.
 
 Rule: a frame is stored only where it belongs, and only if it is sound: its header's and its body's checksums, its
-chain, its LSN and its time. What was there before is compared, never written again. Rule: a file is made durable before
-its successor is created, the directory after. Rule: after a failed fdatasync nothing is kept that may not be durable.
+chain, its LSN and its time, and what it says, so that verify passes what was acknowledged. What was there before is
+compared, never written again. Rule: a file is made durable before its successor is created, the directory after. Rule:
+after a failed fdatasync nothing is kept that may not be durable.
 
-Used by one thread, under the journal's lock. Not here: what the operations in the frames say; replay checks that.
+Used by one thread, under the journal's lock.
 """
 
 from __future__ import annotations
@@ -29,12 +30,14 @@ from mirrortool.files import File
 from mirrortool.journal import format as layout
 from mirrortool.journal import incoming
 from mirrortool.journal.arriving import Announced, ArrivingBase, finish_arrival
+from mirrortool.journal.check import of_unknown_size
 from mirrortool.journal.copydir import check_is_copy, is_primary, load_id, lock_copy
 from mirrortool.journal.directory import CleanEnd, Journal, NextScan, is_described
 from mirrortool.journal.lineage import check_continues
 from mirrortool.journal.position import Position
 from mirrortool.journal.reader import JournalReader
 from mirrortool.journal.runs import Run, RunReader, find_end
+from mirrortool.volume import VolumeSet
 
 _RUN_BYTES = 4 << 20
 
@@ -64,6 +67,7 @@ class Copy:
         self.position = self.durable = Position(0, 0)
         self.time_ns = 0
         self._file: File | None = None
+        self._volumes: VolumeSet | None = None  # with their sizes at the end, as far as these are known
         self._file_first_lsn = self._offset = self._durable_offset = 0
         self._is_dead = False
         self._arriving: ArrivingBase | None = None
@@ -201,16 +205,8 @@ class Copy:
             )
 
     def take_run(self, run: Run) -> None:
-        """Store frames as `take` does; where they go on from the copy's end, they are not checked again.
-
-        They were, by the reader of this process that gave them out, in the same memory.
-        """
-        self._require_alive()
-        place = (self._file_first_lsn, self._offset)
-        if self._arriving or (run.file_first_lsn, run.offset) != place or run.start != self.position:
-            self.take(run.file_first_lsn, run.offset, run.data)
-        else:
-            self._store(run.data, (run.position, run.time_ns))
+        """Store frames of a journal on this host as `take` does: who reads them checks no more than their checksums."""
+        self.take(run.file_first_lsn, run.offset, run.data)
 
     def sync(self) -> Position:
         """Make everything that was stored durable; returns the position that is.
@@ -254,6 +250,8 @@ class Copy:
             if self._read_file(journal, first_lsn):
                 break
         self.durable, self._durable_offset = self.position, self._offset
+        # Who goes on in the middle of a journal learns sizes from the next RESIZE.
+        self._volumes = of_unknown_size(journal.volumes) if self.position.lsn else journal.volumes
         if self._file_first_lsn:
             self._file = files.open_file(journal.file_path(self._file_first_lsn), write=True, follow=False)
 
@@ -306,12 +304,12 @@ class Copy:
             self._file.close()
         self._file, self._file_first_lsn = file, first_lsn
         self._offset, self._durable_offset = len(data), 0
-        self.position, self.time_ns = end
+        self.position, self.time_ns, self._volumes = end
 
     def _append(self, data: memoryview) -> None:
         self._store(data, self._checked(data, self._file_first_lsn, self._offset))
 
-    def _store(self, data: memoryview, end: tuple[Position, int]) -> None:
+    def _store(self, data: memoryview, end: tuple[Position, int, VolumeSet]) -> None:
         self._forget_clean_end()
         assert self._file is not None
         try:
@@ -320,7 +318,7 @@ class Copy:
             self._cut_failed_append(self._file)
             raise
         self._offset += len(data)
-        self.position, self.time_ns = end
+        self.position, self.time_ns, self._volumes = end
 
     def _cut_failed_append(self, file: File) -> None:
         try:
@@ -328,12 +326,12 @@ class Copy:
         except HostError:
             self._is_dead = True
 
-    def _checked(self, data: memoryview, file_first_lsn: int, offset: int) -> tuple[Position, int]:
-        """Position and time after the frames, which are whole and sound at this place."""
-        assert self.journal is not None
+    def _checked(self, data: memoryview, file_first_lsn: int, offset: int) -> tuple[Position, int, VolumeSet]:
+        """Position, time and volumes after the frames, which are whole and sound at this place."""
+        assert self.journal is not None and self._volumes is not None
         after = self.position, self.time_ns
         meets = self._arriving.check_meets if self._arriving else None
-        return incoming.check_frames(self.journal, data, file_first_lsn, offset, after, meets)
+        return incoming.check_frames(self.journal, data, file_first_lsn, offset, after, meets, self._volumes)
 
     def _compare(self, file_first_lsn: int, offset: int, data: memoryview) -> None:
         """What arrives again is what was stored; of a file that was pruned here, nothing is known."""
@@ -370,6 +368,8 @@ class Copy:
             self._file.close()
         self._file, self._file_first_lsn, self._offset = None, 0, 0
         self.position, self.time_ns = header.start, header.time_ns
+        assert self.journal is not None
+        self._volumes = of_unknown_size(self.journal.volumes)
 
     def _install(self, base: ArrivingBase) -> bool:
         """Let the base and the file with its commit take the place of the files here, once that commit is there."""

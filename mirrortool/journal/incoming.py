@@ -4,18 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from mirrortool.errors import ForkedJournalError, LinkError, OtherJournalError
+from mirrortool.errors import CorruptJournalError, ForkedJournalError, LinkError, OtherJournalError
 from mirrortool.journal import format as layout
+from mirrortool.journal.basefile import check_sums
+from mirrortool.journal.check import check_inside
 from mirrortool.journal.codec import (
     FileHeader,
     FrameError,
     FrameHeader,
     check_body,
+    decode_body,
     decode_file_header,
     decode_frame_header,
 )
 from mirrortool.journal.directory import Journal
 from mirrortool.journal.position import Position
+from mirrortool.volume import VolumeSet
 
 
 def file_header(path: str, data: memoryview) -> FileHeader:
@@ -61,14 +65,17 @@ def check_frames(
     offset: int,
     after: tuple[Position, int],
     meets: Callable[[FrameHeader], None] | None,
-) -> tuple[Position, int]:
-    """Position and time after frames that are whole and sound at this place.
+    volumes: VolumeSet,
+) -> tuple[Position, int, VolumeSet]:
+    """Position, time and volumes after frames that are whole and sound at this place, and that verify would pass.
 
     Args:
         after: position and time before them.
         meets: also looks at each, and raises FrameError.
+        volumes: with their sizes before them.
     Raises:
-        LinkError: they are not.
+        LinkError: they are not whole, or belong elsewhere.
+        CorruptJournalError: they are as they were sent, but contradict themselves.
     """
     (position, time_ns), at, size = after, 0, layout.FRAME_HEADER.size
     try:
@@ -83,11 +90,29 @@ def check_frames(
             check_body(header, data[at + size : end])
             if meets:
                 meets(header)
+            volumes = _check_content(journal, header, data[at + size : end], volumes)
             position, time_ns, at = header.position, header.time_ns, end
     except FrameError as error:
         where = f"at offset {offset + at} of the file of LSN {file_first_lsn}"
         raise damaged(journal.path, f"{where}: {error}") from None
-    return position, time_ns
+    return position, time_ns, volumes
+
+
+def _check_content(journal: Journal, header: FrameHeader, body: memoryview, volumes: VolumeSet) -> VolumeSet:
+    """What a frame says makes sense; its checksum holds, so that it was sent so. Returns the volumes after it."""
+    try:
+        batch = decode_body(header, body, journal.page_size)
+        volumes = check_inside(header, batch, volumes, journal.path)
+        if not check_sums(batch, journal.page_size):
+            raise FrameError("a page has not the sum that the frame gives it")
+    except (FrameError, CorruptJournalError) as error:
+        what = error.what if isinstance(error, CorruptJournalError) else str(error)
+        raise CorruptJournalError(
+            f"the frame with LSN {header.first_lsn} that arrives contradicts itself: {what}",
+            where=journal.path,
+            remedy="mirrortool verify of the sender's journal tells more; nothing of it was stored",
+        ) from None
+    return volumes
 
 
 def damaged(path: str, why: str) -> LinkError:

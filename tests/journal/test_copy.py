@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -25,6 +26,7 @@ from mirrortool.errors import (
 )
 from mirrortool.journal import format as layout
 from mirrortool.journal import journalfile
+from mirrortool.journal.audit import Audit
 from mirrortool.journal.copy import Copy
 from mirrortool.journal.copydir import is_primary
 from mirrortool.journal.directory import CleanEnd, Journal
@@ -33,6 +35,7 @@ from mirrortool.journal.journalfile import JournalFile
 from mirrortool.journal.lineage import History
 from mirrortool.journal.position import Position
 from mirrortool.journal.runs import Run, RunReader, find_end, position_at
+from mirrortool.operation import BatchBuilder
 from tests.fakes.faulty_os import Call, fail_at, faulty
 from tests.fakes.journals import Commit, JournalMaker, Write
 from tests.journal.sample import flip, last_file
@@ -143,6 +146,44 @@ def test_runs_of_this_process_make_the_same_copy(tmp_path: Path, run_bytes: int)
         assert (copy.position, copy.time_ns) == (run.position, run.time_ns)
     copy.close()
     assert contents(tmp_path / "C") == contents(journal.path)
+
+
+def _wrong_sum(builder: BatchBuilder) -> None:
+    builder.write(0, b"x" * 512, b"\1" * 8)
+
+
+def _outside(builder: BatchBuilder) -> None:
+    builder.zero(64, 1)
+
+
+def _no_volume(builder: BatchBuilder) -> None:
+    builder.resize(3, 512)
+
+
+@pytest.mark.parametrize("say", [_wrong_sum, _outside, _no_volume])
+@pytest.mark.parametrize("is_local", [False, True])
+@pytest.mark.parametrize("is_first", [False, True])
+def test_what_verify_would_refuse_is_not_acknowledged(
+    tmp_path: Path, say: Callable[[BatchBuilder], None], is_local: bool, is_first: bool
+) -> None:
+    """Its checksums hold: whoever wrote it did so on purpose, or by a bug."""
+    maker = JournalMaker(tmp_path / "J", {"disk": 64 * 512}, file_bytes=1 << 20)
+    if not is_first:
+        maker.frame(Write("disk", 1, b"y" * 512), Commit())
+    builder = BatchBuilder(512)
+    say(builder)
+    maker.append(builder.build())
+    journal = maker.close()
+    copy = begun(tmp_path / "C", journal)
+    *sound, bad = runs_of(journal)
+    for run in sound:
+        take(copy, run)
+    before = copy.position
+    with pytest.raises(CorruptJournalError, match="that arrives contradicts itself"):
+        copy.take_run(bad) if is_local else take(copy, bad)
+    assert (copy.position, copy.sync()) == (before, before)
+    copy.close()
+    assert Audit(str(tmp_path / "C")).run().lsn == before.lsn
 
 
 def test_a_run_of_this_process_goes_nowhere_but_on_from_the_end(tmp_path: Path) -> None:
