@@ -12,7 +12,7 @@ import re
 from dataclasses import dataclass
 
 from mirrortool.errors import HostError, LockedError
-from mirrortool.files import File, Identity, exists, find_facts, list_directory, open_file, real
+from mirrortool.files import Facts, File, Identity, exists, find_facts, list_directory, open_file, real
 
 _BLKFLSBUF = 0x1261
 _SWAPS = "/proc/swaps"
@@ -74,10 +74,9 @@ def devices_below(path: str) -> set[Identity]:
             continue
         found.add(device)
         waiting += _made_of(number)
-        if behind := _backing_file(number):
-            facts = find_facts(behind)
-            found |= {facts.identity} if facts else set()
-            waiting += _numbers_of(behind)
+        if facts := _behind(number):
+            found.add(facts.identity)
+            waiting.append(facts.identity.inode if facts.identity.is_device else facts.identity.device)
     return found
 
 
@@ -86,9 +85,7 @@ def loop_place(identity: Identity) -> tuple[int, ...]:
 
     Empty of any other device, and of a partition.
     """
-    if not identity.is_device or not (behind := _backing_file(identity.inode)):
-        return ()
-    facts = find_facts(behind)
+    facts = _behind(identity.inode) if identity.is_device else None
     with contextlib.suppress(OSError, ValueError), open(f"{_sysfs(identity.inode)}/loop/offset", "rb") as file:
         return (facts.identity.device, facts.identity.inode, int(file.read())) if facts else ()
     return ()
@@ -106,6 +103,19 @@ def _backing_file(number: int) -> str | None:
     """The file behind a loop device; None of any other device."""
     with contextlib.suppress(OSError), open(f"{_sysfs(number)}/loop/backing_file", "rb") as file:
         return os.fsdecode(file.read().rstrip(b"\n")) or None
+    return None
+
+
+def _behind(number: int) -> Facts | None:
+    """The file behind a loop device; None of any other device, and where this user may not look at it."""
+    path = _backing_file(number)
+    return _look_at(path) if path else None
+
+
+def _look_at(path: str) -> Facts | None:
+    """What is at a path of which the kernel tells, which may be anybody's and nothing to do with what was asked."""
+    with contextlib.suppress(HostError):
+        return find_facts(path)
     return None
 
 
@@ -146,9 +156,9 @@ def user_of(path: str) -> str | None:
 
 
 def backing_files(path: str) -> list[str]:
-    """The files behind loop devices that hold the bytes of a device; none of a file."""
+    """The files behind loop devices that hold the bytes of a device, where they can be looked at; none of a file."""
     numbers = [identity.inode for identity in _bytes_of(path) if identity.is_device]
-    return [behind for number in numbers if (behind := _backing_file(number))]
+    return [behind for number in numbers if (behind := _backing_file(number)) and _look_at(behind)]
 
 
 def _bytes_of(path: str) -> set[Identity]:
@@ -163,7 +173,7 @@ def _bytes_of(path: str) -> set[Identity]:
         found.add(identity)
         if identity.is_device:
             waiting += [Identity(0, number, True) for number in _made_of(identity.inode)]
-            backing = find_facts(_backing_file(identity.inode) or "")
+            backing = _behind(identity.inode)
             waiting += [backing.identity] if backing else []
     return found
 
@@ -173,7 +183,7 @@ def _loops_over(bytes_of: set[Identity]) -> list[int]:
     over: dict[int, Identity] = {}
     for name in list_directory("/sys/block"):
         if name.startswith("loop") and (number := _read_number(f"/sys/block/{name}/dev")) is not None:
-            facts = find_facts(_backing_file(number) or "")
+            facts = _behind(number)
             over |= {number: facts.identity} if facts else {}
     reached, found = set(bytes_of), list[int]()
     while new := [number for number, backing in over.items() if backing in reached and number not in found]:
@@ -217,7 +227,7 @@ def _swap_areas() -> set[Identity]:
     with contextlib.suppress(OSError), open(_SWAPS, "rb") as file:
         for line in file.readlines()[1:]:
             path = re.sub(rb"\\([0-7]{3})", lambda match: bytes([int(match[1], 8)]), line.split()[0])
-            facts = find_facts(os.fsdecode(path))
+            facts = _look_at(os.fsdecode(path))
             found |= {facts.identity} if facts else set()
     return found
 

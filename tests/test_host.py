@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import uuid
 from dataclasses import replace
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from mirrortool import files, host
+from mirrortool.files import Identity
 from tests.fakes.loop import call
 from tests.fakes.volumes import loop_device, loop_mount, pattern
 
@@ -92,6 +94,22 @@ def test_swap_files_are_in_use(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(host, "_SWAPS", str(listed))
     assert host.user_of(str(swap)) == "the system swaps to it"
     assert host.user_of(str(listed)) is None
+
+
+def test_what_others_keep_where_this_user_may_not_look_is_no_obstacle(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image, endless, listed = (tmp_path / name for name in ("disk.img", "endless", "swaps"))
+    image.write_bytes(bytes(4096))
+    endless.symlink_to(endless)  # looking there fails for root, too
+    listed.write_text(f"Filename Type Size Used Priority\n{endless} file 4 0 -2\n")
+    monkeypatch.setattr(host, "_SWAPS", str(listed))
+    monkeypatch.setattr(host, "list_directory", lambda path: ["loop0"] if path == "/sys/block" else [])
+    monkeypatch.setattr(host, "_read_number", lambda _: os.makedev(7, 0))
+    monkeypatch.setattr(host, "_backing_file", lambda _: str(endless))
+    assert host.user_of(str(image)) is None
+    assert host.devices_below(str(image)) == {Identity(0, os.stat(image).st_dev, True)}
+    assert host.loop_place(Identity(0, os.makedev(7, 0), True)) == ()
 
 
 def disk(sysfs: Path, name: str, **values: str) -> None:
