@@ -16,6 +16,7 @@ from mirrortool.files import Facts, File, Identity, exists, find_facts, list_dir
 
 _BLKFLSBUF = 0x1261
 _SWAPS = "/proc/swaps"
+_SWAP = "the system swaps to it"
 _WWIDS = (
     ("wwid", "wwid"),  # NVMe
     ("wwid", "device/wwid"),  # SCSI and SATA
@@ -139,6 +140,17 @@ def _numbers_of(path: str) -> list[int]:
     return [facts.identity.inode if facts.identity.is_device else facts.identity.device]
 
 
+def refuse_used(path: str) -> None:
+    """Nothing is written past who else uses the bytes of a file or device.
+
+    Raises:
+        LockedError: somebody does.
+    """
+    if user := user_of(path):
+        remedy = "swapoff it first" if user == _SWAP else "unmount it first"
+        raise LockedError(f"is in use: {user}", where=path, remedy=remedy)
+
+
 def user_of(path: str) -> str | None:
     """Who uses the bytes of a file or device past it: a loop device that is mounted or held, or swap; None for nobody.
 
@@ -147,7 +159,7 @@ def user_of(path: str) -> str | None:
     bytes_of = _bytes_of(path)
     for area in _swap_areas():
         if area in bytes_of and not area.is_device:
-            return "the system swaps to it"
+            return _SWAP
     for number in _loops_over(bytes_of):
         name = real(_sysfs(number)).rpartition("/")[2]
         if Identity(0, number, True) not in bytes_of and _is_used(number):

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from mirrortool import files, host
+from mirrortool.errors import LockedError
 from mirrortool.files import Identity
 from tests.fakes.loop import call
 from tests.fakes.volumes import loop_device, loop_mount, pattern
@@ -94,6 +95,8 @@ def test_swap_files_are_in_use(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(host, "_SWAPS", str(listed))
     assert host.user_of(str(swap)) == "the system swaps to it"
     assert host.user_of(str(listed)) is None
+    with pytest.raises(LockedError, match="is in use: the system swaps to it; swapoff it first"):
+        host.refuse_used(str(swap))
 
 
 def test_what_others_keep_where_this_user_may_not_look_is_no_obstacle(

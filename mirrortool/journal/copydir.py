@@ -9,6 +9,7 @@ from mirrortool import atwork, files, ground, jsonfile
 from mirrortool.errors import AccessError, NotAJournalError
 from mirrortool.files import File
 from mirrortool.journal.directory import share_slots
+from mirrortool.journal.pathkind import in_the_way, names_where_ours_is_made
 
 ID_BYTES = 16
 _BEGUN = {"files", "slots", "lock", "copy.json", "copy.json.new", "journal.json.new"}
@@ -42,9 +43,9 @@ def check_is_copy(path: str) -> None:
     """Raise AccessError unless a copy is there, or was begun."""
     if is_primary(path):
         raise AccessError("a primary's journal is here, not a copy", where=path, remedy="choose another path")
-    names = set(files.list_directory(path))
+    names = names_where_ours_is_made(path)
     if "journal.json" not in names and names - _BEGUN:
-        raise AccessError("the directory is not empty", where=path, remedy="choose another path")
+        raise in_the_way(path)
 
 
 def check_is_there(path: str, slot: str, where: str) -> None:

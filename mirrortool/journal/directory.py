@@ -28,12 +28,12 @@ from dataclasses import asdict, dataclass
 from mirrortool import atwork, clock, files, host, jsonfile
 from mirrortool.address import PAGE_SIZE_MAX, is_page_size
 from mirrortool.atwork import Worker
-from mirrortool.errors import AccessError, HostError, NotAJournalError, UsageError
+from mirrortool.errors import HostError, NotAJournalError, UsageError
 from mirrortool.files import Facts, File, Identity
 from mirrortool.host import UNMARKED, DiskMarks
 from mirrortool.journal import format as layout
 from mirrortool.journal.lineage import LINEAGE_BYTES, History, load_history
-from mirrortool.journal.pathkind import naming, not_a_journal, require_directory
+from mirrortool.journal.pathkind import in_the_way, names_where_ours_is_made, naming, not_a_journal, require_directory
 from mirrortool.journal.position import Position
 from mirrortool.journal.promoting import FrameEnd, check_none
 from mirrortool.journal.switching import check_none_due
@@ -476,8 +476,7 @@ def share_slots(path: str) -> None:
 
 
 def _check_is_free(path: str) -> None:
-    names = set(files.list_directory(path))
+    names = names_where_ours_is_made(path)
     begun = {f"{name}.json{suffix}" for name in ("local", "recorder", "journal") for suffix in ("", ".new")}
     if names - {"files", "sums", "torn", "slots", "lock", *begun} or "journal.json" in names:
-        what = "a journal is here already" if "journal.json" in names else "the directory is not empty"
-        raise AccessError(what, where=path, remedy="choose another path")
+        raise in_the_way(path)

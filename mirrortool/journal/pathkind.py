@@ -90,6 +90,28 @@ def neither(path: str) -> NotAJournalError:
     return NotAJournalError(what, where=path, remedy=remedy)
 
 
+def names_where_ours_is_made(path: str) -> set[str]:
+    """What is in a directory that is to be a journal, copy or mirror, and may not be there yet.
+
+    Raises:
+        AccessError: it is no directory.
+    """
+    facts = files.find_facts(path) if path else None
+    if facts and facts.kind != "directory":
+        raise in_the_way(path)
+    return set(files.list_directory(path))
+
+
+def in_the_way(path: str) -> AccessError:
+    """The error for a path where a journal, copy or mirror is to be made, and something else is."""
+    kind, facts = kind_of(path), files.find_facts(path)
+    if facts and facts.kind != "directory":
+        what = f"is a {facts.kind}, not a directory"
+    else:
+        what = "the directory is not empty" if kind == PathKind.OTHER else f"{kind.value} is here already"
+    return AccessError(what, where=path, remedy="choose another path")
+
+
 def _described(path: str, wanted: str, makes: str) -> tuple[str, str]:
     """What a path is that is neither a journal nor a mirror, and the remedy."""
     facts = files.find_facts(path) if path else None

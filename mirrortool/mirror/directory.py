@@ -20,7 +20,6 @@ from mirrortool import atwork, files, ground, jsonfile
 from mirrortool.address import PAGE_SIZE_MAX, is_page_size
 from mirrortool.atwork import Worker
 from mirrortool.errors import (
-    AccessError,
     ChangedOutsideError,
     HostError,
     NotAMirrorError,
@@ -32,7 +31,7 @@ from mirrortool.errors import (
 from mirrortool.files import Facts, File, Identity
 from mirrortool.journal.directory import Journal
 from mirrortool.journal.lineage import Epoch, check_continues, load_history
-from mirrortool.journal.pathkind import PathKind, kind_of, naming, not_a_mirror
+from mirrortool.journal.pathkind import PathKind, in_the_way, kind_of, names_where_ours_is_made, naming, not_a_mirror
 from mirrortool.jsonfile import Fields
 from mirrortool.mirror.checkpoint import Checkpoint
 from mirrortool.mirror.target import Primaries, check_target, open_target, prepare_target, too_small
@@ -496,7 +495,5 @@ def _mirror_volume(fields: Fields) -> MirrorVolume:
 
 def _check_is_free(path: str) -> None:
     ours = {"sums", "volumes", "receipts", "bad", "lock", "checkpoint.json", "checkpoint.json.new", "mirror.json.new"}
-    names = set(files.list_directory(path))
-    if names - ours:
-        what = "a mirror is here already" if "mirror.json" in names else "the directory is not empty and no mirror"
-        raise AccessError(what, where=path, remedy="choose another path")
+    if names_where_ours_is_made(path) - ours:
+        raise in_the_way(path)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from mirrortool import container, files, host
-from mirrortool.errors import LockedError, UnusableVolumeError
+from mirrortool.errors import UnusableVolumeError
 from mirrortool.files import File, Identity
 from mirrortool.volume import Volume
 from mirrortool.wording import exact_bytes
@@ -108,8 +108,8 @@ def open_target(path: str, *, create: bool = False, write: bool = True) -> File:
     try:
         if not is_device:
             file.lock(exclusive=write, what="the volume")
-        if write and (user := host.user_of(path)):
-            raise LockedError(f"is in use: {user}", where=path, remedy="unmount it first")
+        if write:
+            host.refuse_used(path)
     except BaseException:
         file.close()
         raise

@@ -27,7 +27,7 @@ from dataclasses import replace
 from mirrortool import files, host
 from mirrortool.address import adjacent_runs, split_at
 from mirrortool.checksum import page_sums, unpack_sums
-from mirrortool.errors import ChangedOutsideError, HostError, LockedError, UnusableVolumeError
+from mirrortool.errors import ChangedOutsideError, HostError, UnusableVolumeError
 from mirrortool.files import Facts, File
 from mirrortool.journal.directory import Journal, RecorderCheckpoint, VolumeRecord
 from mirrortool.operation import Batch
@@ -228,8 +228,7 @@ def _open(path: str) -> File:
     try:
         if not is_device:
             file.lock(exclusive=True, what="the volume")
-        if user := host.user_of(path):
-            raise LockedError(f"is in use: {user}", where=path, remedy="unmount it first")
+        host.refuse_used(path)
     except BaseException:
         file.close()
         raise

@@ -81,3 +81,28 @@ def test_wrong_kind_of_path(
     told = err.replace("J/journal.json: lies inside", "")  # the user's own word
     assert not re.search(r"\w+\.json", told), err
     assert not os.path.exists("new")
+
+
+@pytest.mark.parametrize("command", ["init {} d=new:1M", "ship J {}"])
+@pytest.mark.parametrize(
+    ("path", "phrase"),
+    [
+        ("disk.img", "is a file, not a directory"),
+        ("fifo", "is a FIFO, not a directory"),
+        ("M", "a mirror is here already"),
+        (".", "the directory is not empty"),
+    ],
+)
+def test_what_is_in_the_way_of_a_new_journal_or_copy_is_named(
+    command: str,
+    path: str,
+    phrase: str,
+    built: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(built)
+    capsys.readouterr()
+    assert main(command.format(path).split()) == 32
+    assert f"{path}: {phrase}; choose another path" in capsys.readouterr().err
+    assert not os.path.exists("new")
