@@ -43,6 +43,8 @@ def mirror(maker: JournalMaker, tmp_path: Path) -> Path:
 
 
 def spoil(mirror: Path, *pages: int) -> None:
+    """As a disk does it, of which the file system knows nothing: what it would tell of a write is not asked."""
+    (mirror / "seen.json").unlink(missing_ok=True)
     with open(mirror / "volumes/a.img", "r+b") as file:
         for page in pages:
             os.pwrite(file.fileno(), b"rot", page * PAGE)
