@@ -373,7 +373,8 @@ class Promotion:
         return ChangedOutsideError(
             "the mirror's sums do not give the primary's state sum, so it is not promoted",
             where=where,
-            remedy=f"mirrortool verify --journal {self.journal.path} {self.mirror.path} proves the pages without them",
+            remedy=f"mirrortool verify --journal {quoted_word(self.journal.path)} {quoted_word(self.mirror.path)} "
+            "proves the pages without them",
         )
 
 

@@ -57,4 +57,4 @@ def command(journal: str, at: Until | None, max_size: int, as_json: bool, quiet:
         made = "there is a base already" if making.exists else "base"
         click.echo(f"{made} of commit {commit.lsn}  {format_time(commit.time_ns)}  {format_bytes(size)}")
     if not quiet:
-        tell(f"next: mirrortool prune {quoted(journal)} --keep 7d, or another time")
+        tell(f"next: mirrortool prune {quoted(journal)} --keep 7d")

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import click
 
 from mirrortool.cli.options import DIRECTORY, POINT, POINT_METAVAR, as_json, complete_point
-from mirrortool.cli.text import columns, counted, format_time, printable, tell
+from mirrortool.cli.text import columns, counted, format_time, printable, quoted, tell
 from mirrortool.errors import JournalError, TornJournalError, UsageError
 from mirrortool.files import find_facts
 from mirrortool.journal.commits import Commit, commits, is_flush, newest_commits
@@ -64,7 +64,7 @@ def command(
     if as_json:
         click.echo(json.dumps(_to_json(opened, listed)))
     else:
-        _print_commits(listed)
+        _print_commits(journal, listed)
     status = journal_status(journal)
     if status.unanswered:
         tell(f"mirrortool: {printable(str(status.unanswered))}")
@@ -74,9 +74,9 @@ def command(
         raise damage
 
 
-def _print_commits(listed: list[Commit]) -> None:
+def _print_commits(journal: str, listed: list[Commit]) -> None:
     if not listed:
-        tell("no commit yet; next: mirrortool record")
+        tell(f"no commit yet; next: mirrortool record {quoted(journal)}")
         return
     rows = [_row(commit) for commit in listed]
     for line in columns(("LSN", "TIME", "KIND", "STATE SUM", "MARK"), rows):

@@ -196,7 +196,7 @@ def command(
 def _next_step(journal: str, mirror: str, checkpoint: Checkpoint) -> str:
     if checkpoint.is_consistent:
         return f"next: mirrortool verify {quoted(mirror)}"
-    return f"next: mirrortool replay {quoted(journal)} {quoted(mirror)}, as the mirror is between two commits"
+    return f"the mirror is between two commits; next: mirrortool replay {quoted(journal)} {quoted(mirror)}"
 
 
 def check_options(values: Mapping[str, Any]) -> None:

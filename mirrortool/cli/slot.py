@@ -64,10 +64,7 @@ def drop_slot(journal: str, name: str, quiet: bool) -> None:
         return
     click.echo(f"dropped slot {slot.name} of {printable(slot.where)}, which held back {_held(slot, opened)}")
     if not quiet and slot.holds_back:
-        tell(
-            "if these are pruned, it starts over from a base; next: "
-            f"mirrortool prune {quoted(journal)} --keep 7d, or another time"
-        )
+        tell(f"if these are pruned, it starts over from a base; next: mirrortool prune {quoted(journal)} --keep 7d")
 
 
 def _held(slot: Slot, journal: Journal) -> str:

@@ -65,7 +65,7 @@ def _journal_lines(status: JournalStatus) -> Iterator[str]:
         if behind:
             yield f"  {counted(behind, 'newer operation is', 'newer operations are')} not committed yet"
     else:
-        yield ("  no commit yet; next: mirrortool record")
+        yield f"  no commit yet; next: mirrortool record {quoted(journal.path)}"
     yield f"  {_journal_work(status)}"
     if status.recorder is not None:
         yield from _recorder_lines(status.recorder)
@@ -209,8 +209,9 @@ def _mirror_lines(status: MirrorStatus) -> Iterator[str]:
     yield f"  {_verified(status)}"
     if last := status.last_replay:
         yield (
-            f"  last replay: {last.units} units, {last.direct} direct, {last.mini_queue} through mini queues, "
-            f"{last.counter_waits} after a counter wait, {last.given_back} given back"
+            f"  last replay: {counted(last.units, 'unit')}, {last.direct} direct, "
+            f"{last.mini_queue} through mini queues, {last.counter_waits} after a counter wait, "
+            f"{last.given_back} given back"
         )
     if mirror.promoted:
         since, where = format_time(mirror.promoted.time_ns), printable(mirror.promoted.journal_path)

@@ -108,7 +108,7 @@ def _conclude(verify: Verify, result: VerifyResult, quiet: bool, allow_fuzzy: bo
         raise NotComparableError(
             "nothing was replayed into the mirror yet, so there is nothing to prove",
             where=path,
-            remedy=f"mirrortool replay {verify.mirror.journal_path} {path}, then verify",
+            remedy=f"mirrortool replay {quoted_word(verify.mirror.journal_path)} {quoted_word(path)}, then verify",
         )
     if not checkpoint.is_consistent:
         raise NotComparableError(
@@ -133,7 +133,7 @@ def _conclude(verify: Verify, result: VerifyResult, quiet: bool, allow_fuzzy: bo
 
 def _wrong_sums(verify: Verify, result: VerifyResult) -> ChangedOutsideError:
     """The pages are right as far as sums tell, but some of these are wrong: the error names the files."""
-    path, journal = verify.mirror.path, verify.mirror.journal_path
+    path, journal = quoted_word(verify.mirror.path), quoted_word(verify.mirror.journal_path)
     if result.table_is_right:
         what = "the sums of segments are not those of the pages' sums, which are right"
         remedy = f"mirrortool replay {journal} {path} makes them anew"
@@ -146,7 +146,7 @@ def _wrong_sums(verify: Verify, result: VerifyResult) -> ChangedOutsideError:
 def _next_step(verify: Verify, result: VerifyResult) -> str:
     if result.table_is_right is False and not verify.takes_journal_sums:
         journal, path = quoted(verify.mirror.journal_path), quoted(verify.mirror.path)
-        return f"next: mirrortool verify --journal {journal} {path}, as the mirror's table of sums is damaged"
+        return f"the mirror's table of sums is damaged; next: mirrortool verify --journal {journal} {path}"
     return "next: replay the journal into a new mirror, and find out what wrote to this one"
 
 

@@ -39,6 +39,7 @@ from mirrortool.journal.promoting import FrameEnd, check_none
 from mirrortool.journal.switching import check_none_due
 from mirrortool.jsonfile import Fields
 from mirrortool.volume import Volume, VolumeSet
+from mirrortool.wording import quoted_word
 
 
 @dataclass(frozen=True, slots=True)
@@ -323,7 +324,7 @@ class Journal:
         Raises:
             NotAJournalError: the file makes no sense.
         """
-        remedy = f"mirrortool volume set {self.path} NAME=PATH, with every volume, writes it anew"
+        remedy = f"mirrortool volume set {quoted_word(self.path)} NAME=PATH, with every volume, writes it anew"
         fields = jsonfile.load(files.join(self.path, "local.json"), NotAJournalError, remedy)
         if fields is None:
             return {}
@@ -342,7 +343,8 @@ class Journal:
         Raises:
             NotAJournalError: it makes no sense.
         """
-        remedy = f"mirrortool record --scan {self.path} makes it anew, of the journal and the volumes as they are"
+        command = f"mirrortool record --scan {quoted_word(self.path)}"
+        remedy = f"{command} makes it anew, of the journal and the volumes as they are"
         fields = jsonfile.load(files.join(self.path, "recorder.json"), NotAJournalError, remedy)
         if fields is None or ("lineage" in fields and fields.hexadecimal("lineage", LINEAGE_BYTES) != self.lineage):
             return None

@@ -36,6 +36,7 @@ from mirrortool.journal.lineage import check_continues
 from mirrortool.journal.position import Position
 from mirrortool.jsonfile import Fields
 from mirrortool.operation import MARK_NAME
+from mirrortool.wording import quoted_word
 
 SLOT_SECONDS = 1.0
 SLOTS_MAX = 1024
@@ -132,8 +133,8 @@ def find_slot(journal: Journal, name: str) -> Slot | None:
         return None if fields is None else Slot.from_json(name, fields)
     except DamagedSlotError as error:
         error.remedy = (
-            f"the next replay or ship of whose it is writes it anew, and mirrortool slot drop {journal.path} {name} "
-            "forgets it"
+            "the next replay or ship of whose it is writes it anew, "
+            f"and mirrortool slot drop {quoted_word(journal.path)} {name} forgets it"
         )
         raise
 

@@ -19,6 +19,7 @@ from mirrortool.files import Facts, Identity
 from mirrortool.journal.position import Position
 from mirrortool.jsonfile import Fields
 from mirrortool.mirror.directory import Mirror, MirrorVolume
+from mirrortool.wording import quoted_word
 
 State = dict[str, dict[str, object]]
 """By volume: what tells whether it was written since."""
@@ -68,7 +69,7 @@ def find_problem(mirror: Mirror) -> ChangedOutsideError | None:
                 return ChangedOutsideError(
                     f"volume {kept.name} changed outside of mirrortool: {problem}",
                     where=mirror.volume_path(kept),
-                    remedy=f"if mirrortool verify {mirror.path} finds it right, replay goes on",
+                    remedy=f"if mirrortool verify {quoted_word(mirror.path)} finds it right, replay goes on",
                 )
     return None
 

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 
 from mirrortool.errors import ChangedOutsideError, UnusableVolumeError
 from mirrortool.mirror import marks
+from mirrortool.wording import quoted_word
 
 
 def check_own(paths: Mapping[str, str], *, take_over: bool) -> None:
@@ -28,7 +29,8 @@ def check_own(paths: Mapping[str, str], *, take_over: bool) -> None:
             raise UnusableVolumeError(
                 f"volume {name} belongs to the mirror {found.path}",
                 where=path,
-                remedy=f"mirrortool promote {found.path} makes it a primary's, which its own journal records then",
+                remedy=f"mirrortool promote {quoted_word(found.path)} makes it a primary's, "
+                "which its own journal records then",
             )
         if found and not take_over:
             raise ChangedOutsideError(

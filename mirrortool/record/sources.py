@@ -12,7 +12,7 @@ from mirrortool.journal.directory import Journal, VolumeRecord
 from mirrortool.mirror import marks
 from mirrortool.mirror.directory import is_promoted
 from mirrortool.record.rightvolume import find_other
-from mirrortool.wording import exact_bytes
+from mirrortool.wording import exact_bytes, quoted_word
 
 _IN_MEMORY = ("tmpfs", "ramfs", "devtmpfs", "hugetlbfs")
 _TIMESTAMP_NS = 20_000_000
@@ -130,7 +130,7 @@ def refuse_others(path: str) -> None:
         raise UnusableVolumeError(
             f"belongs to the mirror {found.path}",
             where=path,
-            remedy=f"mirrortool promote {found.path} makes it a primary's",
+            remedy=f"mirrortool promote {quoted_word(found.path)} makes it a primary's",
         )
 
 
@@ -152,7 +152,7 @@ def paths_of(journal: Journal) -> dict[str, str]:
 
 
 def _moved(journal_path: str, name: str) -> str:
-    return f"mirrortool volume set {journal_path} {name}=PATH says where it is now"
+    return f"mirrortool volume set {quoted_word(journal_path)} {name}=PATH says where it is now"
 
 
 def check_apart(journal_path: str, paths: Mapping[str, str], *, recorded: Container[str] = ()) -> None:

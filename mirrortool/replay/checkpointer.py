@@ -26,6 +26,7 @@ from mirrortool.mirror.findings import Repairs
 from mirrortool.replay.readback import check_written
 from mirrortool.store.base import Store
 from mirrortool.store.pagesums import PageSums
+from mirrortool.wording import quoted_word
 
 _SPARE_BYTES = 1 << 20
 _LOW_BYTES = 256 << 20
@@ -230,12 +231,12 @@ class Checkpointer:
             raise ChangedOutsideError(
                 "is not as mirrortool left it: some pages that were not written meanwhile have other sums",
                 where=self._mirror.sums_path,
-                remedy=f"mirrortool verify {self._mirror.path} tells more; the journal is not to blame",
+                remedy=f"mirrortool verify {quoted_word(self._mirror.path)} tells more; the journal is not to blame",
             )
         raise CorruptJournalError(
             f"the state sum at LSN {goal.position.lsn} is not what its operations give",
             where=self._mirror.journal_path,
-            remedy=f"mirrortool verify {self._mirror.journal_path} tells from which LSN on",
+            remedy=f"mirrortool verify {quoted_word(self._mirror.journal_path)} tells from which LSN on",
         )
 
     def _undecided(self, goal: Checkpoint) -> ChangedOutsideError:
@@ -243,7 +244,8 @@ class Checkpointer:
         return ChangedOutsideError(
             f"do not give the journal's state sum at LSN {goal.position.lsn}: they are damaged, or the journal is",
             where=self._mirror.sums_path,
-            remedy=f"mirrortool verify {self._mirror.journal_path} tells which; if it is whole, make the mirror anew",
+            remedy=f"mirrortool verify {quoted_word(self._mirror.journal_path)} tells which; "
+            "if it is whole, make the mirror anew",
         )
 
     def _save(self, goal: Checkpoint, settled: bool) -> None:

@@ -19,6 +19,7 @@ from mirrortool.errors import (
 from mirrortool.journal.slots import damaged_slots
 from mirrortool.mirror.findings import describe
 from mirrortool.status.found import Found, JournalStatus, MirrorStatus, Unseen
+from mirrortool.wording import quoted_word
 
 _ORDER = (range(10, 20), range(1, 2), range(20, 40), range(50, 51))
 """Exit codes, the worst first: the journal, a mirror that is known to be bad, a volume or the host, a lag."""
@@ -54,7 +55,8 @@ def _foreign_slots(found: Found) -> Iterator[MirrortoolError]:
         yield ForkedJournalError(
             f"does not contain position {slot.position} of slot {slot.name}: {slot.where} follows another history",
             where=path,
-            remedy=f"replay there the journal that it mirrors, and mirrortool slot drop {path} {slot.name} here",
+            remedy="replay there the journal that it mirrors, "
+            f"and mirrortool slot drop {quoted_word(path)} {slot.name} here",
         )
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import dataclasses
 import errno
 import os
+import re
 import shlex
 import signal
 import socket
@@ -15,6 +17,7 @@ from pathlib import Path
 
 import pytest
 
+import mirrortool
 from mirrortool import files
 from mirrortool.cli import replay
 from mirrortool.cli.main import main
@@ -51,6 +54,36 @@ def test_the_next_step_can_be_run_whatever_the_names(capsys: Capture) -> None:
     words = next_step(capsys)
     assert main([*words[:-1], "./-M"]) == 0
     assert main(next_step(capsys)) == 0
+
+
+def texts() -> Iterator[tuple[str, str]]:
+    """Where a text of the program is, and the text: what stands in for a value is in braces."""
+    for path in sorted(Path(mirrortool.__path__[0]).rglob("*.py")):
+        tree = ast.parse(path.read_text())
+        inner = {id(each) for node in ast.walk(tree) if isinstance(node, ast.JoinedStr) for each in node.values}
+        for node in ast.walk(tree):
+            is_plain = isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in inner
+            if isinstance(node, ast.JoinedStr) or is_plain:
+                parts = node.values if isinstance(node, ast.JoinedStr) else [node]
+                text = "".join(
+                    str(ast.literal_eval(p)) if isinstance(p, ast.Constant) else ast.unparse(p) for p in parts
+                )
+                yield f"{path.name}:{node.lineno}", text
+
+
+def test_what_follows_next_is_a_command_and_nothing_else() -> None:
+    found = [(where, text) for where, text in texts() if "next: mirrortool " in text]
+    assert len(found) > 10
+    for where, text in found:
+        command = text.partition("next: ")[2]
+        assert "," not in command, f"{where}: {text}"
+        assert len(command.split()) > 2, f"{where} names no journal or mirror: {text}"
+
+
+def test_paths_in_commands_are_quoted() -> None:
+    bare = re.compile(r"mirrortool [a-z][^;,']*\{[^{}()]*[._](path|where)\}")
+    found = [f"{where}: {text}" for where, text in texts() if bare.search(text)]
+    assert not found
 
 
 @pytest.fixture
@@ -189,4 +222,4 @@ def test_a_follower_that_stopped_between_two_commits_names_replay() -> None:
     checkpoint = Mirror("M").checkpoint
     assert replay._next_step("J", "M", checkpoint) == "next: mirrortool verify M"
     between = dataclasses.replace(checkpoint, is_commit=False)
-    assert replay._next_step("J", "M", between).startswith("next: mirrortool replay J M")
+    assert replay._next_step("J", "M", between).endswith("; next: mirrortool replay J M")
