@@ -584,6 +584,24 @@ def rename(source: str, target: str) -> None:
         sync_name(source)
 
 
+def make_link(target: str, path: str) -> None:
+    """Make a symbolic link, durably; nothing may be there. On a full disk there is room for a short target only."""
+    _on_path(path, "make a link", lambda where: os.symlink(target, where))
+    sync_name(path)
+
+
+def link_target(path: str) -> str | None:
+    """What a symbolic link says; None if there is none, but a file or nothing."""
+    try:
+        return os.readlink(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        if error.errno == errno.EINVAL:
+            return None
+        raise host_error(error, path, "read the link") from error
+
+
 def sync_directory(path: str) -> None:
     """Make the names in a directory durable."""
     with open_file(path) as directory:

@@ -25,16 +25,20 @@ from mirrortool.replay.makebase import BaseCancelled, MakeBase
     "--max-size", type=SIZE, default="16T", show_default=True, metavar="SIZE",
     help="Refuse a journal whose volumes are larger together.",
 )  # fmt: skip
+@click.option(
+    "--to", metavar="DIRECTORY", type=DIRECTORY,
+    help="Make it in this directory, on another disk; the journal keeps a link.",
+)  # fmt: skip
 @as_json
 @quiet
 @writes_in("journal")
-def command(journal: str, at: Until | None, max_size: int, as_json: bool, quiet: bool) -> None:
+def command(journal: str, at: Until | None, max_size: int, to: str | None, as_json: bool, quiet: bool) -> None:
     """Write down a whole committed state of a journal, so that older journal files can go.
 
     It is made from the journal alone, by replaying an older base and what follows it, beside a recorder and whoever
     follows; no volume is read. Meanwhile it needs about twice the room of what the volumes hold.
     """
-    with MakeBase(journal, at, max_bytes=max_size) as making, Display("base", quiet=quiet) as display:
+    with MakeBase(journal, at, max_bytes=max_size, to=to) as making, Display("base", quiet=quiet) as display:
         commit = making.commit
         display.note(f"base of commit {commit.lsn} of {format_time(commit.time_ns)}")
 

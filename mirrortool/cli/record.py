@@ -22,6 +22,8 @@ from mirrortool.cli.serving import MAX_CONNECTIONS_DEFAULT, SOCKET_MODE_DEFAULT,
 from mirrortool.cli.signals import Signals, stopping
 from mirrortool.cli.text import counted, format_bytes, format_seconds, format_time, printable, quoted, tell
 from mirrortool.errors import CommandFailedError, FuzzyCommitError, MirrortoolError, UsageError, host_error
+from mirrortool.journal.directory import Journal
+from mirrortool.journal.room import telling_the_way_out
 from mirrortool.nbd.budget import check_memory
 from mirrortool.nbd.server import check_addresses
 from mirrortool.operation import CommitKind
@@ -224,7 +226,11 @@ class _Once:
 
     def _scan(self, every: float | None) -> ScanResult:
         began_ns, began = clock.now_ns(), clock.monotonic()
-        with Scan(self._journal, sources=self._snapshots, take_over=self._take_over) as scan:
+        opened = Journal(self._journal)
+        with (
+            telling_the_way_out(opened),
+            Scan(self._journal, sources=self._snapshots, take_over=self._take_over) as scan,
+        ):
             page_size = scan.page_size
 
             def view() -> View:

@@ -17,6 +17,7 @@ from mirrortool.files import File
 from mirrortool.journal import basefile
 from mirrortool.journal import format as layout
 from mirrortool.journal.basefile import BaseFile, BaseHeader
+from mirrortool.journal.bases import link_elsewhere
 from mirrortool.journal.codec import compress, encode_frame
 from mirrortool.journal.directory import Journal, empty_state_sum
 from mirrortool.journal.position import Position
@@ -31,12 +32,16 @@ RUNS_MAX = 4096
 class BaseWriter:
     """A base in the making; `with` removes what was not finished."""
 
-    def __init__(self, journal: Journal, path: str, header: BaseHeader) -> None:
-        """Begin the file beside `path`; one that an earlier call left there is begun anew."""
+    def __init__(self, journal: Journal, path: str, header: BaseHeader, *, elsewhere: str | None = None) -> None:
+        """Begin the file beside `path`; one that an earlier call left there is begun anew.
+
+        Args:
+            elsewhere: where the file is to lie; `path` becomes a link to it.
+        """
         self._journal, self._path, self._header = journal, path, header
-        self._temporary = f"{path}.new"
+        self._temporary, self._elsewhere = f"{path}.new", elsewhere
         self._builder = BatchBuilder(header.page_size)
-        self._file: File | None = files.make_file(self._temporary)
+        self._file: File | None = self._make_file()
         self._digest = xxhash.xxh3_64()
         self._offset = self._frames = self._pages = 0
         self._state_sum = empty_state_sum(header.volumes)
@@ -52,7 +57,7 @@ class BaseWriter:
         if self._file:
             self._file.close()
             self._file = None
-            files.remove(self._temporary)
+            self._remove()
 
     def add(self, page: int, data: Buffer, sums: Buffer) -> None:
         """Take in a run of pages, none of them zero, all of them behind those of the calls before."""
@@ -81,9 +86,26 @@ class BaseWriter:
                     pass
             files.rename(self._temporary, self._path)
         except BaseException:
-            files.remove(self._temporary)
+            self._remove()
             raise
         return self._offset
+
+    def _make_file(self) -> File:
+        if self._elsewhere is None:
+            return files.make_file(self._temporary)
+        link_elsewhere(self._elsewhere, self._temporary)
+        try:  # the other directory may be anybody's
+            file = files.open_file(self._elsewhere, write=True, create=True, exclusive=True, mode=0o600)
+            files.sync_name(self._elsewhere)
+            return file
+        except BaseException:
+            self._remove()
+            raise
+
+    def _remove(self) -> None:
+        if self._elsewhere and files.link_target(self._temporary) is not None:  # else it has its name already
+            files.remove(self._elsewhere)
+        files.remove(self._temporary)
 
     def _append_frame(self) -> None:
         batch = self._builder.build()

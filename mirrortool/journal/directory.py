@@ -446,7 +446,7 @@ def create(
 
 
 def _fill(path: str, volumes: VolumeSet, paths: Mapping[str, str], records: Mapping[str, VolumeRecord]) -> Journal:
-    for name in ("files", "sums", "torn"):
+    for name in ("files", "sums", "torn", "bases"):  # the last may be wanted when no block is free any more
         files.make_directory(files.join(path, name), exist_ok=True)
     journal = Journal.__new__(Journal)
     journal.path, journal._seen = path, None
@@ -480,5 +480,5 @@ def share_slots(path: str) -> None:
 def _check_is_free(path: str) -> None:
     names = names_where_ours_is_made(path)
     begun = {f"{name}.json{suffix}" for name in ("local", "recorder", "journal") for suffix in ("", ".new")}
-    if names - {"files", "sums", "torn", "slots", "lock", *begun} or "journal.json" in names:
+    if names - {"files", "sums", "torn", "bases", "slots", "lock", *begun} or "journal.json" in names:
         raise in_the_way(path)

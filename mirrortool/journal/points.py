@@ -225,7 +225,7 @@ def _no_commit(journal: Journal, until: Until | None, accept: Accept | None) -> 
 def _oldest(journal: Journal, oldest: Commit) -> str:
     """The oldest commit; of a journal that was pruned, the base without which no new mirror gets to any."""
     starts = journal.file_starts()
-    if starts and starts[0] > 1 and (known := bases(journal)):
+    if starts and starts[0] > 1 and (known := bases(journal, [])):
         return f"base {known[0].lsn} of {format_time(known[0].header.time_ns)}"
     return f"{oldest.lsn} of {format_time(oldest.time_ns)}"
 

@@ -16,7 +16,7 @@ from dataclasses import astuple, dataclass, replace
 from mirrortool import clock, files
 from mirrortool.errors import JournalError, NoSpaceError, UsageError
 from mirrortool.journal.arriving import open_finished
-from mirrortool.journal.bases import base_path, bases, bases_path, lock_bases, remove_unfinished
+from mirrortool.journal.bases import bases, bases_path, lock_bases, remove_base, remove_unfinished
 from mirrortool.journal.commits import find_commit, newest_commits
 from mirrortool.journal.directory import Journal
 from mirrortool.journal.head import ahead_seconds
@@ -163,6 +163,6 @@ def _carry_out(journal: Journal, planned: Plan) -> None:
         files.remove(journal.file_path(first_lsn))
         files.sync_directory(journal.files_path)
     for lsn in planned.bases:
-        files.remove(base_path(journal, lsn))
+        remove_base(journal, lsn)
     if planned.bases:
         files.sync_directory(bases_path(journal))

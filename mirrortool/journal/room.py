@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 from mirrortool import files
-from mirrortool.errors import HostError
+from mirrortool.errors import HostError, MirrortoolError, NoSpaceError
 from mirrortool.journal.bases import base_lsns, base_path
 from mirrortool.journal.directory import Journal
-from mirrortool.journal.slots import Slot
+from mirrortool.journal.slots import Slot, slots
+from mirrortool.wording import exact_bytes, quoted_word
 
 FULL_BYTES = 64 << 10
 """With less than that free, no frame with a few pages is sure to find room."""
@@ -64,3 +66,28 @@ def room_of(journal: Journal) -> Room:
 def _size(path: str) -> int:
     facts = files.find_facts(path)
     return facts.size if facts else 0  # gone just now
+
+
+def way_out(journal: Journal, holders: Sequence[Slot], room: Room) -> str:
+    """How a journal whose file system is full gets room again: the remedy of whatever failed for that."""
+    path = quoted_word(journal.path)
+    held, name = max(((room.held_bytes(slot), slot.name) for slot in holders), default=(0, ""))
+    if not held:
+        return f"free some space, or mirrortool base {path} --to DIRECTORY, on another disk, and then mirrortool prune"
+    return (
+        f"slot {name} holds back {exact_bytes(held)}: mirrortool base {path} --to DIRECTORY on another disk, then "
+        f"mirrortool slot drop {path} {name} and mirrortool prune {path} --keep 1d, make room without any"
+    )
+
+
+@contextmanager
+def telling_the_way_out(journal: Journal) -> Iterator[None]:
+    """Where the journal has no room, the error says what makes some."""
+    try:
+        yield
+    except NoSpaceError as error:
+        inside = files.join(files.absolute(journal.path), "")
+        if error.where and files.absolute(error.where).startswith(inside):
+            with suppress(MirrortoolError):
+                error.remedy = way_out(journal, slots(journal), room_of(journal))
+        raise

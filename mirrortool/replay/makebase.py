@@ -13,13 +13,22 @@ from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from itertools import groupby
 
-from mirrortool import files
+from mirrortool import files, ground
 from mirrortool.address import split_at
 from mirrortool.checksum import SUM_BYTES
-from mirrortool.errors import CorruptJournalError, NoSpaceError
+from mirrortool.errors import AccessError, CorruptJournalError, NoSpaceError
 from mirrortool.journal.arriving import open_finished
 from mirrortool.journal.basefile import BaseHeader
-from mirrortool.journal.bases import base_lsns, base_path, lock_bases, open_base, remove_unfinished, work_path
+from mirrortool.journal.bases import (
+    base_lsns,
+    base_path,
+    link_elsewhere,
+    lock_bases,
+    open_base,
+    place_elsewhere,
+    remove_unfinished,
+    work_path,
+)
 from mirrortool.journal.basewriter import BaseWriter
 from mirrortool.journal.commits import is_state
 from mirrortool.journal.points import require_commit
@@ -66,20 +75,27 @@ class MakeBase:
         exists: whether there is a base of it already; then nothing is made.
     """
 
-    def __init__(self, path: str, until: Until | None = None, *, max_bytes: int = MAX_BYTES) -> None:
+    def __init__(
+        self, path: str, until: Until | None = None, *, max_bytes: int = MAX_BYTES, to: str | None = None
+    ) -> None:
         """Open everything, and check that there is room.
 
         Args:
             until: the last commit at or before it that is a state of the primary; by default the newest.
             max_bytes: the volumes may not be larger together.
+            to: the directory in which it is to lie, which may be in another file system; the journal keeps a link.
+                By default it lies in the journal.
         Raises:
+            AccessError: `to` is not a directory, or that of a journal, copy or mirror.
             LockedError: another base is being made, or the journal is being pruned.
             NotComparableError: there is no such commit.
             NoSpaceError: there may not be room for it; nothing was written.
         """
         self.journal = open_finished(path)
         self.commit = require_commit(self.journal, until, is_state)
-        self._max_bytes = max_bytes
+        self._max_bytes, self._to = max_bytes, to
+        if to is not None:
+            _check_directory(to)
         self._progress = BaseProgress(0, 0)
         self._is_cancelled = False
         self._replay: Replay | None = None
@@ -91,9 +107,10 @@ class MakeBase:
                 self._check_room()
                 opening.callback(remove_unfinished, self.journal)
                 until = Until(lsn=self.commit.lsn)
+                self._work = self._make_work()
                 self._replay = Replay(
                     path,
-                    work_path(self.journal),
+                    self._work,
                     until=until,
                     read_back=False,
                     max_bytes=max_bytes,
@@ -157,7 +174,9 @@ class MakeBase:
         spans = [(mirror.volumes.first_page(volume), mirror.volumes.page_count(volume)) for volume in mirror.volumes]
         total = sum(length for span in spans for _, length in sums.nonzero_runs(*span))
         self._progress = replace(self._progress, pages_total=total)
-        with BaseWriter(self.journal, base_path(self.journal, self.commit.lsn), header) as writer:
+        place, lsn = base_path(self.journal, self.commit.lsn), self.commit.lsn
+        elsewhere = None if self._to is None else place_elsewhere(self.journal, self._to, lsn)
+        with BaseWriter(self.journal, place, header, elsewhere=elsewhere) as writer:
             for span in spans:
                 for run, length in sums.nonzero_runs(*span):
                     for piece in split_at(run, length, len(reader.views)):
@@ -172,7 +191,7 @@ class MakeBase:
         if reader.sums(count) != known:
             raise CorruptJournalError(
                 f"the work for a base has another page than the journal at {page:#x} to {page + count - 1:#x}",
-                where=work_path(self.journal),
+                where=self._work,
                 remedy="check the device and the memory, then run the command again",
             )
         size, zero = self.journal.page_size, bytes(SUM_BYTES)
@@ -185,10 +204,19 @@ class MakeBase:
                 writer.add(page + first, data, known[first * SUM_BYTES : end * SUM_BYTES])
                 self._progress = replace(self._progress, pages=self._progress.pages + end - first)
 
+    def _make_work(self) -> str:
+        """Where the mirror is made that is only there for this; elsewhere, once a link here names it."""
+        if self._to is None:
+            return work_path(self.journal)
+        work = place_elsewhere(self.journal, self._to, None)
+        link_elsewhere(work, work_path(self.journal))
+        return work
+
     def _check_room(self) -> None:
         """There is room for the mirror, for the base, and some more: a recorder may be at work beside it."""
         start = choose_start(self.journal, empty_checkpoint(self.journal), self.commit.lsn)
-        free = files.free_bytes(self.journal.path) - _SPARE_BYTES
+        where = self._to or self.journal.path
+        free = files.free_bytes(where) - _SPARE_BYTES
         lsn, twice = self.commit.lsn, 2 * self.journal.page_size
         if twice * pages_to_write(self.journal, start, lsn) <= free:
             return
@@ -196,6 +224,17 @@ class MakeBase:
         if needed > free:
             raise NoSpaceError(
                 f"a base of LSN {self.commit.lsn} needs {exact_bytes(needed + _SPARE_BYTES)} meanwhile",
-                where=self.journal.path,
-                remedy="make room, or make one of an earlier commit with --at",
+                where=where,
+                remedy="make room, or give --to a directory in another file system",
             )
+
+
+def _check_directory(path: str) -> None:
+    """A base can be made in this directory.
+
+    Raises:
+        AccessError: it is none, or a journal, copy or mirror is there.
+    """
+    if not files.is_directory(path):
+        raise AccessError("no directory here", where=path, remedy="check the path, and whether it is mounted")
+    ground.check_free(files.join(path, "base"))

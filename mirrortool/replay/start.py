@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from mirrortool import files
-from mirrortool.errors import HostError, JournalError, PrunedJournalError
+from mirrortool.errors import HostError, JournalError, MissingFileError, PrunedJournalError
 from mirrortool.journal.bases import Base, bases
 from mirrortool.journal.directory import Journal
 from mirrortool.journal.position import Position
@@ -56,12 +56,15 @@ def choose_start(
         return here
     if checkpoint.position.lsn >= last_lsn and not checkpoint.resync_lsn:
         return here  # there is nothing to read
-    behind = [base for base in bases(journal) if base.lsn > checkpoint.position.lsn and sizes.reach(base.lsn)]
+    missing: list[MissingFileError] = []
+    behind = [base for base in bases(journal, missing) if base.lsn > checkpoint.position.lsn and sizes.reach(base.lsn)]
     fit = [_start_at(base, checkpoint, sizes, last_lsn) for base in behind if _is_allowed(base, last_lsn, last_ns)]
     if fit:
         fit[-1] = _without_what_precedes(journal, fit[-1])
     if goes_on:
         fit.append(here)
+    if not fit and missing:
+        raise missing[0]
     if not fit:
         raise _no_base(journal, checkpoint, behind, sizes.first_lsn)
     return min(fit, key=lambda start: (start.ignores_table, start.base_bytes + start.journal_bytes))

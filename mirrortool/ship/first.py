@@ -76,7 +76,10 @@ def _pieces(start: int, end: int, bytes_max: int) -> Iterator[tuple[int, int]]:
 
 def _with_base(journal: Journal, oldest: int, position: Position | None, name: str) -> First:
     # Who begins at a base needs its commit: the file that holds that stays as long as the base does (retention.py).
-    fit = [base for base in bases(journal) if base.lsn >= oldest]
+    missing: list[MissingFileError] = []
+    fit = [base for base in bases(journal, missing) if base.lsn >= oldest]
+    if not fit and missing:
+        raise missing[0]
     if not fit:
         raise MissingFileError(
             f"begins at LSN {oldest}, but {name} needs LSN {(position.lsn if position else 0) + 1}, and no base "

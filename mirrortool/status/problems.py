@@ -16,6 +16,7 @@ from mirrortool.errors import (
     NoSpaceError,
     NotAJournalError,
 )
+from mirrortool.journal.room import way_out
 from mirrortool.journal.slots import damaged_slots
 from mirrortool.mirror.findings import describe
 from mirrortool.status.found import Found, JournalStatus, MirrorStatus, Unseen
@@ -80,7 +81,7 @@ def _recorder_in_trouble(found: Found) -> Iterator[MirrortoolError]:
         return
     code = recorder.get("problem_exit_code")  # of 0.1.0 there is none
     known = code if isinstance(code, int) and 0 < code < 100 else HostError.exit_code
-    remedy = _MAKE_ROOM if code == NoSpaceError.exit_code else None
+    remedy = _way_out(found) if code == NoSpaceError.exit_code else None
     yield _RecorderProblem(str(recorder["problem"]), known, found.journal.path, remedy)
 
 
@@ -88,7 +89,7 @@ def _full_disk(found: Found) -> Iterator[MirrortoolError]:
     """Nobody says so: no recorder is at work, or it does not answer this user."""
     if isinstance(found, JournalStatus) and found.recorder is None and found.room.is_full:
         what = f"its file system has {found.room.free_bytes} bytes left: nothing more can be recorded"
-        yield NoSpaceError(what, where=found.journal.path, remedy=_MAKE_ROOM)
+        yield NoSpaceError(what, where=found.journal.path, remedy=_way_out(found))
 
 
 def _damaged_slots(found: Found) -> Iterator[MirrortoolError]:
@@ -114,7 +115,10 @@ def _known_bad(found: Found) -> Iterator[MirrortoolError]:
         )
 
 
-_MAKE_ROOM = "free some space; status says what each slot holds back, and mirrortool prune removes what nobody needs"
+def _way_out(found: JournalStatus) -> str:
+    return way_out(found.journal, [reader.slot for reader in found.readers], found.room)
+
+
 _FINDERS: tuple[Callable[[Found], Iterator[MirrortoolError]], ...] = (
     _damage,
     _foreign_slots,

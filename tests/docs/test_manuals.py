@@ -608,7 +608,7 @@ def test_fields_of_small_files(manual: str, path: str) -> None:
 def test_directory_is_described(manual: str, path: str) -> None:
     heads = {head.removeprefix("Pa ").rstrip("/") for head, _ in items(page(manual, 5).sub_part("Directory"))}
     is_journal = manual == "mirrortool-journal"
-    now_and_then = {"bases", "control.sock", "reserve", "seen.json", *NOW_AND_THEN} if is_journal else set()
+    now_and_then = {"control.sock", "reserve", "seen.json", *NOW_AND_THEN} if is_journal else set()
     assert now_and_then <= heads
     assert {each.name for each in Path(path).iterdir()} == heads - now_and_then
 
@@ -623,7 +623,7 @@ def test_directory_of_a_live_recording_is_described(tmp_path: Path, monkeypatch:
     with LiveRecorder(tmp_path / "journal", "--when-full", "detach"):
         # What ends with .new is there only while the recorder replaces a small file.
         names = {each.name for each in Path("journal").iterdir() if each.suffix != ".new"}
-        assert names == heads - NOW_AND_THEN - {"bases", "slots"}
+        assert names == heads - NOW_AND_THEN - {"slots"}
 
 
 # The design.
