@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,8 @@ import pytest
 from mirrortool.cli.main import main
 from mirrortool.mirror import directory
 from mirrortool.mirror.receipts import newest
-from tests.fakes.journals import PAGE, Commit, JournalMaker, Write
+from mirrortool.verify import Verify
+from tests.fakes.journals import PAGE, Commit, JournalMaker, Write, replay_all
 
 
 @pytest.fixture
@@ -51,3 +53,22 @@ def test_verify_of_a_journal_without_a_commit_is_no_success(
     said = capsys.readouterr()
     assert ("is whole up to LSN 1" in said.out) == has_frames
     assert "no commit yet" in said.err
+
+
+@pytest.mark.parametrize("command", ["verify {}", "promote --yes {}"])
+def test_a_journal_that_has_another_state_sum_proves_nothing(
+    command: str,
+    maker: JournalMaker,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    maker.frame(Write("a", 0, b"a" * PAGE), Commit())
+    maker.close()
+    replay_all(maker.journal, tmp_path / "M")
+    run = Verify.run
+    monkeypatch.setattr(Verify, "run", lambda verify: replace(run(verify), journal_agrees=False))
+    assert main(command.format(tmp_path / "M").split()) == 11
+    said = capsys.readouterr().err
+    assert "the journal does not have the state sum of the" in said
+    assert "mirrortool verify of the journal tells whether its state sums are right" in said

@@ -27,6 +27,7 @@ from mirrortool.errors import (
 from mirrortool.journal import format as layout
 from mirrortool.journal import journalfile
 from mirrortool.journal.audit import Audit
+from mirrortool.journal.codec import decode_file_header, encode_file_header
 from mirrortool.journal.copy import Copy
 from mirrortool.journal.copydir import is_primary
 from mirrortool.journal.directory import CleanEnd, Journal
@@ -127,6 +128,9 @@ def test_position_at_a_frame_end_only(tmp_path: Path) -> None:
         with pytest.raises(MirrortoolError) as caught:
             position_at(journal, lsn)
         assert caught.value.exit_code == 2
+    os.remove(journal.file_path(1))
+    with pytest.raises(MissingFileError, match="no journal file holds LSN 2"):
+        position_at(journal, 2)
 
 
 def test_a_copy_is_byte_for_byte_the_journal(tmp_path: Path) -> None:
@@ -256,6 +260,24 @@ def test_another_journal_and_other_volumes_are_refused(tmp_path: Path) -> None:
     Path(journal.path, "journal.json").write_text(json.dumps(values))
     with pytest.raises(OtherJournalError, match="other volumes"):
         copy.begin(Journal(journal.path))
+    copy.close()
+
+
+def test_a_file_that_belongs_elsewhere_is_refused_and_nothing_is_stored(tmp_path: Path) -> None:
+    journal, other = made(tmp_path / "J"), made(tmp_path / "K")
+    copy = begun(tmp_path / "C", journal)
+    (first, *_), (foreign, *_) = runs_of(journal), runs_of(other)
+    with pytest.raises(OtherJournalError, match="a file of another journal arrived"):
+        take(copy, foreign)
+    header = decode_file_header(bytes(first.data[: FILE_HEADER.size]))
+    for changed, why in (
+        (replace(header, chain=header.chain + 1), "a file arrived that begins at position"),
+        (replace(header, epoch=header.epoch + 1), f"a file arrived of epoch {header.epoch + 1}"),
+    ):
+        data = encode_file_header(changed) + bytes(first.data[FILE_HEADER.size :])
+        with pytest.raises(ForkedJournalError, match=why):
+            take(copy, replace(first, data=memoryview(data)))
+    assert not contents(tmp_path / "C")
     copy.close()
 
 

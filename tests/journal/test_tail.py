@@ -125,6 +125,10 @@ def refuse(*_args: object, **_kwargs: object) -> None:
     raise OSError(28, "inotify watch limit reached")
 
 
+def refuse_thread(*_: object, **__: object) -> None:
+    raise RuntimeError("no thread left")
+
+
 def test_without_watches_left_it_polls(maker: JournalMaker, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("watchdog.observers.api.BaseObserver.schedule", refuse)
     with Tail(maker.journal) as tail:
@@ -138,6 +142,9 @@ def test_without_watches_left_inotify_says_what_to_raise(maker: JournalMaker, mo
     with Tail(maker.journal, "inotify") as tail, pytest.raises(ExhaustedError) as failed:
         tail.wait(tail.look(), 0.0)
     assert "max_user_watches" in str(failed.value)
+    monkeypatch.setattr("watchdog.observers.api.BaseObserver.schedule", refuse_thread)
+    with Tail(maker.journal, "inotify") as tail, pytest.raises(ExhaustedError, match="cannot watch: no thread left"):
+        tail.wait(tail.look(), 0.0)
 
 
 def test_a_torn_tail_that_is_cut_and_written_again_is_seen(maker: JournalMaker) -> None:

@@ -16,7 +16,17 @@ import pytest
 
 from mirrortool.errors import InputOutputError, LockedError, NoSpaceError, UsageError
 from mirrortool.nbd.export import Change
-from mirrortool.nbd.protocol import ChunkType, Command, CommandFlag, Error, Info, Option, Reply, TransmissionFlag
+from mirrortool.nbd.protocol import (
+    NAME_BYTES_MAX,
+    ChunkType,
+    Command,
+    CommandFlag,
+    Error,
+    Info,
+    Option,
+    Reply,
+    TransmissionFlag,
+)
 from mirrortool.nbd.server import Server
 from tests.fakes.memory_export import MemoryExport
 from tests.fakes.waiting import wait_until
@@ -547,6 +557,14 @@ def test_what_is_no_socket_is_refused_and_kept(tmp_path: Path) -> None:
 def test_unknown_group_is_refused_before_anything_is_begun(tmp_path: Path, group: str) -> None:
     with pytest.raises(UsageError, match="no group"):
         Server([MemoryExport()], [f"unix:{tmp_path}/s"], socket_group=group, on_event=lambda _: None)
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("name", ["a\0b", "x" * (NAME_BYTES_MAX + 1), "é" * (NAME_BYTES_MAX // 2 + 1)])
+def test_a_name_that_no_client_could_ask_for_is_refused(tmp_path: Path, name: str) -> None:
+    export = MemoryExport(name=name)
+    with pytest.raises(UsageError, match=f"at most {NAME_BYTES_MAX} bytes, none of them 0"):
+        Server([export], [f"unix:{tmp_path}/s"], on_event=lambda _: None)
     assert os.listdir(tmp_path) == []
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from mirrortool.errors import LinkError, NotAJournalError
 from mirrortool.journal.directory import Journal
 from mirrortool.journal.position import Position
 from mirrortool.journal.runs import Run, RunReader, find_end
@@ -81,3 +82,15 @@ def test_slots_are_told_when_they_change(fake_clock: FakeClock, journal: Journal
         assert [each.object("position").integer("lsn") for each in told.fields().objects("slots")] == [lsn]
         fake_clock.advance(SLOTS_SECONDS)
         assert receiver.settle() == []
+
+
+def test_a_message_that_nobody_expects_is_none_of_a_sender(receiver: Receiver) -> None:
+    with pytest.raises(LinkError, match="a message WELCOME that nobody expects"):
+        receiver.handle(Message(Kind.WELCOME, {}))
+
+
+def test_a_sender_of_another_version_is_refused(tmp_path: Path) -> None:
+    refused = f"the sender speaks version {VERSION + 1} of the protocol, this receiver {VERSION}; upgrade the older one"
+    with pytest.raises(NotAJournalError, match=refused):
+        Receiver(str(tmp_path / "C")).handle(Message(Kind.HELLO, {"version": VERSION + 1}))
+    assert not (tmp_path / "C").exists()

@@ -37,8 +37,9 @@ from mirrortool.replay.session import Replay
 from mirrortool.ship import receiver, sender, session
 from mirrortool.ship.destination import Destination, parse_destination
 from mirrortool.ship.link import Link
+from mirrortool.ship.local import LocalLink
 from mirrortool.ship.options import RefusedError, ShipOptions
-from mirrortool.ship.protocol import HEADER, Kind, Message, NoReceiverError
+from mirrortool.ship.protocol import HEADER, VERSION, Kind, Message, NoReceiverError
 from mirrortool.ship.sender import Shipment, Shipping, connector, retry_seconds
 from mirrortool.ship.stream import SILENCE_SECONDS
 from tests.fakes.faulty_os import Call, faulty
@@ -216,6 +217,44 @@ def test_the_last_words_of_a_receiver_say_more_than_a_broken_link(tmp_path: Path
     assert caught.value.exit_code == LockedError.exit_code
     with pytest.raises(LinkError, match="is gone"):
         Shipment(journal.path, Destination("far:x"), ShipOptions(), lambda _: Refusing([])).run()
+
+
+class Answering(Refusing):
+    """A link whose far end answers whatever it is told."""
+
+    def send(self, message: Message, meanwhile: Callable[[], None]) -> None:
+        pass
+
+
+@pytest.mark.parametrize(
+    ("said", "why"),
+    [
+        ([Message(Kind.WELCOME, {"version": VERSION + 1})], f"speaks version {VERSION + 1} of the protocol"),
+        ([Message(Kind.HELLO, {})], "a message HELLO that nobody expects"),
+        ([], "no answer"),
+    ],
+)
+def test_answers_that_make_no_sense_break_the_link(tmp_path: Path, said: list[Message], why: str) -> None:
+    journal = make_journal(tmp_path / "J", {"disk": 512}, [[Commit()]])
+    options = ShipOptions(silence_seconds=0.01)
+    with pytest.raises(LinkError, match=why):
+        Shipment(journal.path, Destination("far:x"), options, lambda _: Answering(said)).run()
+
+
+def test_a_slot_has_one_destination_and_a_journal_some(tmp_path: Path) -> None:
+    journal = make_journal(tmp_path / "J", {"disk": 512}, [[Commit()]])
+    with pytest.raises(UsageError, match="a slot's name is for one destination"):
+        Shipping.open(journal.path, ["x", "y"], ShipOptions(slot="s"))
+    for destinations in ([], [str(tmp_path / str(number)) for number in range(sender.DESTINATIONS_MAX + 1)]):
+        with pytest.raises(UsageError, match=f"{len(destinations)} destinations; 1 to {sender.DESTINATIONS_MAX}"):
+            Shipping.open(journal.path, destinations)
+
+
+def test_nothing_is_sent_to_a_directory_once_it_was_given_back(tmp_path: Path) -> None:
+    link = LocalLink(str(tmp_path / "C"))
+    link.close()
+    with pytest.raises(LinkError, match="the receiver has ended"):
+        link.send(Message(Kind.ALIVE, {}), lambda: None)
 
 
 def test_one_shot_says_why_the_link_broke(tmp_path: Path) -> None:

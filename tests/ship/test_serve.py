@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from mirrortool.errors import NoSpaceError
+from mirrortool.errors import LinkError, NoSpaceError
 from mirrortool.journal.runs import RunReader, find_end
 from mirrortool.ship.protocol import VERSION, Kind, Message
 from mirrortool.ship.serve import Serve
@@ -43,4 +43,16 @@ def test_a_full_disk_is_not_waited_for_once_the_sender_is_gone(tmp_path: Path, s
             Serve(str(tmp_path / "C"), Stream(source, answering)).run()
     finally:
         for descriptor in (source, answers, answering):
+            os.close(descriptor)
+
+
+def test_a_sender_that_is_silent_for_too_long_is_given_up(tmp_path: Path, said: bytes) -> None:
+    source, sink = os.pipe()
+    answers, answering = os.pipe()
+    try:
+        os.write(sink, said)
+        with pytest.raises(LinkError, match="the sender was silent for 0 seconds"):
+            Serve(str(tmp_path / "C"), Stream(source, answering), silence_seconds=0.01).run()
+    finally:
+        for descriptor in (source, sink, answers, answering):
             os.close(descriptor)
