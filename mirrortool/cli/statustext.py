@@ -158,7 +158,10 @@ def _journal_work(status: JournalStatus) -> str:
         return f"no {who} is at work" if status.work.is_on is False else f"whether a {who} is at work is not known"
     following = status.journal.next_scan
     is_between = following and status.journal.clean_end
-    then = f"; the next scan begins at {format_time(following.begins_ns)}" if following and is_between else ""
+    then = ""
+    if following and is_between:
+        begins = "begins" if following.begins_ns > clock.now_ns() else "was to begin"
+        then = f"; the next scan {begins} at {format_time(following.begins_ns)}"
     return f"{_by(status.work, 'recorded')}{then}"
 
 

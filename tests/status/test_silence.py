@@ -12,7 +12,9 @@ import pytest
 
 from mirrortool import clock
 from mirrortool.cli.main import main
-from mirrortool.journal.directory import Journal
+from mirrortool.cli.statustext import lines_of
+from mirrortool.cli.text import format_time
+from mirrortool.journal.directory import Journal, NextScan
 from mirrortool.journal.slots import Slot, locked, save
 from mirrortool.metrics import exposition, replay_samples
 from mirrortool.operation import CommitKind
@@ -118,3 +120,19 @@ def test_the_alerts_of_the_manual_fire(maker: JournalMaker, monkeypatch: pytest.
             )
             values = {name: float(value) for name, value in re.findall(r"^(\w+)\{.*\} (\S+)$", text, re.M)}
             assert {name for name, limit in rules() if values.get(name, 0.0) > limit} == fired
+
+
+def test_a_scan_that_did_not_begin_when_promised_is_not_said_to_come(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As of a copy whose receiver is at work, while the primary's recorder is dead."""
+    made = JournalMaker(tmp_path / "journal", {"a": PAGE})
+    made.frame(Commit())
+    journal = Journal(made.close().path)
+    journal.next_scan = NextScan(START_NS + 60 * SECOND, START_NS + 70 * SECOND)
+    journal.save_clean_end(journal.clean_end)
+    with journal.lock("receive"):
+        for seconds, told in ((59, "; the next scan begins at "), (61, "; the next scan was to begin at ")):
+            monkeypatch.setattr(clock, "now_ns", lambda seconds=seconds: START_NS + seconds * SECOND)
+            text = "\n".join(lines_of(journal_status(journal.path)))
+            assert f"{told}{format_time(START_NS + 60 * SECOND)}" in text
