@@ -79,8 +79,10 @@ def _openness_lines(status: Found, path: str) -> Iterator[str]:
     where = open_file(status)
     if where is None:
         return
-    is_inside = files.real(where).startswith(files.join(files.real(path), ""))
-    closing = f"chmod -R o= {quoted(path)}" if is_inside else f"chmod o= {quoted(where)}"
+    if files.real(where).startswith(files.join(files.real(path), "")):
+        closing = f"chmod o= {quoted(path)}"  # not what is in it: replay takes images of a new mode for written
+    else:
+        closing = f"chmod o= {quoted(where)}, and mirrortool verify {quoted(path)} if no replay is at work,"
     yield f"  open: every local user may read and lock {printable(where)}; {closing} closes it"
 
 

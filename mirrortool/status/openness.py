@@ -1,4 +1,7 @@
-"""Whether every local user can read what is in a journal or mirror, and take its locks."""
+"""Whether every local user can read what is in a journal or mirror, and take its locks.
+
+Not here: the volumes of a primary, a promoted mirror's included. Whose they are says who may read them.
+"""
 
 from __future__ import annotations
 
@@ -13,5 +16,6 @@ def open_file(found: Found) -> str | None:
         return first_open([journal.lock_path, *map(journal.file_path, journal.file_starts()[-1:])])
     if isinstance(found, MirrorStatus):
         mirror = found.mirror
-        return first_open([mirror.lock_path, *map(mirror.volume_path, mirror.kept)])
+        kept = () if mirror.promoted else mirror.kept
+        return first_open([mirror.lock_path, *map(mirror.volume_path, kept)])
     return None

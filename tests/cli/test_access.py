@@ -162,8 +162,8 @@ def test_new_files_of_an_open_journal_and_mirror_are_as_open(place: Path, run: R
     change(place)
     run("record", "J")
     run("base", "J")
-    run("replay", "J", "M")
     run("verify", "M")
+    run("replay", "J", "M")
     after = [*below(place / "J"), *below(place / "M")]
     assert len(set(after) - before) >= 4  # a base and its directory, its lock, a receipt
     for path in after:
@@ -255,14 +255,18 @@ def test_status_warns_of_what_every_user_can_read(place: Path, run: Run) -> None
         assert json.loads(run("status", "--json", name)[0])["is_open"] is False
         for path in below(place / name):
             path.chmod(0o755 if path.is_dir() else 0o644)
+        run("verify", name)  # so they were before the last replay
         out, _ = run("status", name)
-        assert f"  open: every local user may read and lock {name}/lock; chmod -R o= {name} closes it" in out
+        assert f"  open: every local user may read and lock {name}/lock; chmod o= {name} closes it" in out
         assert json.loads(run("status", "--json", name)[0])["is_open"] is True
         place.chmod(0o750)  # nobody comes so far
         assert json.loads(run("status", "--json", name)[0])["is_open"] is False
         place.chmod(0o755)
-        os.system(f"chmod -R o= {name}")
+        os.system(f"chmod o= {name}")
         assert "open" not in run("status", name)[0]
+    change(place)
+    run("record", "J")
+    run("replay", "J", "M")
 
 
 def test_status_warns_of_a_volume_elsewhere_that_every_user_can_read(place: Path, run: Run) -> None:
@@ -273,9 +277,16 @@ def test_status_warns_of_a_volume_elsewhere_that_every_user_can_read(place: Path
     run("replay", "J", "M", "--volume", "disk=target.img")
     assert mode_of(place / "target.img") == 0o644, "it was there"
     assert (
-        f"  open: every local user may read and lock {place}/target.img; chmod o= {place}/target.img"
-        in run("status", "M")[0]
-    )
+        f"  open: every local user may read and lock {place}/target.img; chmod o= {place}/target.img, and "
+        "mirrortool verify M if no replay is at work, closes it"
+    ) in run("status", "M")[0]
+    (place / "target.img").chmod(0o640)
+    run("verify", "M")
+    run("replay", "J", "M")
+    (place / "target.img").chmod(0o644)
+    run("verify", "M")
+    run("promote", "M", "--yes")
+    assert "open" not in run("status", "M")[0], "it is a primary's volume now, and its mode is its user's"
 
 
 # root in another's directory
