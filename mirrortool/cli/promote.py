@@ -160,7 +160,8 @@ def _print(promotion: Promotion, verified: bool | None, as_json: bool, dry_run: 
             f"{printable(promotion.mirror.path)} is the primary of epoch {epoch.number}, from LSN {epoch.start.lsn} on"
         )
         if not quiet:
-            tell(f"next: mirrortool record {quoted(promotion.journal.path)} --nbd unix:SOCKET")
+            scan = "--scan " if promotion.known_bad else ""  # of the bad pages, the journal has something else
+            tell(f"next: mirrortool record {quoted(promotion.journal.path)} {scan}--nbd unix:SOCKET")
 
 
 def _to_json(promotion: Promotion, verified: bool | None) -> dict[str, object]:

@@ -388,6 +388,16 @@ def is_promoted(path: str) -> bool:
         return False
 
 
+def is_primarys_volume(mirror: str, path: str) -> bool:
+    """Whether a path is a volume of a mirror that became a primary, and so as free or taken as any other disk."""
+    try:
+        opened = Mirror(mirror)
+    except (NotAMirrorError, HostError):
+        return False
+    places = (files.real(opened.volume_path(kept)) for kept in opened.kept)
+    return opened.promoted is not None and files.real(path) in places
+
+
 def is_to_be_made(path: str) -> bool:
     """Whether no mirror is at `path` yet, and one could be made there.
 
@@ -445,14 +455,17 @@ def _refuse_duplicates(targets: Mapping[str, str]) -> None:
 
 
 def _refuse_inside(targets: Mapping[str, str], mirror: str, but: str) -> None:
-    """No target is among the files of a journal, copy or mirror, this one included but for one of its directories."""
+    """No target is among the files of a journal, copy or mirror, this one included but for one of its directories.
+
+    A volume of a promoted mirror is the disk to which a primary that was left fails back.
+    """
     here = files.real(mirror)
     inside, allowed = files.join(here, ""), files.join(here, but, "")
     for target in map(files.real, targets.values()):
         owner = ground.find_owner_of_bytes(target)
         if target.startswith(inside) and not target.startswith(allowed):
             raise UnusableVolumeError("lies in the mirror's directory", where=target, remedy="choose another target")
-        if owner and owner.path != here:
+        if owner and owner.path != here and not is_primarys_volume(owner.path, target):
             what = f"lies inside the {owner.kind} {owner.path}"
             raise UnusableVolumeError(what, where=target, remedy="choose another target")
 

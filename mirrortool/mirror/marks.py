@@ -20,7 +20,7 @@ from mirrortool import files, ground, host, jsonfile
 from mirrortool.errors import ChangedOutsideError, HostError, NotAMirrorError, UnusableVolumeError
 from mirrortool.files import Facts, Identity
 from mirrortool.mirror import registry
-from mirrortool.mirror.directory import Mirror
+from mirrortool.mirror.directory import Mirror, is_primarys_volume
 
 ATTRIBUTE = "user.mirrortool.mirror"
 
@@ -74,8 +74,9 @@ def check_targets(targets: Mapping[str, str]) -> None:
         UnusableVolumeError: one is.
     """
     for path in targets.values():
-        found = belonging(path)
-        if found and found.is_there and not ground.find_owner_of_bytes(path):
+        found, owner = belonging(path), ground.find_owner_of_bytes(path)
+        is_refused_anyway = owner is not None and not is_primarys_volume(owner.path, path)
+        if found and found.is_there and not is_refused_anyway:
             raise UnusableVolumeError(
                 f"belongs to the mirror {found.path}",
                 where=path,
