@@ -51,6 +51,13 @@ def note(mirror: Mirror, state: State) -> None:
         jsonfile.save(_path(mirror), values)
 
 
+def carry_over(mirror: Mirror) -> None:
+    """What somebody else wrote is under a newer checkpoint now, and is found until a verification has proved it."""
+    with suppress(NotAMirrorError, HostError):
+        if fields := jsonfile.load(_path(mirror), NotAMirrorError):
+            jsonfile.save(_path(mirror), fields.changed(position=mirror.checkpoint.position.to_json()))
+
+
 def forget(mirror: Mirror) -> None:
     """The volumes are about to be written."""
     files.remove(_path(mirror))

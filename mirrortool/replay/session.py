@@ -293,17 +293,21 @@ class Replay:
         problem = seen.find_problem(self.mirror)
         if problem and trusts_times:
             raise problem
+        self._is_suspect = problem is not None
         return problem is None
 
     def _begin_writing(self) -> None:
         if not self._is_scratch:
             marks.lay(self.mirror)
-            seen.forget(self.mirror)
+            if not self._is_suspect:
+                seen.forget(self.mirror)
 
     def _note_seen(self) -> None:
         """At the end, when the volumes are closed, and nothing was found that is not as it was left."""
         if self._keeps_seen and self._is_at_rest:
             seen.note(self.mirror, seen.look(self.mirror))
+        elif self._is_suspect:
+            seen.carry_over(self.mirror)
 
     def _withdraw(self) -> None:
         if self._registration:

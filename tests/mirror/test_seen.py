@@ -12,6 +12,7 @@ from mirrortool import files, host
 from mirrortool.errors import ChangedOutsideError
 from mirrortool.mirror import seen
 from mirrortool.mirror.directory import Mirror
+from mirrortool.promote import Promotion
 from mirrortool.replay.session import Replay
 from mirrortool.verify import Verify
 from tests.fakes.promotions import promote
@@ -191,3 +192,27 @@ def test_a_promotion_that_verifies_is_not_kept_by_a_time(mirror: Mirror) -> None
     os.chmod(image_of(mirror), 0o640)
     promote(mirror.path)
     assert Mirror(mirror.path).promoted
+
+
+def test_a_promotion_that_does_not_end_hides_no_foreign_write(primary: Primary, mirror: Mirror) -> None:
+    scribble(image_of(mirror))
+    with Promotion(mirror.path) as promotion:
+        promotion.drain()
+    assert Mirror(mirror.path).checkpoint.position.lsn > mirror.checkpoint.position.lsn
+    for _ in range(2):
+        with pytest.raises(ChangedOutsideError):
+            primary.mirror()
+    with Promotion(mirror.path) as promotion:
+        promotion.drain()
+        with pytest.raises(ChangedOutsideError):
+            promotion.verify()
+    with pytest.raises(ChangedOutsideError):
+        primary.mirror()
+
+
+def test_a_promotion_that_proved_a_mirror_cures_its_time(primary: Primary, mirror: Mirror) -> None:
+    os.chmod(image_of(mirror), 0o640)
+    with Promotion(mirror.path) as promotion:
+        promotion.drain()
+        promotion.verify()
+    primary.mirror()
