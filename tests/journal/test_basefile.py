@@ -256,6 +256,27 @@ def test_the_fields_are_where_the_tables_say(journal: Journal) -> None:
     assert at(end, END_TABLE, "checksum") == basefile.xxhash.xxh3_64_intdigest(end[:32])
 
 
+@pytest.mark.parametrize(
+    ("field", "value", "why"),
+    [
+        ("version", 2, "a base of format 2, which this version does not know"),
+        ("page_size", PAGE + 1, "the header contradicts itself"),
+        ("table", 1 << 20, "the file ends inside its table of volumes"),
+        ("volumes", 1, "the table of volumes has another length"),
+        ("volumes", 3, "the table of volumes ends too early"),
+    ],
+)
+def test_a_header_with_a_sound_checksum_that_makes_no_sense_is_none(
+    journal: Journal, field: str, value: int, why: str
+) -> None:
+    data = bytearray(encode_header(header_of(journal, {})))
+    (row,) = [row for row in HEADER_TABLE if row.name == field]
+    data[row.offset : row.offset + row.size] = value.to_bytes(row.size, "little")
+    data[120:128] = basefile.xxhash.xxh3_64_intdigest(data[:120] + data[128:]).to_bytes(8, "little")
+    with pytest.raises(FrameError, match=why):
+        basefile.decode_header(bytes(data))
+
+
 @pytest.mark.parametrize("name", ["", "1.base", "0000000000000000.base", "000000000000000A.base", f"{1:016x}.base.new"])
 def test_files_with_other_names_are_no_bases(name: str) -> None:
     assert basefile.parse_file_name(name) is None
