@@ -31,7 +31,7 @@ def _unpatched(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in CALLS:
         monkeypatch.setattr(File, name, getattr(File, name))
     sizes = [(pieces, "PIECE_BYTES"), (readback, "PIECE_BYTES"), (scan_module, "PENDING_PAGES")]
-    for owner, name in [(files, "rename"), *sizes]:
+    for owner, name in [(files, "rename"), (files, "open_file"), *sizes]:
         monkeypatch.setattr(owner, name, getattr(owner, name))
     monkeypatch.setattr(recovery, "JournalWriter", recovery.JournalWriter)
 
@@ -122,6 +122,7 @@ def test_a_scan_that_dies_at_any_call_is_continued_by_the_next(
         for name in CALLS:
             patched.setattr(File, name, getattr(File, name))
         patched.setattr(files, "rename", files.rename)
+        patched.setattr(files, "open_file", files.open_file)
         die_at(number, die)
         try:
             primary.scan()
