@@ -10,7 +10,8 @@ from collections.abc import Iterator
 import click
 
 from mirrortool.cli.options import DIRECTORY, POINT, POINT_METAVAR, as_json, complete_point
-from mirrortool.cli.text import columns, counted, format_time, printable, quoted, tell
+from mirrortool.cli.statustext import no_commit_yet
+from mirrortool.cli.text import columns, counted, format_time, printable, tell
 from mirrortool.errors import JournalError, TornJournalError, UsageError
 from mirrortool.files import find_facts
 from mirrortool.journal.commits import Commit, commits, is_flush, newest_commits
@@ -76,7 +77,7 @@ def command(
 
 def _print_commits(journal: str, listed: list[Commit]) -> None:
     if not listed:
-        tell(f"no commit yet; next: mirrortool record {quoted(journal)}")
+        tell(no_commit_yet(journal))
         return
     rows = [_row(commit) for commit in listed]
     for line in columns(("LSN", "TIME", "KIND", "STATE SUM", "MARK"), rows):

@@ -126,11 +126,13 @@ def command(
         made = [each for each in shipping.statistics() if as_json or each.connections]
         _print(journal, made, as_json, to_stderr=to_stderr)
         raise
-    _print(journal, shipping.statistics(), as_json, to_stderr=to_stderr)
+    shipped = shipping.statistics()
+    _print(journal, shipped, as_json, to_stderr=to_stderr)
     if stopped_by and not follow:
         raise Interrupted(stopped_by, "stopped; the next ship goes on from there")
     directory = parsed[0].directory
-    if directory and not quiet:
+    has_some = shipped[0].acknowledged and shipped[0].acknowledged.lsn
+    if directory and not quiet and has_some:
         tell(f"next: mirrortool replay {quoted(directory)} MIRROR")
 
 

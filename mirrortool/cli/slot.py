@@ -55,7 +55,7 @@ def list_slots(journal: str, as_json: bool) -> None:
 def drop_slot(journal: str, name: str, quiet: bool) -> None:
     """Forget a slot: what it held back may be pruned.
 
-    Its owner, if he still reads, goes on while the files that he needs are there; then he starts over from a base.
+    An owner that still reads goes on while the files that it needs are there; then it starts over from a base.
     """
     opened = open_finished(journal)
     slot = drop(opened, name)

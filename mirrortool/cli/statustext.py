@@ -19,7 +19,7 @@ from mirrortool.cli.text import (
     quoted,
 )
 from mirrortool.errors import MirrortoolError, NotAJournalError
-from mirrortool.journal.copydir import is_primary
+from mirrortool.journal.copydir import is_primary, makes_a_commit
 from mirrortool.journal.room import Room
 from mirrortool.mirror import receipts
 from mirrortool.operation import CommitKind
@@ -65,7 +65,7 @@ def _journal_lines(status: JournalStatus) -> Iterator[str]:
         if behind:
             yield f"  {counted(behind, 'newer operation is', 'newer operations are')} not committed yet"
     else:
-        yield f"  no commit yet; next: mirrortool record {quoted(journal.path)}"
+        yield f"  {no_commit_yet(journal.path)}"
     yield f"  {_journal_work(status)}"
     if status.recorder is not None:
         yield from _recorder_lines(status.recorder)
@@ -151,6 +151,12 @@ _DOING = {
     "follow": "followed",
     "promote": "promoted",
 }
+
+
+def no_commit_yet(path: str) -> str:
+    """That a journal has none, or a copy of one, and what to do."""
+    step = f"next: mirrortool record {quoted(path)}" if is_primary(path) else makes_a_commit(path)
+    return f"no commit yet; {step}"
 
 
 def _journal_work(status: JournalStatus) -> str:

@@ -13,6 +13,7 @@ from mirrortool.cli.runner import Interrupted, Runner
 from mirrortool.cli.text import counted, format_seconds, format_time, printable, quoted, tell
 from mirrortool.errors import ChangedOutsideError, CorruptJournalError, FuzzyCommitError, NotComparableError, UsageError
 from mirrortool.journal.audit import AuditCancelled
+from mirrortool.journal.copydir import makes_a_commit
 from mirrortool.journal.pathkind import PathKind, kind_of, neither
 from mirrortool.mirror.verifyjournal import JournalProof, VerifyJournal
 from mirrortool.replay.session import describe
@@ -203,7 +204,7 @@ def _verify_journal(path: str, as_json: bool, quiet: bool) -> int:
         raise NotComparableError(
             "no commit yet, so there is nothing to be restored",
             where=path,
-            remedy="mirrortool record makes one",
+            remedy=makes_a_commit(path),
         )
     return 0
 

@@ -39,6 +39,11 @@ def lock_copy(path: str, group: int | None = None) -> File:
     return atwork.hold(files.join(path, "lock"), "the copy", "receive")
 
 
+def makes_a_commit(path: str) -> str:
+    """The remedy where a journal has no commit yet, or a copy of one."""
+    return "mirrortool record makes one" if is_primary(path) else "mirrortool ship, where its journal is, sends one"
+
+
 def check_is_copy(path: str) -> None:
     """Raise AccessError unless a copy is there, or was begun."""
     if is_primary(path):

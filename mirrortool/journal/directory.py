@@ -11,7 +11,7 @@ seen.json       the volumes' times after the newest write-back, not made durable
 reserve         allocated, so that there is room for that
 copy.json       of a copy that is received: its own id
 control.sock    the door of a running recorder
-slots/          who reads the journal, and how far he is
+slots/          who reads the journal, and up to where
 torn/           torn tails, moved there by the recorder; never read
 forked/         frames that a promotion dropped; never read
 promoting.json  a promotion under way; see journal/promoting.py

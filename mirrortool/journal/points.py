@@ -23,6 +23,7 @@ from mirrortool.journal.commits import (
     is_state,
     start_by_time,
 )
+from mirrortool.journal.copydir import makes_a_commit
 from mirrortool.journal.directory import Journal
 from mirrortool.journal.position import Position
 from mirrortool.journal.reader import JournalReader
@@ -214,7 +215,7 @@ def _no_commit(journal: Journal, until: Until | None, accept: Accept | None) -> 
     noun = _NOUNS[accept]
     oldest = next(filter(accept, _all_commits(journal)), None)
     if until is None or until.is_newest or (accept is is_state and find_commit(journal, until)):
-        remedy = "mirrortool log lists the others" if find_commit(journal, None) else "mirrortool record makes one"
+        remedy = "mirrortool log lists the others" if find_commit(journal, None) else makes_a_commit(journal.path)
         return NotComparableError(f"no {noun}{_phrase(until) or ' yet'}", where=journal.path, remedy=remedy)
     what = f"no {noun}{_phrase(until)}"
     if oldest is None:

@@ -1,4 +1,4 @@
-"""Slots: who reads a journal, and how far he is, so that it keeps what they still need.
+"""Slots: who reads a journal, and up to where, so that it keeps what they still need.
 
 `JOURNAL/slots/NAME.json`, one for each mirror and for each copy that is shipped to, replaced atomically by who reads.
 

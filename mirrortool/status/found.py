@@ -23,7 +23,7 @@ from mirrortool.volume import VolumeSet
 
 @dataclass(frozen=True, slots=True)
 class SlotStatus:
-    """Who reads a journal, and how far behind its newest commit he is, as far as his slot tells.
+    """A reader of a journal, and how far it is behind the newest commit, as far as its slot tells.
 
     Attributes:
         work: whether its owner goes on, as far as this host can tell.
@@ -49,7 +49,7 @@ class JournalStatus:
         commit: the newest one.
         damage: what stops a reader before the end of the newest file; None if nothing does.
         size: of all journal files, in bytes.
-        silent_seconds: how long nothing was heard of who records it; None if he is at work, as far as this host can
+        silent_seconds: how long nothing was heard of its recorder; None if one is at work, as far as this host can
             tell.
         ahead_seconds: how far its times are ahead of this host's clock; None if that is little.
         readers: by the names of their slots.

@@ -72,3 +72,20 @@ def test_a_journal_that_has_another_state_sum_proves_nothing(
     said = capsys.readouterr().err
     assert "the journal does not have the state sum of the" in said
     assert "mirrortool verify of the journal tells whether its state sums are right" in said
+
+
+def test_a_copy_to_which_nothing_was_sent_is_not_to_be_recorded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["init", "-q", "J", "disk=disk.img:1M"]) == 0
+    assert main(["ship", "J", "C"]) == 0
+    assert "next:" not in capsys.readouterr().err, "there is nothing to be replayed"
+    for line, code in (("status C", 0), ("log C", 0), ("replay C M", 3), ("verify C", 3)):
+        assert main(line.split()) == code
+        said = "".join(capsys.readouterr())
+        assert "record" not in said, line
+        assert "mirrortool ship, where its journal is, sends one" in said, line
+    for line, code in (("status J", 0), ("log J", 0)):
+        assert main(line.split()) == code
+        assert "no commit yet; next: mirrortool record J\n" in "".join(capsys.readouterr())
