@@ -15,12 +15,13 @@ from __future__ import annotations
 
 import re
 import secrets
+from contextlib import suppress
 from dataclasses import dataclass
 
 import xxhash
 
 from mirrortool import files
-from mirrortool.errors import HostError, MissingFileError, NoSpaceError
+from mirrortool.errors import HostError, JournalError, MissingFileError, NoSpaceError
 from mirrortool.files import File
 from mirrortool.journal import basefile
 from mirrortool.journal.basefile import BaseFile, BaseHeader
@@ -174,6 +175,14 @@ def bases(journal: Journal, missing: list[MissingFileError] | None = None) -> li
             if not isinstance(error.__cause__, FileNotFoundError):  # removed since
                 raise
     return found
+
+
+def find_missing(journal: Journal) -> MissingFileError | None:
+    """The error for the first base that lies elsewhere, and is not there; damage of others is for verify to find."""
+    missing: list[MissingFileError] = []
+    with suppress(JournalError, HostError):
+        bases(journal, missing)
+    return missing[0] if missing else None
 
 
 def lock_bases(journal: Journal) -> File:

@@ -21,6 +21,7 @@ from mirrortool.errors import (
     PromotedError,
     UsageError,
 )
+from mirrortool.journal.bases import find_missing
 from mirrortool.journal.codec import FrameHeader
 from mirrortool.journal.commits import Commit, commit_of, may_rest, newest_commits
 from mirrortool.journal.directory import Journal
@@ -142,7 +143,7 @@ class _Journal:
         else:
             head, time_ns, damage = self._reader.position, self._reader.time_ns, None
         starts = journal.file_starts()
-        damage = damage or self._gaps.find(journal)
+        damage = damage or self._gaps.find(journal) or find_missing(journal)
         room = room_of(journal)
         size = sum(each for _, each in room.file_bytes)
         recorder, unanswered = _ask_recorder(self._path)

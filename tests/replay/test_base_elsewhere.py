@@ -88,7 +88,8 @@ def test_a_missing_target_is_12_and_names_the_directory(
         open_base(journal, lsn)
     replay_all(journal, tmp_path / "M")
     assert images_of(tmp_path / "M") == volumes_at(journal), "the journal has all that is needed"
-    for command in (["verify", journal.path], ["prune", journal.path, "--keep", "1d"], ["base", journal.path]):
+    words = ["verify J", "status J", "status --json J", "prune J --keep 1d", "base J"]
+    for command in [[journal.path if word == "J" else word for word in line.split()] for line in words]:
         capsys.readouterr()
         assert main(command) == 12
         assert str(elsewhere) in capsys.readouterr().err
