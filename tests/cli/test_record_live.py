@@ -232,23 +232,27 @@ def wait_for_base(site: Site) -> None:
     wait_until(lambda: not json.loads(site.run("status", site.journal, "--json"))["recorder"]["incomplete"])
 
 
+def does_answer(live: LiveRecorder) -> bool:
+    with contextlib.suppress(OSError), Client(UnixAddress(str(live.socket))):
+        return True
+    return False
+
+
 def wait_for_socket(live: LiveRecorder) -> None:
     """Until somebody answers, for a recorder that says nothing."""
-
-    def does_answer() -> bool:
-        with contextlib.suppress(OSError), Client(UnixAddress(str(live.socket))):
-            return True
-        return False
-
-    live.wait_until(does_answer)
+    live.wait_until(lambda: does_answer(live))
 
 
 @pytest.mark.parametrize("streams", ["2>&-", ">&- 2>&-", "<&- >&- 2>&-", "2>/dev/full"])
 def test_streams_that_nobody_reads(site: Site, streams: str) -> None:
     live = LiveRecorder(site.journal)
     line = f"exec {sys.executable} -m mirrortool record {site.journal} --nbd {live.address} {streams}"
-    with subprocess.Popen(["sh", "-c", line], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
-        wait_until(lambda: live.socket.exists() or process.poll() is not None)
+    with (
+        subprocess.Popen(["sh", "-c", line], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process,
+        contextlib.ExitStack() as ending,
+    ):
+        ending.callback(process.kill)  # else a failure here would wait for a recorder that nobody stops
+        wait_until(lambda: does_answer(live) or process.poll() is not None)
         with client_of(live) as client:
             assert put(client, 0, b"heard") == 0
             wait_for_base(site)
