@@ -39,12 +39,16 @@ def command_for(remote: Remote, rsh: Sequence[str] | None, remote_program: str) 
     return [*before, remote.host, f"{remote_program} receive {shlex.quote(remote.path)}"]
 
 
-def _is_not_found(status: int, last_line: str) -> bool:
+def _is_not_found(status: int | None, last_line: str) -> bool:
     """Whether that is how a shell there ends which does not find the program, or may not run it.
 
     csh ends with 1 then, and ssh with 255 for whatever is its own.
+
+    Args:
+        status: None while ssh has not ended, as on a busy host; below 0 if it was killed, as we do where a link broke.
     """
-    return status in (126, 127) or (0 < status < 126 and "command not found" in last_line.lower())
+    is_open = status is None or (status < 126 and status != 0)
+    return status in (126, 127) or (is_open and "command not found" in last_line.lower())
 
 
 class ProcessLink(StreamLink):
@@ -103,7 +107,7 @@ class ProcessLink(StreamLink):
         if self._last_line:
             said = f"; {self._name} said: {self._last_line}"
         found: LinkError = error
-        if status and _is_not_found(status, self._last_line):
+        if _is_not_found(status, self._last_line):
             found = NoReceiverError(error.what, where=error.where, remedy=_NOT_FOUND_REMEDY)
         found.what += said
         return found

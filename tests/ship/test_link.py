@@ -12,7 +12,7 @@ import pytest
 from mirrortool.errors import LinkError
 from mirrortool.ship import link as module
 from mirrortool.ship.link import StreamLink
-from mirrortool.ship.protocol import Kind, Message
+from mirrortool.ship.protocol import Kind, Message, NoReceiverError
 from mirrortool.ship.remote import ProcessLink
 from mirrortool.ship.stream import Stream
 from tests.fakes.daemon import children_of
@@ -62,3 +62,14 @@ def test_a_signal_of_the_terminal_does_not_reach_what_a_link_runs() -> None:
     finally:
         link.close()
     assert child not in children_of(os.getpid())
+
+
+def test_a_shell_that_does_not_find_the_program_is_known_before_ssh_has_ended() -> None:
+    """On a busy host ssh may still run when what the shell said has come."""
+    script = "echo 'bash: line 1: mirrortool: command not found' >&2; exec >&-; read line"
+    link = ProcessLink(["sh", "-c", script], lambda: None)
+    try:
+        with pytest.raises(NoReceiverError, match="--remote-path"):
+            link.take(20)
+    finally:
+        link.close()
