@@ -176,7 +176,7 @@ _PLACES = {
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted({*(name for name in globals() if name.startswith("__")), *__all__})
 
 
 if not TYPE_CHECKING:  # else a name that is not there would have a type, too

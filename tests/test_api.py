@@ -30,6 +30,7 @@ def journal(tmp_path: Path) -> str:
 def test_each_name_is_there_and_in_the_docstring(name: str) -> None:
     assert callable(getattr(mirrortool, name))
     assert name in dir(mirrortool)
+    assert {each for each in dir(mirrortool) if not each.startswith("_")} == set(mirrortool.__all__)
     assert mirrortool.__doc__ is not None
     assert name in mirrortool.__doc__
 
