@@ -12,6 +12,8 @@ from __future__ import annotations
 
 import bisect
 import functools
+import heapq
+import itertools
 import operator
 from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -263,10 +265,14 @@ class PageSums:
             self._add_term(volume, start // self._segment_pages, state_term(pages, part))
 
     def _terms(self, volume: Volume) -> Iterator[tuple[int, list[int]]]:
-        """The terms that the page sums give, of some segments at a time: the first one's number, and theirs."""
+        """The terms that the page sums give, of some segments at a time: the first one's number, and theirs.
+
+        Segments that have neither sums nor a term are left out.
+        """
         first_page, pages = self.volumes.first_page(volume), self.volumes.page_count(volume)
         step = self._segment_pages
-        for segment, count in split_at(0, -(-pages // step), _PROVED_SEGMENTS):
+        allocated = (split_at(start, end - start, _PROVED_SEGMENTS) for start, end in self._allocated_segments(volume))
+        for segment, count in itertools.chain.from_iterable(allocated):
             terms = [0] * count
             first = segment * step
             for run, length in self.nonzero_runs(first_page + first, min(count * step, pages - first)):
@@ -275,6 +281,20 @@ class PageSums:
                     term = state_term(page_numbers, unpack_sums(self._read(volume, place, number)))
                     terms[place // step - segment] ^= term
             yield segment, terms
+
+    def _allocated_segments(self, volume: Volume) -> Iterator[tuple[int, int]]:
+        """Runs (first segment, one past the last) that may have sums or a term, in order; holes cost nothing."""
+        first_page, pages = self.volumes.first_page(volume), self.volumes.page_count(volume)
+        step, total = self._segment_pages, -(-pages // self._segment_pages)
+        runs = ((run - first_page, run - first_page + length) for run, length in self.nonzero_runs(first_page, pages))
+        by_sums = ((start // step, -(-end // step)) for start, end in runs)
+        by_terms = page_runs(self._segments[volume.name].data_extents(0, total * SUM_BYTES), SUM_BYTES)
+        done = 0
+        for start, end in heapq.merge(by_sums, by_terms):
+            start, end = max(start, done), min(end, total)
+            if start < end:
+                yield start, end
+                done = end
 
     def _all(self, volume: Volume) -> Iterator[tuple[int, array[int]]]:
         """All sums that may not be zero, in pieces of bounded size."""
