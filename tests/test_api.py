@@ -82,7 +82,7 @@ def test_types_are_of_the_same_places() -> None:
 
 def test_a_name_that_is_not_there() -> None:
     with pytest.raises(AttributeError, match="nothing_of_this_name"):
-        mirrortool.nothing_of_this_name  # noqa: B018
+        mirrortool.nothing_of_this_name  # noqa: B018  # the look-up is what is tried
 
 
 def test_shipping_and_keeping_from_python(journal: str, tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from mirrortool.atwork import Worker, find_worker, hold
 from mirrortool.errors import LockedError
 from tests.fakes.waiting import wait_until
 
+# Holds the lock until the test kills it; the sleep only bounds what a test that failed leaves behind.
 HOLDER = """
 import sys, time
 from mirrortool import atwork

@@ -83,7 +83,7 @@ def parse_lag(text: str) -> SlotLag:
 
 
 class Value(click.ParamType[Any]):
-    """An option's type made of a function that raises ValueError or UsageError for what makes no sense."""
+    """An option's type made of a function that raises ValueError or UsageError for text that is not valid."""
 
     def __init__(self, name: str, parse: Callable[[str], Any]) -> None:
         self.name = name

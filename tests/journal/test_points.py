@@ -232,7 +232,7 @@ def test_nothing_is_read_but_the_newest_file_where_that_tells(
 
     def counting(*args: object, **kwargs: int) -> object:
         opened.append(kwargs["first_lsn"])
-        return reader(*args, **kwargs)  # type: ignore[arg-type]
+        return reader(*args, **kwargs)  # type: ignore[arg-type]  # whatever it is given
 
     monkeypatch.setattr(points, "JournalReader", counting)
     require_commit(journal, point(2))

@@ -111,7 +111,7 @@ def test_a_verification_during_which_something_was_written_cures_nothing(
     real = Verify._compare
 
     def compare(self: Verify, *arguments: object) -> None:
-        real(self, *arguments)  # type: ignore[arg-type]
+        real(self, *arguments)  # type: ignore[arg-type]  # whatever they are
         scribble(image_of(mirror))
 
     monkeypatch.setattr(Verify, "_compare", compare)

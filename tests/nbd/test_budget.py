@@ -166,7 +166,7 @@ def converse(budget: Budget, said: bytes, sends_max: int = 1000, export: MemoryE
     """Serve a client from its first byte to its last; what there was to tell."""
     events: list[str] = []
     channel = ScriptedChannel(said, sends_max)
-    connection = Connection(channel, "it", Events(events.append), lambda _: budget.share())  # type: ignore[arg-type]
+    connection = Connection(channel, "it", Events(events.append), lambda _: budget.share())  # type: ignore[arg-type]  # as scripted
     connection.run(ExportTable([export or MemoryExport(2 * MIB)]), Security(), lambda: False)
     assert channel.is_closed
     assert not any("unexpected" in line for line in events), events
@@ -212,7 +212,7 @@ def test_a_bug_in_an_export_leaks_nothing() -> None:
     events: list[str] = []
     export.before = fail
     channel = ScriptedChannel(CONVERSATION, 1000)
-    connection = Connection(channel, "it", Events(events.append), lambda _: budget.share())  # type: ignore[arg-type]
+    connection = Connection(channel, "it", Events(events.append), lambda _: budget.share())  # type: ignore[arg-type]  # as scripted
     connection.run(ExportTable([export]), Security(), lambda: False)
     assert "unexpected RuntimeError" in events[0]
     assert budget.use().bytes_used == 0
