@@ -32,7 +32,7 @@ from mirrortool.ship.lag import ShipLag, ShipLags
 from mirrortool.ship.options import ShipOptions
 from mirrortool.ship.progress import ShipStatistics
 from mirrortool.ship.remote import PROGRAM
-from mirrortool.ship.sender import Shipment, Shipping, connector
+from mirrortool.ship.sender import Shipping
 
 SILENCE_SECONDS_MIN = 15.0
 """A receiver says every 10 seconds that it is alive."""
@@ -106,18 +106,9 @@ def command(
         replace_slot=replace_slot,
         start=None if after is None else position_after(opened, after),
     )
-    shell = _split_rsh(rsh)
-    shipments = [
-        Shipment(
-            journal,
-            each,
-            options,
-            connector(each, options, rsh=shell, remote_program=remote_path),
-            observer=observer,
-        )
-        for each in parsed
-    ]
-    shipping = Shipping(shipments)
+    shipping = Shipping.open(
+        journal, destinations, options, rsh=_split_rsh(rsh), remote_program=remote_path, observer=observer
+    )
     to_stderr = any(each.is_pipe for each in parsed)
     try:
         stopped_by = _run(shipping, opened, follow, metrics_file, quiet)

@@ -75,12 +75,6 @@ def newest_commits(
     return found[-count:]
 
 
-def commits_since(journal: Journal, time_ns: int) -> Iterator[Commit]:
-    """The commits at or after a time, oldest first."""
-    start = start_by_time(journal, time_ns)
-    return (commit for commit in commits(journal, start) if commit.time_ns >= time_ns)
-
-
 def marks(journal: Journal) -> list[Commit]:
     """The commits that have a name, oldest first; of a name that was given twice the newest, which is what it means.
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from mirrortool.errors import CorruptJournalError, JournalError, TornJournalError
 from mirrortool.journal import commits as commits_module
 from mirrortool.journal import format as layout
-from mirrortool.journal.commits import Commit, Until, commits, commits_since, find_commit, newest_commits
+from mirrortool.journal.commits import Commit, Until, commits, find_commit, newest_commits, start_by_time
 from mirrortool.journal.directory import Journal
 from mirrortool.journal.reader import JournalReader
 from mirrortool.operation import CommitKind
@@ -85,7 +85,7 @@ def since(journal: Journal, time_ns: int) -> list[Commit]:
     """What comes before the damage, if there is any."""
     found: list[Commit] = []
     with contextlib.suppress(JournalError):
-        found.extend(commits_since(journal, time_ns))
+        found.extend(each for each in commits(journal, start_by_time(journal, time_ns)) if each.time_ns >= time_ns)
     return found
 
 
@@ -199,13 +199,13 @@ def test_commits_of_one_time_are_found_to_the_last(tmp_path: pathlib.Path) -> No
     journal, written = build(tmp_path / "j", [(0, "commit")] * 9, 150)
     assert len(journal_files(journal.path)) == 9
     assert find_commit(journal, Until(time_ns=written[0].time_ns)) == as_commit(written[-1])
-    assert list(commits_since(journal, written[0].time_ns)) == [as_commit(frame) for frame in written]
-    assert list(commits_since(journal, written[0].time_ns + 1)) == []
+    assert since(journal, written[0].time_ns) == [as_commit(frame) for frame in written]
+    assert since(journal, written[0].time_ns + 1) == []
 
 
 def test_a_journal_without_commits_has_none(tmp_path: pathlib.Path) -> None:
     journal = make_journal(tmp_path / "j")
     for _ in range(2):
-        assert list(commits(journal)) == newest_commits(journal, 5) == list(commits_since(journal, 0)) == []
+        assert list(commits(journal)) == newest_commits(journal, 5) == since(journal, 0) == []
         assert find_commit(journal, None) is find_commit(journal, Until(lsn=9)) is find_commit(journal, Until(mark="a"))
         append(open_writer(journal), write_batch(0, 0))
