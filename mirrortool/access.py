@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from mirrortool import files
+from mirrortool import accounts, files
 
 _ROOT = 0
 
@@ -39,14 +39,14 @@ def other_writer(path: str) -> Writer | None:
         if found is None:
             continue
         if found.owner != _ROOT:
-            user = files.user_name(found.owner)
+            user = accounts.user_name(found.owner)
             return Writer(f"user {user}", where if found.is_directory else files.parent(where), user)
         if not found.is_directory or (found.is_sticky and where not in ends):
             continue
         if found.mode & 0o002:
             return Writer("any user", where)
         if found.mode & 0o020 and found.group != _ROOT:
-            return Writer(f"group {files.group_name(found.group)}", where)
+            return Writer(f"group {accounts.group_name(found.group)}", where)
     return None
 
 

@@ -13,10 +13,8 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
-import grp
 import mmap
 import os
-import pwd
 import stat
 import struct
 import tempfile
@@ -24,7 +22,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from mirrortool.errors import AccessError, HostError, LockedError, UsageError, host_error
+from mirrortool.errors import AccessError, HostError, LockedError, host_error
 
 Buffer = bytes | bytearray | memoryview
 SMALL_FILE_BYTES_MAX = 16 << 20
@@ -756,11 +754,6 @@ def join(*parts: str) -> str:
     return os.path.join(*parts)
 
 
-def home() -> str | None:
-    """The home directory of this user; None of root, whose files are the system's."""
-    return os.path.expanduser("~") if os.geteuid() else None
-
-
 def parent(path: str) -> str:
     """The directory that a path lies in."""
     return os.path.dirname(path)
@@ -781,39 +774,6 @@ def keep_private(descriptor: int) -> None:
         os.fchmod(descriptor, 0o600)
     except OSError as error:
         raise host_error(error, "a new socket", "set the permissions of") from error
-
-
-def group_number(group: str) -> int:
-    """The number of a group that is given by name or number.
-
-    Raises:
-        UsageError: there is none of this name.
-    """
-    try:
-        return int(group) if group.isdecimal() else grp.getgrnam(group).gr_gid
-    except (KeyError, ValueError):
-        raise UsageError(f"there is no group {group!r}") from None
-
-
-def is_root() -> bool:
-    """Whether this process may do what root may."""
-    return os.geteuid() == 0
-
-
-def user_name(number: int) -> str:
-    """The name of a user, or the number if there is none."""
-    try:
-        return pwd.getpwuid(number).pw_name
-    except (KeyError, OverflowError):
-        return str(number)
-
-
-def group_name(number: int) -> str:
-    """The name of a group, or the number if there is none."""
-    try:
-        return grp.getgrgid(number).gr_name
-    except (KeyError, OverflowError):
-        return str(number)
 
 
 def give_access(path: str, mode: int, group: int | None = None) -> None:

@@ -1,6 +1,7 @@
 """Only files.py touches files, only clock.py touches time, and only cli/ knows click and rich.
 
-pipes.py and host.py, beside files.py, have what is no file: a link's descriptors, and what the kernel says of itself.
+accounts.py, pipes.py and host.py, beside files.py, have what is not a file: users and groups, a link's descriptors,
+and what the kernel says of itself.
 So a test that replaces those modules sees every fault and every tick. Sockets are no files: nbd/ has its clients',
 record/control.py the one in the journal's directory, whose name is bound and removed by nbd/listener.py and files.py;
 notify.py sends to the service manager's.
@@ -25,20 +26,9 @@ FORBIDDEN = {
     "posix", "posixpath", "ctypes", "stat", "grp", "pwd", "socket", "ssl", "select", "selectors",
 }  # fmt: skip
 ALLOWED = {
-    # mmap: anonymous memory that O_DIRECT takes, never a file's. grp, pwd: who may use a file.
-    "files.py": {
-        "os",
-        "fcntl",
-        "stat",
-        "tempfile",
-        "ctypes",
-        "open",
-        "mmap.PAGESIZE",
-        "mmap.mmap",
-        "grp.getgrgid",
-        "grp.getgrnam",
-        "pwd.getpwuid",
-    },
+    "accounts.py": {"grp.getgrgid", "grp.getgrnam", "os.geteuid", "os.path", "pwd.getpwuid"},
+    # mmap: anonymous memory that O_DIRECT takes, never a file's.
+    "files.py": {"os", "fcntl", "stat", "tempfile", "ctypes", "open", "mmap.PAGESIZE", "mmap.mmap"},
     "host.py": {"os", "fcntl", "open"},
     "pipes.py": {"os", "fcntl", "select"},
     "clock.py": {"time"},

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from functools import wraps
 from typing import ParamSpec, TypeVar
 
-from mirrortool import files
+from mirrortool import accounts
 from mirrortool.access import other_writer
 from mirrortool.cli.text import printable, tell
 
@@ -30,7 +30,7 @@ def writes_in(*names: str) -> Callable[[Callable[Parameters, Result]], Callable[
 
 def tell_root(*paths: str, quiet: bool) -> None:
     """A line about the first of these directories in which somebody else may write; for root alone."""
-    if quiet or not files.is_root():
+    if quiet or not accounts.is_root():
         return
     for found in filter(None, map(other_writer, paths)):
         instead = f"run mirrortool as {printable(found.user)}, or " if found.user else ""

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.shell_completion import CompletionItem
 
+from mirrortool.accounts import group_number
 from mirrortool.errors import MirrortoolError, UsageError
-from mirrortool.files import group_number
 from mirrortool.journal.until import Until
 from mirrortool.times import format_time, parse_duration
 

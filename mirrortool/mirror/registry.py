@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 
-from mirrortool import files, host, jsonfile
+from mirrortool import accounts, files, host, jsonfile
 from mirrortool.errors import HostError, NotAMirrorError
 from mirrortool.files import Identity
 from mirrortool.host import DiskMarks
@@ -98,7 +98,7 @@ def place() -> str:
     """The directory of this user's registry."""
     if given := os.environ.get(PLACE):
         return given
-    home = files.home()
+    home = accounts.home()
     if home is None:
         return _OF_ROOT
     state = os.environ.get("XDG_STATE_HOME", "")

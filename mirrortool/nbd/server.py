@@ -18,7 +18,7 @@ import threading
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
-from mirrortool import clock, files
+from mirrortool import accounts, clock
 from mirrortool.errors import UsageError
 from mirrortool.nbd.addresses import Address, UnixAddress, parse_address
 from mirrortool.nbd.budget import Budget, Share, default_bytes
@@ -96,7 +96,7 @@ class Server:
         self._budget = Budget(default_bytes(max_connections) if max_memory is None else max_memory, max_connections)
         self._max_handshakes = max_handshakes
         self._handshake_seconds = handshake_seconds
-        group = None if socket_group is None else files.group_number(socket_group)
+        group = None if socket_group is None else accounts.group_number(socket_group)
         self._access = SocketAccess(socket_mode, group)
         self._events = Events(on_event)
         self._listeners: list[Listener] = []

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from mirrortool import files, host
+from mirrortool import accounts, files, host
 from mirrortool.errors import ChangedOutsideError, UnusableVolumeError, host_error
 from mirrortool.mirror import marks, registry
 from mirrortool.mirror.directory import Mirror
@@ -252,9 +252,9 @@ def test_a_device_is_known_by_what_identifies_it(
 def test_the_registry_of_each_user_has_its_place(monkeypatch: pytest.MonkeyPatch) -> None:
     assert registry.place().endswith("/state/mirrortool")
     monkeypatch.delenv(registry.PLACE)
-    monkeypatch.setattr(files, "home", lambda: None)
+    monkeypatch.setattr(accounts, "home", lambda: None)
     assert registry.place() == "/var/lib/mirrortool"
-    monkeypatch.setattr(files, "home", lambda: "/home/u")
+    monkeypatch.setattr(accounts, "home", lambda: "/home/u")
     monkeypatch.delenv("XDG_STATE_HOME", raising=False)
     assert registry.place() == "/home/u/.local/state/mirrortool"
     monkeypatch.setenv("XDG_STATE_HOME", "/elsewhere")
