@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from mirrortool import clock, files
 from mirrortool.errors import (
+    ChangedOutsideError,
     ForkedJournalError,
     HostError,
     JournalError,
@@ -33,7 +34,8 @@ from mirrortool.journal.until import Until
 from mirrortool.mirror import directory, lastreplay, marks, seen
 from mirrortool.mirror.checkpoint import Checkpoint
 from mirrortool.mirror.directory import Mirror
-from mirrortool.mirror.findings import Finding, Repairs
+from mirrortool.mirror.findings import Finding, Repairs, findings
+from mirrortool.mirror.findings import describe as describe_findings
 from mirrortool.mirror.lastreplay import LastReplay
 from mirrortool.opened import Opened
 from mirrortool.pace import Pace
@@ -292,9 +294,15 @@ class Replay:
         """
         problem = seen.find_problem(self.mirror)
         if problem and trusts_times:
-            raise problem
+            raise self._with_findings(problem)
         self._is_suspect = problem is not None
         return problem is None
+
+    def _with_findings(self, error: ChangedOutsideError) -> ChangedOutsideError:
+        """The error, with what a verification found: what is seen now may be known for long."""
+        if known := findings(self.mirror):
+            error.what = f"{error.what}; {describe_findings(self.mirror, known, clock.now_ns())}"
+        return error
 
     def _begin_writing(self) -> None:
         if not self._is_scratch:
@@ -352,6 +360,8 @@ class Replay:
         try:
             self._delegator.run()
             self._is_at_rest = True
+        except ChangedOutsideError as error:
+            raise self._with_findings(error) from None
         except HostError as error:
             self._is_at_rest = isinstance(error, NoSpaceError)
             error.remedy = f"{error.remedy}; {describe(Mirror(self.mirror.path).checkpoint)}"

@@ -248,6 +248,18 @@ def test_status_replay_and_promote_say_what_is_known(
     assert main(["status", str(mirror)]) == 0, "what its volumes hold is the primary's"
 
 
+def test_a_replay_that_is_refused_says_what_is_known(
+    maker: JournalMaker, mirror: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    spoil(mirror, 3)
+    verified(mirror)
+    maker.frame(Write("a", 9, b"y" * PAGE), Commit())
+    monkeypatch.setattr("mirrortool.replay.delegator.find_changed_page", lambda *_: 3)
+    capsys.readouterr()
+    assert main(["replay", maker.journal.path, str(mirror), "--no-slot"]) == 21
+    assert "is not what the mirror left there; verified 0 s ago: 1 bad page;" in capsys.readouterr().err
+
+
 def test_force_is_for_what_is_known_only(mirror: Path) -> None:
     spoil(mirror, 3)
     verified(mirror)
