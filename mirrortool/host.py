@@ -12,7 +12,7 @@ import re
 from dataclasses import dataclass
 
 from mirrortool.errors import HostError, LockedError
-from mirrortool.files import Facts, File, Identity, exists, find_facts, list_directory, open_file, real
+from mirrortool.files import Facts, File, Identity, birth_ns, exists, find_facts, list_directory, open_file, real
 
 _BLKFLSBUF = 0x1261
 _SWAPS = "/proc/swaps"
@@ -90,6 +90,12 @@ def loop_place(identity: Identity) -> tuple[int, ...]:
     with contextlib.suppress(OSError, ValueError), open(f"{_sysfs(identity.inode)}/loop/offset", "rb") as file:
         return (facts.identity.device, facts.identity.inode, int(file.read())) if facts else ()
     return ()
+
+
+def loop_birth_ns(identity: Identity) -> int:
+    """When the file behind a loop device was made, in nanoseconds; 0 of any other device, and where it is not known."""
+    path = _backing_file(identity.inode) if identity.is_device else None
+    return birth_ns(path) if path else 0
 
 
 def _made_of(number: int) -> list[int]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from hypothesis import settings
@@ -13,18 +15,29 @@ from tests.fakes import environment
 from tests.fakes.reports import pytest_report_to_serializable as pytest_report_to_serializable  # a hook
 
 environment.clean_ours()
+_numbers = map(str, itertools.count())
 
 # Examples touch files, so the time of one says nothing.
 settings.register_profile("mirrortool", deadline=None)
 settings.load_profile("mirrortool")
 
 
-@pytest.fixture(scope="session", autouse=True)
-def _registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Volumes that are made mirrors' are noted in a registry of the tests, by the programs that they start, too."""
+@pytest.fixture(scope="session")
+def _registries(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The registry of what fixtures make for several tests; below it, each test has one of its own."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv(registry.PLACE, str(tmp_path_factory.mktemp("registry")))
-        yield
+        place = tmp_path_factory.mktemp("registries")
+        patch.setenv(registry.PLACE, str(place))
+        yield place
+
+
+@pytest.fixture(autouse=True)
+def _registry(_registries: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Volumes that are made mirrors' are noted in a registry of the test, by the programs that it starts, too.
+
+    A loop device, or an inode, that one test gave back may be another's next.
+    """
+    monkeypatch.setenv(registry.PLACE, str(_registries / next(_numbers)))
 
 
 class FakeClock:

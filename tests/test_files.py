@@ -10,6 +10,7 @@ import resource
 import stat
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -645,3 +646,14 @@ def test_a_rename_is_durable_in_both_directories(tmp_path: Path, monkeypatch: py
     files.rename(str(tmp_path / "from/a"), str(tmp_path / "to/b"))
     files.rename(str(tmp_path / "to/b"), str(tmp_path / "to/c"))
     assert order == ["to", "from", "to"]  # the new name first: no crash leaves the file without any
+
+
+def test_when_a_file_was_made_stays_when_it_changes_and_moves(tmp_path: Path) -> None:
+    before = time.time_ns()
+    (tmp_path / "a").touch()
+    born_ns = files.birth_ns(str(tmp_path / "a"))
+    assert born_ns == 0 or before - 10**9 < born_ns < time.time_ns() + 10**9
+    (tmp_path / "a").write_bytes(b"more")
+    os.rename(tmp_path / "a", tmp_path / "b")
+    assert files.birth_ns(str(tmp_path / "b")) == born_ns
+    assert files.birth_ns(str(tmp_path / "none")) == 0 == files.birth_ns("\0")

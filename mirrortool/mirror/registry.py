@@ -46,20 +46,25 @@ class Known:
         boot_id: of the kernel that gave the numbers.
         disk: of a device, what the kernel says of it.
         backing: of a loop device, the device and inode of its file, and the offset in it, in bytes; else empty.
+        born_ns: when the file, or that of a loop device, was made: a later one may get its inode; 0 if unknown.
     """
 
     identity: Identity
     boot_id: str
     disk: DiskMarks
     backing: tuple[int, ...]
+    born_ns: int
 
     @classmethod
-    def of(cls, identity: Identity) -> Known:
-        return cls(identity, host.boot_id(), host.disk_marks(identity), host.loop_place(identity))
+    def of(cls, identity: Identity, path: str) -> Known:
+        born_ns = host.loop_birth_ns(identity) if identity.is_device else files.birth_ns(path)
+        return cls(identity, host.boot_id(), host.disk_marks(identity), host.loop_place(identity), born_ns)
 
     def is_same(self, now: Known) -> bool:
         """Whether `now` is the file or device that this was noted of, as far as can be told."""
         if self.identity.is_device != now.identity.is_device:
+            return False
+        if self.born_ns and now.born_ns and self.born_ns != now.born_ns:
             return False
         in_this_boot = bool(now.boot_id) and self.boot_id == now.boot_id
         if not self.identity.is_device:
@@ -82,6 +87,7 @@ class Known:
             "partuuid": self.disk.partuuid,
             "diskseq": self.disk.diskseq,
             "backing": list(self.backing),
+            "born_ns": self.born_ns,
         }
 
     @classmethod
@@ -91,6 +97,7 @@ class Known:
             fields.text("boot_id"),
             DiskMarks(fields.text("wwid"), fields.text("partuuid"), fields.integer("diskseq")),
             tuple(fields.integers("backing")),
+            fields.integer("born_ns"),
         )
 
 
@@ -108,7 +115,7 @@ def place() -> str:
 
 def note(mirror: str, path: str, volume: str, where: str, identity: Identity) -> None:
     """A volume of a mirror is the file or device `where`; best effort."""
-    known = Known.of(identity)
+    known = Known.of(identity, where)
     with suppress(HostError):
         if any(each == Entry(mirror, path, volume, known) for each in _entries()):
             return
@@ -125,7 +132,7 @@ def find(path: str, identity: Identity) -> list[Entry]:
     entries = list(_entries())
     if not entries or files.find_facts(path) is None:
         return []
-    known = Known.of(identity)
+    known = Known.of(identity, path)
     return [each for each in entries if each.known.is_same(known)]
 
 
