@@ -60,10 +60,13 @@ def test_told_to_stop_at_any_time_it_ends_with_0(place: Path, command: list[str]
         [sys.executable, "-m", "mirrortool", *command], cwd=place, stderr=subprocess.PIPE, text=True
     )
     with process:
-        wait_until(lambda: process.poll() is not None or takes(process.pid, signal.SIGTERM))
-        assert process.poll() is None
-        nap(delay)  # what is interrupted is chance, what follows is not
-        process.send_signal(NUMBERS[COMMANDS.index(command)])
-        _, told = process.communicate(timeout=30)
+        try:
+            wait_until(lambda: process.poll() is not None or takes(process.pid, signal.SIGTERM))
+            assert process.poll() is None
+            nap(delay)  # what is interrupted is chance, what follows is not
+            process.send_signal(NUMBERS[COMMANDS.index(command)])
+            _, told = process.communicate(timeout=30)
+        finally:
+            process.kill()
     assert process.returncode == 0, told
     assert "Traceback" not in told

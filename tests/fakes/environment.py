@@ -1,12 +1,14 @@
 """The environment in which tests run, and start programs: what is needed, and nothing that one machine has by chance.
 
 PYTHONUNBUFFERED hides what a full disk does to buffered output, PYTHONDONTWRITEBYTECODE and LANG hide other things; an
-option of mirrortool's in a variable would change what tests see. So they are gone, whoever starts the tests.
+option of mirrortool's in a variable would change what tests see; a shell's background jobs ignore SIGINT and SIGQUIT.
+So they are gone, whoever starts the tests.
 """
 
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -34,3 +36,8 @@ def clean_ours() -> None:
     kept = clean(os.environ)
     os.environ.clear()
     os.environ.update(kept)
+    for number in (signal.SIGHUP, signal.SIGQUIT, signal.SIGTERM):
+        if signal.getsignal(number) == signal.SIG_IGN:
+            signal.signal(number, signal.SIG_DFL)
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
