@@ -12,7 +12,7 @@ Recording
     Scan                        journal what changed; run() returns a ScanResult, or raises ScanCancelled;
                                 ScanStatistics on the way
     Recorder, WhenFull          journal every write: write(), zero(), read(), flush(), commit(); RecorderStatistics
-    BaseScan                    read into the journal what the volumes of a Recorder held before
+    InitialScan                    read into the journal what the volumes of a Recorder held before
     import_log, LogFormat       write and journal what another program logged; returns an ImportResult
 Replaying
     Replay, Plan, Wanted        bring a mirror up to a commit, which it has as a Checkpoint; ReplayStatistics
@@ -42,31 +42,31 @@ if TYPE_CHECKING:
     from mirrortool.journal.audit import Audit, AuditCancelled, AuditResult
     from mirrortool.journal.commits import Commit, commits, marks, newest_commits
     from mirrortool.journal.directory import Journal
-    from mirrortool.journal.points import commits_from, require_commit
+    from mirrortool.journal.point import Until
+    from mirrortool.journal.pointlookup import commits_from, require_commit
     from mirrortool.journal.position import Position
-    from mirrortool.journal.prune import Keep, Pruned, prune
+    from mirrortool.journal.retention.prune import Keep, Pruned, prune
     from mirrortool.journal.slots import Slot, slots
     from mirrortool.journal.slots import drop as drop_slot
-    from mirrortool.journal.until import Until
     from mirrortool.mirror.checkpoint import Checkpoint
     from mirrortool.mirror.directory import Mirror, Promoted
     from mirrortool.operation import CommitKind
     from mirrortool.promote import Promotion, PromotionPlan
-    from mirrortool.record.base import BaseScan
-    from mirrortool.record.create import NewVolume, init
+    from mirrortool.record.createjournal import NewVolume, init
     from mirrortool.record.detach import WhenFull
-    from mirrortool.record.importers.feed import ImportResult
-    from mirrortool.record.importers.open import LogFormat, import_log
+    from mirrortool.record.importers.importloop import ImportResult
+    from mirrortool.record.importers.openlog import LogFormat, import_log
+    from mirrortool.record.initialscan import InitialScan
     from mirrortool.record.mark import mark
     from mirrortool.record.recorder import Recorder, RecorderStatistics
     from mirrortool.record.scan import Scan, ScanCancelled, ScanResult, ScanStatistics
-    from mirrortool.replay.choice import Wanted
     from mirrortool.replay.engine import Plan
     from mirrortool.replay.makebase import BaseCancelled, BaseProgress, MakeBase
+    from mirrortool.replay.planner import Wanted
     from mirrortool.replay.session import Replay, ReplayStatistics
-    from mirrortool.ship.options import ShipOptions
-    from mirrortool.ship.progress import ShipStatistics
     from mirrortool.ship.sender import Shipping
+    from mirrortool.ship.shipoptions import ShipOptions
+    from mirrortool.ship.shipprogress import ShipStatistics
     from mirrortool.status import JournalStatus, MirrorStatus, status_of
     from mirrortool.verify import BadRun, LastWrite, Verify, VerifyCancelled, VerifyResult, VerifyStatistics
     from mirrortool.volume import Volume, VolumeSet
@@ -78,11 +78,11 @@ __all__ = [
     "BadRun",
     "BaseCancelled",
     "BaseProgress",
-    "BaseScan",
     "Checkpoint",
     "Commit",
     "CommitKind",
     "ImportResult",
+    "InitialScan",
     "Journal",
     "JournalStatus",
     "Keep",
@@ -139,29 +139,29 @@ _MODULES = {
     "journal.audit": "Audit AuditCancelled AuditResult",
     "journal.commits": "Commit commits marks newest_commits",
     "journal.directory": "Journal",
-    "journal.points": "commits_from require_commit",
+    "journal.pointlookup": "commits_from require_commit",
     "journal.position": "Position",
-    "journal.prune": "Keep Pruned prune",
+    "journal.retention.prune": "Keep Pruned prune",
     "journal.slots": "Slot drop_slot=drop slots",
-    "journal.until": "Until",
+    "journal.point": "Until",
     "mirror.checkpoint": "Checkpoint",
     "mirror.directory": "Mirror Promoted",
     "operation": "CommitKind",
     "promote": "Promotion PromotionPlan",
-    "record.base": "BaseScan",
-    "record.create": "NewVolume init",
+    "record.initialscan": "InitialScan",
+    "record.createjournal": "NewVolume init",
     "record.detach": "WhenFull",
-    "record.importers.feed": "ImportResult",
-    "record.importers.open": "LogFormat import_log",
+    "record.importers.importloop": "ImportResult",
+    "record.importers.openlog": "LogFormat import_log",
     "record.mark": "mark",
     "record.recorder": "Recorder RecorderStatistics",
     "record.scan": "Scan ScanCancelled ScanResult ScanStatistics",
-    "replay.choice": "Wanted",
+    "replay.planner": "Wanted",
     "replay.engine": "Plan",
     "replay.makebase": "BaseCancelled BaseProgress MakeBase",
     "replay.session": "Replay ReplayStatistics",
-    "ship.options": "ShipOptions",
-    "ship.progress": "ShipStatistics",
+    "ship.shipoptions": "ShipOptions",
+    "ship.shipprogress": "ShipStatistics",
     "ship.sender": "Shipping",
     "status": "JournalStatus MirrorStatus status_of",
     "verify": "BadRun LastWrite Verify VerifyCancelled VerifyResult VerifyStatistics",

@@ -12,10 +12,10 @@ def run() -> NoReturn:
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         # Until main takes over there is nothing to leave tidy, and Ctrl-C would print a traceback of our imports.
         signal.signal(signal.SIGINT, signal.SIG_DFL)
-    from mirrortool.cli import early
+    from mirrortool.cli import startupsignals
 
-    if early.goes_on(sys.argv[1:]):
-        early.end_at_once()
+    if startupsignals.goes_on(sys.argv[1:]):
+        startupsignals.end_at_once()
     from mirrortool.cli import main
 
     main.run()

@@ -1,6 +1,6 @@
 """Users and groups of this host, and who this process is of them.
 
-Not here: what they may do with a file (files.py, access.py).
+Not here: what they may do with a file (files.py, exposure.py).
 """
 
 from __future__ import annotations

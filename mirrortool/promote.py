@@ -28,7 +28,7 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 
-from mirrortool import clock, files, host
+from mirrortool import clock, files, hostinfo
 from mirrortool.errors import (
     ChangedOutsideError,
     CorruptJournalError,
@@ -42,25 +42,26 @@ from mirrortool.errors import (
     PromotedError,
 )
 from mirrortool.files import File
-from mirrortool.journal.arriving import drop_arrival, finish_arrival
 from mirrortool.journal.commits import Commit
+from mirrortool.journal.copies.basetransfer import drop_arrival, finish_arrival
 from mirrortool.journal.directory import Journal, RecorderCheckpoint
-from mirrortool.journal.forking import Dropped, count_behind, find_end, fork
 from mirrortool.journal.lineage import LINEAGE_BYTES, Epoch, History
-from mirrortool.journal.points import require_commit
-from mirrortool.journal.promoting import FrameEnd, PromotionNote, check_none, load_note, remove_note, save_note
+from mirrortool.journal.point import Until
+from mirrortool.journal.pointlookup import require_commit
+from mirrortool.journal.position import FrameEnd
+from mirrortool.journal.setaside import Dropped, count_behind, find_end, fork
 from mirrortool.journal.slots import settle_after_fork
-from mirrortool.journal.until import Until
-from mirrortool.mirror import marks
+from mirrortool.journal.unfinished import PromotionNote, check_no_promotion, load_note, remove_note, save_note
+from mirrortool.lifecycle import Opened
+from mirrortool.mirror import volumemarks
 from mirrortool.mirror.checkpoint import Checkpoint
 from mirrortool.mirror.directory import Mirror, Promoted
 from mirrortool.mirror.findings import Finding, findings, union
 from mirrortool.mirror.findings import describe as describe_known
-from mirrortool.opened import Opened
 from mirrortool.operation import CommitKind
-from mirrortool.record.held import HeldVolumes
-from mirrortool.record.notedsegments import forget_noted
-from mirrortool.record.sources import check_apart
+from mirrortool.record.heldvolumes import HeldVolumes
+from mirrortool.record.missingsegments import forget_noted
+from mirrortool.record.scansources import check_apart
 from mirrortool.replay.session import Replay, describe
 from mirrortool.store.pagesums import copy_sums
 from mirrortool.verify import Verify, VerifyResult
@@ -239,7 +240,7 @@ class Promotion:
         """
         note, promoted = load_note(self.journal.path), self.mirror.promoted
         if note and note.mirror_uuid != self.mirror.uuid:
-            check_none(self.journal.path)
+            check_no_promotion(self.journal.path)
         if note and promoted is None:
             remove_note(self.journal.path)
             return None
@@ -330,7 +331,7 @@ class Promotion:
             copy_sums(mirror.sums_path, journal.sums_path, [kept.name for kept in mirror.kept])
             journal.save_volume_paths(self._volume_paths())
             drop_arrival(journal)
-            marks.lift(mirror)
+            volumemarks.lift(mirror)
             forget_noted(journal)  # it told of the old primary's volumes
             self._save_recorder_checkpoint(note)
             settle_after_fork(journal, note.end.position, mirror.uuid.hex())
@@ -349,7 +350,7 @@ class Promotion:
                     note.end.position,
                     checkpoint.state_sum,
                     clock.now_ns(),
-                    host.boot_id(),
+                    hostinfo.boot_id(),
                     {name: replace(records[name], size=size) for name, size in sizes},
                 ),
                 note.epoch.lineage,

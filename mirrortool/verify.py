@@ -31,19 +31,19 @@ from mirrortool.errors import (
     OtherJournalError,
     PrunedJournalError,
 )
-from mirrortool.journal.check import check_inside
+from mirrortool.journal.bounds import check_inside
 from mirrortool.journal.directory import Journal
 from mirrortool.journal.reader import JournalReader
-from mirrortool.mirror import findings, receipts, seen
+from mirrortool.lifecycle import Opened
+from mirrortool.mirror import findings, lastseen, receipts
 from mirrortool.mirror.checkpoint import Checkpoint
 from mirrortool.mirror.directory import Mirror
 from mirrortool.mirror.findings import Finding
 from mirrortool.mirror.journaledsums import journaled_sums
 from mirrortool.mirror.receipts import BadPages
-from mirrortool.opened import Opened
 from mirrortool.operation import Kind
 from mirrortool.store.pagesums import PageSums, Proof
-from mirrortool.store.pieces import PieceReader, Run, Work, for_each_piece, pieces
+from mirrortool.store.parallelread import PieceReader, Run, Work, for_each_piece, pieces
 
 BAD_RUNS_MAX = 10_000
 """So many runs of bad pages are listed; behind them they are only counted."""
@@ -173,7 +173,7 @@ class Verify:
         started_ns = clock.now_ns()
         if not self._cached:
             self._store.sync()
-        before = seen.look(self.mirror)
+        before = lastseen.look(self.mirror)
         try:
             result = self._run(started_ns)
         except BaseException:
@@ -181,8 +181,8 @@ class Verify:
                 self._keep_partial(started_ns)
             raise
         self._keep(result)
-        if result.is_right and seen.look(self.mirror) == before:
-            seen.note(self.mirror, before)
+        if result.is_right and lastseen.look(self.mirror) == before:
+            lastseen.note(self.mirror, before)
         return result
 
     @property

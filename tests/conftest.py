@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-from mirrortool import clock, files, host
-from mirrortool.mirror import registry
+from mirrortool import clock, files, hostinfo
+from mirrortool.mirror import volumeregistry
 from tests.fakes import environment
 from tests.fakes.reports import pytest_report_to_serializable as pytest_report_to_serializable  # a hook
 
@@ -27,7 +27,7 @@ def _registries(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """The registry of what fixtures make for several tests; below it, each test has one of its own."""
     with pytest.MonkeyPatch.context() as patch:
         place = tmp_path_factory.mktemp("registries")
-        patch.setenv(registry.PLACE, str(place))
+        patch.setenv(volumeregistry.PLACE, str(place))
         yield place
 
 
@@ -37,7 +37,7 @@ def _registry(_registries: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
     A loop device, or an inode, that one test gave back may be another's next.
     """
-    monkeypatch.setenv(registry.PLACE, str(_registries / next(_numbers)))
+    monkeypatch.setenv(volumeregistry.PLACE, str(_registries / next(_numbers)))
 
 
 class FakeClock:
@@ -77,4 +77,4 @@ def no_sync(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def other_boot(monkeypatch: pytest.MonkeyPatch) -> None:
     """The kernel that wrote what is there is gone, and with it what it had not made durable."""
-    monkeypatch.setattr(host, "boot_id", lambda: "another-boot")
+    monkeypatch.setattr(hostinfo, "boot_id", lambda: "another-boot")

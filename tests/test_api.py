@@ -53,7 +53,7 @@ def test_live_recording_from_python(tmp_path: Path) -> None:
     journal, mirror = str(tmp_path / "J"), str(tmp_path / "M")
     mirrortool.init(journal, [mirrortool.NewVolume("disk", str(tmp_path / "disk.img"), 1 << 20)], 4096)
     with mirrortool.Recorder.open(journal) as recorder:
-        mirrortool.BaseScan(recorder).run()
+        mirrortool.InitialScan(recorder).run()
         recorder.write("disk", 5000, b"hello")
         recorder.commit("greeted")
         recorder.write("disk", 5000, b"HELLO")
@@ -130,7 +130,7 @@ CLOSED: dict[str, Callable[[mirrortool.Recorder], object]] = {
     "commit": lambda recorder: recorder.commit(),
     "write back": lambda recorder: recorder.write_back(),
     "attach": lambda recorder: recorder.attach(),
-    "base scan": lambda recorder: mirrortool.BaseScan(recorder).run(),
+    "initial scan": lambda recorder: mirrortool.InitialScan(recorder).run(),
 }
 
 

@@ -19,7 +19,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mirrortool import files, host
+from mirrortool import files, hostinfo
 from mirrortool.errors import (
     AccessError,
     ExhaustedError,
@@ -199,7 +199,7 @@ def test_punched_bytes_of_a_device_read_as_zeros(tmp_path: Path, offset: int, le
         data[offset : offset + length] = bytes(length)
         assert file.pread(MEBI, 0) == data
         file.fdatasync()
-        host.flush_device_cache(file)
+        hostinfo.flush_device_cache(file)
         assert file.pread(MEBI, 0) == data
 
 

@@ -1,10 +1,10 @@
 """Only files.py touches files, only clock.py touches time, and only cli/ knows click and rich.
 
-accounts.py, pipes.py and host.py, beside files.py, have what is not a file: users and groups, a link's descriptors,
+accounts.py, pipes.py and hostinfo.py, beside files.py, have what is not a file: users and groups, a link's descriptors,
 and what the kernel says of itself.
 So a test that replaces those modules sees every fault and every tick. Sockets are no files: nbd/ has its clients',
-record/control.py the one in the journal's directory, whose name is bound and removed by nbd/listener.py and files.py;
-notify.py sends to the service manager's.
+record/controlsocket.py the one in the journal's directory, whose name is bound and removed by sockets/listener.py and
+files.py; sdnotify.py sends to the service manager's.
 """
 
 from __future__ import annotations
@@ -29,21 +29,21 @@ ALLOWED = {
     "accounts.py": {"grp.getgrgid", "grp.getgrnam", "os.geteuid", "os.path", "pwd.getpwuid"},
     # mmap: anonymous memory that O_DIRECT takes, never a file's.
     "files.py": {"os", "fcntl", "stat", "tempfile", "ctypes", "open", "mmap.PAGESIZE", "mmap.mmap"},
-    "host.py": {"os", "fcntl", "open"},
+    "hostinfo.py": {"os", "fcntl", "open"},
     "pipes.py": {"os", "fcntl", "select"},
     "clock.py": {"time"},
-    "memory.py": {"ctypes"},
-    "mirror/registry.py": {"os.environ"},
+    "malloc.py": {"ctypes"},
+    "mirror/volumeregistry.py": {"os.environ"},
     "errors.py": {"os.fsdecode", "os.strerror"},
     "nbd/channel.py": {"socket", "ssl"},
     "nbd/connection.py": {"ssl.SSLError"},
-    "nbd/listener.py": {"socket"},
+    "sockets/listener.py": {"socket"},
     "nbd/negotiation.py": {"ssl.SSLContext"},
     "nbd/server.py": {"socket.socket", "ssl.SSLContext"},
     "nbd/tls.py": {"ssl"},
-    "notify.py": {"socket"},
-    "record/control.py": {"socket"},
-    "record/live.py": {"ssl.SSLContext"},
+    "sdnotify.py": {"socket"},
+    "record/controlsocket.py": {"socket"},
+    "record/liverecording.py": {"ssl.SSLContext"},
     "times.py": {f"datetime.{name}" for name in ("UTC", "date", "datetime", "timedelta", "timezone")},
 }
 ALLOWED_IN_CLI = {

@@ -33,7 +33,7 @@ from mirrortool.journal.reader import JournalReader
 from mirrortool.mirror import receipts
 from mirrortool.mirror.directory import Mirror
 from mirrortool.operation import Kind
-from mirrortool.record import sources
+from mirrortool.record import scansources
 from mirrortool.verify import LastWrite, Verify, VerifyCancelled, VerifyResult, to_json
 from tests.fakes.serial import volumes_at
 from tests.fakes.volumes import (
@@ -60,7 +60,7 @@ def directory() -> Iterator[str]:
 @pytest.fixture
 def primary(directory: str, monkeypatch: pytest.MonkeyPatch) -> Primary:
     """Three scans in several files: a has 30 pages and 100 bytes, page 9 to 16 a hole; b 10 pages."""
-    monkeypatch.setattr(sources, "_TIMESTAMP_NS", 0)
+    monkeypatch.setattr(scansources, "_TIMESTAMP_NS", 0)
     small_journal_files(monkeypatch, 6000)
     made = make_primary(directory, {"a": random.Random(1).randbytes(30 * PAGE + 100), "b": pattern(2, 10 * PAGE)})
     made.punch("a", 9 * PAGE, 8 * PAGE)

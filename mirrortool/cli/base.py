@@ -6,12 +6,12 @@ import json
 
 import click
 
-from mirrortool.cli.guests import writes_in
 from mirrortool.cli.options import DIRECTORY, POINT, POINT_METAVAR, SIZE, as_json, complete_point, quiet
-from mirrortool.cli.render import Display, View
-from mirrortool.cli.runner import Interrupted, Runner
+from mirrortool.cli.otherusers import writes_in
+from mirrortool.cli.progressdisplay import Display, View
 from mirrortool.cli.text import counted, format_bytes, format_time, quoted, tell
-from mirrortool.journal.until import Until
+from mirrortool.cli.workthread import Interrupted, Runner
+from mirrortool.journal.point import Until
 from mirrortool.replay.makebase import BaseCancelled, MakeBase
 
 

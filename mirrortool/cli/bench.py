@@ -12,10 +12,10 @@ from mirrortool import files
 from mirrortool.bench.figure import Bar, Bench, BenchCancelled, Comparison, Figure, Settings
 from mirrortool.bench.svg import caption, draw
 from mirrortool.cli.options import FILE, Value, as_json, quiet
-from mirrortool.cli.outputs import check_output
-from mirrortool.cli.render import Display
-from mirrortool.cli.runner import Interrupted, Runner
+from mirrortool.cli.outputfiles import check_output
+from mirrortool.cli.progressdisplay import Display
 from mirrortool.cli.text import columns, format_seconds, tell
+from mirrortool.cli.workthread import Interrupted, Runner
 from mirrortool.errors import UsageError
 
 _LATENCY = re.compile(r"(\d+(?:\.\d+)?)(us|ms|s)")

@@ -15,16 +15,16 @@ from contextlib import contextmanager
 
 import click
 
-from mirrortool import clock, files, ground
+from mirrortool import clock, files, pathowner
 from mirrortool.address import SEGMENT_BYTES
 from mirrortool.cli.options import DIRECTORY, SIZE, quiet
-from mirrortool.cli.render import Display, View
-from mirrortool.cli.runner import Interrupted, Runner
+from mirrortool.cli.progressdisplay import Display, View
 from mirrortool.cli.text import counted, format_bytes, format_seconds, printable
+from mirrortool.cli.workthread import Interrupted, Runner
 from mirrortool.errors import MirrortoolError, UsageError, host_error
 from mirrortool.files import File
-from mirrortool.journal.until import Until
-from mirrortool.record.create import NewVolume, init
+from mirrortool.journal.point import Until
+from mirrortool.record.createjournal import NewVolume, init
 from mirrortool.record.mark import mark
 from mirrortool.record.scan import Scan
 from mirrortool.replay.engine import Plan
@@ -310,6 +310,6 @@ def _workplace(keep: str | None) -> Iterator[str]:
         with files.temporary_directory() as directory:
             yield directory
         return
-    ground.check_free(keep)
+    pathowner.check_free(keep)
     files.make_directory(keep, mode=0o700)
     yield keep

@@ -9,10 +9,10 @@ import click
 from mirrortool import files
 from mirrortool.cli.text import counted, format_bytes, format_seconds, format_time
 from mirrortool.journal.directory import Journal
-from mirrortool.journal.until import Until
+from mirrortool.journal.point import Until
 from mirrortool.replay.forecast import Forecast, forecast
 from mirrortool.replay.formerslots import check_place, former_slots
-from mirrortool.replay.target import find_target
+from mirrortool.replay.targetcommit import find_target
 
 
 def print_forecast(

@@ -6,16 +6,16 @@ import json
 
 import click
 
-from mirrortool.cli.guests import writes_in
 from mirrortool.cli.options import DIRECTORY, FILE, Value, as_json, complete_volume, quiet
-from mirrortool.cli.render import Display, View
-from mirrortool.cli.runner import Interrupted, Runner
+from mirrortool.cli.otherusers import writes_in
+from mirrortool.cli.progressdisplay import Display, View
 from mirrortool.cli.text import counted, format_bytes, printable, quoted, tell
+from mirrortool.cli.workthread import Interrupted, Runner
 from mirrortool.errors import UsageError
-from mirrortool.record.base import BaseScan
-from mirrortool.record.importers.feed import RENAMED_MAX, Import, ImportCancelled, ImportResult
-from mirrortool.record.importers.open import LogFormat, open_log, open_log_file
-from mirrortool.record.importers.step import Log
+from mirrortool.record.importers.importloop import RENAMED_MAX, Import, ImportCancelled, ImportResult
+from mirrortool.record.importers.logstep import Log
+from mirrortool.record.importers.openlog import LogFormat, open_log, open_log_file
+from mirrortool.record.initialscan import InitialScan
 from mirrortool.record.recorder import Recorder
 
 SEED_DEFAULT = 0
@@ -94,7 +94,7 @@ class _Work:
     def __init__(self, recorder: Recorder, log: Log) -> None:
         self._unit = log.unit
         self._import = Import(recorder, log)
-        self._base = BaseScan(recorder)
+        self._base = InitialScan(recorder)
         self._page_size = recorder.page_size
 
     def run(self, quiet: bool) -> ImportResult:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import click
 
 from mirrortool.address import PAGE_SIZE_DEFAULT
-from mirrortool.cli.guests import writes_in
 from mirrortool.cli.options import DIRECTORY, SIZE, Value, group, parse_named_path, parse_size, quiet
+from mirrortool.cli.otherusers import writes_in
 from mirrortool.cli.text import format_bytes, printable, quoted, tell
-from mirrortool.record.create import NewVolume, init
+from mirrortool.record.createjournal import NewVolume, init
 
 
 def parse_new_volume(text: str) -> NewVolume:

@@ -16,9 +16,9 @@ from mirrortool.errors import JournalError, TornJournalError, UsageError
 from mirrortool.files import find_facts
 from mirrortool.journal.commits import Commit, commits, is_flush, newest_commits
 from mirrortool.journal.directory import Journal
-from mirrortool.journal.points import commits_from, position_before
+from mirrortool.journal.point import Until
+from mirrortool.journal.pointlookup import commits_from, position_before
 from mirrortool.journal.reader import JournalReader, up_to_what_is_appended
-from mirrortool.journal.until import Until
 from mirrortool.operation import Kind, Operation
 from mirrortool.status import journal_status
 

@@ -18,12 +18,12 @@ from typing import NoReturn
 
 import click
 
-from mirrortool.cli import early
-from mirrortool.cli.runner import Interrupted
+from mirrortool.cli import startupsignals
 from mirrortool.cli.signals import interrupt, number_of
 from mirrortool.cli.text import printable, tell
+from mirrortool.cli.workthread import Interrupted
 from mirrortool.errors import ExhaustedError, HostError, MirrortoolError, host_error
-from mirrortool.interpreter import allow_open_files
+from mirrortool.processsettings import allow_open_files
 
 EXIT_BUG = 70
 
@@ -120,8 +120,8 @@ def cli(ctx: click.Context) -> None:
 
 def run() -> NoReturn:
     """The entry point: mirrortool's exit code is the process's."""
-    if early.goes_on(sys.argv[1:]):
-        early.unwind()
+    if startupsignals.goes_on(sys.argv[1:]):
+        startupsignals.unwind()
     else:
         if signal.getsignal(signal.SIGINT) == signal.SIG_DFL:
             signal.signal(signal.SIGINT, signal.default_int_handler)  # see __main__.py
@@ -172,7 +172,7 @@ def main(arguments: Sequence[str]) -> int:
         return _fail(str(error), error.exit_code)
     except Interrupted as end:
         return _fail(end.message, end.exit_code)
-    except early.Stopped:
+    except startupsignals.Stopped:
         return 0
     except (KeyboardInterrupt, click.Abort) as error:
         return _fail("interrupted", 128 + number_of(error))

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import click
 
-from mirrortool.cli.guests import writes_in
 from mirrortool.cli.options import DIRECTORY, Value, quiet
+from mirrortool.cli.otherusers import writes_in
 from mirrortool.cli.text import quoted, tell
-from mirrortool.journal.until import MARK_NAMES, is_mark_name
+from mirrortool.journal.point import MARK_NAMES, is_mark_name
 from mirrortool.record.mark import mark
 
 

@@ -13,7 +13,7 @@ from click.shell_completion import CompletionItem
 
 from mirrortool.accounts import group_number
 from mirrortool.errors import MirrortoolError, UsageError
-from mirrortool.journal.until import Until
+from mirrortool.journal.point import Until
 from mirrortool.times import format_time, parse_duration
 
 if TYPE_CHECKING:

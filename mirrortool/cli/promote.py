@@ -9,15 +9,15 @@ import sys
 import click
 
 from mirrortool import clock
-from mirrortool.cli.guests import writes_in
 from mirrortool.cli.options import DIRECTORY, POINT, POINT_METAVAR, as_json, complete_point, quiet
-from mirrortool.cli.render import Display, View
-from mirrortool.cli.runner import Interrupted, Runner
+from mirrortool.cli.otherusers import writes_in
+from mirrortool.cli.progressdisplay import Display, View
 from mirrortool.cli.signals import number_of
 from mirrortool.cli.text import counted, format_bytes, format_seconds, format_time, printable, quoted, tell
 from mirrortool.cli.verify import run_shown
+from mirrortool.cli.workthread import Interrupted, Runner
 from mirrortool.errors import UsageError
-from mirrortool.journal.until import Until
+from mirrortool.journal.point import Until
 from mirrortool.mirror.checkpoint import Checkpoint
 from mirrortool.mirror.findings import count_pages
 from mirrortool.mirror.findings import describe as describe_known

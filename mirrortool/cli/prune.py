@@ -6,11 +6,11 @@ import json
 
 import click
 
-from mirrortool.cli.guests import writes_in
 from mirrortool.cli.options import DIRECTORY, DURATION, SIZE, SLOT_LAG, SlotLag, as_json, quiet
+from mirrortool.cli.otherusers import writes_in
 from mirrortool.cli.text import describe_ahead, format_bytes, printable, quoted, tell
 from mirrortool.errors import UsageError
-from mirrortool.journal.prune import Keep, Pruned, prune
+from mirrortool.journal.retention.prune import Keep, Pruned, prune
 
 
 @click.command("prune")

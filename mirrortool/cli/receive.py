@@ -9,14 +9,14 @@ import sys
 import click
 
 from mirrortool import files
-from mirrortool.cli.guests import tell_root
 from mirrortool.cli.options import DIRECTORY, DURATION, group, quiet
-from mirrortool.cli.runner import Interrupted, Runner
+from mirrortool.cli.otherusers import tell_root
 from mirrortool.cli.ship import SILENCE_SECONDS_MIN
 from mirrortool.cli.text import quoted, tell
+from mirrortool.cli.workthread import Interrupted, Runner
 from mirrortool.errors import AccessError, UsageError
-from mirrortool.ship.serve import Serve
-from mirrortool.ship.stream import Stream
+from mirrortool.ship.messagestream import Stream
+from mirrortool.ship.receiverprocess import Serve
 
 ASKED_FOR = "SSH_ORIGINAL_COMMAND"
 _STDIN, _STDOUT = 0, 1

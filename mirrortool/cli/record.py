@@ -13,24 +13,24 @@ from typing import Any
 import click
 
 from mirrortool import clock, files
-from mirrortool.cli.guests import writes_in
 from mirrortool.cli.options import DIRECTORY, DURATION, MODE, NAMED_PATH, SIZE, as_json, complete_volume, quiet
-from mirrortool.cli.render import Display, View
-from mirrortool.cli.runner import Interrupted, Runner
-from mirrortool.cli.service import Service, metrics_file
-from mirrortool.cli.serving import MAX_CONNECTIONS_DEFAULT, SOCKET_MODE_DEFAULT, ServingOptions, serve
+from mirrortool.cli.otherusers import writes_in
+from mirrortool.cli.progressdisplay import Display, View
+from mirrortool.cli.recordnbd import MAX_CONNECTIONS_DEFAULT, SOCKET_MODE_DEFAULT, ServingOptions, serve
+from mirrortool.cli.servicestate import Service, metrics_file
 from mirrortool.cli.signals import Signals, stopping
 from mirrortool.cli.text import counted, format_bytes, format_seconds, format_time, printable, quoted, tell
+from mirrortool.cli.workthread import Interrupted, Runner
 from mirrortool.errors import CommandFailedError, FuzzyCommitError, MirrortoolError, UsageError, host_error
 from mirrortool.journal.directory import Journal
-from mirrortool.journal.room import telling_the_way_out
-from mirrortool.nbd.budget import check_memory
+from mirrortool.journal.diskspace import telling_the_way_out
+from mirrortool.nbd.memorybudget import check_memory
 from mirrortool.nbd.server import check_addresses
 from mirrortool.operation import CommitKind
 from mirrortool.record.detach import WhenFull
-from mirrortool.record.nextscan import scanning_again_and_again
-from mirrortool.record.samples import ScanCount, room_samples
+from mirrortool.record.recordmetrics import ScanCount, room_samples
 from mirrortool.record.scan import Scan, ScanCancelled, ScanResult
+from mirrortool.record.scanschedule import scanning_again_and_again
 
 _LOOK_SECONDS = 1.0
 """Between scans, whoever wants to know that the command is alive is told this often."""

@@ -11,9 +11,7 @@ from typing import Any
 import click
 
 from mirrortool import clock, files
-from mirrortool.cli.following import Following, FollowWatch, describe_lag, waited_for
 from mirrortool.cli.forecast import print_forecast
-from mirrortool.cli.guests import writes_in
 from mirrortool.cli.options import (
     DIRECTORY,
     DURATION,
@@ -29,24 +27,26 @@ from mirrortool.cli.options import (
     group,
     quiet,
 )
-from mirrortool.cli.render import Display, View
-from mirrortool.cli.runner import Interrupted, Runner
-from mirrortool.cli.service import Service, metrics_file
+from mirrortool.cli.otherusers import writes_in
+from mirrortool.cli.progressdisplay import Display, View
+from mirrortool.cli.replayfollow import Following, FollowWatch, describe_lag, waited_for
+from mirrortool.cli.replaytrace import TraceFile
+from mirrortool.cli.servicestate import Service, metrics_file
 from mirrortool.cli.text import columns, counted, format_bytes, format_time, quoted, tell
-from mirrortool.cli.trace import TraceFile
+from mirrortool.cli.workthread import Interrupted, Runner
 from mirrortool.errors import JournalError, UsageError
 from mirrortool.journal.commits import Commit
+from mirrortool.journal.point import Until
 from mirrortool.journal.tail import OBSERVERS
-from mirrortool.journal.until import Until
 from mirrortool.metrics import Sample, replay_samples
 from mirrortool.mirror.checkpoint import Checkpoint
 from mirrortool.mirror.findings import count_pages
 from mirrortool.mirror.findings import describe as describe_known
-from mirrortool.replay.choice import Wanted
+from mirrortool.replay.planner import Wanted
 from mirrortool.replay.ranges import RANGES
-from mirrortool.replay.registration import OWN_SLOT
 from mirrortool.replay.session import Replay, ReplayStatistics, describe
-from mirrortool.replay.table import RowSnapshot
+from mirrortool.replay.slotregistration import OWN_SLOT
+from mirrortool.replay.tasktable import RowSnapshot
 
 
 @click.command("replay")

@@ -13,26 +13,26 @@ from typing import Any
 import click
 
 from mirrortool import files
-from mirrortool.cli.guests import tell_root
 from mirrortool.cli.options import DIRECTORY, DURATION, POINT, POINT_METAVAR, RATE, as_json, complete_point, quiet
-from mirrortool.cli.render import Display, View
-from mirrortool.cli.runner import Interrupted, Runner
-from mirrortool.cli.service import Service, metrics_file
+from mirrortool.cli.otherusers import tell_root
+from mirrortool.cli.progressdisplay import Display, View
+from mirrortool.cli.servicestate import Service, metrics_file
 from mirrortool.cli.text import columns, counted, format_bytes, format_seconds, printable, quoted, tell
+from mirrortool.cli.workthread import Interrupted, Runner
 from mirrortool.errors import MirrortoolError, UsageError
-from mirrortool.journal.arriving import open_finished
+from mirrortool.journal.copies.basetransfer import open_finished
 from mirrortool.journal.directory import Journal
-from mirrortool.journal.points import position_after
+from mirrortool.journal.point import Until
+from mirrortool.journal.pointlookup import position_after
 from mirrortool.journal.slots import check_name
 from mirrortool.journal.tail import OBSERVERS
-from mirrortool.journal.until import Until
 from mirrortool.metrics import Sample, ship_samples
 from mirrortool.ship.destination import parse_destination
-from mirrortool.ship.lag import ShipLag, ShipLags
-from mirrortool.ship.options import ShipOptions
-from mirrortool.ship.progress import ShipStatistics
 from mirrortool.ship.remote import PROGRAM
 from mirrortool.ship.sender import Shipping
+from mirrortool.ship.shiplag import ShipLag, ShipLags
+from mirrortool.ship.shipoptions import ShipOptions
+from mirrortool.ship.shipprogress import ShipStatistics
 
 SILENCE_SECONDS_MIN = 15.0
 """A receiver says every 10 seconds that it is alive."""

@@ -9,7 +9,7 @@ a thread, it only puts the signal's number where the main thread finds it, into 
 anywhere.
 
 Rule: the second ends the process at once. But SIGHUP counts once, as a terminal that is closed sends several.
-Not here: signals before anything goes on (early.py).
+Not here: signals before anything goes on (startupsignals.py).
 """
 
 from __future__ import annotations

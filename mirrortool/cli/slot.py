@@ -6,12 +6,12 @@ import json
 
 import click
 
-from mirrortool.cli.guests import writes_in
 from mirrortool.cli.options import DIRECTORY, as_json, quiet
+from mirrortool.cli.otherusers import writes_in
 from mirrortool.cli.text import columns, format_bytes, format_time, printable, quoted, tell
-from mirrortool.journal.arriving import open_finished
+from mirrortool.journal.copies.basetransfer import open_finished
 from mirrortool.journal.directory import Journal
-from mirrortool.journal.prune import held_bytes
+from mirrortool.journal.retention.prune import held_bytes
 from mirrortool.journal.slots import Slot, damaged_slots, drop, slots
 
 

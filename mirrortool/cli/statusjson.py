@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 
-from mirrortool.journal.room import Room
+from mirrortool.journal.diskspace import Room
 from mirrortool.mirror.findings import count_pages, union
 from mirrortool.status import Found, JournalStatus, MirrorStatus, SlotStatus, Unseen, Work, open_file, problems_of
 

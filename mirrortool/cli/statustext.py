@@ -7,7 +7,6 @@ from contextlib import suppress
 from typing import Any
 
 from mirrortool import clock, files
-from mirrortool.atwork import Worker
 from mirrortool.cli.text import (
     counted,
     describe_ahead,
@@ -19,8 +18,9 @@ from mirrortool.cli.text import (
     quoted,
 )
 from mirrortool.errors import MirrortoolError, NotAJournalError
-from mirrortool.journal.copydir import is_primary, makes_a_commit
-from mirrortool.journal.room import Room
+from mirrortool.journal.copies.directory import is_primary, makes_a_commit
+from mirrortool.journal.diskspace import Room
+from mirrortool.lockholder import Worker
 from mirrortool.mirror import receipts
 from mirrortool.operation import CommitKind
 from mirrortool.replay.session import describe

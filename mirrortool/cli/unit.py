@@ -14,14 +14,14 @@ import xxhash
 from click.shell_completion import CompletionItem
 
 import mirrortool
-from mirrortool import files, host
+from mirrortool import files, hostinfo
 from mirrortool.cli.options import DIRECTORY, FILE, NAMED_PATH, PathName, Value, quiet
 from mirrortool.cli.text import quoted, tell
 from mirrortool.cli.unitfile import Needs, Unit
 from mirrortool.errors import UsageError
 from mirrortool.journal.directory import Journal
 from mirrortool.mirror.directory import Mirror
-from mirrortool.nbd.addresses import TcpAddress, UnixAddress, parse_address
+from mirrortool.sockets.addresses import TcpAddress, UnixAddress, parse_address
 
 LOW_PORTS = range(1, 1024)
 _NAME_CHARACTERS_MAX = 100
@@ -304,7 +304,7 @@ def _need_address(needs: Needs, text: str) -> None:
 def _need_volume(needs: Needs, path: str) -> None:
     """A device, or the directory of a file: it may be replaced by another of its name, as a backup is restored."""
     facts = files.find_facts(path)
-    if (facts and facts.kind == "block device") or host.is_among_devices(path):
+    if (facts and facts.kind == "block device") or hostinfo.is_among_devices(path):
         needs.devices.add(path)
     else:
         needs.writes.add(files.parent(path))

@@ -1,7 +1,7 @@
 """The text of a systemd unit: what a service needs, as the settings that give it that and nothing else.
 
 Source: systemd.unit(5), systemd.service(5), systemd.exec(5), systemd.resource-control(5), systemd.syntax(7).
-Not here: what a command line needs (unit.py).
+Not here: what a command line needs (writeunit.py).
 """
 
 from __future__ import annotations

@@ -6,14 +6,14 @@ import json
 
 import click
 
-from mirrortool.cli.guests import writes_in
 from mirrortool.cli.options import DIRECTORY, as_json, quiet
-from mirrortool.cli.render import Display, View
-from mirrortool.cli.runner import Interrupted, Runner
+from mirrortool.cli.otherusers import writes_in
+from mirrortool.cli.progressdisplay import Display, View
 from mirrortool.cli.text import counted, format_seconds, format_time, printable, quoted, tell
+from mirrortool.cli.workthread import Interrupted, Runner
 from mirrortool.errors import ChangedOutsideError, CorruptJournalError, FuzzyCommitError, NotComparableError, UsageError
 from mirrortool.journal.audit import AuditCancelled
-from mirrortool.journal.copydir import makes_a_commit
+from mirrortool.journal.copies.directory import makes_a_commit
 from mirrortool.journal.pathkind import PathKind, kind_of, neither
 from mirrortool.mirror.verifyjournal import JournalProof, VerifyJournal
 from mirrortool.replay.session import describe
@@ -121,7 +121,7 @@ def _conclude(verify: Verify, result: VerifyResult, quiet: bool, allow_fuzzy: bo
         raise NotComparableError(
             f"nothing wrong, but at commit {checkpoint.position.lsn} the primary's base was not complete",
             where=verify.mirror.path,
-            remedy="replay again when the base scan is done",
+            remedy="replay again when the initial scan is done",
         )
     if checkpoint.is_fuzzy and not allow_fuzzy:
         raise FuzzyCommitError(

@@ -10,9 +10,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from mirrortool.errors import CorruptJournalError, HostError, MissingFileError
-from mirrortool.journal.basefile import REMEDY, check_sums
-from mirrortool.journal.bases import Base, base_lsns, base_path, bases, open_base
-from mirrortool.journal.check import check_inside, of_unknown_size
+from mirrortool.journal.bases.basefile import REMEDY, check_sums
+from mirrortool.journal.bases.listing import Base, base_lsns, base_path, bases, open_base
+from mirrortool.journal.bounds import check_inside, of_unknown_size
 from mirrortool.journal.codec import FrameHeader
 from mirrortool.journal.directory import Journal
 from mirrortool.journal.reader import JournalReader, up_to_what_is_appended

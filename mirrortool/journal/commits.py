@@ -1,7 +1,7 @@
 """The commits of a journal: listed, and found by LSN, time or mark.
 
 Headers alone are read, and files are bisected by the time in their headers, so that finding one costs a file, not the
-journal. Not here: what people name (until.py), and what is said where the journal does not have that (points.py).
+journal. Not here: what people name (point.py), and what is said where the journal does not have that (pointlookup.py).
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from mirrortool.errors import JournalError, PrunedJournalError
 from mirrortool.journal.codec import FrameHeader
 from mirrortool.journal.directory import Journal
+from mirrortool.journal.point import Until
 from mirrortool.journal.position import Position
 from mirrortool.journal.reader import JournalReader, up_to_what_is_appended
-from mirrortool.journal.until import Until
 from mirrortool.jsonfile import INTEGER_MAX
 from mirrortool.operation import CommitKind
 
@@ -93,7 +93,7 @@ def find_commit(journal: Journal, until: Until | None, accept: Callable[[Commit]
     """The last commit at or before a point, by default the newest; None if there is none.
 
     Of a mark that was given twice, the newest. A point beyond the journal's end counts as its end: what people name
-    goes through points.py, which refuses that.
+    goes through pointlookup.py, which refuses that.
 
     Args:
         accept: which commits count; by default all.

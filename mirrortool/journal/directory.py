@@ -14,7 +14,7 @@ control.sock    the door of a running recorder
 slots/          who reads the journal, and up to where
 torn/           torn tails, moved there by the recorder; never read
 forked/         frames that a promotion dropped; never read
-promoting.json  a promotion under way; see journal/promoting.py
+promoting.json  a promotion under way; see journal/unfinished.py
 lock            held by whoever appends
 """
 
@@ -25,19 +25,18 @@ import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 
-from mirrortool import atwork, clock, files, host, jsonfile
+from mirrortool import clock, files, hostinfo, jsonfile, lockholder
 from mirrortool.address import PAGE_SIZE_MAX, is_page_size
-from mirrortool.atwork import Worker
 from mirrortool.errors import HostError, NotAJournalError, UsageError
 from mirrortool.files import Facts, File, Identity
-from mirrortool.host import UNMARKED, DiskMarks
+from mirrortool.hostinfo import UNMARKED, DiskMarks
 from mirrortool.journal import format as layout
 from mirrortool.journal.lineage import LINEAGE_BYTES, History, load_history
 from mirrortool.journal.pathkind import in_the_way, names_where_ours_is_made, naming, not_a_journal, require_directory
-from mirrortool.journal.position import Position
-from mirrortool.journal.promoting import FrameEnd, check_none
-from mirrortool.journal.switching import check_none_due
+from mirrortool.journal.position import FrameEnd, Position
+from mirrortool.journal.unfinished import check_no_promotion, check_no_switch
 from mirrortool.jsonfile import Fields
+from mirrortool.lockholder import Worker
 from mirrortool.volume import Volume, VolumeSet
 from mirrortool.wording import quoted_word
 
@@ -58,7 +57,7 @@ class VolumeRecord:
 
     @classmethod
     def of(cls, facts: Facts) -> VolumeRecord:
-        marks = host.disk_marks(facts.identity)
+        marks = hostinfo.disk_marks(facts.identity)
         return cls(facts.size, facts.identity, facts.modified_ns, facts.changed_ns, marks)
 
     @classmethod
@@ -126,10 +125,6 @@ class RecorderCheckpoint:
         )
 
 
-CleanEnd = FrameEnd
-"""Where the frames end after a clean stop: what is missing before it, or undecodable, is damage."""
-
-
 @dataclass(frozen=True, slots=True)
 class NextScan:
     """When whoever scans again and again is going to do so next.
@@ -190,9 +185,9 @@ class Journal:
         require_directory(path)
         with naming(path):
             if not promoting:
-                check_none(path)
+                check_no_promotion(path)
             if not switching:
-                check_none_due(path)
+                check_no_switch(path)
             self._seen: Facts | None = files.find_facts(files.join(path, "journal.json"))
             fields = jsonfile.load(files.join(path, "journal.json"), NotAJournalError, _remedy_for(path))
         if fields is None:
@@ -230,7 +225,7 @@ class Journal:
             self.volumes = VolumeSet(placed, self.page_size)
         except UsageError as error:
             raise NotAJournalError(error.what, where=self.path) from None
-        self.clean_end = CleanEnd.from_json(fields.object("end")) if "end" in fields else None
+        self.clean_end = FrameEnd.from_json(fields.object("end")) if "end" in fields else None
         self.next_scan = NextScan.from_json(fields.object("next_scan")) if "next_scan" in fields else None
         self._saved_next_scan = self.next_scan
 
@@ -269,7 +264,7 @@ class Journal:
 
     @property
     def seen_path(self) -> str:
-        """The volumes' times as the newest write-back left them; see record/held.py."""
+        """The volumes' times as the newest write-back left them; see record/heldvolumes.py."""
         return files.join(self.path, "seen.json")
 
     @property
@@ -314,7 +309,7 @@ class Journal:
         self.history, self.clean_end, self._seen = newer.history, newer.clean_end, newer._seen
         self.next_scan = self._saved_next_scan = newer.next_scan
 
-    def save_history(self, history: History, end: CleanEnd | None = None) -> None:
+    def save_history(self, history: History, end: FrameEnd | None = None) -> None:
         """Begin an epoch here, or follow the one that a sender began. The frames up to `end` are durable."""
         self._save(history, end)
 
@@ -366,7 +361,7 @@ class Journal:
         values = {**checkpoint.to_json(), "lineage": (lineage or self.lineage).hex()}
         jsonfile.save(files.join(self.path, "recorder.json"), values)
 
-    def save_clean_end(self, end: CleanEnd | None) -> None:
+    def save_clean_end(self, end: FrameEnd | None) -> None:
         """Note a clean stop, or that one is over because frames will be appended; with it, `next_scan`."""
         if (self.clean_end, self._saved_next_scan) != (end, self.next_scan):
             self._save(self.history, end)
@@ -379,7 +374,7 @@ class Journal:
         Raises:
             LockedError: another recorder has it.
         """
-        return atwork.hold(self.lock_path, "the journal", doing)
+        return lockholder.hold(self.lock_path, "the journal", doing)
 
     def worker(self) -> Worker | None:
         """Who appends to the journal now; None if nobody does.
@@ -387,7 +382,7 @@ class Journal:
         Raises:
             AccessError: this user may not ask.
         """
-        return atwork.find_worker(self.lock_path)
+        return lockholder.find_worker(self.lock_path)
 
     def is_at_work(self) -> bool:
         """Whether somebody appends to the journal now, as far as this host can tell."""
@@ -411,7 +406,7 @@ class Journal:
             "volumes": [{"name": each.name, "base": each.base, "size": each.size} for each in self.volumes],
         }
 
-    def _save(self, history: History, end: CleanEnd | None) -> None:
+    def _save(self, history: History, end: FrameEnd | None) -> None:
         """Replace journal.json; only then it counts here, so that a call that failed can be repeated."""
         values = {**self._described(history), "end": end.to_json() if end else None}
         following = {"next_scan": self.next_scan.to_json()} if self.next_scan else {}
@@ -457,7 +452,7 @@ def _fill(path: str, volumes: VolumeSet, paths: Mapping[str, str], records: Mapp
     journal.clean_end = journal.next_scan = None
     journal.save_recorder_checkpoint(
         RecorderCheckpoint(
-            journal.start, empty_state_sum(volumes), clock.now_ns(), host.boot_id(), records, frozenset(records)
+            journal.start, empty_state_sum(volumes), clock.now_ns(), hostinfo.boot_id(), records, frozenset(records)
         )
     )
     journal._save(journal.history, None)

@@ -15,7 +15,7 @@ Not here: whether bytes can be decoded (journalfile.py), and whether they are lo
 
 from __future__ import annotations
 
-from mirrortool import files, host
+from mirrortool import files, hostinfo
 from mirrortool.errors import (
     CorruptJournalError,
     JournalError,
@@ -145,4 +145,4 @@ class Judge:
     def _may_have_lost_power(self) -> bool:
         """Whether the kernel that wrote the last frames is gone; not known on another host, so then too."""
         checkpoint = self._journal.known_checkpoint()
-        return checkpoint is None or not checkpoint.boot_id or checkpoint.boot_id != host.boot_id()
+        return checkpoint is None or not checkpoint.boot_id or checkpoint.boot_id != hostinfo.boot_id()

@@ -1,4 +1,4 @@
-"""A position: an LSN and the chain value there.
+"""A position: an LSN and the chain value there; and where in a file a frame ends.
 
 The chain value is a hash over everything before, so two journals that share a position share their whole history up to
 it. Checkpoints, slots and acknowledgements hold nothing else.
@@ -28,3 +28,19 @@ class Position:
     def from_json(cls, fields: Fields) -> Position:
         lsn = fields.integer("lsn", INTEGER_MAX)
         return cls(lsn, int.from_bytes(fields.hexadecimal("chain", 8), "big"))
+
+
+@dataclass(frozen=True, slots=True)
+class FrameEnd:
+    """Where a frame ends: the position after it, the file (by its first LSN), and the offset in that, in bytes."""
+
+    position: Position
+    file_first_lsn: int
+    offset: int
+
+    def to_json(self) -> dict[str, object]:
+        return {"position": self.position.to_json(), "file": self.file_first_lsn, "offset": self.offset}
+
+    @classmethod
+    def from_json(cls, fields: Fields) -> FrameEnd:
+        return cls(Position.from_json(fields.object("position")), fields.integer("file"), fields.integer("offset"))

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 
-from mirrortool import atwork, clock, files, jsonfile
+from mirrortool import clock, files, jsonfile, lockholder
 from mirrortool.errors import (
     AccessError,
     DamagedSlotError,
@@ -30,7 +30,7 @@ from mirrortool.errors import (
     UsageError,
 )
 from mirrortool.files import File
-from mirrortool.journal.bases import base_lsns
+from mirrortool.journal.bases.listing import base_lsns
 from mirrortool.journal.directory import Journal
 from mirrortool.journal.lineage import check_continues
 from mirrortool.journal.position import Position
@@ -203,7 +203,7 @@ def save(journal: Journal, slot: Slot) -> None:
 def remove(journal: Journal, name: str) -> None:
     """Remove a slot; under `locked`."""
     files.remove(_path(journal, name))
-    files.remove(atwork.beside(slots_path(journal), name))
+    files.remove(lockholder.beside(slots_path(journal), name))
     files.sync_directory(slots_path(journal))
 
 

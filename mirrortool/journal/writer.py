@@ -24,8 +24,8 @@ from mirrortool.errors import HostError, InputOutputError
 from mirrortool.files import File
 from mirrortool.journal import format as layout
 from mirrortool.journal.codec import FileHeader, Stored, compress, encode_file_header, encode_frame
-from mirrortool.journal.directory import CleanEnd, Journal
-from mirrortool.journal.position import Position
+from mirrortool.journal.directory import Journal
+from mirrortool.journal.position import FrameEnd, Position
 from mirrortool.journal.reader import JournalReader
 from mirrortool.operation import Batch
 
@@ -155,7 +155,7 @@ class JournalWriter:
             return
         try:
             self.sync()
-            self.journal.save_clean_end(CleanEnd(self.position, self._file_first_lsn, self._offset))
+            self.journal.save_clean_end(FrameEnd(self.position, self._file_first_lsn, self._offset))
         finally:
             self.abandon()
 

@@ -16,9 +16,8 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 
-from mirrortool import atwork, files, ground, jsonfile
+from mirrortool import files, jsonfile, lockholder, pathowner
 from mirrortool.address import PAGE_SIZE_MAX, is_page_size
-from mirrortool.atwork import Worker
 from mirrortool.errors import (
     ChangedOutsideError,
     HostError,
@@ -33,8 +32,9 @@ from mirrortool.journal.directory import Journal
 from mirrortool.journal.lineage import Epoch, check_continues, load_history
 from mirrortool.journal.pathkind import PathKind, in_the_way, kind_of, names_where_ours_is_made, naming, not_a_mirror
 from mirrortool.jsonfile import Fields
+from mirrortool.lockholder import Worker
 from mirrortool.mirror.checkpoint import Checkpoint
-from mirrortool.mirror.target import Primaries, check_target, open_target, prepare_target, too_small
+from mirrortool.mirror.targetvolume import Primaries, check_target, open_target, prepare_target, too_small
 from mirrortool.store.flat import FlatStore
 from mirrortool.store.pagesums import PageSums
 from mirrortool.volume import Volume, VolumeSet
@@ -227,7 +227,7 @@ class Mirror:
 
     def _lock(self, exclusive: bool, doing: str) -> File:
         if exclusive:
-            return atwork.hold(self.lock_path, "the mirror", doing)
+            return lockholder.hold(self.lock_path, "the mirror", doing)
         file = files.open_file(self.lock_path, follow=False)
         try:
             file.lock(exclusive=False, what="the mirror")
@@ -242,7 +242,7 @@ class Mirror:
         Raises:
             AccessError: this user may not ask.
         """
-        return atwork.find_worker(self.lock_path)
+        return lockholder.find_worker(self.lock_path)
 
     def check_not_replaced(self, journal: Journal) -> None:
         """Of a promoted one: the journal has no later primary.
@@ -357,7 +357,7 @@ def create(
     _refuse_duplicates(targets)
     _refuse_inside(targets, path, "volumes")
     if not is_scratch:
-        ground.check_free(path)
+        pathowner.check_free(path)
     _check_is_free(path)
     files.claim_directory(path, group)
     for name in ("sums", "volumes"):
@@ -462,7 +462,7 @@ def _refuse_inside(targets: Mapping[str, str], mirror: str, but: str) -> None:
     here = files.real(mirror)
     inside, allowed = files.join(here, ""), files.join(here, but, "")
     for target in map(files.real, targets.values()):
-        owner = ground.find_owner_of_bytes(target)
+        owner = pathowner.find_owner_of_bytes(target)
         if target.startswith(inside) and not target.startswith(allowed):
             raise UnusableVolumeError("lies in the mirror's directory", where=target, remedy="choose another target")
         if owner and owner.path != here and not is_primarys_volume(owner.path, target):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from mirrortool.errors import PrunedJournalError
-from mirrortool.journal.bases import base_lsns, open_base
+from mirrortool.journal.bases.listing import base_lsns, open_base
 from mirrortool.journal.directory import Journal, empty_state_sum
 from mirrortool.journal.position import Position
 from mirrortool.store.pagesums import PageSums

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from mirrortool import files
 from mirrortool.errors import CorruptJournalError, HostError, NoSpaceError
 from mirrortool.journal.audit import Audit, AuditResult
-from mirrortool.journal.bases import base_lsns
+from mirrortool.journal.bases.listing import base_lsns
 from mirrortool.journal.codec import FrameHeader
 from mirrortool.journal.directory import Journal
 from mirrortool.journal.position import Position

@@ -6,12 +6,12 @@ import ssl
 import traceback
 from collections.abc import Callable
 
-from mirrortool.nbd.budget import Share
 from mirrortool.nbd.channel import Channel, EndOfStreamError
-from mirrortool.nbd.events import Events
 from mirrortool.nbd.export import Export
+from mirrortool.nbd.memorybudget import Share
 from mirrortool.nbd.negotiation import ExportTable, Negotiation, Security
 from mirrortool.nbd.protocol import ProtocolError
+from mirrortool.nbd.serverevents import Events
 from mirrortool.nbd.statistics import Counters
 from mirrortool.nbd.transmission import BrokenReplyError, Transmission
 

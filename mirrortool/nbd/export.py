@@ -7,26 +7,9 @@ what is read-only. Several connections, each a thread, call one export at the sa
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
-from mirrortool.files import Buffer
-
-
-class Change(NamedTuple):
-    """What a WRITE, WRITE_ZEROES or TRIM asks for.
-
-    Attributes:
-        offset: bytes from the start of the export.
-        length: bytes, 1 or more.
-        data: as many bytes; the export may keep them for as long as it likes, as nobody else writes to them. None: the
-            range reads as zeros afterwards.
-        keep_allocated: of zeros, that their space is wanted again soon (NO_HOLE).
-    """
-
-    offset: int
-    length: int
-    data: Buffer | None
-    keep_allocated: bool = False
+from mirrortool.change import Change
 
 
 class Export(Protocol):

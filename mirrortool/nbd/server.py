@@ -1,10 +1,10 @@
 """Serves exports to NBD clients, on sockets in the file system and on TCP.
 
 A thread for each address accepts, a thread for each client serves it: a client that is slow, silent or dead holds only
-its own. At most `max_connections` have an export, and share `max_memory` (budget.py); as one of them counts who has
-shown its certificate and asks for an export. Who is still in the handshake keeps nobody out: of `max_handshakes` the
-oldest goes when a further one comes, and it had more time than all the others. The hot path is in transmission.py, the
-rules of the protocol in protocol.py and negotiation.py.
+its own. At most `max_connections` have an export, and share `max_memory` (memorybudget.py); a client that has shown its
+certificate and asks for an export counts as one of them. A client that is still in the handshake keeps nobody out: of
+`max_handshakes` the oldest goes when a further one comes; it had more time than all others. The hot path is in
+transmission.py, the rules of the protocol in protocol.py and negotiation.py.
 
 Stopping: no more clients; what a client has sent whole is done and answered; who still hangs then, in a send or in the
 handshake, is cut off. Every thread is joined, in bounded time.
@@ -20,16 +20,16 @@ from dataclasses import replace
 
 from mirrortool import accounts, clock
 from mirrortool.errors import UsageError
-from mirrortool.nbd.addresses import Address, UnixAddress, parse_address
-from mirrortool.nbd.budget import Budget, Share, default_bytes
 from mirrortool.nbd.channel import Channel, EndOfStreamError
 from mirrortool.nbd.connection import Connection
-from mirrortool.nbd.events import Events
 from mirrortool.nbd.export import Export
-from mirrortool.nbd.listener import Listener, SocketAccess
+from mirrortool.nbd.memorybudget import Budget, Share, default_bytes
 from mirrortool.nbd.negotiation import ExportTable, Security
 from mirrortool.nbd.protocol import NAME_BYTES_MAX
+from mirrortool.nbd.serverevents import Events
 from mirrortool.nbd.statistics import Counters, ServerStatistics, summed
+from mirrortool.sockets.addresses import Address, UnixAddress, parse_address
+from mirrortool.sockets.listener import Listener, SocketAccess
 
 CONNECTIONS_MAX_DEFAULT = 64
 HANDSHAKES_MAX_DEFAULT = 64

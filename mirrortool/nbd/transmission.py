@@ -5,8 +5,8 @@ FLUSHes. It costs one `change`, at most one `flush` for all who asked to be dura
 BLOCK_STATUS and CACHE end a run, as does a change after a FLUSH. Only such a run is kept here, so what waits is bounded
 by the inbox and one large WRITE.
 
-A large WRITE or READ borrows the memory that holds it whole (budget.py). Where there is none to be had it is done piece
-by piece in what the client has for itself: slower for nobody else, but a WRITE of a client that goes away in the middle
+A large WRITE or READ borrows the memory that holds it whole (memorybudget.py). Where none is left it is done piece by
+piece in what the client has for itself: slower for nobody else, but a WRITE of a client that goes away in the middle
 may have been done in part, as on any disk, and a READ that fails in the middle ends the connection.
 
 Replies leave in about the order of the requests; the protocol asks for none.
@@ -16,12 +16,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
+from mirrortool.change import Change
 from mirrortool.errors import MirrortoolError, NoSpaceError
 from mirrortool.nbd import protocol as nbd
-from mirrortool.nbd.budget import Share
 from mirrortool.nbd.buffers import WAITED_BYTES_MAX, Inbox, Outbox
 from mirrortool.nbd.channel import Channel, EndOfStreamError
-from mirrortool.nbd.export import Change
+from mirrortool.nbd.memorybudget import Share
 from mirrortool.nbd.negotiation import Agreement
 from mirrortool.nbd.protocol import Command, CommandFlag, Error, ProtocolError
 from mirrortool.nbd.statistics import Counters

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
 
 from mirrortool.checksum import unpack_sums
-from mirrortool.record.segmentcheck import SegmentCheck
+from mirrortool.record.damagedsegments import SegmentCheck
 from mirrortool.store.pagesums import PageSums
 
 _BLOCK_SHIFT = 9

@@ -2,7 +2,7 @@
 
 The recorder goes on serving. A segment is noted here, durably, before the first byte of it changes on its volume; when
 there is room again, what differs in it from the sums is journaled as captured. Commits in between do not exist. How it
-is noted: notedsegments.py.
+is noted: missingsegments.py.
 
     JOURNAL/reserve   allocated, so that there is room for that; given back when the journal is full
 
@@ -24,10 +24,10 @@ from mirrortool.journal.directory import Journal
 from mirrortool.operation import CommitKind
 from mirrortool.record.capture import Capture
 from mirrortool.record.journalside import JournalSide
-from mirrortool.record.notedsegments import NotedSegments
+from mirrortool.record.missingsegments import NotedSegments
 from mirrortool.record.volumeside import VolumeSide
 from mirrortool.record.writeback import Generation
-from mirrortool.store.pieces import PieceReader
+from mirrortool.store.parallelread import PieceReader
 
 RESERVE_BYTES_DEFAULT = 16 << 20
 

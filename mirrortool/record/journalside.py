@@ -32,9 +32,9 @@ from mirrortool.checksum import state_term
 from mirrortool.errors import HostError, InputOutputError, MirrortoolError, NoSpaceError
 from mirrortool.journal.codec import Stored, compress
 from mirrortool.journal.commits import newest_commits
+from mirrortool.journal.diskspace import FULL_BYTES
+from mirrortool.journal.overdue import HEARTBEAT_SECONDS
 from mirrortool.journal.position import Position
-from mirrortool.journal.room import FULL_BYTES
-from mirrortool.journal.silence import HEARTBEAT_SECONDS
 from mirrortool.operation import Batch, BatchBuilder, CommitKind
 from mirrortool.record.currentsums import CurrentSums
 from mirrortool.record.recovery import OpenJournal

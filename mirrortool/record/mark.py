@@ -7,10 +7,10 @@ from typing import Any
 from mirrortool import files
 from mirrortool.errors import LockedError, NotComparableError, UsageError
 from mirrortool.journal.commits import newest_commits
+from mirrortool.journal.point import MARK_NAMES, is_mark_name
 from mirrortool.journal.position import Position
-from mirrortool.journal.until import MARK_NAMES, is_mark_name
 from mirrortool.operation import BatchBuilder, CommitKind
-from mirrortool.record.control import ask
+from mirrortool.record.controlsocket import ask
 from mirrortool.record.recovery import OpenJournal
 
 

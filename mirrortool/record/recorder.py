@@ -7,7 +7,7 @@
 Rule (write-ahead, no-steal): a change is acknowledged when its frame is appended, durable when a flush returns, and
 reaches its volume only after it is durable. So after kill -9 or a power cut redo alone makes journal and volumes agree.
 
-Not here: the protocol (nbd/), the base scan (base.py), what to do when the journal has no room (detach.py).
+Not here: the protocol (nbd/), the initial scan (initialscan.py), what to do when the journal has no room (detach.py).
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from collections.abc import Collection, Iterator, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 
-from mirrortool import memory
+from mirrortool import malloc
 from mirrortool.address import split_at
+from mirrortool.change import Change
 from mirrortool.checksum import Buffer
 from mirrortool.errors import MirrortoolError, NoSpaceError, NotComparableError, UsageError
+from mirrortool.journal.point import MARK_NAMES, is_mark_name
 from mirrortool.journal.position import Position
-from mirrortool.journal.until import MARK_NAMES, is_mark_name
-from mirrortool.nbd.export import Change
-from mirrortool.opened import closed
+from mirrortool.lifecycle import closed
 from mirrortool.operation import CommitKind
 from mirrortool.record.capture import Capture
 from mirrortool.record.detach import RESERVE_BYTES_DEFAULT, Detachment, WhenFull
@@ -105,7 +105,7 @@ class Recorder:
         """Lock, recover and open journal and volumes.
 
         Args:
-            take_over: accept volumes that changed outside; they need a base scan, and commits say so until it ends.
+            take_over: accept volumes that changed outside; they need an initial scan, and commits say so until it ends.
             background: write back in a thread of its own; otherwise the caller calls `write_back` and `attach`.
             when_full: refuse changes when the journal has no room, or do them and journal them later.
             reserve: bytes kept allocated for the latter.
@@ -113,7 +113,7 @@ class Recorder:
             ChangedOutsideError: a volume is not as the recorder left it, and was not touched.
             MirrortoolError: see OpenJournal and HeldVolumes.
         """
-        memory.keep_freed_memory()
+        malloc.keep_freed_memory()
         with ExitStack() as opening:
             opened = opening.enter_context(OpenJournal(journal_path, doing="record", hold=True, take_over=take_over))
             self.journal = opened.journal
@@ -293,7 +293,7 @@ class Recorder:
             raise NotComparableError(
                 f"volume {min(self._journal.incomplete)} has no complete base yet, so there is nothing to mark",
                 where=self.journal.path,
-                remedy="wait for the base scan",
+                remedy="wait for the initial scan",
             )
 
     def write_back(self, *, checkpoint: bool = False) -> None:

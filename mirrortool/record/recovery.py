@@ -12,11 +12,11 @@ from collections.abc import Collection, Iterator, Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import replace
 
-from mirrortool import clock, files, host
+from mirrortool import clock, files, hostinfo
 from mirrortool.checksum import unpack_sums
 from mirrortool.errors import CorruptJournalError, HostError, NotAJournalError, TornJournalError, UsageError
 from mirrortool.files import File
-from mirrortool.journal.check import check_inside
+from mirrortool.journal.bounds import check_inside
 from mirrortool.journal.codec import FrameHeader
 from mirrortool.journal.directory import Journal, RecorderCheckpoint, VolumeRecord
 from mirrortool.journal.position import Position
@@ -24,8 +24,8 @@ from mirrortool.journal.reader import JournalReader
 from mirrortool.journal.writer import JournalWriter
 from mirrortool.mirror.journaledsums import journaled_sums
 from mirrortool.operation import Batch, Kind
-from mirrortool.record.held import STALL_NS, HeldVolumes
-from mirrortool.record.ownvolumes import check_own, take
+from mirrortool.record.heldvolumes import STALL_NS, HeldVolumes
+from mirrortool.record.primaryvolumes import check_own, take
 from mirrortool.store.base import PageWriter
 from mirrortool.store.flat import FlatStore
 from mirrortool.store.pagesums import PageSums
@@ -137,7 +137,7 @@ class OpenJournal:
             position or self.writer.durable,
             self.sums.state_sum,
             clock.now_ns(),
-            host.boot_id(),
+            hostinfo.boot_id(),
             {name: self._as_journaled(name, record) for name, record in {**self.checkpoint.volumes, **records}.items()},
             self.checkpoint.incomplete if incomplete is None else frozenset(incomplete),
         )
@@ -188,7 +188,7 @@ class OpenJournal:
         held.check_as_left(self.checkpoint, was_clean=was_clean, newest_ns=bound_ns, lacking=lacking)
         without = self.checkpoint.incomplete
         held.check_samples(self.sums, self._in_flight() if ahead.expected else (), without=without, lacking=lacking)
-        if self.checkpoint.boot_id == host.boot_id() and self.journal.page_size <= _UNTORN_BYTES:
+        if self.checkpoint.boot_id == hostinfo.boot_id() and self.journal.page_size <= _UNTORN_BYTES:
             without |= held.reattached(self.checkpoint)
             held.check_pages(self.sums.volumes, self.sums, ahead.expected, without=without, lacking=lacking)
         if not ahead.intended:

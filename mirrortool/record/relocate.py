@@ -11,7 +11,7 @@ from mirrortool import files
 from mirrortool.errors import NotAJournalError, UsageError
 from mirrortool.journal.directory import Journal
 from mirrortool.record.recovery import require_checkpoint
-from mirrortool.record.sources import check_apart, inspect_volume, refuse_others
+from mirrortool.record.scansources import check_apart, inspect_volume, refuse_others
 
 
 def set_volume_paths(journal_path: str, paths: Mapping[str, str]) -> Mapping[str, str]:

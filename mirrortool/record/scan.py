@@ -23,15 +23,15 @@ from mirrortool.errors import CorruptJournalError, MirrortoolError, UnusableVolu
 from mirrortool.journal.codec import compress
 from mirrortool.journal.directory import NextScan, VolumeRecord
 from mirrortool.journal.position import Position
-from mirrortool.opened import Opened
+from mirrortool.lifecycle import Opened
 from mirrortool.operation import Batch, BatchBuilder, CommitKind
-from mirrortool.record.notedsegments import forget_noted
+from mirrortool.record.damagedsegments import SegmentCheck
+from mirrortool.record.missingsegments import forget_noted
 from mirrortool.record.recovery import OpenJournal
-from mirrortool.record.rightvolume import check_not_emptied
-from mirrortool.record.segmentcheck import SegmentCheck
-from mirrortool.record.sources import Source, check_apart, check_identity, open_source, paths_of
+from mirrortool.record.scansources import Source, check_apart, check_identity, open_source, paths_of
+from mirrortool.record.volumeidentity import check_not_emptied
 from mirrortool.store.flat import FlatStore
-from mirrortool.store.pieces import PieceReader, for_each_piece, pieces
+from mirrortool.store.parallelread import PieceReader, for_each_piece, pieces
 from mirrortool.volume import Volume
 
 PENDING_PAGES = 1 << 16

@@ -22,7 +22,7 @@ from mirrortool import clock
 from mirrortool.errors import HostError, InputOutputError, MirrortoolError, NoSpaceError
 from mirrortool.journal.position import Position
 from mirrortool.operation import CommitKind
-from mirrortool.record.held import STALL_NS
+from mirrortool.record.heldvolumes import STALL_NS
 from mirrortool.record.journalside import JournalSide
 from mirrortool.record.recovery import OpenJournal
 from mirrortool.record.writeback import WAITING_BYTES_MAX, Generation, Waiting, write_pages
@@ -258,7 +258,7 @@ class VolumeSide:
         self._checkpointed_at = clock.monotonic()
 
     def _keep_time(self) -> None:
-        """Volumes are written no later than the newest frame allows: recovery relies on it (held.py)."""
+        """Volumes are written no later than the newest frame allows: recovery relies on it (heldvolumes.py)."""
         if clock.now_ns() - self._journal.time_ns > STALL_NS // 2 and self._journal.may_commit:
             with self._journal.lock, suppress(NoSpaceError):
                 self._journal.commit(CommitKind.INTERVAL)

@@ -8,10 +8,10 @@ from __future__ import annotations
 from array import array
 from collections.abc import Callable, Sequence
 
+from mirrortool.change import Change
 from mirrortool.checksum import page_sums, unpack_sums
 from mirrortool.files import Buffer
 from mirrortool.journal.codec import Stored, compress
-from mirrortool.nbd.export import Change
 from mirrortool.operation import Batch, Kind
 from mirrortool.volume import Volume
 

@@ -23,7 +23,7 @@ from mirrortool.address import VOLUME_ALIGNMENT
 from mirrortool.checksum import unpack_sums
 from mirrortool.operation import Batch, Kind
 from mirrortool.replay.ranges import Ranges
-from mirrortool.replay.unit import Footprint, Unit
+from mirrortool.replay.writeunit import Footprint, Unit
 
 _SCATTERED = 0.8
 """With so many runs to a page, neighbours are not merged."""

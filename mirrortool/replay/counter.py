@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mirrortool.replay.sync import Gate
+from mirrortool.replay.threads import Gate
 
 
 class Counter:

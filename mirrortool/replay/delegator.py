@@ -8,7 +8,7 @@ Rule: the LSN that the store may reach is raised durably before a window changes
 Rule: everything handed out is in the store before a checkpoint of it is begun (checkpointer.py).
 Bound: one window of payload; the sums of CHECKPOINT_PAGES, and of a window, between two checkpoints.
 
-Runs in one thread, and not in the main thread (barrier.py says why); `cancel` and `statistics` are for the others.
+Runs in one thread, and not in the main thread (inflight.py says why); `cancel` and `statistics` are for the others.
 """
 
 from __future__ import annotations
@@ -24,18 +24,18 @@ from mirrortool.errors import (
     NoSpaceError,
     UnusableVolumeError,
 )
-from mirrortool.journal.check import check_inside
+from mirrortool.journal.bounds import check_inside
 from mirrortool.journal.codec import FrameHeader
 from mirrortool.journal.format import FRAME_HEADER
 from mirrortool.journal.reader import JournalReader
 from mirrortool.mirror.checkpoint import Checkpoint
 from mirrortool.operation import Batch, CommitKind, Kind
-from mirrortool.pace import Pace
+from mirrortool.ratelimit import Pace
 from mirrortool.replay.checkpointer import Checkpointer
 from mirrortool.replay.coalesce import Inline, Stretch, stretches
-from mirrortool.replay.course import Course
 from mirrortool.replay.engine import ReplayEngine
-from mirrortool.replay.guard import check_sizes, find_changed_page
+from mirrortool.replay.framesource import Course
+from mirrortool.replay.preflight import check_sizes, find_changed_page
 from mirrortool.replay.readahead import ReadAhead
 from mirrortool.replay.resync import Resync
 from mirrortool.replay.tuner import Tuner

@@ -16,15 +16,15 @@ from itertools import islice
 
 from mirrortool import clock
 from mirrortool.errors import UsageError
-from mirrortool.interpreter import taking_turns
-from mirrortool.memory import keep_freed_memory
+from mirrortool.malloc import keep_freed_memory
 from mirrortool.operation import Kind
-from mirrortool.replay.barrier import InFlight, InFlightStatistics
+from mirrortool.processsettings import taking_turns
 from mirrortool.replay.coalesce import Inline, Stretch, to_single_units, to_units
-from mirrortool.replay.group import GroupStatistics, Observer, TaskGroup
+from mirrortool.replay.inflight import InFlight, InFlightStatistics
 from mirrortool.replay.ranges import RANGES, divide
-from mirrortool.replay.table import RowSnapshot
-from mirrortool.replay.unit import Unit
+from mirrortool.replay.taskgroup import GroupStatistics, Observer, TaskGroup
+from mirrortool.replay.tasktable import RowSnapshot
+from mirrortool.replay.writeunit import Unit
 from mirrortool.store.base import PageWriter
 
 GROUPS_MAX = 256

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from mirrortool import files
 from mirrortool.address import split_at
 from mirrortool.checksum import unpack_sums
-from mirrortool.journal.bases import open_base
-from mirrortool.journal.check import check_inside
+from mirrortool.journal.bases.listing import open_base
+from mirrortool.journal.bounds import check_inside
 from mirrortool.journal.commits import Commit
 from mirrortool.journal.directory import Journal
 from mirrortool.journal.reader import JournalReader
@@ -17,7 +17,7 @@ from mirrortool.mirror import lastreplay
 from mirrortool.mirror.checkpoint import Checkpoint
 from mirrortool.mirror.directory import Mirror, empty_checkpoint, is_to_be_made
 from mirrortool.mirror.journaledsums import journaled_sums
-from mirrortool.replay.start import Start, choose_start
+from mirrortool.replay.startposition import Start, choose_start
 from mirrortool.store.pagesums import PageSums
 from mirrortool.volume import Volume
 

@@ -13,13 +13,13 @@ from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from itertools import groupby
 
-from mirrortool import files, ground
+from mirrortool import files, pathowner
 from mirrortool.address import split_at
 from mirrortool.checksum import SUM_BYTES
 from mirrortool.errors import AccessError, CorruptJournalError, NoSpaceError
-from mirrortool.journal.arriving import open_finished
-from mirrortool.journal.basefile import BaseHeader
-from mirrortool.journal.bases import (
+from mirrortool.journal.bases.basefile import BaseHeader
+from mirrortool.journal.bases.basewriter import BaseWriter
+from mirrortool.journal.bases.listing import (
     base_lsns,
     base_path,
     link_elsewhere,
@@ -29,18 +29,18 @@ from mirrortool.journal.bases import (
     remove_unfinished,
     work_path,
 )
-from mirrortool.journal.basewriter import BaseWriter
 from mirrortool.journal.commits import is_state
-from mirrortool.journal.points import require_commit
-from mirrortool.journal.until import Until
+from mirrortool.journal.copies.basetransfer import open_finished
+from mirrortool.journal.point import Until
+from mirrortool.journal.pointlookup import require_commit
+from mirrortool.lifecycle import Opened
 from mirrortool.mirror.directory import Mirror, empty_checkpoint
-from mirrortool.opened import Opened
 from mirrortool.replay.forecast import pages_held, pages_to_write
 from mirrortool.replay.session import MAX_BYTES, Replay
-from mirrortool.replay.start import choose_start
+from mirrortool.replay.startposition import choose_start
 from mirrortool.store.flat import FlatStore
 from mirrortool.store.pagesums import PageSums
-from mirrortool.store.pieces import PieceReader
+from mirrortool.store.parallelread import PieceReader
 from mirrortool.wording import exact_bytes
 
 _SPARE_BYTES = 64 << 20
@@ -237,4 +237,4 @@ def _check_directory(path: str) -> None:
     """
     if not files.is_directory(path):
         raise AccessError("no directory here", where=path, remedy="check the path, and whether it is mounted")
-    ground.check_free(files.join(path, "base"))
+    pathowner.check_free(files.join(path, "base"))

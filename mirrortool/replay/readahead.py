@@ -1,7 +1,7 @@
 """Reads and decodes frames in a thread of its own, a bounded amount ahead of who hands them out.
 
 Reading, checking and decompressing release the interpreter for most of their time, so this thread runs beside the
-delegator. Which frames there are, and how they are waited for, is the course's to say (course.py).
+delegator. Which frames there are, and how they are waited for, is the course's to say (framesource.py).
 
 Rule: who takes frames is told when there are none at the moment, after the last of them: once at first, then every
 REST_SECONDS.
@@ -17,8 +17,8 @@ from collections import deque
 from collections.abc import Iterator
 
 from mirrortool.journal import format as layout
-from mirrortool.pace import Pace
-from mirrortool.replay.course import Course, DecodedFrame
+from mirrortool.ratelimit import Pace
+from mirrortool.replay.framesource import Course, DecodedFrame
 
 AHEAD_BYTES = 16 << 20
 REST_SECONDS = 1.0

@@ -13,7 +13,7 @@ from mirrortool.address import VOLUME_ALIGNMENT
 from mirrortool.checksum import pack_sums, page_sums, unpack_sums
 from mirrortool.errors import InputOutputError
 from mirrortool.store.base import Store
-from mirrortool.store.pieces import PIECE_BYTES, PieceReader, for_each_piece
+from mirrortool.store.parallelread import PIECE_BYTES, PieceReader, for_each_piece
 
 _GAP_PAGES = 8
 """Reading over so many pages that nobody asked for is cheaper than another call."""

@@ -19,7 +19,7 @@ from itertools import groupby
 from mirrortool.address import pages_in, split_at
 from mirrortool.checksum import SUM_BYTES, unpack_sums
 from mirrortool.journal import format as layout
-from mirrortool.journal.basefile import BaseFile
+from mirrortool.journal.bases.basefile import BaseFile
 from mirrortool.journal.codec import FrameHeader
 from mirrortool.mirror.checkpoint import Checkpoint
 from mirrortool.operation import Batch, BatchBuilder

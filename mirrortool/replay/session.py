@@ -24,37 +24,37 @@ from mirrortool.errors import (
     UsageError,
 )
 from mirrortool.journal import slots
-from mirrortool.journal.arriving import open_finished
-from mirrortool.journal.bases import open_base
+from mirrortool.journal.bases.listing import open_base
 from mirrortool.journal.commits import Commit, is_past
+from mirrortool.journal.copies.basetransfer import open_finished
+from mirrortool.journal.point import Until
 from mirrortool.journal.reader import JournalReader, up_to_what_is_appended
 from mirrortool.journal.slots import Slot, check_name
 from mirrortool.journal.tail import Tail
-from mirrortool.journal.until import Until
-from mirrortool.mirror import directory, lastreplay, marks, seen
+from mirrortool.lifecycle import Opened
+from mirrortool.mirror import directory, lastreplay, lastseen, volumemarks
 from mirrortool.mirror.checkpoint import Checkpoint
 from mirrortool.mirror.directory import Mirror
 from mirrortool.mirror.findings import Finding, Repairs, findings
 from mirrortool.mirror.findings import describe as describe_findings
 from mirrortool.mirror.lastreplay import LastReplay
-from mirrortool.opened import Opened
-from mirrortool.pace import Pace
-from mirrortool.replay.barrier import InFlightStatistics
+from mirrortool.ratelimit import Pace
 from mirrortool.replay.checkpointer import Checkpointer
-from mirrortool.replay.choice import Choice, Wanted
-from mirrortool.replay.course import Course, Following, FromBase, UpTo
+from mirrortool.replay.commitlimit import Scout
 from mirrortool.replay.delegator import WINDOW_BYTES, Delegator, Progress
 from mirrortool.replay.engine import Plan, ReplayEngine
 from mirrortool.replay.formerslots import check_place, drop_former, former_slots, slots_to_go
-from mirrortool.replay.group import GroupStatistics, Observer
-from mirrortool.replay.guard import check_total
-from mirrortool.replay.lag import Lag, LagMeter
-from mirrortool.replay.registration import Registration
+from mirrortool.replay.framesource import Course, Following, FromBase, UpTo
+from mirrortool.replay.inflight import InFlightStatistics
+from mirrortool.replay.planner import Choice, Wanted
+from mirrortool.replay.preflight import check_total
+from mirrortool.replay.replaylag import Lag, LagMeter
 from mirrortool.replay.resync import Resync
-from mirrortool.replay.scout import Scout
-from mirrortool.replay.start import Start
-from mirrortool.replay.table import RowSnapshot
-from mirrortool.replay.target import find_target, start_towards, stop_point
+from mirrortool.replay.slotregistration import Registration
+from mirrortool.replay.startposition import Start
+from mirrortool.replay.targetcommit import find_target, start_towards, stop_point
+from mirrortool.replay.taskgroup import GroupStatistics, Observer
+from mirrortool.replay.tasktable import RowSnapshot
 from mirrortool.replay.tuner import Tuner, open_engine_plan
 from mirrortool.wording import quoted_word
 
@@ -228,7 +228,7 @@ class Replay:
         self.is_new = directory.is_to_be_made(path)
         if self.is_new:
             self._start_from(directory.empty_checkpoint(self.journal))
-            marks.check_targets(targets or {})
+            volumemarks.check_targets(targets or {})
             directory.create(
                 path, self.journal, targets, overwrite=overwrite, raw=raw, is_scratch=is_scratch, group=group
             )
@@ -292,7 +292,7 @@ class Replay:
         Raises:
             ChangedOutsideError: they are not, and that matters.
         """
-        problem = seen.find_problem(self.mirror)
+        problem = lastseen.find_problem(self.mirror)
         if problem and trusts_times:
             raise self._with_findings(problem)
         self._is_suspect = problem is not None
@@ -306,16 +306,16 @@ class Replay:
 
     def _begin_writing(self) -> None:
         if not self._is_scratch:
-            marks.lay(self.mirror)
+            volumemarks.lay(self.mirror)
             if not self._is_suspect:
-                seen.forget(self.mirror)
+                lastseen.forget(self.mirror)
 
     def _note_seen(self) -> None:
         """At the end, when the volumes are closed, and nothing was found that is not as it was left."""
         if self._keeps_seen and self._is_at_rest:
-            seen.note(self.mirror, seen.look(self.mirror))
+            lastseen.note(self.mirror, lastseen.look(self.mirror))
         elif self._is_suspect:
-            seen.carry_over(self.mirror)
+            lastseen.carry_over(self.mirror)
 
     def _withdraw(self) -> None:
         if self._registration:

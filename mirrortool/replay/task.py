@@ -6,9 +6,9 @@ from collections import deque
 from enum import Enum
 
 from mirrortool.replay.counter import Counter
-from mirrortool.replay.sync import Gate
-from mirrortool.replay.table import Row
-from mirrortool.replay.unit import Unit
+from mirrortool.replay.tasktable import Row
+from mirrortool.replay.threads import Gate
+from mirrortool.replay.writeunit import Unit
 
 
 class Verdict(Enum):
@@ -29,7 +29,7 @@ class Task:
     Attributes:
         mini: the mini queue (970): units that overlap what the task already has, in arrival order. Nobody waits for
             room in it: a leader that blocked here would hold the lock that the task needs to empty it. A leader that
-            finds MINI_UNITS_MAX in it stops leading instead (group.py). Empty when the task ends.
+            finds MINI_UNITS_MAX in it stops leading instead (taskgroup.py). Empty when the task ends.
         work: what the task is to apply now, in order.
         how: why the work came to this task, for traces.
         units, payload_bytes, direct, delegated, waited, given_back: statistics; see GroupStatistics.

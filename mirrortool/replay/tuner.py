@@ -1,4 +1,4 @@
-"""Times the first windows of a replay, and changes the engine's plan between them as choice.py says.
+"""Times the first windows of a replay, and changes the engine's plan between them as planner.py says.
 
 Nothing is written to be timed: a window is timed as it is written, and for those that are timed it is drained, and made
 durable if O_DIRECT is a choice. The first are short, so that a store that waits does not cost much before it is known.
@@ -12,8 +12,8 @@ from dataclasses import replace
 
 from mirrortool import clock
 from mirrortool.errors import ExhaustedError
-from mirrortool.replay.choice import Choice, Trial, Wanted, choose
 from mirrortool.replay.engine import Plan, ReplayEngine
+from mirrortool.replay.planner import Choice, Trial, Wanted, choose
 from mirrortool.store.flat import FlatStore
 
 SHORT_WINDOW_BYTES = 1 << 20

@@ -15,8 +15,8 @@ from typing import Protocol
 
 from mirrortool import clock
 from mirrortool.errors import LinkError
+from mirrortool.ship.messagestream import SILENCE_SECONDS, Stream
 from mirrortool.ship.protocol import Kind, Message
-from mirrortool.ship.stream import SILENCE_SECONDS, Stream
 
 REPLIES_MAX = 1024
 _WAIT_SECONDS = 0.5

@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from mirrortool.errors import LinkError, NoSpaceError
+from mirrortool.ship.messagestream import Stream
 from mirrortool.ship.protocol import Message
-from mirrortool.ship.stream import Stream
 
 
 class OneWayLink:

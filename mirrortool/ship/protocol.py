@@ -46,7 +46,7 @@ import xxhash
 from mirrortool.errors import LinkError
 from mirrortool.files import Buffer
 from mirrortool.journal import format as layout
-from mirrortool.journal.runs import Run
+from mirrortool.journal.rawframes import Run
 from mirrortool.jsonfile import Fields, to_local, to_portable
 
 VERSION = 1

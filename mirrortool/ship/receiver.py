@@ -16,12 +16,11 @@ import json
 
 from mirrortool import clock
 from mirrortool.errors import LinkError, MirrortoolError, NotAJournalError
-from mirrortool.journal.arriving import Announced
-from mirrortool.journal.copy import Copy, check_not_another_primary
-from mirrortool.journal.copydir import check_is_there
+from mirrortool.journal.copies.basetransfer import Announced
+from mirrortool.journal.copies.copy import Copy, check_not_another_primary
+from mirrortool.journal.copies.directory import check_is_there
 from mirrortool.journal.directory import Journal, NextScan
-from mirrortool.journal.position import Position
-from mirrortool.journal.promoting import FrameEnd
+from mirrortool.journal.position import FrameEnd, Position
 from mirrortool.journal.slots import slots
 from mirrortool.ship.protocol import (
     OBJECT_BYTES_MAX,

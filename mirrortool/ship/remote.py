@@ -17,8 +17,8 @@ from contextlib import suppress
 from mirrortool.errors import LinkError, host_error
 from mirrortool.ship.destination import Remote
 from mirrortool.ship.link import StreamLink
+from mirrortool.ship.messagestream import SILENCE_SECONDS, Stream
 from mirrortool.ship.protocol import NoReceiverError
-from mirrortool.ship.stream import SILENCE_SECONDS, Stream
 
 PROGRAM = "mirrortool"
 _SSH = ("ssh", "-T", "-o", "BatchMode=yes")

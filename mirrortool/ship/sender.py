@@ -13,7 +13,7 @@ import threading
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
 
-from mirrortool import atwork, files
+from mirrortool import files, lockholder
 from mirrortool.errors import (
     ExhaustedError,
     HostError,
@@ -26,17 +26,17 @@ from mirrortool.errors import (
     UnfinishedPromotionError,
     UsageError,
 )
-from mirrortool.journal.arriving import open_finished
+from mirrortool.journal.copies.basetransfer import open_finished
 from mirrortool.journal.tail import Tail
 from mirrortool.ship.destination import Destination, parse_destination
 from mirrortool.ship.link import Link
 from mirrortool.ship.local import LocalLink
 from mirrortool.ship.oneway import OneWayLink
-from mirrortool.ship.options import ConnectAgain, RefusedError, ShipOptions
-from mirrortool.ship.progress import Progress, ShipStatistics
 from mirrortool.ship.protocol import NoReceiverError
 from mirrortool.ship.remote import PROGRAM, ProcessLink, command_for
 from mirrortool.ship.session import Session
+from mirrortool.ship.shipoptions import ConnectAgain, RefusedError, ShipOptions
+from mirrortool.ship.shipprogress import Progress, ShipStatistics
 
 RETRY_SECONDS_MIN = 1.0
 RETRY_SECONDS_MAX = 30.0
@@ -109,7 +109,7 @@ class Shipment:
         with suppress(LockedError, HostError):
             if self._progress.slot and files.exists(files.join(slots_at, f"{self._progress.slot}.json")):
                 self._place.close()
-                self._place.enter_context(atwork.hold_beside(slots_at, self._progress.slot, "ship"))
+                self._place.enter_context(lockholder.hold_beside(slots_at, self._progress.slot, "ship"))
 
     def _try(self) -> bool:
         """Connect and ship; False if it must be tried again."""

@@ -20,24 +20,23 @@ from mirrortool.errors import (
 )
 from mirrortool.files import Facts
 from mirrortool.journal import slots
-from mirrortool.journal.arriving import Announced
-from mirrortool.journal.bases import Base, open_base
-from mirrortool.journal.copydir import ID_BYTES, is_primary
+from mirrortool.journal.bases.listing import Base, open_base
+from mirrortool.journal.copies.basetransfer import Announced
+from mirrortool.journal.copies.directory import ID_BYTES, is_primary
 from mirrortool.journal.directory import Journal, NextScan
-from mirrortool.journal.position import Position
-from mirrortool.journal.promoting import FrameEnd
-from mirrortool.journal.runs import Run, RunReader, find_end
+from mirrortool.journal.position import FrameEnd, Position
+from mirrortool.journal.rawframes import Run, RunReader, find_end
 from mirrortool.journal.slots import Slot, SlotKeeper
 from mirrortool.journal.tail import Tail
-from mirrortool.pace import Pace
-from mirrortool.ship import farslots
+from mirrortool.ratelimit import Pace
+from mirrortool.ship import remoteslots
 from mirrortool.ship.destination import parse_destination
-from mirrortool.ship.first import checked_parts, first_after
+from mirrortool.ship.firstframes import checked_parts, first_after
 from mirrortool.ship.link import Link
-from mirrortool.ship.options import ConnectAgain, RefusedError, ShipOptions
-from mirrortool.ship.progress import Progress
+from mirrortool.ship.messagestream import ALIVE_SECONDS
 from mirrortool.ship.protocol import RUN_BYTES, TEXT_CHARACTERS_MAX, VERSION, Kind, Message
-from mirrortool.ship.stream import ALIVE_SECONDS
+from mirrortool.ship.shipoptions import ConnectAgain, RefusedError, ShipOptions
+from mirrortool.ship.shipprogress import Progress
 
 OUTSTANDING_MAX = 4096
 _PAUSE_SECONDS = 1.0
@@ -366,9 +365,9 @@ class Session:
             case Kind.ACK:
                 self._take_acknowledgement(Position.from_json(reply.fields().object("position")))
             case Kind.SLOTS:
-                told = farslots.parse(reply.fields())
+                told = remoteslots.parse(reply.fields())
                 if self._keeper:
-                    farslots.save(self._journal, self._keeper.slot.name, told)
+                    remoteslots.save(self._journal, self._keeper.slot.name, told)
             case Kind.PLACE:
                 self._place = reply.fields().integer("offset")
             case Kind.STATE:

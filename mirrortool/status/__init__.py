@@ -12,12 +12,12 @@ Each question has one small module:
 Not here: the content of volumes (verify.py).
 """
 
-from mirrortool.status.found import Found, JournalStatus, MirrorStatus, SlotStatus, Unseen
+from mirrortool.status.activity import Work
 from mirrortool.status.lags import lag, lags_of
-from mirrortool.status.openness import open_file
 from mirrortool.status.problems import problems_of, worst
+from mirrortool.status.snapshot import Found, JournalStatus, MirrorStatus, SlotStatus, Unseen
 from mirrortool.status.watch import Watch, journal_status, mirror_status, status_of
-from mirrortool.status.work import Work
+from mirrortool.status.worldreadable import open_file
 
 __all__ = [
     "Found",

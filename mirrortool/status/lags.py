@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from mirrortool.journal.commits import Commit, newest_change
 from mirrortool.journal.directory import Journal
-from mirrortool.journal.slotplaces import SlotPlaces
+from mirrortool.journal.slotpositions import SlotPlaces
 from mirrortool.journal.slots import Slot, slots
 from mirrortool.mirror.checkpoint import Checkpoint
-from mirrortool.replay.lag import behind
-from mirrortool.status.found import Found, MirrorStatus, SlotStatus, Unseen
-from mirrortool.status.work import work_of_slot
+from mirrortool.replay.replaylag import behind
+from mirrortool.status.activity import work_of_slot
+from mirrortool.status.snapshot import Found, MirrorStatus, SlotStatus, Unseen
 
 
 class Changes:
@@ -42,7 +42,7 @@ class Changes:
 
 
 def lag(checkpoint: Checkpoint, newest: Commit | None, now_ns: int, silent: float | None = None) -> tuple[int, float]:
-    """Operations and seconds that a mirror is behind; see replay.lag.behind.
+    """Operations and seconds that a mirror is behind; see replay.replaylag.behind.
 
     Args:
         newest: the newest commit that it lacks and that is no heartbeat; None if there is none.

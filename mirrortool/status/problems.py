@@ -16,10 +16,10 @@ from mirrortool.errors import (
     NoSpaceError,
     NotAJournalError,
 )
-from mirrortool.journal.room import way_out
+from mirrortool.journal.diskspace import way_out
 from mirrortool.journal.slots import damaged_slots
 from mirrortool.mirror.findings import describe
-from mirrortool.status.found import Found, JournalStatus, MirrorStatus, Unseen
+from mirrortool.status.snapshot import Found, JournalStatus, MirrorStatus, Unseen
 from mirrortool.wording import quoted_word
 
 _ORDER = (range(10, 20), range(1, 2), range(20, 40), range(50, 51))

@@ -21,26 +21,26 @@ from mirrortool.errors import (
     PromotedError,
     UsageError,
 )
-from mirrortool.journal.bases import find_missing
+from mirrortool.journal.bases.listing import find_missing
 from mirrortool.journal.codec import FrameHeader
 from mirrortool.journal.commits import Commit, commit_of, may_rest, newest_commits
 from mirrortool.journal.directory import Journal
-from mirrortool.journal.head import ahead_seconds
+from mirrortool.journal.diskspace import room_of
+from mirrortool.journal.newest import ahead_seconds
+from mirrortool.journal.overdue import Heard, silent_seconds
 from mirrortool.journal.pathkind import PathKind, kind_of, neither
 from mirrortool.journal.position import Position
 from mirrortool.journal.reader import JournalReader, up_to_what_is_appended
-from mirrortool.journal.room import room_of
-from mirrortool.journal.silence import Heard, silent_seconds
-from mirrortool.journal.slotplaces import SlotPlaces
+from mirrortool.journal.slotpositions import SlotPlaces
 from mirrortool.mirror import lastreplay, receipts
 from mirrortool.mirror.directory import Mirror, Promoted
 from mirrortool.mirror.findings import findings
 from mirrortool.mirror.lastreplay import LastReplay
-from mirrortool.record.control import ask
-from mirrortool.status.found import Found, JournalStatus, MirrorStatus, SlotStatus, Unseen
-from mirrortool.status.gaps import Gaps
+from mirrortool.record.controlsocket import ask
+from mirrortool.status.activity import work_on_journal, work_on_mirror
 from mirrortool.status.lags import Changes, lag, readers_of
-from mirrortool.status.work import work_on_journal, work_on_mirror
+from mirrortool.status.missingfiles import Gaps
+from mirrortool.status.snapshot import Found, JournalStatus, MirrorStatus, SlotStatus, Unseen
 from mirrortool.volume import Volume, VolumeSet
 
 

@@ -1,1 +1,1 @@
-"""Where a mirror's pages are: stores (base.py says what one offers), and the sums that prove them."""
+"""Where a mirror's pages are: stores (initialscan.py says what one offers), and the sums that prove them."""

@@ -1,6 +1,6 @@
 """A store with one file or block device for each volume.
 
-A volume is written through the page cache, or past it (direct.py); everything else goes through it.
+A volume is written through the page cache, or past it (directio.py); everything else goes through it.
 A file is as long as its volume and sparse. A device may be longer than the volume; what is behind the volume's end is
 never touched.
 """
@@ -10,11 +10,11 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from mirrortool import files, host
+from mirrortool import files, hostinfo
 from mirrortool.errors import HostError, InputOutputError, UnusableVolumeError
 from mirrortool.files import ALIGNMENT, File
 from mirrortool.store.base import WriteRun
-from mirrortool.store.direct import Arenas, DirectFile
+from mirrortool.store.directio import Arenas, DirectFile
 from mirrortool.volume import Volume, VolumeSet
 
 _RESERVE_MARGIN = 64 << 20
@@ -158,7 +158,7 @@ class FlatStore:
     def drop_caches(self) -> None:
         for name, file in self._opened.items():
             if self._is_device[name]:
-                host.flush_device_cache(file)
+                hostinfo.flush_device_cache(file)
             file.drop_cache()
 
     def close(self) -> None:

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from mirrortool.nbd.addresses import UnixAddress
 from mirrortool.nbd.protocol import Command
+from mirrortool.sockets.addresses import UnixAddress
 from tests.fakes.follower import Follower
 from tests.fakes.live import LiveRecorder
 from tests.fakes.volumes import fast_directory

@@ -24,9 +24,9 @@ import pytest
 
 from mirrortool import files
 from mirrortool.record.scan import Scan
-from mirrortool.replay.choice import Wanted
 from mirrortool.replay.coalesce import Pieces, Stretch
 from mirrortool.replay.engine import Plan, ReplayEngine
+from mirrortool.replay.planner import Wanted
 from mirrortool.replay.session import Replay
 from mirrortool.store.base import WriteRun
 from mirrortool.store.flat import FlatStore

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from mirrortool.record.create import NewVolume, init
+from mirrortool.record.createjournal import NewVolume, init
 from mirrortool.record.scan import Scan
 from mirrortool.replay.session import Replay
 from mirrortool.verify import Verify

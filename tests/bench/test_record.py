@@ -19,7 +19,7 @@ from pathlib import Path
 
 import pytest
 
-from mirrortool.record.create import NewVolume, init
+from mirrortool.record.createjournal import NewVolume, init
 from tests.bench.workloads import PAGE, half_compressible
 from tests.fakes.live import LiveRecorder
 from tests.fakes.waiting import wait_until
@@ -112,7 +112,7 @@ def test_rate_of_synced_writes() -> None:
         print(f"\n4k depth 32 with fsync=1 on a disk, to blklogwrites: {measure(Path(directory), SYNCED, True)}")
 
 
-def test_cost_of_a_base_scan(place: Path) -> None:
+def test_cost_of_a_initial_scan(place: Path) -> None:
     """A client's rate while a volume of 4 GiB is read into the journal for the first time, to its rate afterwards."""
     image = place / "disk.img"
     block = half_compressible(64 << 20)
@@ -125,5 +125,5 @@ def test_cost_of_a_base_scan(place: Path) -> None:
         was_scanning = not any("the base is complete" in line for line in recorder.lines)
         recorder.wait_for("the base is complete")
         after = rate(recorder.uri(), LOADS["4k depth 32"])
-    print(f"\nduring the base scan {during / after:.2f} x of the rate after it ({during:.0f}/s, {after:.0f}/s)")
+    print(f"\nduring the initial scan {during / after:.2f} x of the rate after it ({during:.0f}/s, {after:.0f}/s)")
     assert was_scanning, "the scan ended before the load did: give a larger volume or fewer MIRRORTOOL_BENCH_SECONDS"

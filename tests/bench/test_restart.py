@@ -17,9 +17,9 @@ from pathlib import Path
 
 import pytest
 
-from mirrortool.nbd.addresses import UnixAddress
 from mirrortool.nbd.protocol import Command
-from mirrortool.record.create import NewVolume, init
+from mirrortool.record.createjournal import NewVolume, init
+from mirrortool.sockets.addresses import UnixAddress
 from tests.bench.workloads import PAGE
 from tests.fakes.live import LiveRecorder
 from tests.fakes.waiting import nap

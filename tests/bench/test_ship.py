@@ -23,8 +23,8 @@ from mirrortool.cli.options import parse_size
 from mirrortool.journal.directory import Journal
 from mirrortool.operation import BatchBuilder
 from mirrortool.ship.destination import parse_destination
-from mirrortool.ship.options import ShipOptions
 from mirrortool.ship.sender import Shipment, connector
+from mirrortool.ship.shipoptions import ShipOptions
 from tests.bench.workloads import PAGE, compare
 from tests.fakes.journals import JournalMaker
 

@@ -17,7 +17,7 @@ import xxhash
 from mirrortool.journal.directory import Journal
 from mirrortool.journal.reader import JournalReader
 from mirrortool.operation import BatchBuilder, CommitKind
-from mirrortool.record.create import NewVolume, init
+from mirrortool.record.createjournal import NewVolume, init
 from mirrortool.record.recovery import OpenJournal
 
 PAGE = 4096

@@ -15,7 +15,7 @@ import pytest
 from mirrortool import clock
 from mirrortool.cli.main import main
 from mirrortool.errors import LockedError
-from mirrortool.record import control
+from mirrortool.record import controlsocket
 from mirrortool.status import journal_status
 from tests.fakes.live import LiveRecorder
 from tests.fakes.volumes import make_old
@@ -37,8 +37,8 @@ def live(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[LiveRecord
 def test_a_recorder_that_is_stopped_is_said_to_hang(
     live: LiveRecorder, monkeypatch: pytest.MonkeyPatch, capsys: Capture
 ) -> None:
-    assert control.ANSWER_SECONDS == 5.0
-    monkeypatch.setattr(control, "ANSWER_SECONDS", 0.3)
+    assert controlsocket.ANSWER_SECONDS == 5.0
+    monkeypatch.setattr(controlsocket, "ANSWER_SECONDS", 0.3)
     assert main(["status", "J"]) == 0
     pid = live.process.pid
     assert f"recorded by process {pid} since 20" in capsys.readouterr().out
@@ -68,7 +68,7 @@ def test_a_recorder_that_is_stopped_is_said_to_hang(
 
 
 def test_an_answer_that_comes_byte_by_byte_is_no_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(control, "ANSWER_SECONDS", 0.2)
+    monkeypatch.setattr(controlsocket, "ANSWER_SECONDS", 0.2)
     over = threading.Event()
 
     def dribble(listener: socket.socket) -> None:
@@ -82,6 +82,6 @@ def test_an_answer_that_comes_byte_by_byte_is_no_answer(tmp_path: Path, monkeypa
         listener.listen()
         thread = in_thread(lambda: dribble(listener))
         with pytest.raises(LockedError, match="a recorder holds the journal and does not answer"):
-            control.ask(str(tmp_path), {"request": "status"})
+            controlsocket.ask(str(tmp_path), {"request": "status"})
         over.set()
         join(thread)

@@ -17,10 +17,10 @@ from typing import Any
 import pytest
 
 from mirrortool.cli.main import main
-from mirrortool.journal import forking
+from mirrortool.journal import setaside
 from mirrortool.journal.commits import commits
 from mirrortool.journal.directory import Journal
-from mirrortool.journal.promoting import load_note
+from mirrortool.journal.unfinished import load_note
 from mirrortool.mirror.directory import Mirror
 from tests.fakes.live import LiveRecorder
 from tests.fakes.volumes import fast_directory, inside_fast_directory, make_old, pattern
@@ -182,7 +182,7 @@ def test_interrupted_it_says_that_it_must_be_run_again(capsys: Capture, monkeypa
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(forking.files, "copy_range", interrupted)
+        patch.setattr(setaside.files, "copy_range", interrupted)
         _, err = run(capsys, "M", "--yes", "-q", code=130)
     assert "run mirrortool promote again, which completes what was begun" in err
     assert load_note("J") is not None

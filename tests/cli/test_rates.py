@@ -10,7 +10,7 @@ import pytest
 
 from mirrortool import clock
 from mirrortool.cli.rates import SPAN_SECONDS, Rates
-from mirrortool.cli.serving import _Watch
+from mirrortool.cli.recordnbd import _Watch
 from mirrortool.nbd.statistics import ExportStatistics, ServerStatistics
 from mirrortool.record.recorder import RecorderStatistics
 

@@ -23,10 +23,10 @@ import pytest
 
 from mirrortool.cli.main import main
 from mirrortool.errors import NoSpaceError
-from mirrortool.nbd.addresses import UnixAddress
 from mirrortool.nbd.protocol import Command, CommandFlag, Option, Reply
-from mirrortool.record.control import ask
+from mirrortool.record.controlsocket import ask
 from mirrortool.record.writeback import WAITING_BYTES_MAX
+from mirrortool.sockets.addresses import UnixAddress
 from tests.fakes.live import LiveRecorder
 from tests.fakes.loop import call, require, require_tools
 from tests.fakes.volumes import fill_up, inside_fast_directory, loop_mount

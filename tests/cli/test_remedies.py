@@ -25,7 +25,7 @@ from mirrortool.cli.ship import Outages
 from mirrortool.errors import AccessError, NoSpaceError
 from mirrortool.files import open_file
 from mirrortool.mirror.directory import Mirror
-from mirrortool.ship.progress import Progress
+from mirrortool.ship.shipprogress import Progress
 from tests.fakes.volumes import make_old
 
 Capture = pytest.CaptureFixture[str]

@@ -11,7 +11,7 @@ import pytest
 
 from mirrortool.cli.main import main
 from mirrortool.cli.options import SlotLag, parse_lag
-from mirrortool.journal.bases import lock_bases
+from mirrortool.journal.bases.listing import lock_bases
 from mirrortool.journal.directory import Journal
 from tests.fakes.histories import History, make_history
 

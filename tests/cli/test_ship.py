@@ -21,10 +21,10 @@ from mirrortool.cli.ship import REASONS_MAX, Outages
 from mirrortool.errors import AccessError, UsageError
 from mirrortool.journal.slots import check_name
 from mirrortool.ship.destination import Destination, Remote, parse_destination
-from mirrortool.ship.options import ShipOptions
-from mirrortool.ship.progress import Progress
 from mirrortool.ship.remote import command_for
 from mirrortool.ship.sender import Shipment, connector
+from mirrortool.ship.shipoptions import ShipOptions
+from mirrortool.ship.shipprogress import Progress
 from tests.docs.workshop import environment, make_image, run
 from tests.fakes.daemon import Daemon
 from tests.fakes.journals import memory_directory

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from mirrortool import host
+from mirrortool import hostinfo
 from mirrortool.errors import (
     CorruptJournalError,
     JournalError,
@@ -117,7 +117,7 @@ def stop(request: pytest.FixtureRequest) -> str:
 def scene(tmp_path: pathlib.Path, stop: str, monkeypatch: pytest.MonkeyPatch) -> Scene:
     made = record(tmp_path, stop=stop.split()[0].strip(","))
     if "other boot" in stop:
-        monkeypatch.setattr(host, "boot_id", lambda: "another")
+        monkeypatch.setattr(hostinfo, "boot_id", lambda: "another")
     assert read_all(made.open()) == Read(made.truth)
     return made
 
@@ -264,7 +264,7 @@ def recover(scene: Scene, how: int, chance: random.Random) -> None:
 def crashed(tmp_path: pathlib.Path, stop: str, monkeypatch: pytest.MonkeyPatch) -> Scene:
     made = record(tmp_path, stop="crash")
     if "other boot" in stop:
-        monkeypatch.setattr(host, "boot_id", lambda: "another")
+        monkeypatch.setattr(hostinfo, "boot_id", lambda: "another")
     return made
 
 
@@ -321,7 +321,7 @@ def test_recovery_goes_on_from_a_file_that_was_only_begun(
                 opened.writer.sync()
                 opened.save_checkpoint(recorded_sizes(opened.sums.volumes))
             scene.open().save_clean_end(None)
-            monkeypatch.setattr(host, "boot_id", lambda: "yet another")
+            monkeypatch.setattr(hostinfo, "boot_id", lambda: "yet another")
             shutil.rmtree(scene.old_sums)
             shutil.copytree(scene.path / "sums", scene.old_sums)
         pathlib.Path(scene.open().file_path(scene.truth[-1].position.lsn + 1)).write_bytes(bytes(size))

@@ -26,9 +26,9 @@ import pytest
 from mirrortool.errors import TornJournalError
 from mirrortool.journal.commits import commits
 from mirrortool.journal.directory import Journal
-from mirrortool.nbd.addresses import UnixAddress
 from mirrortool.nbd.protocol import Command, CommandFlag
 from mirrortool.operation import CommitKind
+from mirrortool.sockets.addresses import UnixAddress
 from tests.fakes.daemon import PROGRAM
 from tests.fakes.live import LiveRecorder
 from tests.fakes.volumes import fast_directory
@@ -297,7 +297,7 @@ def has_complete_commit(site: Site) -> bool:
     return False
 
 
-def test_killed_during_the_base_scan(tmp_path: Path) -> None:
+def test_killed_during_the_initial_scan(tmp_path: Path) -> None:
     """While clients write; no commit claims to be a state of the volume before the scan has ended."""
     site = Site(tmp_path)
     size = 192 * MIB

@@ -19,11 +19,11 @@ from contextlib import suppress
 
 import pytest
 
-from mirrortool import host
+from mirrortool import hostinfo
+from mirrortool.change import Change
 from mirrortool.errors import NotComparableError
 from mirrortool.mirror.directory import Mirror
-from mirrortool.nbd.export import Change
-from mirrortool.record.base import BaseScan
+from mirrortool.record.initialscan import InitialScan
 from mirrortool.record.recorder import Recorder
 from tests.fakes.faulty_os import Call, FaultyOs, PowerCut, cut_at, faulty
 from tests.fakes.journals import replay_all
@@ -66,7 +66,7 @@ class Machine:
         """Start, work until the power fails, and look at what is left."""
         self.model = model = Model(self.model.contents, remember=True)
         self.boots += 1
-        self.patch.setattr(host, "boot_id", lambda: f"boot-{self.boots}")
+        self.patch.setattr(hostinfo, "boot_id", lambda: f"boot-{self.boots}")
         self.flushed = 0  # the index of the newest state that must survive
         begin = self.chance.choice([1, 20, 60])
         self.cut_at = begin + self.chance.randrange(60)
@@ -111,7 +111,7 @@ class Machine:
             recorder.write_back(checkpoint=kind == "checkpoint")
             self.flushed = len(model.states) - 1
         elif kind == "base":
-            BaseScan(recorder).run()
+            InitialScan(recorder).run()
         elif kind == "mark" and not recorder.incomplete:
             recorder.commit("here")
             self.flushed = len(model.states) - 1
@@ -183,7 +183,7 @@ class Machine:
             possible = self.model.states[self.flushed :]
             assert found in possible, "the volumes are no state that they had since the flush"
             if self.chance.random() < 0.5:
-                BaseScan(recorder).run()
+                InitialScan(recorder).run()
             if not recorder.incomplete:
                 assert volumes_at(self.primary.journal) == found
         finally:
@@ -196,7 +196,7 @@ class Machine:
 
     def check_at_the_end(self) -> None:
         with Recorder(self.primary.journal_path) as recorder:
-            BaseScan(recorder).run()
+            InitialScan(recorder).run()
         check_everywhere(self.primary, self.model.state(), self.mirror if os.path.exists(self.mirror) else None)
 
 

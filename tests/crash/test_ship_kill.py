@@ -13,7 +13,7 @@ import pytest
 
 from mirrortool.journal import slots
 from mirrortool.journal.directory import Journal
-from mirrortool.journal.runs import find_end
+from mirrortool.journal.rawframes import find_end
 from tests.docs.workshop import environment
 from tests.fakes.daemon import Daemon, children_of
 from tests.fakes.journals import Commit, JournalMaker, Write, memory_directory

@@ -19,14 +19,14 @@ import pytest
 from mirrortool.errors import TornJournalError
 from mirrortool.journal import slots
 from mirrortool.journal.directory import Journal
+from mirrortool.journal.rawframes import find_end
 from mirrortool.journal.reader import JournalReader
-from mirrortool.journal.runs import find_end
-from mirrortool.record.base import BaseScan
+from mirrortool.record.initialscan import InitialScan
 from mirrortool.record.recorder import Recorder
 from mirrortool.ship import sender
 from mirrortool.ship.destination import parse_destination
-from mirrortool.ship.options import ShipOptions
 from mirrortool.ship.sender import Shipment, connector
+from mirrortool.ship.shipoptions import ShipOptions
 from tests.crash.test_record_power import Machine
 from tests.fakes.faulty_os import Call, FaultyOs
 from tests.fakes.journals import images_of, replay_all
@@ -155,7 +155,7 @@ class ShippingMachine(Machine):
 
     def check_at_the_end(self) -> None:
         with Recorder(self.primary.journal_path) as recorder:
-            BaseScan(recorder).run()
+            InitialScan(recorder).run()
         self.ship()
         ours, theirs = self.primary.journal.clean_end, Journal(self.copy).clean_end
         assert ours and theirs and ours.position == theirs.position

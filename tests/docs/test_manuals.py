@@ -21,9 +21,11 @@ import pytest
 import mirrortool
 from mirrortool import errors
 from mirrortool.cli.main import cli
-from mirrortool.journal import basefile, judgement
 from mirrortool.journal import format as layout
-from mirrortool.journal.promoting import FrameEnd, PromotionNote
+from mirrortool.journal import judgement
+from mirrortool.journal.bases import basefile
+from mirrortool.journal.position import FrameEnd
+from mirrortool.journal.unfinished import PromotionNote
 from mirrortool.metrics import METRICS, PREFIX
 from mirrortool.mirror.directory import Mirror
 from tests.docs.manual import ROOT, Page, items, literal_lines, page, pages, plain, table

@@ -14,8 +14,8 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from types import TracebackType
 
-from mirrortool.replay.barrier import InFlight
-from mirrortool.replay.unit import Unit
+from mirrortool.replay.inflight import InFlight
+from mirrortool.replay.writeunit import Unit
 from tests.fakes.scheduler import Scheduler
 
 Message = Unit | None

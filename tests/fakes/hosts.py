@@ -20,8 +20,8 @@ from mirrortool.errors import NoSpaceError, TornJournalError
 from mirrortool.journal.commits import newest_commits
 from mirrortool.journal.directory import Journal
 from mirrortool.journal.position import Position
+from mirrortool.journal.rawframes import find_end
 from mirrortool.journal.reader import JournalReader
-from mirrortool.journal.runs import find_end
 from mirrortool.journal.slots import slots
 from mirrortool.mirror.directory import Mirror
 from mirrortool.operation import CommitKind

@@ -14,9 +14,9 @@ from __future__ import annotations
 
 from functools import lru_cache
 
-from mirrortool.replay.group import TaskGroup
-from mirrortool.replay.table import Row
-from mirrortool.replay.unit import Footprint, PageSet
+from mirrortool.replay.taskgroup import TaskGroup
+from mirrortool.replay.tasktable import Row
+from mirrortool.replay.writeunit import Footprint, PageSet
 
 
 def check_invariants(group: TaskGroup, finished: set[int]) -> None:

@@ -30,7 +30,7 @@ from mirrortool.operation import Batch, BatchBuilder, CommitKind
 from mirrortool.replay import readback
 from mirrortool.replay.engine import Plan
 from mirrortool.replay.session import MAX_BYTES, Replay
-from mirrortool.store import pieces
+from mirrortool.store import parallelread
 from mirrortool.verify import Verify, VerifyResult
 from mirrortool.volume import Volume, VolumeSet, place
 from tests.fakes.serial import volumes_at
@@ -280,7 +280,7 @@ def assert_truthful(journal: Journal, mirror: str | Path) -> Checkpoint:
 
 def shrink_pieces(patch: pytest.MonkeyPatch) -> None:
     """Read stores in small pieces; making buffers of 1 MiB is most of what replaying a tiny journal costs."""
-    for module in (pieces, readback):
+    for module in (parallelread, readback):
         patch.setattr(module, "PIECE_BYTES", 16 * PAGE)
 
 

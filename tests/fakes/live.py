@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mirrortool.journal.directory import Journal
-from mirrortool.record.control import ask
+from mirrortool.record.controlsocket import ask
 from tests.fakes.daemon import PROGRAM, Daemon
 
 

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from mirrortool.nbd.export import Change
+from mirrortool.change import Change
 
 
 class MemoryExport:

@@ -6,6 +6,7 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
+from mirrortool.change import Change
 from mirrortool.journal.codec import decode_file_header
 from mirrortool.journal.commits import Until
 from mirrortool.journal.directory import Journal
@@ -13,7 +14,6 @@ from mirrortool.journal.position import Position
 from mirrortool.journal.reader import JournalReader
 from mirrortool.journal.slots import Slot, SlotKeeper, slots
 from mirrortool.mirror.directory import Mirror
-from mirrortool.nbd.export import Change
 from mirrortool.promote import Promotion
 from mirrortool.record.recorder import Recorder
 from tests.fakes.journals import (

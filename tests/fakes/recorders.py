@@ -11,13 +11,13 @@ from typing import Any
 
 import pytest
 
-from mirrortool.nbd.export import Change
+from mirrortool.change import Change
 from mirrortool.record import recorder as recorder_module
-from mirrortool.record.base import BaseScan
+from mirrortool.record.initialscan import InitialScan
 from mirrortool.record.recorder import Recorder
 from mirrortool.record.recovery import OpenJournal
 from mirrortool.replay import readback
-from mirrortool.store import pieces
+from mirrortool.store import parallelread
 from mirrortool.verify import Verify
 from tests.fakes.journals import assert_is_commit, images_of, replay_all
 from tests.fakes.serial import volumes_at
@@ -50,13 +50,13 @@ def quiet_recorder(primary: Primary, **options: Any) -> Iterator[Recorder]:
 def based(primary: Primary) -> Primary:
     """The same, with a complete base and a clean stop."""
     with Recorder(primary.journal_path, background=False) as recorder:
-        BaseScan(recorder).run()
+        InitialScan(recorder).run()
     return primary
 
 
 def small_scale(patch: pytest.MonkeyPatch, page_size: int = PAGE) -> None:
     """Pieces of a few pages, frames of a few changes, and a ZERO that is done at once."""
-    for module in (pieces, readback):
+    for module in (parallelread, readback):
         patch.setattr(module, "PIECE_BYTES", 8 * page_size)
     patch.setattr(recorder_module, "ZERO_BYTES_MAX", 5 * page_size)
     patch.setattr(recorder_module, "FRAME_CHANGES", 3)

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from mirrortool.nbd.addresses import UnixAddress
 from mirrortool.nbd.protocol import Command
+from mirrortool.sockets.addresses import UnixAddress
 from tests.fakes.live import LiveRecorder
 from tests.fakes.loop import require_tools
 from tests.fakes.volumes import fast_directory

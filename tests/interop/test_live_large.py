@@ -1,4 +1,4 @@
-"""A large image: memory does not grow with it, and a base scan leaves clients their share. Ratios are printed.
+"""A large image: memory does not grow with it, and an initial scan leaves clients their share. Ratios are printed.
 
 pytest -m soak -s tests/interop/test_live_large.py
 """
@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from mirrortool.record.control import ask
+from mirrortool.record.controlsocket import ask
 from tests.fakes.live import LiveRecorder
 from tests.fakes.loop import call, require_tools
 from tests.fakes.volumes import fast_directory
@@ -50,18 +50,18 @@ def test_memory_under_load(tmp_path: Path, load: str) -> None:
 
 
 @pytest.mark.parametrize("medium", ["memory", "disk"])
-def test_base_scan_leaves_a_client_its_share(tmp_path: Path, medium: str) -> None:
+def test_initial_scan_leaves_a_client_its_share(tmp_path: Path, medium: str) -> None:
     """2 GiB of data are read while a client writes 4 KiB pages: its rate, and without a scan, in turn."""
     require_tools("fio", "cmp")
     ratios = []
     for _ in range(3):
         with contextlib.ExitStack() as stack:
             path = Path(stack.enter_context(fast_directory())) if medium == "memory" else tmp_path
-            ratios.append(share_during_base_scan(path))
+            ratios.append(share_during_initial_scan(path))
     print(f"{medium}: median ratio {statistics.median(ratios):.2f}")
 
 
-def share_during_base_scan(path: Path) -> float:
+def share_during_initial_scan(path: Path) -> float:
     site, content = Site(path), os.urandom(64 * MIB)
     with (path / "disk.img").open("wb") as file:
         for part in range(32):

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from mirrortool.record.control import ask
+from mirrortool.record.controlsocket import ask
 from tests.fakes.live import LiveRecorder
 from tests.fakes.loop import call, require_tools
 from tests.fakes.volumes import fast_directory

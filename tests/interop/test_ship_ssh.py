@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from mirrortool.journal.directory import Journal
-from mirrortool.journal.runs import find_end
+from mirrortool.journal.rawframes import find_end
 from tests.docs.workshop import environment, make_image, run
 from tests.fakes.daemon import Daemon, children_of
 from tests.fakes.sshd import Sshd, in_login_shell, running_sshd

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from mirrortool.nbd.addresses import UnixAddress
 from mirrortool.nbd.protocol import Command, CommandFlag
+from mirrortool.sockets.addresses import UnixAddress
 from tests.cli.test_unit import settings
 from tests.fakes.live import LiveRecorder
 from tests.fakes.loop import require, require_tools

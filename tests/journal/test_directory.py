@@ -9,14 +9,14 @@ from typing import Any
 
 import pytest
 
-from mirrortool import files, host, jsonfile
+from mirrortool import files, hostinfo, jsonfile
 from mirrortool.checksum import volume_term
 from mirrortool.errors import AccessError, LockedError, NoSpaceError, NotAJournalError
 from mirrortool.files import Identity
 from mirrortool.journal import directory
 from mirrortool.journal import format as layout
-from mirrortool.journal.directory import CleanEnd, Journal, RecorderCheckpoint, VolumeRecord
-from mirrortool.journal.position import Position
+from mirrortool.journal.directory import Journal, RecorderCheckpoint, VolumeRecord
+from mirrortool.journal.position import FrameEnd, Position
 from tests.journal.sample import PAGE, VOLUMES, make_journal
 
 pytestmark = pytest.mark.usefixtures("no_sync")
@@ -40,7 +40,7 @@ def test_a_new_journal_is_read_back_as_it_was_made(path: pathlib.Path) -> None:
     assert checkpoint
     assert checkpoint.position == journal.start == Position(0, layout.first_chain(journal.uuid))
     assert checkpoint.volumes == {"disk": RECORD}
-    assert checkpoint.boot_id == host.boot_id()
+    assert checkpoint.boot_id == hostinfo.boot_id()
     assert checkpoint.state_sum == journal.first_state_sum
     assert journal.first_state_sum == volume_term("disk", 64 * PAGE) ^ volume_term("log", 10 * PAGE + 100)
 
@@ -135,7 +135,7 @@ def test_a_journal_json_that_makes_no_sense_is_refused(path: pathlib.Path, name:
 
 def test_a_clean_end_is_noted_and_forgotten(path: pathlib.Path) -> None:
     journal = make_journal(path)
-    end = CleanEnd(Position(7, 8), 5, 999)
+    end = FrameEnd(Position(7, 8), 5, 999)
     journal.save_clean_end(end)
     assert Journal(str(path)).clean_end == end
     Journal(str(path)).save_clean_end(None)
@@ -207,7 +207,7 @@ def test_an_epoch_or_end_that_could_not_be_noted_can_be_noted_again(
 ) -> None:
     journal = make_journal(path)
     before = journal.history, journal.clean_end
-    after = journal.history.begun(journal.uuid, bytes(16)), CleanEnd(Position(5, 6), 1, 100)
+    after = journal.history.begun(journal.uuid, bytes(16)), FrameEnd(Position(5, 6), 1, 100)
 
     def no_room(*_: object) -> None:
         raise NoSpaceError("cannot write: No space left on device")

@@ -16,9 +16,9 @@ import pytest
 
 from mirrortool.journal import slots
 from mirrortool.journal.audit import Audit
-from mirrortool.journal.bases import base_lsns
-from mirrortool.journal.prune import Keep, prune
+from mirrortool.journal.bases.listing import base_lsns
 from mirrortool.journal.reader import JournalReader
+from mirrortool.journal.retention.prune import Keep, prune
 from mirrortool.journal.slots import Slot, SlotKeeper
 from mirrortool.replay.makebase import MakeBase
 from tests.conftest import FakeClock

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import pytest
 
-from mirrortool import files, host
+from mirrortool import files, hostinfo
 from mirrortool.errors import (
     CorruptJournalError,
     ForkedJournalError,
@@ -242,7 +242,7 @@ def test_exchanged_and_renamed_files_are_damage(
     if clean:
         open_writer(journal).close()
     if boot == "other":
-        monkeypatch.setattr(host, "boot_id", lambda: "another")
+        monkeypatch.setattr(hostinfo, "boot_id", lambda: "another")
     first, *_, middle, last = journal_files(journal.path)
     a, b, c = first.read_bytes(), middle.read_bytes(), last.read_bytes()
     for one, other in [(first, middle), (middle, last), (first, last)]:

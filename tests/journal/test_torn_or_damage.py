@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import pytest
 
-from mirrortool import host
+from mirrortool import hostinfo
 from mirrortool.errors import CorruptJournalError, JournalError, TornJournalError
 from mirrortool.journal import judgement
 from mirrortool.journal.directory import Journal
@@ -112,7 +112,7 @@ def scene(tmp_path: pathlib.Path) -> Scene:
 
 @pytest.fixture
 def boot(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
-    return lambda: monkeypatch.setattr(host, "boot_id", lambda: "another")
+    return lambda: monkeypatch.setattr(hostinfo, "boot_id", lambda: "another")
 
 
 @pytest.mark.parametrize("damage", CUTS)
@@ -137,7 +137,7 @@ def test_otherwise_is_torn(
     elif how == "copy":
         scene.become_a_copy()
     else:
-        monkeypatch.setattr(host, "boot_id", lambda: "")
+        monkeypatch.setattr(hostinfo, "boot_id", lambda: "")
         known = scene.journal.recorder_checkpoint()
         assert known
         scene.journal.save_recorder_checkpoint(replace(known, boot_id=""))

@@ -18,8 +18,8 @@ from mirrortool.errors import HostError, InputOutputError, NoSpaceError, host_er
 from mirrortool.files import Buffer, File
 from mirrortool.journal import format as layout
 from mirrortool.journal.codec import decode_file_header
-from mirrortool.journal.directory import CleanEnd, Journal
-from mirrortool.journal.position import Position
+from mirrortool.journal.directory import Journal
+from mirrortool.journal.position import FrameEnd, Position
 from mirrortool.journal.reader import JournalReader
 from mirrortool.journal.writer import JournalWriter
 from tests.conftest import FakeClock
@@ -314,7 +314,7 @@ def test_a_clean_stop_says_where_the_frames_end(journal: Journal) -> None:
     writer = open_writer(journal)
     frame = append(writer, write_batch(0, 1))
     writer.close()
-    assert Journal(journal.path).clean_end == CleanEnd(frame.position, 1, frame.end)
+    assert Journal(journal.path).clean_end == FrameEnd(frame.position, 1, frame.end)
     writer = open_writer(Journal(journal.path))
     assert Journal(journal.path).clean_end is None
     writer.abandon()

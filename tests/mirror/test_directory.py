@@ -28,7 +28,7 @@ from mirrortool.errors import (
 from mirrortool.journal.position import Position
 from mirrortool.mirror.checkpoint import Checkpoint
 from mirrortool.mirror.directory import Mirror, Promoted, create
-from mirrortool.mirror.target import open_target
+from mirrortool.mirror.targetvolume import open_target
 from mirrortool.wording import exact_bytes
 from tests.fakes.loop import call, require_loops
 from tests.fakes.volumes import (

@@ -12,7 +12,7 @@ from mirrortool.cli.main import main
 from mirrortool.errors import CorruptJournalError, NoSpaceError
 from mirrortool.journal.commits import Until
 from mirrortool.journal.directory import Journal
-from mirrortool.journal.prune import Keep, prune
+from mirrortool.journal.retention.prune import Keep, prune
 from mirrortool.mirror.verifyjournal import JournalProof, VerifyJournal
 from mirrortool.operation import BatchBuilder, CommitKind
 from mirrortool.replay.makebase import MakeBase

@@ -231,7 +231,7 @@ def test_half_requests_are_never_done(tmp_path: Path) -> None:
 KILLED = """
 import sys
 from tests.nbd.wire import Client, write
-from mirrortool.nbd.addresses import UnixAddress
+from mirrortool.sockets.addresses import UnixAddress
 client = Client(UnixAddress(sys.argv[1]))
 client.go()
 print("ready", flush=True)

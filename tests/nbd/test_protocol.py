@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 
 from mirrortool.errors import UsageError
 from mirrortool.nbd import protocol as nbd
-from mirrortool.nbd.addresses import TcpAddress, UnixAddress, parse_address
-from mirrortool.nbd.events import one_line
 from mirrortool.nbd.protocol import ChunkType, Error, Info, OptionError, ProtocolError, Reply, TransmissionFlag
+from mirrortool.nbd.serverevents import one_line
 from mirrortool.nbd.transmission import merged
+from mirrortool.sockets.addresses import TcpAddress, UnixAddress, parse_address
 from tests.nbd import wire
 
 NAMES = st.text(st.characters(codec="utf-8"), max_size=40)

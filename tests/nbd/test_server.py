@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
+from mirrortool.change import Change
 from mirrortool.errors import InputOutputError, LockedError, NoSpaceError, UsageError
-from mirrortool.nbd.export import Change
 from mirrortool.nbd.protocol import (
     NAME_BYTES_MAX,
     ChunkType,

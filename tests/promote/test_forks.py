@@ -14,22 +14,22 @@ from mirrortool.errors import ForkedJournalError, MirrortoolError, NoSpaceError,
 from mirrortool.journal import format as layout
 from mirrortool.journal import slots
 from mirrortool.journal.audit import Audit
-from mirrortool.journal.bases import base_lsns
+from mirrortool.journal.bases.listing import base_lsns
 from mirrortool.journal.commits import Until
 from mirrortool.journal.directory import Journal
+from mirrortool.journal.rawframes import find_end
 from mirrortool.journal.reader import JournalReader
-from mirrortool.journal.runs import find_end
 from mirrortool.journal.writer import JournalWriter
 from mirrortool.mirror.directory import Mirror
 from mirrortool.promote import Promotion
 from mirrortool.record.recorder import Recorder
 from mirrortool.record.recovery import OpenJournal
 from mirrortool.replay.makebase import MakeBase
-from mirrortool.replay.registration import OWN_SLOT
 from mirrortool.replay.session import Replay
+from mirrortool.replay.slotregistration import OWN_SLOT
 from mirrortool.ship.destination import parse_destination
-from mirrortool.ship.options import RefusedError, ShipOptions
 from mirrortool.ship.sender import Shipment, connector
+from mirrortool.ship.shipoptions import RefusedError, ShipOptions
 from mirrortool.status import mirror_status
 from mirrortool.verify import Verify
 from tests.fakes.journals import JournalMaker, assert_verifies, images_of, replay_all

@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from mirrortool import host
+from mirrortool import hostinfo
 from mirrortool.errors import HostError, JournalError, MirrortoolError, PromotedError, UnfinishedPromotionError
 from mirrortool.journal.commits import Until
 from mirrortool.journal.directory import Journal
-from mirrortool.journal.promoting import load_note
+from mirrortool.journal.unfinished import load_note
 from mirrortool.mirror.directory import Mirror
 from mirrortool.promote import Promotion
 from mirrortool.record.recovery import OpenJournal
@@ -110,7 +110,7 @@ def test_it_is_completed_whatever_call_it_stopped_at(
         if is_done:
             break
         if loses:
-            monkeypatch.setattr(host, "boot_id", lambda number=number: f"boot {number}")
+            monkeypatch.setattr(hostinfo, "boot_id", lambda number=number: f"boot {number}")
         check_half(site, before)
         halves += load_note(site.journal) is not None
         promotion = site.promote()

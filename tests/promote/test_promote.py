@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from mirrortool import files, host
+from mirrortool import files, hostinfo
+from mirrortool.change import Change
 from mirrortool.errors import (
     ChangedOutsideError,
     CorruptJournalError,
@@ -26,9 +27,8 @@ from mirrortool.errors import (
 from mirrortool.journal import format as layout
 from mirrortool.journal.commits import Until
 from mirrortool.journal.directory import Journal
-from mirrortool.journal.promoting import load_note
+from mirrortool.journal.unfinished import load_note
 from mirrortool.mirror.directory import Mirror
-from mirrortool.nbd.export import Change
 from mirrortool.operation import CommitKind
 from mirrortool.promote import Promotion
 from mirrortool.record.recorder import Recorder
@@ -92,7 +92,7 @@ def test_who_changes_the_new_primarys_volume_before_it_is_recorded_is_found_out(
 def test_the_machine_may_be_started_anew_before_it_is_recorded(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     promotion = site.promote()
     files.remove(f"{site.journal}/seen.json")
-    monkeypatch.setattr(host, "boot_id", lambda: "another boot")
+    monkeypatch.setattr(hostinfo, "boot_id", lambda: "another boot")
     check_is_primary(site.journal, promotion, site.path / "third")
 
 

@@ -18,14 +18,14 @@ from mirrortool.journal.writer import JournalWriter
 from mirrortool.record import recovery
 from mirrortool.record import scan as scan_module
 from mirrortool.replay import readback
-from mirrortool.store import pieces
+from mirrortool.store import parallelread
 
 CALLS = ("pwrite", "pwritev", "fdatasync", "truncate", "punch")
 
 
 def make_small() -> None:
     """Many small frames, files and settlements where ordinary sizes would make one of each."""
-    pieces.PIECE_BYTES = readback.PIECE_BYTES = 4096
+    parallelread.PIECE_BYTES = readback.PIECE_BYTES = 4096
     scan_module.PENDING_PAGES = 24
 
     def writer(journal: Journal, end: Any, **rest: Any) -> JournalWriter:

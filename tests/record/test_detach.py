@@ -12,16 +12,16 @@ from typing import Any
 import pytest
 
 from mirrortool import files
+from mirrortool.change import Change
 from mirrortool.errors import MirrortoolError, NoSpaceError, NotComparableError
 from mirrortool.journal import format as layout
 from mirrortool.journal.commits import commits
 from mirrortool.journal.directory import Journal
-from mirrortool.nbd.export import Change
 from mirrortool.record import recorder as recorder_module
-from mirrortool.record.base import BaseScan
 from mirrortool.record.detach import WhenFull
+from mirrortool.record.initialscan import InitialScan
 from mirrortool.record.mark import mark
-from mirrortool.record.notedsegments import NotedSegments, load_noted
+from mirrortool.record.missingsegments import NotedSegments, load_noted
 from mirrortool.record.recorder import Recorder
 from tests.fakes.faulty_os import faulty
 from tests.fakes.recorders import based, check_everywhere, quiet_recorder, small_scale
@@ -203,7 +203,7 @@ def test_a_base_that_ends_while_detached_makes_no_commit(directory: str, full: F
         full.is_full = True
         client.write("a", 0, b"detached")
         full.is_full = False
-        BaseScan(recorder).run()
+        InitialScan(recorder).run()
         assert not recorder.incomplete
         assert not list(commits(primary.journal))
         client.write("a", 5 * PAGE, b"detached")

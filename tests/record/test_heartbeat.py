@@ -6,13 +6,13 @@ from collections.abc import Iterator
 
 import pytest
 
+from mirrortool.change import Change
 from mirrortool.cli.main import main
 from mirrortool.errors import NoSpaceError
 from mirrortool.files import File
 from mirrortool.journal.commits import Until, commits, find_commit, newest_commits
-from mirrortool.journal.silence import HEARTBEAT_SECONDS
+from mirrortool.journal.overdue import HEARTBEAT_SECONDS
 from mirrortool.journal.writer import JournalWriter
-from mirrortool.nbd.export import Change
 from mirrortool.operation import CommitKind
 from mirrortool.record.mark import mark
 from mirrortool.record.recorder import Recorder

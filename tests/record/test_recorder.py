@@ -6,8 +6,8 @@ import random
 
 import pytest
 
-from mirrortool.nbd.export import Change
-from mirrortool.record.base import BaseScan
+from mirrortool.change import Change
+from mirrortool.record.initialscan import InitialScan
 from mirrortool.record.recorder import Recorder
 from tests.fakes.recorders import (
     Model,
@@ -40,7 +40,7 @@ def run_sessions(directory: str, seed: int, page_size: int, sessions: int, steps
         else:
             drop(recorder)
     with Recorder(primary.journal_path) as recorder:
-        BaseScan(recorder).run()
+        InitialScan(recorder).run()
         for name, content in model.contents.items():
             assert recorder.read(name, 0, len(content)) == content
     check_everywhere(primary, model.state())
@@ -70,15 +70,15 @@ def one_step(recorder: Recorder, model: Model, chance: random.Random) -> None:
     elif step in ("back", "checkpoint"):
         recorder.write_back(checkpoint=step == "checkpoint")
     elif step == "base":
-        BaseScan(recorder).run()
+        InitialScan(recorder).run()
         assert not recorder.incomplete
     else:
         scan_with_writes_between(recorder, model, chance)
 
 
 def scan_with_writes_between(recorder: Recorder, model: Model, chance: random.Random) -> None:
-    """A base scan of which every piece is changed while it is read."""
-    scan = BaseScan(recorder)
+    """An initial scan of which every piece is changed while it is read."""
+    scan = InitialScan(recorder)
     real = recorder.capture.watch
 
     def watch(page: int, count: int) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from mirrortool.errors import CorruptJournalError
 from mirrortool.journal.audit import Audit
-from mirrortool.journal.prune import Keep, prune
+from mirrortool.journal.retention.prune import Keep, prune
 from mirrortool.record.recovery import OpenJournal
 from mirrortool.replay.makebase import MakeBase
 from tests.conftest import FakeClock

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mirrortool import files, host
+from mirrortool import files, hostinfo
 from mirrortool.errors import (
     ChangedOutsideError,
     HostError,
@@ -32,7 +32,7 @@ from mirrortool.operation import CommitKind, Kind, Operation
 from mirrortool.record import scan as scan_module
 from mirrortool.record.scan import Scan, ScanCancelled, ScanResult
 from mirrortool.replay import readback
-from mirrortool.store import pieces
+from mirrortool.store import parallelread
 from mirrortool.store.flat import FlatStore
 from tests.fakes.serial import volumes_at
 from tests.fakes.volumes import (
@@ -56,7 +56,7 @@ PIECE = 8 * PAGE
 @pytest.fixture(autouse=True)
 def _small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     """Several pieces in a small volume."""
-    monkeypatch.setattr(pieces, "PIECE_BYTES", PIECE)
+    monkeypatch.setattr(parallelread, "PIECE_BYTES", PIECE)
     monkeypatch.setattr(readback, "PIECE_BYTES", PIECE)
 
 
@@ -112,7 +112,7 @@ def _headers(journal: Journal) -> list:
 
 @pytest.mark.parametrize("page_size", [512, 4096, 65536])
 def test_every_page_size_is_recorded(directory: str, page_size: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pieces, "PIECE_BYTES", 2 * page_size)
+    monkeypatch.setattr(parallelread, "PIECE_BYTES", 2 * page_size)
     primary = make_primary(directory, {"a": pattern(1, 5 * page_size + 3)}, page_size)
     primary.scan()
     primary.write("a", 2 * page_size, b"x")
@@ -339,9 +339,9 @@ def test_a_refused_volume_leaves_no_descriptor_behind(directory: str) -> None:
 
 
 def test_a_cancelled_scan_keeps_what_it_found(directory: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pieces, "THREADS", 1)
+    monkeypatch.setattr(parallelread, "THREADS", 1)
     primary = make_primary(directory, {"a": pattern(1, 10 * PIECE)})
-    monkeypatch.setattr(pieces.for_each_piece, "__defaults__", (1,))
+    monkeypatch.setattr(parallelread.for_each_piece, "__defaults__", (1,))
     with Scan(primary.journal_path) as scan:
         real = FlatStore.read_into
 
@@ -598,7 +598,7 @@ def test_a_store_through_a_mapping_of_a_file_in_memory_makes_the_commit_fuzzy(
     monkeypatch: pytest.MonkeyPatch, page: int
 ) -> None:
     """Such a file keeps its times. Of two stores one comes to what was read already: a torn scan, and no commit."""
-    if host.file_system_of(files.find_facts("/dev/shm").identity) != "tmpfs":
+    if hostinfo.file_system_of(files.find_facts("/dev/shm").identity) != "tmpfs":
         unavailable("needs a tmpfs at /dev/shm")
     with tempfile.TemporaryDirectory(dir="/dev/shm") as directory:
         primary = make_primary(directory, {"a": pattern(1, 40 * PAGE)})
@@ -616,7 +616,7 @@ def test_a_store_through_a_mapping_of_a_file_in_memory_makes_the_commit_fuzzy(
                         mapped[place * PAGE + 1] = 0xFF
 
             with monkeypatch.context() as patched:
-                patched.setattr(pieces.for_each_piece, "__defaults__", (1,))
+                patched.setattr(parallelread.for_each_piece, "__defaults__", (1,))
                 patched.setattr(FlatStore, "read_into", store_meanwhile)
                 torn = primary.scan()
         assert (torn.kind, torn.changed) == (CommitKind.FUZZY, {"a": "the file was written"})
@@ -637,7 +637,7 @@ def test_only_a_file_in_memory_is_read_twice(
         pages.append(page)
         real(self, page, buffers)
 
-    monkeypatch.setattr(host, "file_system_of", lambda _: kind)
+    monkeypatch.setattr(hostinfo, "file_system_of", lambda _: kind)
     monkeypatch.setattr(FlatStore, "read_into", read_into)
     assert primary.scan().kind == CommitKind.SCAN
     assert sorted(pages) == sorted([0, 8, 16] * times)

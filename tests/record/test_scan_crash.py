@@ -17,7 +17,7 @@ from mirrortool.journal.reader import JournalReader
 from mirrortool.record import recovery
 from mirrortool.record import scan as scan_module
 from mirrortool.replay import readback
-from mirrortool.store import pieces
+from mirrortool.store import parallelread
 from tests.fakes.volumes import PAGE, Primary, adopt, make_primary, pattern
 from tests.record.killed_scan import CALLS, die_at, make_small
 
@@ -30,7 +30,7 @@ def _unpatched(monkeypatch: pytest.MonkeyPatch) -> None:
     """What killed_scan patches, this puts back."""
     for name in CALLS:
         monkeypatch.setattr(File, name, getattr(File, name))
-    sizes = [(pieces, "PIECE_BYTES"), (readback, "PIECE_BYTES"), (scan_module, "PENDING_PAGES")]
+    sizes = [(parallelread, "PIECE_BYTES"), (readback, "PIECE_BYTES"), (scan_module, "PENDING_PAGES")]
     for owner, name in [(files, "rename"), (files, "open_file"), *sizes]:
         monkeypatch.setattr(owner, name, getattr(owner, name))
     monkeypatch.setattr(recovery, "JournalWriter", recovery.JournalWriter)

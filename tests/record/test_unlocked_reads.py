@@ -12,10 +12,10 @@ import pytest
 from mirrortool.errors import NoSpaceError
 from mirrortool.journal.directory import Journal
 from mirrortool.nbd.server import Server
-from mirrortool.record.base import BaseScan
 from mirrortool.record.detach import Detachment
-from mirrortool.record.live import LiveRecording
-from mirrortool.record.notedsegments import NotedSegments
+from mirrortool.record.initialscan import InitialScan
+from mirrortool.record.liverecording import LiveRecording
+from mirrortool.record.missingsegments import NotedSegments
 from mirrortool.record.recorder import Recorder
 from mirrortool.record.volumeside import VolumeSide
 from tests.fakes.volumes import PAGE, Primary, make_primary
@@ -57,9 +57,11 @@ def test_the_journal_catches_up_while_its_lack_is_counted(recorder: Recorder, mo
     assert recorder._detachment.segment_count == -1
 
 
-def test_the_base_scan_gets_on_while_its_problem_is_told(recorder: Recorder, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_initial_scan_continues_while_its_problem_is_told(
+    recorder: Recorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with LiveRecording(recorder, _server, lambda _: None, lambda _: None) as recording:
-        monkeypatch.setattr(BaseScan, "problem", GoneAtTheSecondLook(NoSpaceError("full", where="a")), raising=False)
+        monkeypatch.setattr(InitialScan, "problem", GoneAtTheSecondLook(NoSpaceError("full", where="a")), raising=False)
         assert recording.base_problem == "a: full"
         assert recording.base_problem == ""
 

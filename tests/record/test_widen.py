@@ -5,8 +5,8 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mirrortool.change import Change
 from mirrortool.checksum import page_sums, unpack_sums
-from mirrortool.nbd.export import Change
 from mirrortool.operation import Kind
 from mirrortool.record.widen import Widened, needs_reading
 from mirrortool.volume import Volume

@@ -11,12 +11,12 @@ from typing import Any
 
 import pytest
 
+from mirrortool.change import Change
 from mirrortool.errors import HostError, InputOutputError, NoSpaceError, UsageError
 from mirrortool.files import File
-from mirrortool.nbd.export import Change
 from mirrortool.record import recorder as recorder_module
 from mirrortool.record import volumeside
-from mirrortool.record.base import BaseScan
+from mirrortool.record.initialscan import InitialScan
 from mirrortool.record.recorder import Recorder
 from mirrortool.record.writeback import overlaid, write_pages
 from tests.fakes.faulty_os import Call, fail_at, faulty
@@ -629,7 +629,7 @@ def test_a_writer_that_waits_hears_that_the_recorder_failed(primary: Primary, mo
 
 
 def stress(primary: Primary, rounds: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each client has a region of its own and knows it; flushers, a base scan and zeros go on at the same time."""
+    """Each client has a region of its own and knows it; flushers, an initial scan and zeros go on at the same time."""
     import random
 
     monkeypatch.setattr(volumeside, "WAITING_BYTES_MAX", 64 * PAGE)
@@ -672,7 +672,7 @@ def stress(primary: Primary, rounds: int, monkeypatch: pytest.MonkeyPatch) -> No
                 recorder.flush()
 
         threads = [in_thread(guarded(partial(client, number))) for number in range(clients)]
-        others = [in_thread(guarded(flush)), in_thread(guarded(BaseScan(recorder).run))]
+        others = [in_thread(guarded(flush)), in_thread(guarded(InitialScan(recorder).run))]
         join(*threads)
         stop.set()
         join(*others)

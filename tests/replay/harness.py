@@ -14,9 +14,9 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any
 
-from mirrortool.replay.barrier import InFlight
-from mirrortool.replay.group import TaskGroup
-from mirrortool.replay.unit import UNIT_COST_BYTES, Footprint, Unit
+from mirrortool.replay.inflight import InFlight
+from mirrortool.replay.taskgroup import TaskGroup
+from mirrortool.replay.writeunit import UNIT_COST_BYTES, Footprint, Unit
 from tests.fakes.fig11 import LiteralGroup
 from tests.fakes.invariants import check_invariants, check_quiet
 from tests.fakes.scheduler import Chooser, Scheduler

@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections import defaultdict, deque
 from itertools import islice
 
-from mirrortool.replay.group import TaskGroup
-from mirrortool.replay.table import ActiveTaskTable, Row
 from mirrortool.replay.task import Task, Verdict
-from mirrortool.replay.unit import Footprint, PageSet, Unit
+from mirrortool.replay.taskgroup import TaskGroup
+from mirrortool.replay.tasktable import ActiveTaskTable, Row
+from mirrortool.replay.writeunit import Footprint, PageSet, Unit
 from tests.fakes.scheduler import Scheduler, _Gate
 
 # Misreadings of the figure.
@@ -27,7 +27,7 @@ class NoSecondLook(TaskGroup):
         with self._lock:
             self._count_finished(me)
             if sent:
-                self._take_mini_queue(me, gates)
+                self._pop_mini(me, gates)
                 verdict = Verdict.RUN
             else:
                 self._leave_table(me, gates)
@@ -125,12 +125,12 @@ class ShowsOwnOnly(TaskGroup):
 class PostsUndrained(TaskGroup):
     """1128 as soon as the unit is done, though the mini queue has more."""
 
-    def _take_mini_queue(self, me: Task, gates):
+    def _pop_mini(self, me: Task, gates):
         if me.row.counter is not None:
             if me.row.counter.post():
                 gates.append(me.row.counter.gate)
             me.row.counter = None
-        super()._take_mini_queue(me, gates)
+        super()._pop_mini(me, gates)
 
 
 class PostsOutside(TaskGroup):
@@ -194,9 +194,9 @@ class BoundsMiniQueues(TaskGroup):
             self._room[hit.task].wait()
         super()._delegate(unit, hit)
 
-    def _take_mini_queue(self, me: Task, gates):
+    def _pop_mini(self, me: Task, gates):
         gates.append(self._room[me.number])
-        super()._take_mini_queue(me, gates)
+        super()._pop_mini(me, gates)
 
 
 class DiesOfErrors(TaskGroup):
@@ -253,9 +253,9 @@ class SplitsPastGiven(TaskGroup):
 class SplitsSuperseded(TaskGroup):
     """Splits although a waiter has taken over, and shows a range again."""
 
-    def _take_mini_queue(self, me: Task, gates):
+    def _pop_mini(self, me: Task, gates):
         shown = bool(me.row.range)
-        super()._take_mini_queue(me, gates)
+        super()._pop_mini(me, gates)
         if not shown:
             me.work, back = self._split(me, me.work)
             self._give_back(me, back)
@@ -314,8 +314,8 @@ class LeavesSleepers(TaskGroup):
 
     mini_units_max = 1
 
-    def _take_mini_queue(self, me: Task, gates):
-        super()._take_mini_queue(me, [])
+    def _pop_mini(self, me: Task, gates):
+        super()._pop_mini(me, [])
 
 
 class EndsBesideSleepers(TaskGroup):

@@ -17,9 +17,9 @@ from mirrortool import files
 from mirrortool.cli.main import main
 from mirrortool.errors import AccessError, MissingFileError, NoSpaceError
 from mirrortool.journal.audit import Audit
-from mirrortool.journal.bases import base_lsns, base_path, bases, bases_path, open_base, remove_base
+from mirrortool.journal.bases.listing import base_lsns, base_path, bases, bases_path, open_base, remove_base
 from mirrortool.journal.directory import Journal
-from mirrortool.journal.prune import Keep, prune
+from mirrortool.journal.retention.prune import Keep, prune
 from mirrortool.replay import makebase
 from mirrortool.replay.makebase import MakeBase
 from mirrortool.replay.session import Replay

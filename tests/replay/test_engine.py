@@ -13,8 +13,8 @@ from mirrortool.operation import BatchBuilder, Kind
 from mirrortool.replay import ranges
 from mirrortool.replay.coalesce import Inline, stretches
 from mirrortool.replay.engine import GROUPS_MAX, TASKS_MAX, THREADS_MAX, Plan, ReplayEngine
-from mirrortool.replay.group import TaskGroup
 from mirrortool.replay.ranges import RANGES
+from mirrortool.replay.taskgroup import TaskGroup
 from mirrortool.volume import place
 
 PAGE = 512

@@ -27,7 +27,7 @@ from mirrortool.journal.format import FILE_HEADER
 from mirrortool.mirror.directory import Mirror
 from mirrortool.operation import CommitKind
 from mirrortool.replay.checkpointer import Checkpointer
-from mirrortool.replay.course import UpTo
+from mirrortool.replay.framesource import UpTo
 from mirrortool.replay.readahead import ReadAhead
 from mirrortool.replay.session import Replay
 from tests.fakes.journals import (

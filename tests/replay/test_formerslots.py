@@ -14,8 +14,8 @@ from mirrortool.cli.main import main
 from mirrortool.errors import NotAMirrorError, UsageError
 from mirrortool.journal import slots
 from mirrortool.mirror.directory import Mirror
-from mirrortool.replay.registration import OWN_SLOT
 from mirrortool.replay.session import Replay
+from mirrortool.replay.slotregistration import OWN_SLOT
 from tests.fakes.journals import PAGE, Commit, JournalMaker, Write
 
 

@@ -12,17 +12,17 @@ import pytest
 from mirrortool import files
 from mirrortool.errors import CorruptJournalError, LockedError, NoSpaceError, NotComparableError
 from mirrortool.journal.audit import Audit
-from mirrortool.journal.bases import base_lsns, base_path, bases, lock_bases
+from mirrortool.journal.bases.listing import base_lsns, base_path, bases, lock_bases
 from mirrortool.journal.commits import Until
 from mirrortool.journal.directory import Journal
-from mirrortool.journal.prune import Keep, prune
+from mirrortool.journal.retention.prune import Keep, prune
 from mirrortool.mirror.lastreplay import LastReplay, load, save
 from mirrortool.operation import CommitKind
 from mirrortool.replay.forecast import forecast, pages_held
 from mirrortool.replay.makebase import BaseCancelled, MakeBase
 from mirrortool.replay.session import Replay
-from mirrortool.replay.target import require_commit
-from mirrortool.store.pieces import PieceReader
+from mirrortool.replay.targetcommit import require_commit
+from mirrortool.store.parallelread import PieceReader
 from mirrortool.wording import exact_bytes
 from tests.fakes.faulty_os import PowerCut, cut_at, faulty
 from tests.fakes.histories import History, make_history

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from mirrortool.journal.bases import base_lsns
+from mirrortool.journal.bases.listing import base_lsns
 from mirrortool.journal.commits import Until
-from mirrortool.journal.prune import Keep, prune
+from mirrortool.journal.retention.prune import Keep, prune
 from mirrortool.replay.makebase import MakeBase
 from tests.conftest import FakeClock
 from tests.fakes.journals import (

@@ -8,7 +8,7 @@ from mirrortool.address import VOLUME_ALIGNMENT
 from mirrortool.checksum import page_sums
 from mirrortool.errors import InputOutputError
 from mirrortool.replay.readback import check_written
-from mirrortool.store import pieces
+from mirrortool.store import parallelread
 
 PAGE = 512
 STEP = VOLUME_ALIGNMENT // PAGE
@@ -59,7 +59,7 @@ PAGES = st.sets(st.one_of(NEAR_BORDERS, st.integers(1, 5000)), min_size=1, max_s
 @pytest.fixture(autouse=True)
 def small_pieces(monkeypatch):
     """Spans of at most 16 pages."""
-    monkeypatch.setattr(pieces, "PIECE_BYTES", 16 * PAGE)
+    monkeypatch.setattr(parallelread, "PIECE_BYTES", 16 * PAGE)
     monkeypatch.setattr("mirrortool.replay.readback.PIECE_BYTES", 16 * PAGE)
 
 

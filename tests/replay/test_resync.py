@@ -13,17 +13,17 @@ from pathlib import Path
 import pytest
 
 from mirrortool.errors import ChangedOutsideError, CorruptJournalError, PrunedJournalError
-from mirrortool.journal.bases import base_path
+from mirrortool.journal.bases.listing import base_path
 from mirrortool.journal.commits import Until
 from mirrortool.journal.directory import Journal
-from mirrortool.journal.prune import Keep, prune
+from mirrortool.journal.retention.prune import Keep, prune
 from mirrortool.journal.slots import SlotKeeper, find_slot
 from mirrortool.mirror.directory import Mirror, empty_checkpoint
 from mirrortool.replay import delegator
 from mirrortool.replay.makebase import MakeBase
-from mirrortool.replay.registration import OWN_SLOT
 from mirrortool.replay.session import Replay
-from mirrortool.replay.start import choose_start
+from mirrortool.replay.slotregistration import OWN_SLOT
+from mirrortool.replay.startposition import choose_start
 from mirrortool.store.flat import FlatStore
 from mirrortool.verify import Verify
 from tests.fakes.faulty_os import PowerCut, cut_at, faulty

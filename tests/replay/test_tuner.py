@@ -16,10 +16,10 @@ from mirrortool.files import File
 from mirrortool.journal.directory import Journal
 from mirrortool.mirror.directory import Mirror
 from mirrortool.replay import tuner
-from mirrortool.replay.choice import Choice, Trial, Wanted
 from mirrortool.replay.engine import Plan, ReplayEngine
-from mirrortool.replay.group import TaskGroup
+from mirrortool.replay.planner import Choice, Trial, Wanted
 from mirrortool.replay.session import Replay
+from mirrortool.replay.taskgroup import TaskGroup
 from mirrortool.store.base import WriteRun
 from mirrortool.store.flat import FlatStore
 from tests.fakes.journals import Commit, Op, Write, assert_is_commit, make_journal, verified

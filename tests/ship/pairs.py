@@ -17,11 +17,11 @@ from mirrortool.errors import MirrortoolError
 from mirrortool.journal.directory import Journal
 from mirrortool.ship.destination import Destination
 from mirrortool.ship.link import Link, StreamLink
-from mirrortool.ship.options import ShipOptions
+from mirrortool.ship.messagestream import Stream
 from mirrortool.ship.protocol import Decoder, Kind, Message
+from mirrortool.ship.receiverprocess import Serve
 from mirrortool.ship.sender import Shipment
-from mirrortool.ship.serve import Serve
-from mirrortool.ship.stream import Stream
+from mirrortool.ship.shipoptions import ShipOptions
 
 
 class SocketLink(StreamLink):

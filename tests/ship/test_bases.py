@@ -27,31 +27,32 @@ from mirrortool.errors import (
     NoSpaceError,
     OtherJournalError,
 )
-from mirrortool.journal import arriving, slots
-from mirrortool.journal.arriving import Announced
+from mirrortool.journal import slots
 from mirrortool.journal.audit import Audit
-from mirrortool.journal.bases import base_lsns, base_path, lock_bases, open_base
-from mirrortool.journal.basewriter import BaseWriter
+from mirrortool.journal.bases.basewriter import BaseWriter
+from mirrortool.journal.bases.listing import base_lsns, base_path, lock_bases, open_base
 from mirrortool.journal.commits import Until
-from mirrortool.journal.copy import Copy
+from mirrortool.journal.copies import basetransfer
+from mirrortool.journal.copies.basetransfer import Announced
+from mirrortool.journal.copies.copy import Copy
 from mirrortool.journal.directory import Journal
 from mirrortool.journal.position import Position
-from mirrortool.journal.prune import Keep, prune
+from mirrortool.journal.rawframes import RunReader, find_end
 from mirrortool.journal.reader import JournalReader
-from mirrortool.journal.runs import RunReader, find_end
+from mirrortool.journal.retention.prune import Keep, prune
 from mirrortool.journal.slots import Slot
-from mirrortool.journal.switching import due_file
 from mirrortool.journal.tail import Tail
+from mirrortool.journal.unfinished import due_file
 from mirrortool.mirror.directory import Mirror
 from mirrortool.replay.makebase import MakeBase
-from mirrortool.ship import serve
+from mirrortool.ship import receiverprocess
 from mirrortool.ship.destination import parse_destination
-from mirrortool.ship.first import first_after
-from mirrortool.ship.options import RefusedError, ShipOptions
+from mirrortool.ship.firstframes import first_after
+from mirrortool.ship.messagestream import Stream
 from mirrortool.ship.protocol import Kind, Message
 from mirrortool.ship.receiver import Receiver
 from mirrortool.ship.sender import Shipment, connector
-from mirrortool.ship.stream import Stream
+from mirrortool.ship.shipoptions import RefusedError, ShipOptions
 from tests.fakes.daemon import Daemon
 from tests.fakes.faulty_os import Call, PowerCut, cut_at, fail_at, faulty
 from tests.fakes.journals import (
@@ -351,7 +352,7 @@ def receive(stream: bytes, path: Path) -> None:
     with (path.parent / "in").open("w+b") as file:
         file.write(stream)
         file.seek(0)
-        serve.Serve(str(path), Stream(file.fileno(), -1)).run()
+        receiverprocess.Serve(str(path), Stream(file.fileno(), -1)).run()
 
 
 def test_a_pipe_has_the_base_first(original: Pruned, place: Path) -> None:
@@ -404,7 +405,7 @@ def test_a_disk_that_is_full_for_a_base_is_a_state(
     from mirrortool.ship import local as local_link
     from mirrortool.ship import session
 
-    for module in (local_link, serve):
+    for module in (local_link, receiverprocess):
         monkeypatch.setattr(module, "_RETRY_SECONDS", 0.01)
     monkeypatch.setattr(session, "_PAUSE_SECONDS", 0.01)
     copy, disk = original.copy(place / "C"), FullBefore(place)
@@ -626,7 +627,7 @@ def sealed_again(journal: Journal, path: Path, changed: dict[str, Any], *, spoil
 
 def test_a_step_of_checking_is_bounded(original: Pruned, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is kept of a base is checked a step at a time, so that the sender hears of the receiver meanwhile."""
-    monkeypatch.setattr(arriving, "_STEP_BYTES", 1)
+    monkeypatch.setattr(basetransfer, "_STEP_BYTES", 1)
     to, _ = bytes_both_ways(original, place / "whole")
     cable = Cable(str(place / "C"), breaks_at=to // 2)
     with pytest.raises(LinkError):

@@ -13,11 +13,11 @@ from mirrortool import files
 from mirrortool.cli.main import main
 from mirrortool.errors import UnfinishedArrivalError
 from mirrortool.journal import slots
-from mirrortool.journal.arriving import open_finished
+from mirrortool.journal.copies.basetransfer import open_finished
 from mirrortool.journal.directory import Journal
-from mirrortool.journal.runs import find_end
+from mirrortool.journal.rawframes import find_end
 from mirrortool.journal.slots import Slot
-from mirrortool.journal.switching import due_file
+from mirrortool.journal.unfinished import due_file
 from mirrortool.mirror.directory import Mirror
 from mirrortool.promote import Promotion
 from mirrortool.record.recorder import Recorder
@@ -155,7 +155,7 @@ def test_who_cannot_write_is_told_and_who_can_waits_for_the_receiver(
 ) -> None:
     copy = next(copies_between(original, place))
     with Journal(str(copy), switching=True).lock():
-        monkeypatch.setattr("mirrortool.journal.arriving._SWITCH_SECONDS", 0.1)
+        monkeypatch.setattr("mirrortool.journal.copies.basetransfer._SWITCH_SECONDS", 0.1)
         with pytest.raises(UnfinishedArrivalError):
             open_finished(str(copy))
     assert open_finished(str(copy)).file_starts()

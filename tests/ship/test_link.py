@@ -12,9 +12,9 @@ import pytest
 from mirrortool.errors import LinkError
 from mirrortool.ship import link as module
 from mirrortool.ship.link import StreamLink
+from mirrortool.ship.messagestream import Stream
 from mirrortool.ship.protocol import Kind, Message, NoReceiverError
 from mirrortool.ship.remote import ProcessLink
-from mirrortool.ship.stream import Stream
 from tests.fakes.daemon import children_of
 from tests.fakes.waiting import PATIENCE_SECONDS
 from tests.ship.pairs import messages

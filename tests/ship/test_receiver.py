@@ -10,7 +10,7 @@ import pytest
 from mirrortool.errors import LinkError, NotAJournalError
 from mirrortool.journal.directory import Journal
 from mirrortool.journal.position import Position
-from mirrortool.journal.runs import Run, RunReader, find_end
+from mirrortool.journal.rawframes import Run, RunReader, find_end
 from mirrortool.journal.slots import Slot, SlotKeeper
 from mirrortool.ship import receiver as module
 from mirrortool.ship.protocol import VERSION, Kind, Message

@@ -27,10 +27,10 @@ from mirrortool.errors import (
     UsageError,
 )
 from mirrortool.journal import slots
-from mirrortool.journal.copy import Copy
+from mirrortool.journal.copies.copy import Copy
 from mirrortool.journal.directory import Journal
 from mirrortool.journal.position import Position
-from mirrortool.journal.runs import find_end
+from mirrortool.journal.rawframes import find_end
 from mirrortool.journal.slots import Slot
 from mirrortool.journal.tail import Tail
 from mirrortool.replay.session import Replay
@@ -38,10 +38,10 @@ from mirrortool.ship import receiver, sender, session
 from mirrortool.ship.destination import Destination, parse_destination
 from mirrortool.ship.link import Link
 from mirrortool.ship.local import LocalLink
-from mirrortool.ship.options import RefusedError, ShipOptions
+from mirrortool.ship.messagestream import SILENCE_SECONDS
 from mirrortool.ship.protocol import HEADER, VERSION, Kind, Message, NoReceiverError
 from mirrortool.ship.sender import Shipment, Shipping, connector, retry_seconds
-from mirrortool.ship.stream import SILENCE_SECONDS
+from mirrortool.ship.shipoptions import RefusedError, ShipOptions
 from tests.fakes.faulty_os import Call, faulty
 from tests.fakes.journals import Commit, JournalMaker, Write, make_journal, set_boot_id
 from tests.fakes.waiting import wait_until
@@ -425,9 +425,9 @@ def test_a_torn_tail_is_not_shipped(tmp_path: Path) -> None:
 @EACH_KIND
 def test_a_full_disk_there_is_a_state(tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     from mirrortool.ship import local as local_link
-    from mirrortool.ship import serve, session
+    from mirrortool.ship import receiverprocess, session
 
-    for module in (local_link, serve):
+    for module in (local_link, receiverprocess):
         monkeypatch.setattr(module, "_RETRY_SECONDS", 0.01)
     monkeypatch.setattr(session, "_PAUSE_SECONDS", 0.01)
     maker = maker_at(tmp_path / "J")

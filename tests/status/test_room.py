@@ -13,12 +13,12 @@ import pytest
 from mirrortool import files
 from mirrortool.cli.main import main
 from mirrortool.errors import NoSpaceError
+from mirrortool.journal.diskspace import FULL_BYTES, Room, room_of
 from mirrortool.journal.position import Position
-from mirrortool.journal.room import FULL_BYTES, Room, room_of
 from mirrortool.journal.slots import Slot
 from mirrortool.journal.writer import JournalWriter
 from mirrortool.record import journalside
-from mirrortool.record.samples import room_samples
+from mirrortool.record.recordmetrics import room_samples
 from mirrortool.status import journal_status, problems_of
 from tests.fakes.journals import PAGE, Commit, JournalMaker, Write
 from tests.fakes.recorders import quiet_recorder

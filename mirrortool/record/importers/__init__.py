@@ -1,9 +1,9 @@
 """Import: logs of writes that other programs made become operations of a journal.
 
-window.py     reads forward through a file
-step.py       what a log can say, in any format
+readwindow.py     reads forward through a file
+logstep.py       what a log can say, in any format
 logwrites.py  dm-log-writes and QEMU's blklogwrites: bytes to steps
 fiolog.py     fio's iologs: lines to steps
-feed.py       steps to a recorder
-open.py       a log by its format; all of it in one call
+importloop.py       steps to a recorder
+openlog.py       a log by its format; all of it in one call
 """

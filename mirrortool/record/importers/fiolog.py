@@ -26,7 +26,7 @@ from mirrortool import files
 from mirrortool.address import ADDRESS_LIMIT
 from mirrortool.errors import BadLogError, UsageError
 from mirrortool.files import File
-from mirrortool.record.importers.step import PIECE_BYTES, Action, Piece, Step
+from mirrortool.record.importers.logstep import PIECE_BYTES, Action, Piece, Step
 from mirrortool.volume import VolumeSet
 
 LINE_BYTES_MAX = 4096

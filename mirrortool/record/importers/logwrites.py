@@ -39,8 +39,8 @@ from enum import IntFlag
 from mirrortool.address import ADDRESS_LIMIT
 from mirrortool.errors import BadLogError
 from mirrortool.files import File
-from mirrortool.record.importers.step import PIECE_BYTES, Action, Piece, Step
-from mirrortool.record.importers.window import HEADER_BYTES, Window
+from mirrortool.record.importers.logstep import PIECE_BYTES, Action, Piece, Step
+from mirrortool.record.importers.readwindow import HEADER_BYTES, Window
 
 MAGIC = 0x6A736677736872
 VERSION = 1

@@ -11,8 +11,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from mirrortool.change import Change
 from mirrortool.journal.position import Position
-from mirrortool.nbd.export import Change
 from mirrortool.volume import VolumeSet, place
 
 FLUSH, FUA, DISCARD, MARK, METADATA = 1, 2, 4, 8, 16

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from mirrortool.errors import BadLogError, UsageError
 from mirrortool.files import open_file
 from mirrortool.record.importers.fiolog import LINE_BYTES_MAX, FileMap, FioLog, seeded_data
-from mirrortool.record.importers.step import PIECE_BYTES, Action, Step
+from mirrortool.record.importers.logstep import PIECE_BYTES, Action, Step
 from mirrortool.volume import place
 from tests.record.importers.logs import fio_data, written
 

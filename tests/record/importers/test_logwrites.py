@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 
 from mirrortool.errors import BadLogError
 from mirrortool.files import open_file
+from mirrortool.record.importers.logstep import PIECE_BYTES, Action, Step
 from mirrortool.record.importers.logwrites import Flag, LogWrites
-from mirrortool.record.importers.step import PIECE_BYTES, Action, Step
 from tests.fakes.parts import in_parts
 from tests.record.importers.logs import DISCARD, FLUSH, FUA, MARK, METADATA, Logged, log_bytes, written
 

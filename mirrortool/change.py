@@ -1,0 +1,24 @@
+"""A change that a client asks of a volume: bytes at any offset, or zeros."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from mirrortool.files import Buffer
+
+
+class Change(NamedTuple):
+    """New content of a range of bytes.
+
+    Attributes:
+        offset: bytes from the start of the volume.
+        length: bytes, 1 or more.
+        data: that many bytes; whoever receives the change may keep them, as nobody writes to them any more. None: the
+            range reads as zeros afterwards.
+        keep_allocated: of zeros, that their space is needed again soon: no hole is made.
+    """
+
+    offset: int
+    length: int
+    data: Buffer | None
+    keep_allocated: bool = False

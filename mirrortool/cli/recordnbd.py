@@ -1,0 +1,189 @@
+"""`mirrortool record --nbd`: records live until it is told to stop."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from urllib.parse import quote
+
+import click
+
+from mirrortool import files
+from mirrortool.cli.progressdisplay import Display
+from mirrortool.cli.rates import Rates
+from mirrortool.cli.servicestate import Service
+from mirrortool.cli.text import columns, counted, format_bytes, format_seconds, format_time, quoted, tell
+from mirrortool.cli.workthread import Runner
+from mirrortool.metrics import Sample
+from mirrortool.nbd.server import Server
+from mirrortool.nbd.statistics import ExportStatistics
+from mirrortool.nbd.tls import server_context
+from mirrortool.record.detach import WhenFull
+from mirrortool.record.liverecording import LiveRecording
+from mirrortool.record.recorder import Recorder, RecorderStatistics
+from mirrortool.record.recordmetrics import live_samples, room_samples
+
+
+@dataclass(frozen=True, slots=True)
+class ServingOptions:
+    """The options of `record` that only live recording has; None stands for the default."""
+
+    nbd: Sequence[str]
+    socket_mode: int | None
+    socket_group: str | None
+    tls_certificates: str | None
+    tls_anonymous: bool
+    insecure: bool
+    max_connections: int | None
+    max_memory: int | None
+    when_full: str | None
+    reserve: int | None
+
+    @property
+    def are_given(self) -> bool:
+        """Whether any of them was."""
+        return any(value not in (None, False, ()) for value in asdict(self).values())
+
+
+SOCKET_MODE_DEFAULT = 0o600
+MAX_CONNECTIONS_DEFAULT = 64
+
+
+def serve(
+    journal: str, options: ServingOptions, *, take_over: bool, metrics_file: str | None, as_json: bool, quiet: bool
+) -> None:
+    """Record until a signal stops it, which ends cleanly.
+
+    Raises:
+        MirrortoolError: it could not begin, or cannot go on.
+    """
+    directory = options.tls_certificates
+    tls = server_context(directory, anonymous=options.tls_anonymous) if directory else None
+    when_full = WhenFull(options.when_full or WhenFull.STOP)
+    with Display("record", quiet=quiet) as display:
+        make_server = partial(
+            Server,
+            addresses=options.nbd,
+            tls=tls,
+            insecure=options.insecure,
+            max_connections=options.max_connections or MAX_CONNECTIONS_DEFAULT,
+            max_memory=options.max_memory,
+            socket_mode=SOCKET_MODE_DEFAULT if options.socket_mode is None else options.socket_mode,
+            socket_group=options.socket_group,
+            on_event=display.warn,
+        )
+
+        def on_ready(addresses: Sequence[str]) -> None:
+            _tell_ready(display, recorder, addresses, bool(tls))
+            service.ready(_status(recording))
+
+        recorder = Recorder(journal, take_over=take_over, when_full=when_full, reserve=options.reserve)
+        with LiveRecording(recorder, make_server, display.warn, on_ready) as recording:
+            _tell_recovery(display, recorder)
+            watch = _Watch(display, recording)
+
+            def look() -> None:
+                watch.tick()
+                service.tick(_status(recording))
+
+            with Service(metrics_file, lambda serving: _samples(recording, serving), display.warn) as service:
+                Runner(recording.run, service.before(recording.stop)).run(look)
+    _conclude(journal, recorder.statistics(), as_json, quiet)
+
+
+def _tell_recovery(display: Display, recorder: Recorder) -> None:
+    if recorder.torn:
+        display.warn(f"a torn tail was moved to {recorder.torn}; nothing in it had been acknowledged as durable")
+    if recorder.redone:
+        display.note(
+            f"after a crash, {counted(recorder.redone, 'frame was', 'frames were')} written to the volumes again"
+        )
+
+
+def _status(recording: LiveRecording) -> str:
+    """For the service manager."""
+    recorder, server = recording.statistics()
+    names = ", ".join(export.name for export in server.exports)
+    return recorder.problem or f"serving {names}; clients: {server.connections}, commit {recorder.commit_lsn}"
+
+
+def _samples(recording: LiveRecording, serving: bool) -> list[Sample]:
+    base = recording.base.pages_done, recording.base.pages_total
+    journal = files.absolute(recording.recorder.journal.path)
+    return [*live_samples(journal, *recording.statistics(), base, serving=serving), *room_samples(journal)]
+
+
+def _tell_ready(display: Display, recorder: Recorder, addresses: Sequence[str], has_tls: bool) -> None:
+    for address in addresses:
+        for volume in recorder.volumes:
+            display.note(f"serving volume {volume.name} at {nbd_uri(address, volume.name, has_tls)}")
+
+
+def nbd_uri(address: str, name: str, has_tls: bool) -> str:
+    """The address of an export as NBD clients take it (the NBD project's uri.md)."""
+    kind, _, rest = address.partition(":")
+    if kind == "unix":
+        return f"nbd+unix:///{name}?socket={quote(files.path_bytes(rest))}"
+    return f"nbd{'s' * has_tls}://{rest}/{name}"
+
+
+class _Watch:
+    """Shows how a recording stands, and tells once when changes are refused, and when no more."""
+
+    def __init__(self, display: Display, recording: LiveRecording) -> None:
+        self._display = display
+        self._recording = recording
+        self._problem = self._base_problem = ""
+        self._incomplete: Sequence[str] = tuple(recording.recorder.statistics().incomplete)
+        self._rates = Rates()
+
+    def tick(self) -> None:
+        recorder, server = self._recording.statistics()
+        if recorder.problem != self._problem:
+            self._problem = recorder.problem
+            self._display.warn(self._problem or "changes are taken and journaled again")
+        base_problem = self._recording.base_problem
+        if base_problem != self._base_problem:
+            self._base_problem = base_problem
+            self._display.warn(f"initial scan: {base_problem or 'it gets on again'}")
+        if self._incomplete and not recorder.incomplete:
+            self._incomplete = ()
+            self._display.note("the base is complete: from now on commits are states of the volumes")
+        headings = ("export", "clients", "writes", "written", "flushes", "writes/s", "written/s")
+        table = columns(headings, [self._row(each) for each in server.exports])
+        self._display.show_lines([*table, *self._lines(recorder)])
+
+    def _row(self, now: ExportStatistics) -> tuple[str, ...]:
+        writes, written = self._rates.take(now.name, (now.writes, now.bytes_written))
+        counted = str(now.clients), str(now.writes), format_bytes(now.bytes_written), str(now.flushes)
+        return (now.name, *counted, f"{writes:.0f}", f"{format_bytes(written)}/s")
+
+    def _lines(self, now: RecorderStatistics) -> list[str]:
+        ratio = f", {now.bytes_journaled / now.bytes_written:.2f} of what was written" if now.bytes_written else ""
+        operations, journaled = self._rates.take(None, (now.operations, now.bytes_journaled))
+        synced = f"made durable in {format_seconds(now.sync_seconds)}"
+        lines = [
+            f"{format_bytes(now.bytes_journaled)} journaled{ratio}; "
+            f"{operations:.0f} operations/s, {format_bytes(journaled)}/s",
+            f"{format_bytes(now.bytes_waiting)} on the way to the volumes",
+            f"commit {now.commit_lsn} of {format_time(now.commit_time_ns)}, {synced}" if now.commit_lsn else synced,
+        ]
+        base = self._recording.base
+        if now.incomplete:
+            problem = self._recording.base_problem
+            lines.append(f"initial scan: {100 * base.pages_done // max(1, base.pages_total)} % {problem}".rstrip())
+        return [*lines, now.problem] if now.problem else lines
+
+
+def _conclude(journal: str, last: RecorderStatistics, as_json: bool, quiet: bool) -> None:
+    if as_json:
+        click.echo(json.dumps({**asdict(last), "incomplete": list(last.incomplete)}))
+        return
+    click.echo(
+        f"commit {last.commit_lsn}  {counted(last.operations, 'operation')}, "
+        f"{format_bytes(last.bytes_written)} written, {format_bytes(last.bytes_journaled)} journaled"
+    )
+    if not quiet:
+        tell(f"next: mirrortool replay {quoted(journal)} MIRROR")

@@ -1,0 +1,186 @@
+"""What `replay --follow` shows and says while it runs: the lag on a terminal, and what happens, once, anywhere."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable
+from contextlib import ExitStack, suppress
+from functools import partial
+
+from mirrortool import clock, files, lockholder
+from mirrortool.cli.progressdisplay import PLAIN_SECONDS, Display
+from mirrortool.cli.text import counted, describe_silence, format_bytes, format_seconds, printable, tell
+from mirrortool.cli.workthread import Runner
+from mirrortool.errors import (
+    HostError,
+    JournalError,
+    LockedError,
+    NoSpaceError,
+    PrunedJournalError,
+    UnfinishedArrivalError,
+)
+from mirrortool.journal.pathkind import PathKind, kind_of
+from mirrortool.journal.tail import wait_for_journal
+from mirrortool.mirror.findings import describe as describe_known
+from mirrortool.replay.replaylag import Lag
+from mirrortool.replay.session import Replay, ReplayStatistics, describe
+from mirrortool.sdnotify import Notifier
+
+_REOPEN_SECONDS = 30.0
+_PAUSE_SECONDS = 1.0
+BEHIND_SECONDS = 5.0
+"""In a pipe, where a service's log would fill with it, the lag is told only while it is larger."""
+
+
+def waited_for(journal: str, quiet: bool) -> bool:
+    """Wait until there is a journal; False if a signal came before.
+
+    Raises:
+        NotAJournalError: what came to be there is none that can be read.
+    """
+    kind = kind_of(journal)
+    may_become = kind == PathKind.MISSING or (kind == PathKind.OTHER and files.is_directory(journal))
+    if not may_become:  # a mirror, where the arguments were swapped, or a file: replay says so
+        return True
+    ending = threading.Event()
+    with Display("replay", quiet=quiet) as display:
+        display.note(f"waiting for a journal at {journal}")
+        Notifier(os.environ, os.getpid()).ready("waiting for a journal")
+        found = Runner(lambda: wait_for_journal(journal, ending), ending.set).run(lambda: None)
+    return found is not None
+
+
+class Following:
+    """A follower that outlives what a fresh start mends: a full disk, and files that the journal removed.
+
+    Attributes:
+        replay: the one that is open; the last one, once it has ended.
+        is_again: whether that is not the first.
+    """
+
+    def __init__(self, open_first: Callable[[], Replay], open_again: Callable[[], Replay] | None = None) -> None:
+        """Open it.
+
+        Args:
+            open_again: opens it the next times; the first way by default.
+        """
+        self._open_replay = open_again or open_first
+        self.replay = open_first()
+        self._place = ExitStack()
+        with suppress(LockedError, HostError):  # only for who asks; see lockholder.py
+            if self.replay.target is None:
+                self._place.enter_context(lockholder.hold_beside(self.replay.mirror.path, "follower", "follow"))
+        self.is_again = False
+        self._told = ""
+
+    def __enter__(self) -> Following:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._place.close()
+        self.replay.__exit__(*exc)
+
+    def run(self, once: Callable[[Replay], int]) -> None:
+        """Follow until that is cancelled or over.
+
+        Args:
+            once: runs a replay that is open.
+        Raises:
+            MirrortoolError: nothing that a fresh start mends.
+        """
+        while True:
+            try:
+                once(self.replay)
+                return
+            except (PrunedJournalError, UnfinishedArrivalError) as error:
+                tell(f"mirrortool: {printable(error.what)}; starting over from a base")
+            except NoSpaceError as error:
+                self._tell_once(f"blocked: {error}; trying again until there is room")
+            self.replay.__exit__()
+            ending = threading.Event()
+            found = Runner(partial(self._reopen, ending), ending.set).run(lambda: None)
+            if found is None:
+                return
+            self.replay, self.is_again = found, True
+
+    def _reopen(self, ending: threading.Event) -> Replay | None:
+        """The replay once more; None if `ending` is set before.
+
+        A receiver that puts a base in the place of a copy's files may be at it just now.
+
+        Raises:
+            MirrortoolError: also when that is over, it cannot go on.
+        """
+        gives_up_at = clock.monotonic() + _REOPEN_SECONDS
+        while not ending.wait(_PAUSE_SECONDS):
+            try:
+                return self._open_replay()
+            except NoSpaceError:
+                continue
+            except JournalError:
+                if clock.monotonic() > gives_up_at or not self.replay.journal.is_at_work():
+                    raise
+        return None
+
+    def _tell_once(self, text: str) -> None:
+        if text != self._told:
+            self._told = text
+            tell(f"mirrortool: {printable(text)}")
+
+
+class FollowWatch:
+    """Watches one replay that follows; `tick` is called four times a second, and once at its end."""
+
+    def __init__(self, display: Display, replay: Replay, *, is_again: bool) -> None:
+        self._display, self._replay = display, replay
+        self._waits_for = ""
+        self._is_silent = self._is_polling_told = False
+        self._told_at = clock.monotonic()
+        if not is_again:
+            display.note(f"following {replay.journal.path}; {describe(replay.mirror.checkpoint, is_at_work=True)}")
+            if replay.known_bad:
+                display.warn(f"KNOWN BAD: {describe_known(replay.mirror, replay.known_bad, clock.now_ns())}")
+
+    def tick(self, now: ReplayStatistics) -> None:
+        self._tell_what_changed(now)
+        if self._display.is_live:
+            self._display.show_lines(self._lines(now))
+        elif (
+            now.lag.operations
+            and now.lag.seconds >= BEHIND_SECONDS
+            and clock.monotonic() - self._told_at >= PLAIN_SECONDS
+        ):
+            self._told_at = clock.monotonic()
+            self._display.note(f"replay: {describe_lag(now.lag)}")
+
+    def _tell_what_changed(self, now: ReplayStatistics) -> None:
+        if now.is_polling and not self._is_polling_told:
+            self._is_polling_told = True
+            self._display.note("the journal's files are polled, not watched")
+        if now.waits_for != self._waits_for:
+            self._waits_for = now.waits_for
+            self._display.warn(now.waits_for or "the journal goes on")
+        silent = now.lag.silent_seconds
+        if (silent is not None) != self._is_silent:
+            self._is_silent = silent is not None
+            self._display.warn(describe_silence(now.lag.head_time_ns, silent) or "the primary is heard of again")
+
+    def _lines(self, now: ReplayStatistics) -> list[str]:
+        done = f"{counted(now.progress.operations, 'operation')}, {format_bytes(now.progress.payload_bytes)} replayed"
+        checkpoint = self._replay.mirror.checkpoint
+        is_short = not (now.lag.operations or checkpoint.is_consistent)
+        lag = "the commit that it needs has not come yet" if is_short else describe_lag(now.lag)
+        lines = [describe(checkpoint, is_at_work=True), lag, done]
+        return [*lines, now.waits_for] if now.waits_for else lines
+
+
+def describe_lag(lag: Lag) -> str:
+    """How far a mirror is behind, as a phrase."""
+    if not lag.operations and lag.silent_seconds:
+        return f"applied everything that has come; silent for {format_seconds(lag.silent_seconds)}"
+    if not lag.operations:
+        return "applied everything that was committed"
+    left = f", {format_seconds(lag.eta_seconds)} left" if lag.eta_seconds else ""
+    amount = f"{counted(lag.operations, 'operation')}, {format_bytes(lag.bytes)}"
+    return f"{amount} and {format_seconds(lag.seconds)} behind{left}"

@@ -1,0 +1,1 @@
+"""Copies: a journal that another host records, as it arrives here frame for frame."""

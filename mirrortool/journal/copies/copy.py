@@ -1,0 +1,417 @@
+"""A copy of a journal that another host records: the same files, byte for byte, as they arrive.
+
+`journal.json`, `copy.json` with an id of its own, and `files/`; what makes a directory a primary's journal, local.json
+and recorder.json, it does not have. A base takes the place of files that the sender no longer has; see basetransfer.py.
+
+Rule: a frame is stored only where it belongs, and only if it is sound: its header's and its body's checksums, its
+chain, its LSN and its time, and what it says, so that verify passes what was acknowledged. What was there before is
+compared, never written again. Rule: a file is made durable before its successor is created, the directory after. Rule:
+after a failed fdatasync nothing is kept that may not be durable.
+
+Used by one thread, under the journal's lock.
+"""
+
+from __future__ import annotations
+
+from contextlib import ExitStack, suppress
+
+from mirrortool import files
+from mirrortool.errors import (
+    ForkedJournalError,
+    HostError,
+    InputOutputError,
+    JournalError,
+    LinkError,
+    MissingFileError,
+    OtherJournalError,
+    TornJournalError,
+)
+from mirrortool.files import File
+from mirrortool.journal import format as layout
+from mirrortool.journal.bounds import of_unknown_size
+from mirrortool.journal.copies import arrivalchecks
+from mirrortool.journal.copies.basetransfer import Announced, ArrivingBase, finish_arrival
+from mirrortool.journal.copies.directory import check_is_copy, is_primary, load_id, lock_copy
+from mirrortool.journal.directory import Journal, NextScan, is_described
+from mirrortool.journal.lineage import check_continues
+from mirrortool.journal.position import FrameEnd, Position
+from mirrortool.journal.rawframes import Run, RunReader, find_end
+from mirrortool.journal.reader import JournalReader
+from mirrortool.volume import VolumeSet
+
+_RUN_BYTES = 4 << 20
+
+
+class Copy:
+    """A copy, open for what arrives; `close` gives the lock back.
+
+    Attributes:
+        journal: None while nothing arrived.
+        id: of this copy, 16 bytes; another one has another.
+        position, time_ns: after the newest frame stored.
+        durable: after the newest frame that survives a power cut.
+    """
+
+    def __init__(self, path: str, group: int | None = None) -> None:
+        """Lock what is there, or make the directory; cut off a tail that a crash tore: it comes again.
+
+        Args:
+            group: the number of one whose members may read a new copy; by default nobody else may.
+        Raises:
+            AccessError: what is there is no copy.
+            LockedError: somebody appends to it.
+            JournalError: it is damaged.
+        """
+        self.path = path
+        self.journal: Journal | None = None
+        self.position = self.durable = Position(0, 0)
+        self.time_ns = 0
+        self._file: File | None = None
+        self._volumes: VolumeSet | None = None  # with their sizes at the end, as far as these are known
+        self._file_first_lsn = self._offset = self._durable_offset = 0
+        self._is_dead = False
+        self._arriving: ArrivingBase | None = None
+        with ExitStack() as opening:
+            self._lock = opening.enter_context(lock_copy(path, group))
+            check_is_copy(path)
+            self.id = load_id(path)
+            if is_described(path):
+                journal = Journal(path, switching=True)
+                finish_arrival(journal)
+                self._open(journal)
+            opening.pop_all()
+
+    @property
+    def file_first_lsn(self) -> int:
+        """The newest file; 0 before the first."""
+        return self._file_first_lsn
+
+    @property
+    def offset(self) -> int:
+        """Where the next frame would begin in that file."""
+        return self._offset
+
+    @property
+    def is_durable(self) -> bool:
+        return self.durable == self.position
+
+    def close(self) -> None:
+        """Make durable what can be, and give the lock back."""
+        try:
+            if not self._is_dead:
+                self.sync()
+        finally:
+            for each in (self._file, self._arriving):
+                if each:
+                    each.close()
+            self._file, self._is_dead = None, True
+            self._lock.close()
+
+    def begin(self, sender: Journal) -> None:
+        """What is to come is this journal's; the first time, the copy begins with that.
+
+        Raises:
+            OtherJournalError: the copy is another journal's.
+            ForkedJournalError: its history is not the sender's; the message has both positions.
+        """
+        if self.journal is None:
+            files.make_directory(files.join(self.path, "files"), exist_ok=True)
+            sender.path, sender.clean_end = self.path, None
+            sender.save_history(sender.history)
+            self._open(sender)
+            return
+        check_continues(
+            sender.history, self.journal.history, self.position, where="what arrives", who=f"the copy {self.path}"
+        )
+        if (sender.page_size, sender.volumes) != (self.journal.page_size, self.journal.volumes):
+            raise OtherJournalError(
+                "what arrives has other volumes or pages than the copy", where=self.path, remedy="make a new copy"
+            )
+        if sender.history != self.journal.history:
+            self.sync()
+            self.journal.save_history(sender.history, self.journal.clean_end)
+
+    def contains(self, position: Position) -> bool:
+        """Whether the copy's history, as far as it is still there, goes through this position."""
+        assert self.journal is not None
+        with suppress(JournalError):
+            JournalReader(self.journal, position).close()
+            return True
+        return False
+
+    def begin_base(self, announced: Announced, *, anew: bool = False) -> bool:
+        """A base is to come, and then the files from the one with its commit on; whether that is of use here.
+
+        It is not where the copy has what comes before these files; then nothing of it is taken.
+
+        Args:
+            anew: it comes from its start, whatever an earlier call left.
+        """
+        self._require_alive()
+        assert self.journal is not None
+        if announced.file_first_lsn <= self.position.lsn + 1:
+            return False
+        if self._arriving:
+            raise LinkError("a second base was announced")
+        self.sync()
+        self._arriving = ArrivingBase(self.journal, announced, anew=anew)
+        return True
+
+    def base_place(self) -> int | None:
+        """Where the base goes on that was begun, once what is there of it was checked; call again while None."""
+        assert self._arriving is not None
+        return self._arriving.received if self._arriving.check() else None
+
+    def take_base(self, offset: int, data: memoryview) -> None:
+        """Store what comes next of a base; nothing, where it is of no use.
+
+        Raises:
+            NoSpaceError, InputOutputError: nothing was stored, and a later call with the same may succeed.
+            LinkError: the base was damaged on the way, and is begun anew the next time.
+            JournalError: it is of another journal, or of another history.
+        """
+        self._require_alive()
+        if self._arriving:
+            self._arriving.take(offset, data)
+
+    def take(self, file_first_lsn: int, offset: int, data: memoryview) -> None:
+        """Store whole frames that lie at this place in their file, its header before the first of them.
+
+        Raises:
+            NoSpaceError, InputOutputError: nothing was stored, and a later call with the same may succeed.
+            ForkedJournalError: the copy has other bytes there.
+            MissingFileError: something between the copy's end and that place did not arrive.
+            LinkError: the bytes make no sense there: they were damaged on the way.
+        """
+        self._require_alive()
+        if self._arriving and not self._arriving.has_file:
+            self._stand_before(self._arriving, file_first_lsn, offset, data)
+            self._take_file(data)
+            self._arriving.has_file = True
+        elif offset == 0 and file_first_lsn == self.position.lsn + 1 and file_first_lsn != self._file_first_lsn:
+            self._take_file(data)
+        elif (file_first_lsn, offset) == (self._file_first_lsn, self._offset):
+            self._append(data)
+        elif (file_first_lsn, offset) < (self._file_first_lsn, self._offset):
+            known = len(data) if file_first_lsn < self._file_first_lsn else min(len(data), self._offset - offset)
+            self._compare(file_first_lsn, offset, data[:known])
+            if known < len(data):
+                self._append(data[known:])
+        else:
+            raise MissingFileError(
+                f"what follows position {self.position} did not arrive, but LSN {file_first_lsn} did",
+                where=self.path,
+                remedy="send it from there on",
+            )
+
+    def take_run(self, run: Run) -> None:
+        """Store frames of a journal on this host as `take` does: who reads them checks no more than their checksums."""
+        self.take(run.file_first_lsn, run.offset, run.data)
+
+    def sync(self) -> Position:
+        """Make everything that was stored durable; returns the position that is.
+
+        Raises:
+            HostError: it is not; what may not be durable was cut off, and the copy must be opened again. Or it is, in
+                a file that was deleted or replaced.
+            LockedError: a base is due to take the place of files, while another process works with the copy's bases.
+        """
+        self._require_alive()
+        if self._arriving:
+            self._arriving.sync()
+        if self._file and not self.is_durable:
+            try:
+                self._file.fdatasync()
+            except HostError:
+                self._is_dead = True
+                with suppress(HostError):  # a later fdatasync could call durable what the kernel has dropped
+                    self._file.truncate(self._durable_offset)
+                raise
+            self._require_in_place(self._file)
+            if not self._arriving or self._install(self._arriving):
+                self.durable, self._durable_offset = self.position, self._offset
+        return self.durable
+
+    def note_end(self, end: FrameEnd, next_scan: NextScan | None = None) -> bool:
+        """The sender stopped cleanly at this position; noted, unless the copy is elsewhere. Durable first."""
+        assert self.journal is not None
+        self.sync()
+        if self._file is None or end.position != self.position:
+            return False
+        # The sender may have begun a file there, which comes here only with its first frame.
+        self.journal.next_scan = next_scan
+        self.journal.save_clean_end(FrameEnd(self.position, self._file_first_lsn, self._offset))
+        return True
+
+    def _open(self, journal: Journal) -> None:
+        """Stand at the end of what is there."""
+        self.journal, self.position = journal, journal.start
+        for first_lsn in reversed(journal.file_starts()):
+            if self._read_file(journal, first_lsn):
+                break
+        self.durable, self._durable_offset = self.position, self._offset
+        # Who goes on in the middle of a journal learns sizes from the next RESIZE.
+        self._volumes = of_unknown_size(journal.volumes) if self.position.lsn else journal.volumes
+        if self._file_first_lsn:
+            self._file = files.open_file(journal.file_path(self._file_first_lsn), write=True, follow=False)
+
+    def _read_file(self, journal: Journal, first_lsn: int) -> bool:
+        """Stand at the end of this file; False if it was only begun, and is gone now."""
+        try:
+            with RunReader(journal, first_lsn=first_lsn) as reader:
+                try:
+                    while reader.next_run(_RUN_BYTES):
+                        pass
+                finally:
+                    self.position, self.time_ns = reader.position, reader.time_ns
+                    self._file_first_lsn, self._offset = reader.file_first_lsn, reader.offset
+        except TornJournalError as error:
+            return self._cut(error)
+        return True
+
+    def _cut(self, torn: TornJournalError) -> bool:
+        if torn.offset < layout.FILE_HEADER.size:
+            files.remove(torn.path)
+            files.sync_directory(files.parent(torn.path))
+            return False
+        with files.open_file(torn.path, write=True, follow=False) as file:
+            file.truncate(torn.offset)
+            file.fdatasync()
+        return True
+
+    def _take_file(self, data: memoryview) -> None:
+        """Begin the successor of the newest file with its header and first frames."""
+        assert self.journal is not None
+        arrivalchecks.check_file_header(self.journal, data, self.position)
+        rest = data[layout.FILE_HEADER.size :]
+        first_lsn = self.position.lsn + 1
+        end = self._checked(rest, first_lsn, layout.FILE_HEADER.size)
+        self.sync()
+        if self._arriving and self._arriving.has_file:
+            raise LinkError(f"the file of LSN {first_lsn} arrived before the commit of the base that was announced")
+        self._forget_clean_end()
+        path = self._path_of(first_lsn)
+        file = files.open_file(path, write=True, create=True)
+        try:
+            file.truncate(0)
+            file.pwrite(data, 0)
+            files.sync_directory(files.parent(path))
+        except HostError:
+            file.close()
+            files.remove(path)
+            raise
+        if self._file:
+            self._file.close()
+        self._file, self._file_first_lsn = file, first_lsn
+        self._offset, self._durable_offset = len(data), 0
+        self.position, self.time_ns, self._volumes = end
+
+    def _append(self, data: memoryview) -> None:
+        self._store(data, self._checked(data, self._file_first_lsn, self._offset))
+
+    def _store(self, data: memoryview, end: tuple[Position, int, VolumeSet]) -> None:
+        self._forget_clean_end()
+        assert self._file is not None
+        try:
+            self._file.pwrite(data, self._offset)
+        except HostError:
+            self._cut_failed_append(self._file)
+            raise
+        self._offset += len(data)
+        self.position, self.time_ns, self._volumes = end
+
+    def _cut_failed_append(self, file: File) -> None:
+        try:
+            file.truncate(self._offset)
+        except HostError:
+            self._is_dead = True
+
+    def _checked(self, data: memoryview, file_first_lsn: int, offset: int) -> tuple[Position, int, VolumeSet]:
+        """Position, time and volumes after the frames, which are whole and sound at this place."""
+        assert self.journal is not None and self._volumes is not None
+        after = self.position, self.time_ns
+        meets = self._arriving.check_meets if self._arriving else None
+        return arrivalchecks.check_frames(self.journal, data, file_first_lsn, offset, after, meets, self._volumes)
+
+    def _compare(self, file_first_lsn: int, offset: int, data: memoryview) -> None:
+        """What arrives again is what was stored; of a file that was pruned here, nothing is known."""
+        path = self._path_of(file_first_lsn)
+        if not files.exists(path):
+            return
+        with files.open_file(path) as file:
+            if file.pread(len(data), offset) != data:
+                raise ForkedJournalError(
+                    f"other bytes arrived for offset {offset} than the copy has there, which ends at {self.position}",
+                    where=path,
+                    remedy="one of them follows another history",
+                )
+
+    def _forget_clean_end(self) -> None:
+        """More arrives: where the sender stopped before is the end no more."""
+        assert self.journal is not None
+        if self._arriving:  # until the base is there, the copy is what it was
+            return
+        self.journal.save_clean_end(None)
+
+    def _path_of(self, first_lsn: int) -> str:
+        assert self.journal is not None
+        return self._arriving.file_path(first_lsn) if self._arriving else self.journal.file_path(first_lsn)
+
+    def _stand_before(self, base: ArrivingBase, file_first_lsn: int, offset: int, data: memoryview) -> None:
+        """Stand where the file with the base's commit begins, which connects with nothing that is here."""
+        if not base.is_whole or (file_first_lsn, offset) != (base.announced.file_first_lsn, 0):
+            raise LinkError(f"LSN {file_first_lsn} arrived where a base, or the file with its commit, was announced")
+        header = arrivalchecks.file_header(self.path, data)
+        if header.first_lsn != file_first_lsn:
+            raise arrivalchecks.damaged(self.path, f"a file of LSN {header.first_lsn} in place of {file_first_lsn}")
+        if self._file:
+            self._file.close()
+        self._file, self._file_first_lsn, self._offset = None, 0, 0
+        self.position, self.time_ns = header.start, header.time_ns
+        assert self.journal is not None
+        self._volumes = of_unknown_size(self.journal.volumes)
+
+    def _install(self, base: ArrivingBase) -> bool:
+        """Let the base and the file with its commit take the place of the files here, once that commit is there."""
+        if self.position.lsn < base.announced.position.lsn:
+            return False
+        assert self._file is not None and self.journal is not None
+        with base.lock():
+            self._is_dead = True  # unless all of it succeeds: who opens the copy next finishes it
+            base.install()
+            self._arriving = None
+            self._file.close()
+            self._file = files.open_file(self.journal.file_path(self._file_first_lsn), write=True, follow=False)
+            self._is_dead = False
+        return True
+
+    def _require_in_place(self, file: File) -> None:
+        """Who is told that something is kept may forget it: so it is in the copy, not in a file that has no name."""
+        if not file.is_in_place():
+            self._is_dead = True
+            raise InputOutputError(
+                "it was deleted or replaced while the copy arrived", where=file.path, remedy="ship again"
+            )
+
+    def _require_alive(self) -> None:
+        if self._is_dead:
+            raise InputOutputError(
+                "an earlier failure to make the copy durable cannot be undone",
+                where=self.path,
+                remedy="check the device, then ship again",
+            )
+
+
+def check_not_another_primary(path: str, sender: Journal) -> None:
+    """What is to arrive is not of a primary that the one here replaced, nor of one that replaced it.
+
+    Raises:
+        ForkedJournalError: it is; the message has both positions.
+    """
+    if not is_primary(path) or not files.exists(files.join(path, "journal.json")):
+        return
+    here = Journal(path)
+    if here.uuid == sender.uuid:
+        check_continues(
+            sender.history, here.history, find_end(here), where="what arrives", who=f"the primary's journal {path}"
+        )

@@ -1,0 +1,1 @@
+"""Retention: which files of a journal may go, and their removal."""

@@ -1,0 +1,213 @@
+"""Marks: that a volume is a mirror's, so that it is nobody's primary until the mirror is promoted.
+
+A file has an extended attribute. It names its own device and inode, so that it says nothing on a copy (`cp -a`,
+`rsync -X`).
+Devices, and files where there are no such attributes, stand in a registry; see volumeregistry.py.
+
+Rule: a mark alone proves nothing. It counts while the mirror that it names is there, and was not promoted; where there
+is no such mirror any more, or its file system is not mounted, it only asks.
+Rule: a mark is best effort: without room or rights for it, a mirror does without.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+
+from mirrortool import files, hostinfo, jsonfile, pathowner
+from mirrortool.errors import ChangedOutsideError, HostError, NotAMirrorError, UnusableVolumeError
+from mirrortool.files import Facts, Identity
+from mirrortool.mirror import volumeregistry
+from mirrortool.mirror.directory import Mirror, is_primarys_volume
+
+ATTRIBUTE = "user.mirrortool.mirror"
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """What a volume says of itself.
+
+    Attributes:
+        mirror: the mirror's uuid, in hexadecimal.
+        path: where the mirror was, from the root.
+        volume: its name there.
+        device, inode: of the file that was marked.
+        boot_id: of the kernel that gave the device its number.
+    """
+
+    mirror: str
+    path: str
+    volume: str
+    device: int
+    inode: int
+    boot_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Belonging:
+    """The mirror that a volume is of.
+
+    Attributes:
+        is_there: whether that mirror was found; if not, it is gone, or its file system is not mounted.
+    """
+
+    mirror: str
+    path: str
+    is_there: bool
+
+
+def belonging(path: str) -> Belonging | None:
+    """The mirror that the file or device at a path is a volume of; None if of none, or of one that was promoted."""
+    facts = files.find_facts(path)
+    if facts is None:
+        return None
+    found = [each for each in _candidates(path, facts) if each]
+    return next((each for each in found if each.is_there), found[0] if found else None)
+
+
+def check_targets(targets: Mapping[str, str]) -> None:
+    """None of the files or devices, by volume, is another mirror's; those inside its directory are refused anyway.
+
+    Raises:
+        UnusableVolumeError: one is.
+    """
+    for path in targets.values():
+        found, owner = belonging(path), pathowner.find_owner_of_bytes(path)
+        is_refused_anyway = owner is not None and not is_primarys_volume(owner.path, path)
+        if found and found.is_there and not is_refused_anyway:
+            raise UnusableVolumeError(
+                f"belongs to the mirror {found.path}",
+                where=path,
+                remedy="choose another target, or, if that mirror is not needed any more, remove its directory",
+            )
+
+
+def lay(mirror: Mirror) -> None:
+    """Mark the volumes of a mirror.
+
+    Raises:
+        ChangedOutsideError: one is another mirror's by now; nothing was marked.
+    """
+    for kept in mirror.kept:
+        path = mirror.volume_path(kept)
+        other = belonging(path)
+        if other and other.is_there and other.mirror != mirror.uuid.hex():
+            raise ChangedOutsideError(
+                f"volume {kept.name} belongs to the mirror {other.path} by now",
+                where=path,
+                remedy="replay into that one, and remove this one",
+            )
+    for kept in mirror.kept:
+        path = mirror.volume_path(kept)
+        facts = files.find_facts(path)
+        if facts:
+            with suppress(HostError):
+                _lay_one(path, facts, _mark_of(mirror, kept.name, facts.identity))
+
+
+def lift(mirror: Mirror) -> None:
+    """Take the marks of a mirror's volumes away."""
+    volumeregistry.forget(mirror.uuid.hex())
+    for kept in mirror.kept:
+        lift_one(mirror.volume_path(kept))
+
+
+def lift_one(path: str) -> None:
+    """Take the mark from a volume, whatever mirror it names."""
+    facts = files.find_facts(path)
+    if facts:
+        volumeregistry.forget_volume(path, facts.identity)
+        with suppress(HostError):
+            files.remove_attribute(path, ATTRIBUTE)
+
+
+def _candidates(path: str, facts: Facts) -> Iterator[Belonging | None]:
+    """What the place says of a volume, what it says itself, and what the registry says."""
+    owner = pathowner.find_owner_of_bytes(path)
+    if owner and owner.kind == "mirror":
+        yield _among_volumes(owner.path, path, facts.identity)
+    for place in (path, *hostinfo.backing_files(path)):
+        marked = files.find_facts(place)
+        mark = _read(place, marked) if marked and not marked.identity.is_device else None
+        if mark and marked:
+            yield _judge(mark.mirror, mark.path, mark.volume, marked.identity)
+    for entry in volumeregistry.find(path, facts.identity):
+        yield _judge(entry.mirror, entry.path, entry.volume, facts.identity)
+
+
+def _judge(uuid: str, path: str, volume: str, identity: Identity) -> Belonging | None:
+    """What becomes of a mark when its mirror is looked for."""
+    mirror = _open(path)
+    if mirror is None or mirror.uuid.hex() != uuid:
+        return Belonging(uuid, path, is_there=False)
+    if mirror.promoted:
+        return None
+    kept = next((each for each in mirror.kept if each.name == volume), None)
+    theirs = files.find_facts(mirror.volume_path(kept)) if kept else None
+    if theirs and theirs.identity != identity and not identity.is_device:
+        return None  # the mirror has its volume, and this is another file
+    return Belonging(uuid, path, is_there=True)
+
+
+def _among_volumes(directory: str, path: str, identity: Identity) -> Belonging | None:
+    mirror = _open(directory)
+    if mirror is None or mirror.promoted:
+        return None
+    same = {identity, *(facts.identity for each in hostinfo.backing_files(path) if (facts := files.find_facts(each)))}
+    kept = (files.find_facts(mirror.volume_path(each)) for each in mirror.kept)
+    is_kept = any(facts.identity in same for facts in kept if facts)
+    return Belonging(mirror.uuid.hex(), directory, is_there=True) if is_kept else None
+
+
+def _open(path: str) -> Mirror | None:
+    with suppress(NotAMirrorError, HostError):
+        return Mirror(path)
+    return None
+
+
+def _mark_of(mirror: Mirror, volume: str, identity: Identity) -> Mark:
+    path = files.absolute(mirror.path)
+    return Mark(mirror.uuid.hex(), path, volume, identity.device, identity.inode, hostinfo.boot_id())
+
+
+def _lay_one(path: str, facts: Facts, mark: Mark) -> None:
+    if not facts.identity.is_device:
+        known = _read(path, facts)
+        if known and (known.mirror, known.path, known.volume) == (mark.mirror, mark.path, mark.volume):
+            return  # setting it again would only move the file's time
+        with suppress(HostError):
+            files.set_attribute(path, ATTRIBUTE, json.dumps(asdict(mark)).encode())
+            return
+    volumeregistry.note(mark.mirror, mark.path, mark.volume, path, facts.identity)
+
+
+def _parse(data: bytes, path: str) -> jsonfile.Fields:
+    values = json.loads(data)
+    if not isinstance(values, dict):
+        raise NotAMirrorError("the mark makes no sense", where=path)
+    return jsonfile.Fields(values, path, NotAMirrorError)
+
+
+def _read(path: str, facts: Facts) -> Mark | None:
+    """The mark on a file; None if it has none, or that of another file.
+
+    After another boot a file system may have another number, so that only the inode tells.
+    """
+    data = files.get_attribute(path, ATTRIBUTE)
+    if data is None:
+        return None
+    with suppress(ValueError, RecursionError, NotAMirrorError):
+        fields = _parse(data, path)
+        mark = Mark(
+            fields.hexadecimal("mirror", 16).hex(),
+            fields.text("path"),
+            fields.text("volume"),
+            fields.integer("device"),
+            fields.integer("inode"),
+            fields.text("boot_id"),
+        )
+        is_same = mark.device == facts.identity.device or mark.boot_id != hostinfo.boot_id()
+        return mark if is_same and mark.inode == facts.identity.inode else None
+    return None

@@ -1,0 +1,44 @@
+"""How threads take turns at the interpreter, when garbage is collected while many threads do one work, and how many
+files may be open.
+
+These are settings of the whole process. Not here: memory of the C library (malloc.py).
+"""
+
+from __future__ import annotations
+
+import gc
+import resource
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+_COLLECT_AFTER = 200_000
+_OPEN_FILES = 65536
+
+
+def allow_open_files() -> None:
+    """As many as the host lets this process have, up to 65,536: a volume takes some, and a soft limit of 1,024 is for
+    programs that use select(2), which this one does not.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _OPEN_FILES if hard == resource.RLIM_INFINITY else min(_OPEN_FILES, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        with suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+@contextmanager
+def taking_turns(switch_seconds: float) -> Iterator[None]:
+    """Let a thread that comes back from the kernel wait so long for the interpreter, at most, while another computes.
+
+    And hold garbage collection back: what is recorded and replayed makes no cycles, and a collection visits all that
+    waits while every thread stands. At the end both are as they were before; so one within another ends first.
+    """
+    before, collect_after = sys.getswitchinterval(), gc.get_threshold()
+    sys.setswitchinterval(switch_seconds)
+    gc.set_threshold(_COLLECT_AFTER, *collect_after[1:])
+    try:
+        yield
+    finally:
+        sys.setswitchinterval(before)
+        gc.set_threshold(*collect_after)

@@ -1,0 +1,119 @@
+"""How far a mirror is behind its journal, while it is replayed: in operations, bytes and seconds, and for how long.
+
+Not here: a mirror at rest (status.py), by the same rule.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections import deque
+from contextlib import suppress
+from dataclasses import dataclass
+
+from mirrortool import clock
+from mirrortool.errors import HostError
+from mirrortool.journal.directory import Journal
+from mirrortool.journal.newest import Head, HeadWatch
+from mirrortool.journal.overdue import Heard, Listener
+from mirrortool.mirror.checkpoint import Checkpoint
+
+LOOK_SECONDS = 1.0
+"""The journal's head is looked at so often, at most."""
+_RATE_LOOKS = 30
+_RATE_SECONDS_MIN = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Lag:
+    """How far a mirror is behind.
+
+    Attributes:
+        operations: from the mirror's checkpoint to the journal's newest commit, heartbeats left out at its end.
+        bytes: of the journal that were not handed out yet.
+        seconds: the age of the state that the mirror holds; 0 in sync, as far as the journal was heard of as it should
+            be: if not, at least the silence.
+        eta_seconds: until the mirror has caught up, at the rates of the last seconds; None where it does not come
+            nearer, or that is not known yet.
+        head_lsn, head_time_ns: of the journal's newest frame: when its recorder was last heard of.
+        silent_seconds: how long nothing was heard of it, if news is overdue; else None. See journal/overdue.py.
+    """
+
+    operations: int
+    bytes: int
+    seconds: float
+    eta_seconds: float | None
+    head_lsn: int
+    head_time_ns: int
+    silent_seconds: float | None
+
+
+def behind(lsn: int, time_ns: int, commit_lsn: int, commit_time_ns: int, now_ns: int) -> tuple[int, float]:
+    """Operations and seconds that a mirror at an LSN, of a time, is behind the newest commit; never negative.
+
+    In sync it is 0 seconds behind, however old the commit is. Behind, it is as old as the state that it holds: if it
+    took over now, that much would be lost. A clock that was stepped back does not make it negative.
+    """
+    operations = max(0, commit_lsn - lsn)
+    if not operations:
+        return 0, 0.0
+    since_ns = time_ns or commit_time_ns
+    return operations, max(0, now_ns - since_ns) / 1e9
+
+
+class LagMeter:
+    """Measures one replay's lag; from any thread. `with` closes what it has open."""
+
+    def __init__(self, journal: Journal, first_lsn: int, offset: int) -> None:
+        """Measure nothing yet.
+
+        Args:
+            first_lsn, offset: where the replay begins: a journal file, and an offset in it.
+        """
+        self._journal = journal
+        # _lock protects everything below. Held while headers are read.
+        self._lock = threading.Lock()
+        self._watch = HeadWatch(journal, first_lsn, offset)
+        self._listener = Listener(journal)
+        self._head = Head(0, 0, 0, 0, 0)
+        self._looked_at = -math.inf
+        self._rates: deque[tuple[float, int]] = deque(maxlen=_RATE_LOOKS)  # when, and bytes behind then
+
+    def __enter__(self) -> LagMeter:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        with self._lock:
+            self._watch.close()
+
+    def measure(self, checkpoint: Checkpoint, journal_bytes: int) -> Lag:
+        """The lag now.
+
+        Args:
+            journal_bytes: handed out since the replay began.
+        """
+        with self._lock:
+            now = clock.monotonic()
+            if now - self._looked_at >= LOOK_SECONDS:
+                self._looked_at = now
+                with suppress(HostError):  # who reads the journal to replay it says what is wrong
+                    self._head = self._watch.look()
+                self._rates.append((now, max(0, self._head.frame_bytes - journal_bytes)))
+            now_ns, head = clock.now_ns(), self._head
+            at = checkpoint.position.lsn
+            operations, seconds = behind(at, checkpoint.time_ns, head.commit_lsn, head.commit_time_ns, now_ns)
+            lsn = max(head.lsn, at)
+            rest = max(0, head.frame_bytes - journal_bytes) if operations else 0
+            heard = head.heard if head.lsn >= at else Heard(at, checkpoint.time_ns, may_rest=True)
+            silence = self._listener.silent_seconds(heard, now_ns)
+            seconds = max(seconds, silence or 0.0)
+            return Lag(operations, rest, seconds, self._eta(rest), lsn, heard.time_ns, silence)
+
+    def _eta(self, rest: int) -> float | None:
+        """By how fast the bytes behind became fewer."""
+        if not rest:
+            return 0.0
+        (first, most), (last, least) = self._rates[0], self._rates[-1]
+        if last - first < _RATE_SECONDS_MIN or least >= most:
+            return None
+        return rest * (last - first) / (most - least)

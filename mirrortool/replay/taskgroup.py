@@ -1,0 +1,366 @@
+"""A task group: a main queue, an active task table, and tasks that run the method of FIG. 11 in parallel.
+
+Rule: units whose footprints share a page are applied in arrival order, and nothing else is ordered.
+Rule: a unit is on the main queue, on one mini queue, or in the work of one task, until it is finished.
+
+The method is FIG. 11 with six changes, which mirrortool-design(7) argues for:
+- One lock for the table, the main queue and all mini queues. The figure holds both of its locks wherever the order
+  depends on it, and one lock cannot be taken in the wrong order.
+- An idle task parks instead of blocking in the dequeue (1138) with the main queue locked.
+- The mini queue is taken whole, not unit by unit.
+- It is split as it is taken: the task keeps the units that overlap the first one, shows no more than those, and gives
+  the others back to the front of the main queue. Otherwise one wide unit captures all that follow it, and the group
+  runs on a single thread for as long as the load lasts.
+- A leader that meets a mini queue with MINI_UNITS_MAX units stops leading. That task wakes the next leader as it takes
+  its mini queue.
+- An error stops the applying, not the method, so that no task and no receiver waits for ever.
+
+Bound: threads, `tasks`; queues, the bytes that InFlight admits for all groups of an engine together.
+Not here: which group a unit belongs to (delegator.py), and when the store is synced (engine.py).
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
+from types import TracebackType
+
+from mirrortool.errors import ExhaustedError
+from mirrortool.replay.inflight import InFlight
+from mirrortool.replay.task import Task, Verdict
+from mirrortool.replay.tasktable import ActiveTaskTable, Row, RowSnapshot
+from mirrortool.replay.threads import THREADS, Gate, Handle, Sync
+from mirrortool.replay.writeunit import PageSet, Unit
+
+Apply = Callable[[Unit], None]
+
+# (unit, number of the group, number of the task, how the unit came to that task), called after each unit, by its task.
+Observer = Callable[[Unit, int, int, str], None]
+
+MINI_UNITS_MAX = 32
+"""A leader that finds a mini queue so long stops, and leaves the rest on the main queue.
+
+Behind a unit over the whole range everything would go to that task's mini queue and come back from there, which costs
+more than the writing: the work of all give-backs grew with the square of the units in flight.
+"""
+
+DIRECT = "direct"
+MINI_QUEUE = "mini-queue"
+
+
+@dataclass(frozen=True, slots=True)
+class GroupStatistics:
+    """A task group at one moment.
+
+    Attributes:
+        number: of the group.
+        tasks: threads.
+        active: rows in the table: tasks that apply, or wait to.
+        parked: tasks that wait for the main queue.
+        main_queue, mini_queues: units queued.
+        units, payload_bytes: finished so far.
+        direct: units that a task took from the main queue for itself (1178).
+        delegated: units sent to another task's mini queue (1150).
+        waited: units whose task had to wait for its counter first (1174).
+        given_back: units put back on the main queue; each is counted again by the way it then goes.
+    """
+
+    number: int
+    tasks: int
+    active: int
+    parked: int
+    main_queue: int
+    mini_queues: int
+    units: int
+    payload_bytes: int
+    direct: int
+    delegated: int
+    waited: int
+    given_back: int
+
+    def with_past(self, past: GroupStatistics) -> GroupStatistics:
+        """The same moment, with what another group had done before counted too."""
+        return replace(
+            self,
+            units=self.units + past.units,
+            payload_bytes=self.payload_bytes + past.payload_bytes,
+            direct=self.direct + past.direct,
+            delegated=self.delegated + past.delegated,
+            waited=self.waited + past.waited,
+            given_back=self.given_back + past.given_back,
+        )
+
+
+class TaskGroup:
+    """Applies units in parallel, in order where they overlap. `with` starts its threads, and drains and joins them."""
+
+    mini_units_max = MINI_UNITS_MAX
+
+    def __init__(
+        self,
+        number: int,
+        apply: Apply,
+        in_flight: InFlight,
+        *,
+        tasks: int,
+        sync: Sync = THREADS,
+        on_applied: Observer | None = None,
+    ) -> None:
+        """A group whose tasks call `apply` for each unit; in parallel, but never for two that overlap."""
+        assert tasks >= 1
+        self.number = number
+        self._apply = apply
+        self._in_flight = in_flight
+        self._sync = sync
+        self._on_applied = on_applied
+        # _lock protects everything below, and what hangs on the tasks. No other lock is taken while it is held,
+        # nothing is applied, and no gate is opened: whoever is woken would run into it.
+        self._lock = sync.lock()
+        # The main queue (950). In arrival order; units given back go to its front. Bound: InFlight. Drained by close.
+        self._main: deque[Unit] = deque()
+        # Parked tasks, the latest last: it is woken first, as its caches are warm. Whoever pops one opens its gate.
+        self._idle: list[Task] = []
+        self._table = ActiveTaskTable()
+        self._tasks = [Task(each, sync.gate()) for each in range(tasks)]
+        self._closed = False
+        self._crashed = False
+        # Owned by the thread that starts and closes the group.
+        self._threads: list[Handle] = []
+
+    def __enter__(self) -> TaskGroup:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def start(self) -> None:
+        """Start the tasks, each in its thread.
+
+        Raises:
+            ExhaustedError: the system has no more threads; those started have ended again.
+        """
+        try:
+            for task in self._tasks:
+                name = f"mirrortool-{self.number}.{task.number}"
+                self._threads.append(self._sync.spawn(name, lambda task=task: self._run(task)))  # type: ignore[misc]
+        except RuntimeError as error:
+            self.close()
+            raise ExhaustedError("cannot start a thread", remedy="use fewer groups or tasks") from error
+
+    def submit(self, units: Sequence[Unit]) -> None:
+        """Put units on the main queue, in arrival order, and wait for credit as often as needed. The receiver only.
+
+        Raises:
+            Cancelled: the receiver was told to stop; some of the first units may be on the queue.
+            BaseException: the first error of a task; likewise.
+        """
+        start = 0
+        while start < len(units):
+            end = self._in_flight.admit(units, start)
+            self._enqueue(islice(units, start, end))
+            start = end
+
+    def close(self) -> None:
+        """Have the tasks finish what is queued, and end. Any number of times, by the thread that started them."""
+        with self._lock:
+            self._closed = True
+            parked, self._idle = self._idle, []
+            crashed = self._crashed
+        for task in parked:
+            task.gate.open()
+        if not crashed:
+            for thread in self._threads:
+                thread.join()
+
+    def statistics(self) -> GroupStatistics:
+        """How the group does now; from any thread."""
+        with self._lock:
+            tasks = self._tasks
+            return GroupStatistics(
+                number=self.number,
+                tasks=len(tasks),
+                active=len(self._table),
+                parked=len(self._idle),
+                main_queue=len(self._main),
+                mini_queues=sum(len(each.mini) for each in tasks),
+                units=sum(each.units for each in tasks),
+                payload_bytes=sum(each.payload_bytes for each in tasks),
+                direct=sum(each.direct for each in tasks),
+                delegated=sum(each.delegated for each in tasks),
+                waited=sum(each.waited for each in tasks),
+                given_back=sum(each.given_back for each in tasks),
+            )
+
+    def table(self) -> tuple[RowSnapshot, ...]:
+        """The active task table now (FIG. 10); from any thread."""
+        with self._lock:
+            return self._table.snapshot([each.counter for each in self._tasks])
+
+    # A task's thread, outside the lock.
+
+    def _run(self, me: Task) -> None:
+        try:
+            while (verdict := self._step(me)) is not Verdict.EXIT:
+                if verdict is not Verdict.RUN:
+                    me.gate.wait()  # 1174, or parked
+                if verdict is not Verdict.PARK:
+                    self._apply_work(me)  # 1106, 1120, 1184
+        except BaseException as error:  # a bug, or no memory for the queues: the receiver must not wait for us
+            with self._lock:
+                self._crashed = True  # other tasks may wait for this one for ever, so `close` must not wait for them
+            self._in_flight.fail(None, error)
+
+    def _apply_work(self, me: Task) -> None:
+        for unit in me.work:
+            if self._in_flight.failure is None:
+                self._apply_one(me, unit)
+            self._in_flight.finished(unit)
+
+    def _apply_one(self, me: Task, unit: Unit) -> None:
+        try:
+            self._apply(unit)
+            if self._on_applied is not None:
+                self._on_applied(unit, self.number, me.number, _how(me, unit))
+        except BaseException as error:  # whatever it is, the task goes on, so that its successors are not stuck
+            self._in_flight.fail(unit.sequence, error)
+
+    # The critical sections.
+
+    def _enqueue(self, units: islice[Unit]) -> None:
+        gates: list[Gate] = []
+        with self._lock:
+            assert not self._closed
+            self._main.extend(units)
+            self._wake_one(gates)
+        for gate in gates:
+            gate.open()
+
+    def _step(self, me: Task) -> Verdict:
+        """FIG. 11 from TOP until there is something to apply (1106, 1120, 1184), to wait for (1174), or nothing."""
+        gates: list[Gate] = []
+        with self._lock:  # 1112, 1136, 1140
+            self._count_finished(me)
+            if me.mini:  # 1102-1106, 1114-1122: the second look is the only one, as nothing is sent without the lock
+                self._pop_mini(me, gates)
+                verdict = Verdict.RUN
+            else:
+                self._leave_table(me, gates)
+                verdict = self._lead(me, gates)
+        for gate in gates:
+            gate.open()
+        return verdict
+
+    # Inside the lock. Gates to open go to a list, for after it.
+
+    def _pop_mini(self, me: Task, gates: list[Gate]) -> None:
+        """Take all that was sent to me, and keep what only I can do in order."""
+        me.work = list(me.mini)
+        me.mini.clear()
+        me.how = MINI_QUEUE
+        # A superseded task keeps everything: its waiter shows the pages of all of it, and waits for all of it.
+        if me.row.range:
+            me.work, back = self._split(me, me.work)
+            self._give_back(me, back)
+        if self._main:
+            self._wake_one(gates)  # what was given back, or what did not fit into my mini queue
+
+    def _split(self, me: Task, work: list[Unit]) -> tuple[list[Unit], list[Unit]]:
+        """Keep the first unit and what overlaps it, directly or not; but nothing that a unit given back precedes."""
+        keep, back = [work[0]], []
+        kept, given = PageSet([work[0].footprint]), PageSet()
+        for unit in islice(work, 1, None):
+            footprint = unit.footprint
+            if kept.intersects(footprint) and not given.intersects(footprint):
+                keep.append(unit)
+                kept.add(footprint)
+            else:
+                back.append(unit)
+                given.add(footprint)
+        me.row.range = kept
+        return keep, back
+
+    def _give_back(self, me: Task, back: list[Unit]) -> None:
+        """To the front of the main queue, in order: whatever is there and overlaps them arrived later."""
+        self._main.extendleft(reversed(back))
+        for unit in back:
+            unit.given_back += 1
+        me.given_back += len(back)
+
+    def _leave_table(self, me: Task, gates: list[Gate]) -> None:
+        row = me.row
+        if row.counter is not None:  # 1126
+            if row.counter.post():  # 1128
+                gates.append(row.counter.gate)
+            row.counter = None  # 1130
+        self._table.leave(row)  # 1132
+
+    def _lead(self, me: Task, gates: list[Gate]) -> Verdict:
+        """From (A) on: hand out the units on the main queue until one is for me."""
+        while self._main:
+            unit = self._main.popleft()  # 1138
+            hits = self._table.matches(unit.footprint)  # 1142
+            if len(hits) == 1:  # 1146
+                if len(self._tasks[hits[0].task].mini) >= self.mini_units_max:
+                    self._main.appendleft(unit)
+                    return self._park(me)  # that task wakes somebody as it takes its mini queue
+                self._delegate(unit, hits[0])
+                continue  # 1154
+            me.work = [unit]
+            verdict = self._wait_for(me, unit, hits) if hits else self._take_for_myself(me, unit)
+            if self._main:
+                self._wake_one(gates)  # somebody must lead in my place
+            return verdict
+        if self._closed:
+            self._wake_one(gates)  # whoever parked beside a full mini queue after the closing
+            return Verdict.EXIT
+        return self._park(me)
+
+    def _park(self, me: Task) -> Verdict:
+        self._idle.append(me)
+        return Verdict.PARK
+
+    def _delegate(self, unit: Unit, hit: Row) -> None:
+        """Send it to the one task that is at work on its pages, even if that task waits itself."""
+        task = self._tasks[hit.task]
+        hit.range.add(unit.footprint)  # 1148
+        task.mini.append(unit)  # 1150
+        task.delegated += 1
+
+    def _wait_for(self, me: Task, unit: Unit, hits: list[Row]) -> Verdict:
+        """Stand for all tasks that it overlaps, and wait until they are done."""
+        for hit in hits:
+            assert hit.counter is None, "a cleared range matches nothing, so nobody is superseded twice"
+            hit.counter = me.counter  # 1162
+            me.row.range.update(hit.range)  # 1166
+            hit.range.clear()  # 1164: the range only; the row goes at 1132, after the pointer (1130)
+        self._table.enter(me.row, unit.footprint)  # 1166
+        me.counter.establish(len(hits))  # 1168
+        me.how = f"counter wait {len(hits)}"
+        me.waited += 1
+        return Verdict.WAIT
+
+    def _take_for_myself(self, me: Task, unit: Unit) -> Verdict:
+        self._table.enter(me.row, unit.footprint)  # 1178
+        me.how = DIRECT
+        me.direct += 1
+        return Verdict.RUN
+
+    def _count_finished(self, me: Task) -> None:
+        me.units += len(me.work)
+        for unit in me.work:
+            me.payload_bytes += unit.payload_bytes
+        me.work = []
+
+    def _wake_one(self, gates: list[Gate]) -> None:
+        """At most one: it wakes the next if it leaves something on the main queue, and wake-ups cost more than work."""
+        if self._idle:
+            gates.append(self._idle.pop().gate)
+
+
+def _how(me: Task, unit: Unit) -> str:
+    return f"{me.how}, given back" if unit.given_back else me.how

@@ -1,0 +1,1 @@
+"""Sockets that this host listens on: addresses, and listeners for them."""

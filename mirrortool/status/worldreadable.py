@@ -1,0 +1,21 @@
+"""Whether every local user can read what is in a journal or mirror, and take its locks.
+
+Not here: the volumes of a primary, a promoted mirror's included. Whose they are says who may read them.
+"""
+
+from __future__ import annotations
+
+from mirrortool.exposure import first_open
+from mirrortool.status.snapshot import Found, JournalStatus, MirrorStatus
+
+
+def open_file(found: Found) -> str | None:
+    """A file that everybody on this host may read; None if none was found."""
+    if isinstance(found, JournalStatus):
+        journal = found.journal
+        return first_open([journal.lock_path, *map(journal.file_path, journal.file_starts()[-1:])])
+    if isinstance(found, MirrorStatus):
+        mirror = found.mirror
+        kept = () if mirror.promoted else mirror.kept
+        return first_open([mirror.lock_path, *map(mirror.volume_path, kept)])
+    return None

@@ -1,0 +1,476 @@
+"""A copy is the journal's files, or it says why not; nothing that does not belong there gets in."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from mirrortool.errors import (
+    AccessError,
+    CorruptJournalError,
+    ForkedJournalError,
+    InputOutputError,
+    LinkError,
+    LockedError,
+    MirrortoolError,
+    MissingFileError,
+    NoSpaceError,
+    OtherJournalError,
+)
+from mirrortool.journal import format as layout
+from mirrortool.journal import journalfile
+from mirrortool.journal.audit import Audit
+from mirrortool.journal.codec import decode_file_header, encode_file_header
+from mirrortool.journal.copies.copy import Copy
+from mirrortool.journal.copies.directory import is_primary
+from mirrortool.journal.directory import Journal
+from mirrortool.journal.format import FILE_HEADER
+from mirrortool.journal.journalfile import JournalFile
+from mirrortool.journal.lineage import History
+from mirrortool.journal.position import FrameEnd, Position
+from mirrortool.journal.rawframes import Run, RunReader, find_end, position_at
+from mirrortool.operation import BatchBuilder
+from tests.fakes.faulty_os import Call, fail_at, faulty
+from tests.fakes.journals import Commit, JournalMaker, Write
+from tests.journal.sample import flip, last_file
+
+
+def made(path: Path, frames: int = 6, *, value: int = 1, file_bytes: int = 900) -> Journal:
+    maker = JournalMaker(path, {"disk": 64 * 512}, file_bytes=file_bytes)
+    for number in range(frames):
+        maker.frame(Write("disk", number, bytes([number + value]) * 512), Commit())
+    return maker.close()
+
+
+def runs_of(journal: Journal, run_bytes: int = 1) -> list[Run]:
+    """Every run, with data of its own."""
+    found = []
+    with RunReader(journal) as reader:
+        while run := reader.next_run(run_bytes):
+            data = memoryview(bytes(run.data))
+            found.append(replace(run, data=data))
+    return found
+
+
+def take(copy: Copy, run: Run) -> None:
+    copy.take(run.file_first_lsn, run.offset, run.data)
+
+
+def begun(path: Path, journal: Journal) -> Copy:
+    copy = Copy(str(path))
+    copy.begin(Journal(journal.path))
+    return copy
+
+
+def whole(path: Path, journal: Journal) -> None:
+    copy = begun(path, journal)
+    for run in runs_of(journal):
+        take(copy, run)
+    copy.close()
+
+
+def contents(path: Path | str) -> dict[str, bytes]:
+    return {each.name: each.read_bytes() for each in sorted(Path(path, "files").iterdir())}
+
+
+@pytest.mark.parametrize("run_bytes", [1, 300, 1 << 20])
+def test_runs_are_the_files(tmp_path: Path, run_bytes: int) -> None:
+    journal = made(tmp_path / "J")
+    found: dict[int, bytes] = {}
+    for run in runs_of(journal, run_bytes):
+        assert run.offset == len(found.get(run.file_first_lsn, b""))
+        found[run.file_first_lsn] = found.get(run.file_first_lsn, b"") + bytes(run.data)
+    assert list(found.values()) == list(contents(journal.path).values())
+    assert find_end(journal) == runs_of(journal)[-1].position
+
+
+def test_a_run_ends_before_a_damaged_body(tmp_path: Path) -> None:
+    journal = made(tmp_path / "J", file_bytes=1 << 20)
+    flip(last_file(journal), runs_of(journal)[3].offset + 100)
+    with RunReader(journal) as reader:
+        run = reader.next_run(1 << 20)
+        assert run is not None and run.position.lsn == 6
+        with pytest.raises(CorruptJournalError):
+            reader.next_run(1 << 20)
+
+
+def test_a_frame_that_changes_while_it_is_read_is_not_given_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journal = made(tmp_path / "J", file_bytes=1 << 20)
+    monkeypatch.setattr(journalfile, "_READ_BYTES", layout.FRAME_HEADER.size)  # so the whole frame is read once more
+    real = JournalFile.raw
+
+    def flip_first(self: JournalFile, offset: int, length: int) -> memoryview:
+        monkeypatch.setattr(JournalFile, "raw", real)
+        flip(last_file(journal), layout.FILE_HEADER.size + 60)
+        return real(self, offset, length)
+
+    with RunReader(journal) as reader:
+        monkeypatch.setattr(JournalFile, "raw", flip_first)
+        with pytest.raises(CorruptJournalError):
+            reader.next_run(1)
+        assert reader.position == journal.start
+
+
+def test_position_at_a_frame_end_only(tmp_path: Path) -> None:
+    journal = made(tmp_path / "J")
+    assert position_at(journal, 4) == runs_of(journal)[1].position
+    assert position_at(journal, 0) == journal.start
+    for lsn in (3, 100):
+        with pytest.raises(MirrortoolError) as caught:
+            position_at(journal, lsn)
+        assert caught.value.exit_code == 2
+    os.remove(journal.file_path(1))
+    with pytest.raises(MissingFileError, match="no journal file holds LSN 2"):
+        position_at(journal, 2)
+
+
+def test_a_copy_is_byte_for_byte_the_journal(tmp_path: Path) -> None:
+    journal = made(tmp_path / "J")
+    whole(tmp_path / "C", journal)
+    assert contents(tmp_path / "C") == contents(journal.path)
+    assert sorted(os.listdir(tmp_path / "C")) == ["copy.json", "files", "journal.json", "lock"]
+    assert not is_primary(str(tmp_path / "C"))
+
+
+@pytest.mark.parametrize("run_bytes", [1, 300, 1 << 20])
+def test_runs_of_this_process_make_the_same_copy(tmp_path: Path, run_bytes: int) -> None:
+    journal = made(tmp_path / "J")
+    copy = begun(tmp_path / "C", journal)
+    for run in runs_of(journal, run_bytes):
+        copy.take_run(run)
+        assert (copy.position, copy.time_ns) == (run.position, run.time_ns)
+    copy.close()
+    assert contents(tmp_path / "C") == contents(journal.path)
+
+
+def _wrong_sum(builder: BatchBuilder) -> None:
+    builder.write(0, b"x" * 512, b"\1" * 8)
+
+
+def _outside(builder: BatchBuilder) -> None:
+    builder.zero(64, 1)
+
+
+def _no_volume(builder: BatchBuilder) -> None:
+    builder.resize(3, 512)
+
+
+@pytest.mark.parametrize("say", [_wrong_sum, _outside, _no_volume])
+@pytest.mark.parametrize("is_local", [False, True])
+@pytest.mark.parametrize("is_first", [False, True])
+def test_what_verify_would_refuse_is_not_acknowledged(
+    tmp_path: Path, say: Callable[[BatchBuilder], None], is_local: bool, is_first: bool
+) -> None:
+    """Its checksums hold: whoever wrote it did so on purpose, or by a bug."""
+    maker = JournalMaker(tmp_path / "J", {"disk": 64 * 512}, file_bytes=1 << 20)
+    if not is_first:
+        maker.frame(Write("disk", 1, b"y" * 512), Commit())
+    builder = BatchBuilder(512)
+    say(builder)
+    maker.append(builder.build())
+    journal = maker.close()
+    copy = begun(tmp_path / "C", journal)
+    *sound, bad = runs_of(journal)
+    for run in sound:
+        take(copy, run)
+    before = copy.position
+    with pytest.raises(CorruptJournalError, match="that arrives contradicts itself"):
+        copy.take_run(bad) if is_local else take(copy, bad)
+    assert (copy.position, copy.sync()) == (before, before)
+    copy.close()
+    assert Audit(str(tmp_path / "C")).run().lsn == before.lsn
+
+
+def test_a_run_of_this_process_goes_nowhere_but_on_from_the_end(tmp_path: Path) -> None:
+    journal = made(tmp_path / "J", file_bytes=1 << 20)
+    first, second, third, *_ = runs_of(journal)
+    copy = begun(tmp_path / "C", journal)
+    copy.take_run(first)
+    with pytest.raises(MissingFileError):
+        copy.take_run(third)
+    with pytest.raises(LinkError):
+        copy.take_run(replace(third, offset=second.offset))
+    copy.take_run(first)
+    damaged = bytes(first.data[:-1]) + b"!"
+    with pytest.raises(ForkedJournalError):
+        copy.take_run(replace(first, data=memoryview(damaged)))
+    assert copy.position == first.position
+    copy.take_run(second)
+    assert copy.position == second.position
+    copy.close()
+
+
+def test_what_is_there_is_compared_and_not_written_again(tmp_path: Path) -> None:
+    journal = made(tmp_path / "J")
+    whole(tmp_path / "C", journal)
+    copy = begun(tmp_path / "C", journal)
+    for run in runs_of(journal, 1 << 20):
+        take(copy, run)
+    run = runs_of(journal)[2]
+    other = bytearray(run.data)
+    other[-1] ^= 1
+    with pytest.raises(ForkedJournalError):
+        copy.take(run.file_first_lsn, run.offset, memoryview(other))
+    copy.close()
+    assert contents(tmp_path / "C") == contents(journal.path)
+
+
+@pytest.mark.usefixtures("no_sync")
+@pytest.mark.parametrize("at", range(30))
+def test_a_flipped_bit_is_refused_and_nothing_is_stored(tmp_path: Path, at: int) -> None:
+    journal = made(tmp_path / "J", 2, file_bytes=1 << 20)
+    (run,) = runs_of(journal, 1 << 20)
+    copy = begun(tmp_path / "C", journal)
+    data = bytearray(run.data)
+    data[at * len(data) // 30] ^= 8
+    with pytest.raises(LinkError):
+        copy.take(1, 0, memoryview(data))
+    assert contents(tmp_path / "C") == {}
+    take(copy, run)
+    copy.close()
+    assert contents(tmp_path / "C") == contents(journal.path)
+
+
+def test_a_gap_is_named(tmp_path: Path) -> None:
+    journal = made(tmp_path / "J")
+    copy = begun(tmp_path / "C", journal)
+    for run in (runs_of(journal)[1], runs_of(journal)[-1]):
+        with pytest.raises(MissingFileError):
+            take(copy, run)
+    copy.close()
+
+
+def test_another_journal_and_other_volumes_are_refused(tmp_path: Path) -> None:
+    journal, other = made(tmp_path / "J"), made(tmp_path / "K")
+    whole(tmp_path / "C", journal)
+    copy = Copy(str(tmp_path / "C"))
+    with pytest.raises(OtherJournalError):
+        copy.begin(other)
+    values = json.loads(Path(journal.path, "journal.json").read_text())
+    values["volumes"][0]["size"] += 512
+    Path(journal.path, "journal.json").write_text(json.dumps(values))
+    with pytest.raises(OtherJournalError, match="other volumes"):
+        copy.begin(Journal(journal.path))
+    copy.close()
+
+
+def test_a_file_that_belongs_elsewhere_is_refused_and_nothing_is_stored(tmp_path: Path) -> None:
+    journal, other = made(tmp_path / "J"), made(tmp_path / "K")
+    copy = begun(tmp_path / "C", journal)
+    (first, *_), (foreign, *_) = runs_of(journal), runs_of(other)
+    with pytest.raises(OtherJournalError, match="a file of another journal arrived"):
+        take(copy, foreign)
+    header = decode_file_header(bytes(first.data[: FILE_HEADER.size]))
+    for changed, why in (
+        (replace(header, chain=header.chain + 1), "a file arrived that begins at position"),
+        (replace(header, epoch=header.epoch + 1), f"a file arrived of epoch {header.epoch + 1}"),
+    ):
+        data = encode_file_header(changed) + bytes(first.data[FILE_HEADER.size :])
+        with pytest.raises(ForkedJournalError, match=why):
+            take(copy, replace(first, data=memoryview(data)))
+    assert not contents(tmp_path / "C")
+    copy.close()
+
+
+def test_an_older_epoch_is_refused_with_both_positions_and_a_newer_one_followed(tmp_path: Path) -> None:
+    journal = made(tmp_path / "J")
+    whole(tmp_path / "C", journal)
+    old = History(journal.uuid, journal.history.epochs)
+    end = find_end(journal)
+    journal.save_history(old.promoted(end, bytes(16)), None)
+    copy = Copy(str(tmp_path / "C"))
+    copy.begin(Journal(journal.path))
+    assert Journal(str(tmp_path / "C")).epoch == 1
+    journal.save_history(old, None)
+    with pytest.raises(ForkedJournalError) as caught:
+        copy.begin(Journal(journal.path))
+    assert str(caught.value).count(str(end)) >= 2
+    copy.close()
+
+
+def test_a_primary_is_never_written(tmp_path: Path) -> None:
+    journal = made(tmp_path / "J")
+    with pytest.raises(AccessError, match="primary"):
+        Copy(journal.path)
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "letter.txt").write_text("dear")
+    with pytest.raises(AccessError, match="not empty"):
+        Copy(str(tmp_path / "full"))
+    assert os.listdir(tmp_path / "full") == ["letter.txt"]
+
+
+def test_two_receivers_exclude_each_other(tmp_path: Path) -> None:
+    journal = made(tmp_path / "J")
+    copy = begun(tmp_path / "C", journal)
+    with pytest.raises(LockedError):
+        Copy(str(tmp_path / "C"))
+    copy.close()
+    Copy(str(tmp_path / "C")).close()
+
+
+@pytest.mark.usefixtures("no_sync")
+def test_a_torn_tail_is_cut_at_every_byte_and_comes_again(tmp_path: Path) -> None:
+    journal = made(tmp_path / "J", 4)
+    whole(tmp_path / "C", journal)
+    newest = sorted((tmp_path / "C/files").iterdir())[-1]
+    data = newest.read_bytes()
+    for size in range(0, len(data), 5):
+        newest.write_bytes(data[:size])
+        copy = begun(tmp_path / "C", journal)
+        assert copy.is_durable
+        for run in runs_of(journal):
+            take(copy, run)
+        copy.close()
+        assert contents(tmp_path / "C") == contents(journal.path)
+
+
+def test_a_clean_end_is_kept_until_more_arrives(tmp_path: Path) -> None:
+    maker = JournalMaker(tmp_path / "J", {"disk": 64 * 512})
+    maker.frame(Write("disk", 0, b"1" * 512), Commit())
+    journal = maker.close()
+    whole(tmp_path / "C", journal)
+    copy = begun(tmp_path / "C", journal)
+    end = Journal(journal.path).clean_end
+    assert end is not None and copy.note_end(end)
+    copy.close()
+    assert Journal(str(tmp_path / "C")).clean_end == end
+    cut = sorted((tmp_path / "C/files").iterdir())[-1]
+    os.truncate(cut, cut.stat().st_size - 3)
+    with pytest.raises(CorruptJournalError):  # not torn: the end was durable
+        Copy(str(tmp_path / "C"))
+
+
+def test_a_clean_end_in_a_file_that_was_only_begun_is_kept_too(tmp_path: Path) -> None:
+    """A power cut left the primary such a file, and its recorder stopped before it had anything to append."""
+    journal = made(tmp_path / "J")
+    whole(tmp_path / "C", journal)
+    copy = begun(tmp_path / "C", journal)
+    end = journal.clean_end
+    assert end and copy.note_end(FrameEnd(end.position, end.position.lsn + 1, FILE_HEADER.size))
+    copy.close()
+    assert Journal(str(tmp_path / "C")).clean_end == end
+
+
+def test_another_end_than_the_copys_is_not_kept(tmp_path: Path) -> None:
+    journal = made(tmp_path / "J")
+    copy = begun(tmp_path / "C", journal)
+    end = journal.clean_end
+    assert end and not copy.note_end(end)
+    for run in runs_of(journal)[:-1]:
+        take(copy, run)
+    assert not copy.note_end(end)
+    copy.close()
+    assert Journal(str(tmp_path / "C")).clean_end is None
+
+
+@pytest.mark.parametrize("name", ["pwrite", "pwritev", "fsync", "rename"])
+def test_a_full_disk_stores_nothing_and_the_same_works_later(tmp_path: Path, name: str) -> None:
+    journal = made(tmp_path / "J")
+    copy = begun(tmp_path / "C", journal)
+    failed = 0
+
+    def fault(call: Call) -> None:
+        nonlocal failed
+        if call.name == name and failed % 2 == 0:
+            failed += 1
+            raise OSError(errno.ENOSPC, "full")
+        failed += call.name == name
+
+    with faulty(fault):
+        for run in runs_of(journal):
+            before = copy.position
+            try:
+                take(copy, run)
+            except NoSpaceError:
+                assert copy.position == before
+                take(copy, run)
+    copy.close()
+    assert contents(tmp_path / "C") == contents(journal.path)
+
+
+def test_after_a_failed_fdatasync_nothing_is_kept_that_may_be_lost(tmp_path: Path) -> None:
+    journal = made(tmp_path / "J", file_bytes=1 << 20)
+    copy = begun(tmp_path / "C", journal)
+    runs = runs_of(journal)
+    take(copy, runs[0])
+    copy.sync()
+    take(copy, runs[1])
+    with faulty(fail_at(1, errno.EIO, lambda call: call.name == "fdatasync")), pytest.raises(InputOutputError):
+        copy.sync()
+    with pytest.raises(InputOutputError):
+        take(copy, runs[2])
+    copy.close()
+    assert contents(tmp_path / "C")["0000000000000001.mj"] == bytes(runs[0].data)
+    again = begun(tmp_path / "C", journal)
+    assert again.position == runs[0].position
+    again.close()
+
+
+def test_files_are_durable_before_their_successor_is_made(tmp_path: Path) -> None:
+    journal = made(tmp_path / "J")
+    copy = begun(tmp_path / "C", journal)
+    with faulty(lambda _: None) as system:
+        for run in runs_of(journal):
+            take(copy, run)
+            newest = [name for name in system.disk.durable if name.endswith(".mj")]
+            assert len(newest) <= 1
+    copy.close()
+
+
+def test_a_copy_contains_what_its_frames_went_through(tmp_path: Path) -> None:
+    journal = made(tmp_path / "J")
+    whole(tmp_path / "C", journal)
+    copy = begun(tmp_path / "C", journal)
+    position = runs_of(journal)[2].position
+    assert copy.contains(position)
+    for other in (Position(position.lsn, position.chain ^ 1), Position(position.lsn - 1, position.chain)):
+        assert not copy.contains(other)
+    copy.close()
+
+
+def test_a_clean_end_that_could_not_be_forgotten_is_forgotten_later(tmp_path: Path) -> None:
+    """Else frames behind it would count as damage."""
+    maker = JournalMaker(tmp_path / "J", {"disk": 64 * 512})
+    maker.frame(Commit())
+    maker.writer.sync()
+    copy = begun(tmp_path / "C", maker.journal)
+    take(copy, runs_of(maker.journal)[0])
+    assert copy.note_end(FrameEnd(copy.position, copy.file_first_lsn, copy.offset))
+    maker.frame(Commit())
+    (*_, run) = runs_of(maker.close())
+    with faulty(fail_at(1, errno.ENOSPC, lambda call: "journal.json" in call.path)), pytest.raises(NoSpaceError):
+        take(copy, run)
+    take(copy, run)
+    copy.close()
+    assert Journal(str(tmp_path / "C")).clean_end is None
+
+
+@pytest.mark.parametrize("lose", ["file", "copy"])
+def test_nothing_is_acknowledged_of_a_copy_that_was_deleted(tmp_path: Path, lose: str) -> None:
+    """Its sender forgets what it is told is there."""
+    journal = made(tmp_path / "j", file_bytes=1 << 20)
+    runs = runs_of(journal)
+    copy = Copy(str(tmp_path / "copy"))
+    copy.begin(Journal(journal.path))
+    take(copy, runs[0])
+    durable = copy.sync()
+    take(copy, runs[1])
+    if lose == "file":
+        assert copy.journal
+        os.unlink(last_file(copy.journal))
+    else:
+        shutil.rmtree(copy.path)
+    for _ in range(2):
+        with pytest.raises(InputOutputError):
+            copy.sync()
+    assert copy.durable == durable
+    copy.close()

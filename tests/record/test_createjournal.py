@@ -1,0 +1,46 @@
+"""A journal is made for volumes that are nobody else's, and hold a disk as it is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from mirrortool.errors import AccessError, UnusableVolumeError
+from mirrortool.mirror.directory import Mirror
+from mirrortool.record.createjournal import NewVolume, init
+from tests.fakes.promotions import promote
+from tests.fakes.volumes import make_primary, pattern, write_file
+
+
+def made_mirror(path: Path) -> Mirror:
+    primary = make_primary(path, {"disk": pattern(1, 4096)})
+    primary.scan()
+    return primary.mirror()
+
+
+def test_a_container_is_a_volume_only_if_that_is_said(tmp_path: Path) -> None:
+    image = str(tmp_path / "image")
+    write_file(image, b"QFI\xfb" + bytes(8188))
+    with pytest.raises(UnusableVolumeError, match="in the format qcow2"):
+        init(str(tmp_path / "J"), [NewVolume("disk", image)], 4096)
+    assert not (tmp_path / "J").exists()
+    journal = init(str(tmp_path / "J"), [NewVolume("disk", image)], 4096, raw=True)
+    assert journal.volumes["disk"].size == 8192
+
+
+def test_what_lies_in_a_mirror_is_nobodys_volume(tmp_path: Path) -> None:
+    mirror = made_mirror(tmp_path)
+    image = mirror.volume_path(mirror.kept[0])
+    with pytest.raises(UnusableVolumeError, match="lies inside the mirror"):
+        init(str(tmp_path / "J"), [NewVolume("disk", image)], 4096)
+    with pytest.raises(AccessError, match="lies inside the mirror"):
+        init(f"{mirror.path}/J", [NewVolume("disk", str(tmp_path / "disk.vol"))], 4096)
+    assert not (tmp_path / "J").exists() and not Path(mirror.path, "J").exists()
+
+
+def test_what_was_promoted_is_a_primarys_volume_for_any_journal(tmp_path: Path) -> None:
+    mirror = made_mirror(tmp_path)
+    promote(mirror.path)
+    journal = init(str(tmp_path / "J"), [NewVolume("disk", mirror.volume_path(mirror.kept[0]))], 4096)
+    assert journal.volumes["disk"].size == 4096
