@@ -370,7 +370,7 @@ class Journal:
         """Lock the journal for appending, until the returned file is closed.
 
         Args:
-            doing: what for; see atwork.Worker.
+            doing: what for; see lockholder.Worker.
         Raises:
             LockedError: another recorder has it.
         """

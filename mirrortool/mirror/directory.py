@@ -204,7 +204,7 @@ class Mirror:
         """Lock the mirror until the returned file is closed, and read its small files again.
 
         Args:
-            doing: of an exclusive lock, what it is for; see atwork.Worker.
+            doing: of an exclusive lock, what it is for; see lockholder.Worker.
             promoting: even if it was promoted; for promote.
         Raises:
             LockedError: a replay, repair or promote is at work, or, for those, anything is.

@@ -53,7 +53,7 @@ class OpenJournal:
         """Lock, recover and open.
 
         Args:
-            doing: what for, for who asks; see atwork.Worker.
+            doing: what for, for who asks; see lockholder.Worker.
             hold: open the volumes for writing and hold them, too.
             take_over: the volumes count as they are now, whatever the journal has that they lack; a scan follows.
         Raises:

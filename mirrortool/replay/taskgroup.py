@@ -311,7 +311,7 @@ class TaskGroup:
                 self._delegate(unit, hits[0])
                 continue  # 1154
             me.work = [unit]
-            verdict = self._wait_for(me, unit, hits) if hits else self._take_for_myself(me, unit)
+            verdict = self._wait_for(me, unit, hits) if hits else self._claim_range(me, unit)
             if self._main:
                 self._wake_one(gates)  # somebody must lead in my place
             return verdict
@@ -344,7 +344,7 @@ class TaskGroup:
         me.waited += 1
         return Verdict.WAIT
 
-    def _take_for_myself(self, me: Task, unit: Unit) -> Verdict:
+    def _claim_range(self, me: Task, unit: Unit) -> Verdict:
         self._table.enter(me.row, unit.footprint)  # 1178
         me.how = DIRECT
         me.direct += 1

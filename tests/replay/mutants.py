@@ -70,7 +70,7 @@ class DropsMainLock(TaskGroup):
                 self._delegate(unit, hits[0])
                 continue
             me.work = [unit]
-            verdict = self._wait_for(me, unit, hits) if hits else self._take_for_myself(me, unit)
+            verdict = self._wait_for(me, unit, hits) if hits else self._claim_range(me, unit)
             if self._main:
                 self._wake_one(gates)
             return verdict

@@ -291,7 +291,7 @@ def test_an_error_of_the_trace_stops_the_replay_too():
 
 def test_a_crashed_task_does_not_leave_the_receiver_waiting():
     class Crashing(TaskGroup):
-        def _take_for_myself(self, *_):
+        def _claim_range(self, *_):
             raise MemoryError
 
     in_flight = InFlight(1 << 20)
