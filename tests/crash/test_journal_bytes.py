@@ -1,6 +1,6 @@
 """A journal cut at every byte, and with every byte changed: what is read is true, or an error says why it is not.
 
-The ordinary suite does every second byte, half of the scenes the even ones and half the odd; the soak does the rest:
+The ordinary suite does every fourth byte, neighbouring scenes different ones; the soak does the others:
 pytest -m soak tests/crash/test_journal_bytes.py
 
 Reading gives a prefix of what was written that ends at a frame, then perhaps a JournalError; nothing else, ever.
@@ -138,16 +138,16 @@ def check(scene: Scene, stop: str) -> Read:
     return result
 
 
-def half(part: int, stop: str, first: int, end: int) -> range:
-    """The even numbers from `first` to `end-1` or the odd ones: for neighbouring scenes the other ones."""
-    return range(first + (part + SCENES.index(stop) + first) % 2, end, 2)
+def share(part: int, stop: str, first: int, end: int) -> range:
+    """Every fourth number from `first` to `end-1`; neighbouring scenes have different ones."""
+    return range(first + (part + SCENES.index(stop) + first) % 4, end, 4)
 
 
-@in_parts(2)
+@in_parts(4)
 def test_every_flip_is_found(scene: Scene, stop: str, part: int) -> None:
     for path in journal_files(scene.path):
         whole = path.read_bytes()
-        for offset in half(part, stop, 0, len(whole)):
+        for offset in share(part, stop, 0, len(whole)):
             flip(path, offset, 1 << offset % 8)
             error = check(scene, stop).error
             assert error is not None
@@ -156,13 +156,13 @@ def test_every_flip_is_found(scene: Scene, stop: str, part: int) -> None:
             path.write_bytes(whole)
 
 
-@in_parts(2)
+@in_parts(4)
 def test_every_cut_ends_at_a_frame(scene: Scene, stop: str, part: int) -> None:
     last = last_file(scene.open())
     ends = {frame.end for frame in scene.in_last_file()}
     for path in journal_files(scene.path):
         whole = path.read_bytes()
-        for size in half(part, stop, 0, len(whole)):
+        for size in share(part, stop, 0, len(whole)):
             path.write_bytes(whole[:size])
             error = check(scene, stop).error
             if path != last:
@@ -284,11 +284,11 @@ def fresh(scene: Scene, tmp_path: pathlib.Path) -> Scene:
 
 
 @pytest.mark.parametrize("stop", SCENES[1:3], indirect=True)
-@in_parts(2)
+@in_parts(4)
 def test_recovery_goes_on_from_every_cut(crashed: Scene, tmp_path: pathlib.Path, stop: str, part: int) -> None:
     first, end = not_durable(crashed)
     chance = random.Random(1)
-    for size in half(part, stop, first, end + 1):
+    for size in share(part, stop, first, end + 1):
         scene = fresh(crashed, tmp_path)
         path = last_file(scene.open())
         path.write_bytes(path.read_bytes()[:size])
@@ -296,13 +296,13 @@ def test_recovery_goes_on_from_every_cut(crashed: Scene, tmp_path: pathlib.Path,
 
 
 @pytest.mark.parametrize("stop", SCENES[2:3], indirect=True)
-@in_parts(2)
+@in_parts(4)
 def test_recovery_goes_on_from_every_flip_of_a_power_cut(
     crashed: Scene, tmp_path: pathlib.Path, stop: str, part: int
 ) -> None:
     first, end = not_durable(crashed)
     chance = random.Random(2)
-    for offset in half(part, stop, first, end):
+    for offset in share(part, stop, first, end):
         scene = fresh(crashed, tmp_path)
         flip(last_file(scene.open()), offset, 1 << offset % 8)
         recover(scene, offset % 3, chance)
