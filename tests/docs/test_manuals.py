@@ -28,6 +28,7 @@ from mirrortool.journal.position import FrameEnd
 from mirrortool.journal.unfinished import PromotionNote
 from mirrortool.metrics import METRICS, PREFIX
 from mirrortool.mirror.directory import Mirror
+from mirrortool.operation import CommitKind
 from tests.docs.manual import ROOT, Page, items, literal_lines, page, pages, plain, table
 from tests.docs.workshop import environment, make_image, require, run
 from tests.fakes.live import LiveRecorder
@@ -183,6 +184,25 @@ def test_page_has_defaults_and_choices(name: str) -> None:
             assert f"The default is {option.default}." in text
         if isinstance(option.type, click.Choice):
             assert f"Ar {'|'.join(option.type.choices)}" in head
+
+
+WORDS_MAX = 40
+
+
+def test_each_word_is_defined_once_and_there_are_few() -> None:
+    heads = [head for head, _ in items(page("mirrortool").part("WORDS"))]
+    assert len(heads) <= WORDS_MAX
+    words = [word for head in heads for word in head.split(" , ")]
+    assert len(words) == len(set(words))
+    asked = {"base", "copy", "fork", "heartbeat", "initial scan", "lag", "point", "receiver", "recorder", "sender"}
+    assert asked | {"slot", "start address", "sync"} <= set(words)
+    assert all(text for _, text in items(page("mirrortool").part("WORDS")))
+
+
+def test_the_kinds_of_commits_are_those_of_the_code() -> None:
+    text = dict(items(page("mirrortool").part("WORDS")))["commit"]
+    (kinds,) = re.findall(r"Kinds are ([^.]+)\.", text)
+    assert set(re.split(r", | and ", kinds)) == {kind.name.lower() for kind in CommitKind}
 
 
 def test_group_has_the_options() -> None:
