@@ -75,7 +75,7 @@ def devices_below(path: str) -> set[Identity]:
             continue
         found.add(device)
         waiting += _made_of(number)
-        if facts := _behind(number):
+        if facts := _backing_facts(number):
             found.add(facts.identity)
             waiting.append(facts.identity.inode if facts.identity.is_device else facts.identity.device)
     return found
@@ -86,7 +86,7 @@ def loop_place(identity: Identity) -> tuple[int, ...]:
 
     Empty of any other device, and of a partition.
     """
-    facts = _behind(identity.inode) if identity.is_device else None
+    facts = _backing_facts(identity.inode) if identity.is_device else None
     with contextlib.suppress(OSError, ValueError), open(f"{_sysfs(identity.inode)}/loop/offset", "rb") as file:
         return (facts.identity.device, facts.identity.inode, int(file.read())) if facts else ()
     return ()
@@ -113,7 +113,7 @@ def _backing_file(number: int) -> str | None:
     return None
 
 
-def _behind(number: int) -> Facts | None:
+def _backing_facts(number: int) -> Facts | None:
     """The file behind a loop device; None of any other device, and where this user may not look at it."""
     path = _backing_file(number)
     return _look_at(path) if path else None
@@ -176,7 +176,7 @@ def user_of(path: str) -> str | None:
 def backing_files(path: str) -> list[str]:
     """The files behind loop devices that hold the bytes of a device, where they can be looked at; none of a file."""
     numbers = [identity.inode for identity in _bytes_of(path) if identity.is_device]
-    return [behind for number in numbers if (behind := _backing_file(number)) and _look_at(behind)]
+    return [file for number in numbers if (file := _backing_file(number)) and _look_at(file)]
 
 
 def _bytes_of(path: str) -> set[Identity]:
@@ -191,7 +191,7 @@ def _bytes_of(path: str) -> set[Identity]:
         found.add(identity)
         if identity.is_device:
             waiting += [Identity(0, number, True) for number in _made_of(identity.inode)]
-            backing = _behind(identity.inode)
+            backing = _backing_facts(identity.inode)
             waiting += [backing.identity] if backing else []
     return found
 
@@ -201,7 +201,7 @@ def _loops_over(bytes_of: set[Identity]) -> list[int]:
     over: dict[int, Identity] = {}
     for name in list_directory("/sys/block"):
         if name.startswith("loop") and (number := _read_number(f"/sys/block/{name}/dev")) is not None:
-            facts = _behind(number)
+            facts = _backing_facts(number)
             over |= {number: facts.identity} if facts else {}
     reached, found = set(bytes_of), list[int]()
     while new := [number for number, backing in over.items() if backing in reached and number not in found]:

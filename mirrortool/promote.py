@@ -49,8 +49,8 @@ from mirrortool.journal.lineage import LINEAGE_BYTES, Epoch, History
 from mirrortool.journal.point import Until
 from mirrortool.journal.pointlookup import require_commit
 from mirrortool.journal.position import FrameEnd
-from mirrortool.journal.setaside import Dropped, count_behind, find_end, fork
-from mirrortool.journal.slots import settle_after_fork
+from mirrortool.journal.setaside import Dropped, count_after, fork, frame_end_at
+from mirrortool.journal.slots import lose_after_fork
 from mirrortool.journal.unfinished import PromotionNote, check_no_promotion, load_note, remove_note, save_note
 from mirrortool.lifecycle import Opened
 from mirrortool.mirror import volumemarks
@@ -273,13 +273,13 @@ class Promotion:
                 remedy=f"mirrortool replay {quoted_word(self.journal.path)} NEW --until {commit.lsn} makes another",
             )
         self.journal.history.promoted(commit.position, b"")  # one more there may be
-        end = find_end(self.journal, commit.position)
+        end = frame_end_at(self.journal, commit.position)
         return PromotionPlan(
             commit,
             max(0, clock.now_ns() - commit.time_ns) / 1e9,
             commit.lsn - checkpoint.position.lsn,
             end,
-            count_behind(self.journal, end, check=until is None),
+            count_after(self.journal, end, check=until is None),
         )
 
     def _check_kind(self, commit: Commit, allow_fuzzy: bool) -> None:
@@ -334,7 +334,7 @@ class Promotion:
             volumemarks.lift(mirror)
             forget_noted(journal)  # it told of the old primary's volumes
             self._save_recorder_checkpoint(note)
-            settle_after_fork(journal, note.end.position, mirror.uuid.hex())
+            lose_after_fork(journal, note.end.position, mirror.uuid.hex())
             journal.next_scan = None  # that was the old primary's
             journal.save_history(_with_epoch(journal.history, note.epoch), note.end)
         remove_note(journal.path)

@@ -25,7 +25,7 @@ class Pace:
         self._rate = bytes_per_second
         self._free_at = clock.monotonic()  # when everything taken so far will have been paid for
 
-    def take(self, length: int) -> float:
+    def consume(self, length: int) -> float:
         """Seconds to wait before `length` bytes go."""
         if self._rate is None:
             return 0.0

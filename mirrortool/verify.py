@@ -195,7 +195,7 @@ class Verify:
         with ExitStack() as scratch:
             # The table is read beside the pages: the one wants the interpreter where the other wants the device.
             pool = scratch.enter_context(ThreadPoolExecutor(max_workers=1))
-            proof = pool.submit(self._sums.prove) if checkpoint.is_settled else None
+            proof = pool.submit(self._sums.prove) if checkpoint.is_finished else None
             sums = self._sums
             if self.takes_journal_sums:
                 sums = scratch.enter_context(self._sums_from_journal())
@@ -234,7 +234,7 @@ class Verify:
                 findings.save(mirror, _finding(name, result))
             if result.checkpoint.position.lsn or not result.is_right:
                 receipts.keep(mirror, name, to_json(mirror, result))
-            if result.checkpoint.is_settled:  # else pages are excused that may be bad
+            if result.checkpoint.is_finished:  # else pages are excused that may be bad
                 findings.supersede(mirror, self._recorded, is_cached=self._cached)
         except (AccessError, NoSpaceError) as error:
             self.not_kept = error
@@ -323,7 +323,7 @@ class Verify:
     def _runs_in_flight(self) -> list[Run] | None:
         """Pages of operations past the checkpoint that the store may hold; None if that cannot be known."""
         checkpoint = self.mirror.checkpoint
-        if checkpoint.is_settled:
+        if checkpoint.is_finished:
             return []
         if self._journal is None or checkpoint.resync_lsn:
             return None
@@ -504,7 +504,7 @@ def to_json(mirror: Mirror, result: VerifyResult) -> dict[str, object]:
         "is_commit": checkpoint.is_commit and checkpoint.position.lsn > 0,
         "is_fuzzy": checkpoint.is_fuzzy,
         "is_incomplete": checkpoint.is_incomplete,
-        "replay_finished": checkpoint.is_settled,
+        "replay_finished": checkpoint.is_finished,
         "pages_checked": result.pages_checked,
         "pages_in_flight": result.pages_in_flight,
         "bad_page_count": result.bad_pages,

@@ -23,12 +23,12 @@ class Volume:
     """A volume: where it is in the address space, and how large.
 
     Attributes:
-        base: address of its first byte, a multiple of 2^48.
+        start: address of its first byte, a multiple of 2^48.
         size: bytes; its last page may be partial.
     """
 
     name: str
-    base: int
+    start: int
     size: int
 
     @property
@@ -42,8 +42,8 @@ class VolumeSet:
 
     def __init__(self, volumes: Sequence[Volume], page_size: int) -> None:
         self.page_size = page_size
-        self._volumes = tuple(sorted(volumes, key=lambda volume: volume.base))
-        self._first_pages = [volume.base // page_size for volume in self._volumes]
+        self._volumes = tuple(sorted(volumes, key=lambda volume: volume.start))
+        self._first_pages = [volume.start // page_size for volume in self._volumes]
         self._by_name = {volume.name: volume for volume in self._volumes}
         if problem := self._problem():
             raise UsageError(problem)
@@ -68,7 +68,7 @@ class VolumeSet:
 
     def first_page(self, volume: Volume) -> int:
         """The page at which a volume begins."""
-        return volume.base // self.page_size
+        return volume.start // self.page_size
 
     def page_count(self, volume: Volume) -> int:
         """Pages of a volume, a partial one included."""
@@ -92,8 +92,8 @@ class VolumeSet:
     def limit_of(self, volume: Volume) -> int:
         """The largest size that the volume can have before it meets the next, in bytes."""
         index = self._volumes.index(volume)
-        end = ADDRESS_LIMIT if index + 1 == len(self._volumes) else self._volumes[index + 1].base
-        return end - volume.base
+        end = ADDRESS_LIMIT if index + 1 == len(self._volumes) else self._volumes[index + 1].start
+        return end - volume.start
 
     def resized(self, volume: Volume, size: int) -> VolumeSet:
         """The same volumes, one with another size."""
@@ -108,9 +108,9 @@ class VolumeSet:
         for volume, following in zip(self._volumes, (*self._volumes[1:], None), strict=True):
             if not VOLUME_NAME.fullmatch(volume.name):
                 return f"{volume.name!r} is no volume name: letters, digits, '.', '_', '-', at most 64"
-            if volume.base < 0 or volume.base % VOLUME_ALIGNMENT or volume.size < 0:
+            if volume.start < 0 or volume.start % VOLUME_ALIGNMENT or volume.size < 0:
                 return f"volume {volume.name} is not based at a multiple of 2^48"
-            if volume.base + volume.size > (following.base if following else ADDRESS_LIMIT):
+            if volume.start + volume.size > (following.start if following else ADDRESS_LIMIT):
                 return f"volume {volume.name} is too large for its place in the address space"
         return None
 

@@ -33,7 +33,7 @@ from mirrortool.errors import UsageError
 from mirrortool.files import Buffer
 from mirrortool.replay.coalesce import to_single_units
 from mirrortool.replay.ranges import divide
-from mirrortool.store.base import PageWriter, WriteRun
+from mirrortool.store.interface import PageWriter, WriteRun
 from mirrortool.volume import place
 from tests.conftest import FakeClock
 

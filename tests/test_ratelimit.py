@@ -17,7 +17,7 @@ def test_any_span_has_at_most_the_rate_and_a_burst(
     pace, went = Pace(rate), list[tuple[float, int]]()
     for length, pause in takes:
         fake_clock.advance(pause)
-        fake_clock.advance(pace.take(length))
+        fake_clock.advance(pace.consume(length))
         went.append((fake_clock.elapsed, length))
     for i, (first, _) in enumerate(went):
         total = 0
@@ -28,11 +28,11 @@ def test_any_span_has_at_most_the_rate_and_a_burst(
 
 
 def test_without_a_limit_nobody_waits() -> None:
-    assert Pace(None).take(1 << 60) == 0.0
+    assert Pace(None).consume(1 << 60) == 0.0
 
 
 def test_a_steady_stream_gets_the_rate(fake_clock: FakeClock) -> None:
     pace = Pace(1000)
     for _ in range(100):
-        fake_clock.advance(pace.take(100))
+        fake_clock.advance(pace.consume(100))
     assert 9.7 <= fake_clock.elapsed <= 10.0

@@ -25,9 +25,9 @@ def named(sizes: list[int]) -> VolumeSet:
 def test_placed_volumes_are_aligned_and_apart(sizes: list[int]) -> None:
     volumes = list(named(sizes))
     assert [volume.size for volume in volumes] == sizes
-    assert all(volume.base % STEP == 0 for volume in volumes)
+    assert all(volume.start % STEP == 0 for volume in volumes)
     for volume, following in itertools.pairwise(volumes):
-        assert volume.base + max(1, volume.size) <= following.base
+        assert volume.start + max(1, volume.size) <= following.start
 
 
 @given(SIZES, st.data())
@@ -35,12 +35,12 @@ def test_find_gives_the_volume_that_holds_all_pages(sizes: list[int], data: st.D
     volumes = named(sizes)
     near = data.draw(st.sampled_from(list(volumes)))
     around = data.draw(st.sampled_from([0, -(-near.size // PAGE)]))
-    page = max(0, near.base // PAGE + around + data.draw(st.integers(-4, 4)))
+    page = max(0, near.start // PAGE + around + data.draw(st.integers(-4, 4)))
     count = data.draw(st.integers(1, 6))
     expected = [
         volume
         for volume in volumes
-        if volume.base // PAGE <= page and page + count <= volume.base // PAGE - (-volume.size // PAGE)
+        if volume.start // PAGE <= page and page + count <= volume.start // PAGE - (-volume.size // PAGE)
     ]
     assert volumes.find(page, count) == (expected[0] if expected else None)
 

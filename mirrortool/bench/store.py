@@ -14,7 +14,7 @@ from collections.abc import Sequence
 
 from mirrortool import clock
 from mirrortool.files import Buffer
-from mirrortool.store.base import WriteRun
+from mirrortool.store.interface import WriteRun
 from mirrortool.volume import VolumeSet
 
 

@@ -304,7 +304,7 @@ class Journal:
         """Whether journal.json is another file by now than when it was read, or written here."""
         return self._seen != files.find_facts(files.join(self.path, "journal.json"))
 
-    def take_news(self, newer: Journal) -> None:
+    def adopt(self, newer: Journal) -> None:
         """Go on with the epochs and the clean end that another look at the same journal found."""
         self.history, self.clean_end, self._seen = newer.history, newer.clean_end, newer._seen
         self.next_scan = self._saved_next_scan = newer.next_scan
@@ -403,7 +403,7 @@ class Journal:
             "epoch": history.current.number,
             "history": history.to_json(),
             "page_size": self.page_size,
-            "volumes": [{"name": each.name, "base": each.base, "size": each.size} for each in self.volumes],
+            "volumes": [{"name": each.name, "base": each.start, "size": each.size} for each in self.volumes],
         }
 
     def _save(self, history: History, end: FrameEnd | None) -> None:

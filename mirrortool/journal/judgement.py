@@ -53,7 +53,7 @@ class Judge:
         """A COMMIT says that everything up to this LSN is durable."""
         self.durable_lsn = max(self.durable_lsn, durable_lsn)
 
-    def forget_behind(self, lsn: int) -> None:
+    def forget_after(self, lsn: int) -> None:
         """A promotion dropped what was behind this LSN, so that it was durable says nothing any more."""
         self.durable_lsn = min(self.durable_lsn, lsn)
         self.read_small_files()

@@ -71,7 +71,7 @@ def _is_scanned(journal: Journal) -> bool:
     return worker is not None and worker.doing in _AT_WORK_WITHOUT_FRAMES
 
 
-class Listener:
+class SilenceMeter:
     """Asks again and again, for one journal; reads journal.json only when that is another. Used by one thread."""
 
     def __init__(self, journal: Journal) -> None:

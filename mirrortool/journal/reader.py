@@ -365,11 +365,11 @@ class JournalReader:
                 return True
             raise
         check_continues(newer.history, self._history, self.position, where=journal.path, who="its reader")
-        journal.take_news(newer)
+        journal.adopt(newer)
         is_promoted = newer.history != self._history
         self._history = newer.history
         if is_promoted:  # what was known to be durable behind its start was dropped
-            self._judge.forget_behind(self.position.lsn)
+            self._judge.forget_after(self.position.lsn)
         return is_promoted
 
     def _forked(self, file: JournalFile, what: str) -> ForkedJournalError:

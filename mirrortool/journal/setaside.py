@@ -37,7 +37,7 @@ class Dropped:
     problem: str | None = None
 
 
-def find_end(journal: Journal, position: Position) -> FrameEnd:
+def frame_end_at(journal: Journal, position: Position) -> FrameEnd:
     """Where the frames up to a position that was found in the journal end.
 
     Raises:
@@ -51,7 +51,7 @@ def find_end(journal: Journal, position: Position) -> FrameEnd:
         return FrameEnd(position, reader.file_first_lsn, reader.offset)
 
 
-def count_behind(journal: Journal, end: FrameEnd, *, check: bool) -> Dropped:
+def count_after(journal: Journal, end: FrameEnd, *, check: bool) -> Dropped:
     """What would be dropped; a torn tail is no error, as nothing of it was ever durable.
 
     Args:
@@ -71,7 +71,7 @@ def count_behind(journal: Journal, end: FrameEnd, *, check: bool) -> Dropped:
         if check and not isinstance(error, TornJournalError):
             raise
         problem = error
-    return Dropped(frames, operations, _size_behind(journal, end), problem.what if problem else None)
+    return Dropped(frames, operations, _size_after(journal, end), problem.what if problem else None)
 
 
 def fork(journal: Journal, end: FrameEnd, epoch: int) -> None:
@@ -110,7 +110,7 @@ def _later_files(journal: Journal, end: FrameEnd) -> Iterator[int]:
     return (first_lsn for first_lsn in journal.file_starts() if first_lsn > end.file_first_lsn)
 
 
-def _size_behind(journal: Journal, end: FrameEnd) -> int:
+def _size_after(journal: Journal, end: FrameEnd) -> int:
     sizes = {first_lsn: files.find_facts(journal.file_path(first_lsn)) for first_lsn in journal.file_starts()}
     last = sizes.get(end.file_first_lsn)
     cut = max(0, last.size - end.offset) if last else 0

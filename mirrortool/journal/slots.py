@@ -222,7 +222,7 @@ def drop(journal: Journal, name: str) -> Slot | None:
     return slot
 
 
-def settle_after_fork(journal: Journal, end: Position, promoted: str) -> None:
+def lose_after_fork(journal: Journal, end: Position, promoted: str) -> None:
     """What is behind `end` was dropped: slots there are lost, as the journal will never have what their owners have.
 
     Args:
@@ -250,7 +250,7 @@ def lose(journal: Journal, name: str, where: str) -> None:
 class SlotKeeper:
     """Keeps one slot where its owner is. Used by one thread."""
 
-    def __init__(self, journal: Journal, slot: Slot, *, is_confirmed: bool = True, may_take: bool = False) -> None:
+    def __init__(self, journal: Journal, slot: Slot, *, is_confirmed: bool = True, may_adopt: bool = False) -> None:
         """Register; a slot that the owner had goes to where the owner is now.
 
         If what comes next there is gone already, it is lost from the first moment; `was_lost` says so.
@@ -258,7 +258,7 @@ class SlotKeeper:
         Args:
             is_confirmed: whether the journal is known to contain the position. While it is not, a slot that the owner
                 had is not moved forward, and `withdraw` leaves what was there before; `confirm` or `resync` follow.
-            may_take: another owner of this name is gone for good: the slot becomes this one's.
+            may_adopt: another owner of this name is gone for good: the slot becomes this one's.
         Raises:
             UsageError: it belongs to another owner, or there are too many.
             AccessError: the journal cannot be written.
@@ -269,7 +269,7 @@ class SlotKeeper:
             found = find_sound(journal, slot.name)  # what makes no sense is written anew here
             self._former = found
             if found and found.owner != slot.owner:
-                if not may_take:
+                if not may_adopt:
                     raise belongs_to_another(journal, found, slot.where)
                 found = None
             if not self._former and sum(not slot.via for slot in slots(journal)) >= SLOTS_MAX:

@@ -60,14 +60,14 @@ class Checkpoint:
         return self.commit_kind == CommitKind.INCOMPLETE
 
     @property
-    def is_settled(self) -> bool:
+    def is_finished(self) -> bool:
         """Whether nothing past the position can be in the store."""
         return self.reached_lsn <= self.position.lsn
 
     @property
     def is_consistent(self) -> bool:
         """Whether the mirror is a committed state of the primary. LSN 0 is none: nothing was replayed yet."""
-        return self.position.lsn > 0 and self.is_settled and self.is_commit and not self.resync_lsn
+        return self.position.lsn > 0 and self.is_finished and self.is_commit and not self.resync_lsn
 
     def reaching(self, lsn: int) -> Checkpoint:
         """The same, with the store allowed to go as far as `lsn`."""

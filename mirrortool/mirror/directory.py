@@ -54,7 +54,7 @@ class MirrorVolume:
     """
 
     name: str
-    base: int
+    start: int
     path: str
     identity: Identity | None
 
@@ -139,7 +139,7 @@ class Mirror:
         """The volumes with their sizes as of the checkpoint."""
         sizes = self.checkpoint.sizes
         try:
-            return VolumeSet([Volume(kept.name, kept.base, sizes[kept.name]) for kept in self.kept], self.page_size)
+            return VolumeSet([Volume(kept.name, kept.start, sizes[kept.name]) for kept in self.kept], self.page_size)
         except UsageError as error:
             raise NotAMirrorError(error.what, where=self.path) from None
 
@@ -317,7 +317,7 @@ class Mirror:
         if facts.identity.is_device:
             if facts.size < volume.size:
                 raise too_small(path, facts.size, volume)
-        elif facts.size != volume.size and self.checkpoint.is_settled:
+        elif facts.size != volume.size and self.checkpoint.is_finished:
             raise ChangedOutsideError(
                 f"has {exact_bytes(facts.size)}, the mirror left it with {exact_bytes(volume.size)}",
                 where=path,
@@ -434,10 +434,10 @@ def _place_of(path: str, volume: Volume, targets: Mapping[str, str]) -> str:
 
 def _kept(volume: Volume, place: str, targets: Mapping[str, str]) -> MirrorVolume:
     if volume.name not in targets:
-        return MirrorVolume(volume.name, volume.base, _own_name(volume), None)
+        return MirrorVolume(volume.name, volume.start, _own_name(volume), None)
     facts = files.find_facts(place)
     assert facts is not None
-    return MirrorVolume(volume.name, volume.base, place, facts.identity)
+    return MirrorVolume(volume.name, volume.start, place, facts.identity)
 
 
 def _own_name(volume: Volume) -> str:
@@ -489,7 +489,7 @@ def _epoch_fields(journal: Journal) -> dict[str, object]:
 
 
 def _volume_to_json(volume: MirrorVolume) -> dict[str, object]:
-    values: dict[str, object] = {"name": volume.name, "base": volume.base, "path": volume.path}
+    values: dict[str, object] = {"name": volume.name, "base": volume.start, "path": volume.path}
     if volume.identity:
         values |= {
             "device": volume.identity.device,

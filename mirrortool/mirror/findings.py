@@ -196,7 +196,7 @@ class Repairs:
     def mend_sums(self, sums: PageSums, checkpoint: Checkpoint) -> None:
         """Where the sums contradict each other, but those of the pages are right, the others are made of them anew."""
         wrong = [finding for finding in self._left if finding.sums]
-        if not wrong or not checkpoint.is_settled or sums.compute_state_sum() != checkpoint.state_sum:
+        if not wrong or not checkpoint.is_finished or sums.compute_state_sum() != checkpoint.state_sum:
             return
         sums.rebuild()
         sums.sync()

@@ -39,7 +39,7 @@ def look(mirror: Mirror) -> State:
 def note(mirror: Mirror, state: State) -> None:
     """The volumes hold what the mirror's checkpoint says, as of `state`."""
     checkpoint, place = mirror.checkpoint, files.find_facts(mirror.path)
-    if not checkpoint.is_settled or checkpoint.resync_lsn or place is None:
+    if not checkpoint.is_finished or checkpoint.resync_lsn or place is None:
         return
     values = {
         "boot_id": hostinfo.boot_id(),
@@ -92,7 +92,7 @@ def _is_of(mirror: Mirror, fields: Fields, in_this_boot: bool) -> bool:
         return False
     if in_this_boot and noted.integer("device") != place.identity.device:
         return False
-    return checkpoint.is_settled and Position.from_json(fields.object("position")) == checkpoint.position
+    return checkpoint.is_finished and Position.from_json(fields.object("position")) == checkpoint.position
 
 
 def _problem(mirror: Mirror, kept: MirrorVolume, noted: Fields, in_this_boot: bool) -> str | None:

@@ -51,7 +51,7 @@ class VerifyJournal:
         """
         self._proof: _StateSums | None = None
         self._why_not = ""
-        self._audit = Audit(path, on_begin=self._begin, on_frame=self._take)
+        self._audit = Audit(path, on_begin=self._begin, on_frame=self._check_frame)
         self.journal = self._audit.journal
 
     def run(self) -> JournalProof:
@@ -86,10 +86,10 @@ class VerifyJournal:
         except HostError as error:
             self._give_up(error)
 
-    def _take(self, header: FrameHeader, batch: Batch) -> None:
+    def _check_frame(self, header: FrameHeader, batch: Batch) -> None:
         if self._proof:
             try:
-                self._proof.take(header, batch)
+                self._proof.add(header, batch)
             except NoSpaceError as error:
                 self._give_up(error)
 
@@ -108,7 +108,7 @@ class _StateSums:
         self.sums, self.start = journaled_sums(journal, directory, oldest)
         self.position = self.start
 
-    def take(self, header: FrameHeader, batch: Batch) -> None:
+    def add(self, header: FrameHeader, batch: Batch) -> None:
         """The next frame; those before the table's own position prove nothing.
 
         Raises:

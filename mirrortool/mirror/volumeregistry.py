@@ -29,7 +29,7 @@ _PRIVATE = 0o700
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class RegistryEntry:
     """A volume in the registry: of which mirror it is, and what identifies it."""
 
     mirror: str
@@ -117,7 +117,7 @@ def note(mirror: str, path: str, volume: str, where: str, identity: Identity) ->
     """A volume of a mirror is the file or device `where`; best effort."""
     known = Known.of(identity, where)
     with suppress(HostError):
-        if any(each == Entry(mirror, path, volume, known) for each in _entries()):
+        if any(each == RegistryEntry(mirror, path, volume, known) for each in _entries()):
             return
         for each in list(_entries()):
             if each.mirror != mirror and each.known.is_same(known):
@@ -127,7 +127,7 @@ def note(mirror: str, path: str, volume: str, where: str, identity: Identity) ->
         jsonfile.save(_file_of(mirror, volume), values)
 
 
-def find(path: str, identity: Identity) -> list[Entry]:
+def find(path: str, identity: Identity) -> list[RegistryEntry]:
     """What is noted of the file or device at a path."""
     entries = list(_entries())
     if not entries or files.find_facts(path) is None:
@@ -149,7 +149,7 @@ def forget_volume(path: str, identity: Identity) -> None:
         _remove(each)
 
 
-def _entries() -> Iterator[Entry]:
+def _entries() -> Iterator[RegistryEntry]:
     directory = _volumes()
     names: list[str] = []
     with suppress(HostError):
@@ -159,10 +159,10 @@ def _entries() -> Iterator[Entry]:
             with suppress(HostError, NotAMirrorError):
                 if fields := jsonfile.load(files.join(directory, name), NotAMirrorError):
                     mirror = fields.hexadecimal("mirror", 16).hex()
-                    yield Entry(mirror, fields.text("path"), fields.text("volume"), Known.from_json(fields))
+                    yield RegistryEntry(mirror, fields.text("path"), fields.text("volume"), Known.from_json(fields))
 
 
-def _remove(entry: Entry) -> None:
+def _remove(entry: RegistryEntry) -> None:
     with suppress(HostError):
         files.remove(_file_of(entry.mirror, entry.volume))
 

@@ -220,7 +220,7 @@ class Recorder:
         generations = self._volumes.waiting.generations  # before the volume is read; see writeback.py
         self.store.read_bytes(name, offset, buffer)
         if any(generations):
-            self._lay_over(volume.base + offset, buffer, generations)
+            self._lay_over(volume.start + offset, buffer, generations)
 
     def _lay_over(self, address: int, buffer: memoryview, generations: tuple[Generation, Generation]) -> None:
         """Put what waits over what was read from the volume."""
@@ -242,7 +242,7 @@ class Recorder:
         if not length:
             return
         generations = self._volumes.waiting.generations  # before the volume is asked
-        start, stop = volume.base + offset, volume.base + offset + length
+        start, stop = volume.start + offset, volume.start + offset + length
         first, end = start // self.page_size, -(-stop // self.page_size)
         runs = self.store.data_runs(first, end - first)
         waiting = [(page, self._is_hole(generations, page)) for page in waiting_pages(generations, first, end - first)]
@@ -426,7 +426,7 @@ class Recorder:
                 return content
         volume = self.volumes.find(page)
         assert volume is not None, "checked before it was changed"
-        offset = page * self.page_size - volume.base
+        offset = page * self.page_size - volume.start
         buffer = bytearray(self.page_size)
         self.store.read_bytes(volume.name, offset, memoryview(buffer)[: volume.size - offset])
         return buffer
@@ -440,7 +440,7 @@ class Recorder:
             if low < high:
                 self._change(volume, [Change(low, high - low, None)])
         if not change.keep_allocated:
-            self._zero_at_once((volume.base + start) // size, (end - start) // size)
+            self._zero_at_once((volume.start + start) // size, (end - start) // size)
             return
         for low in range(start, end, ZERO_BYTES_MAX):
             self._change(volume, [Change(low, min(ZERO_BYTES_MAX, end - low), None, True)])

@@ -26,8 +26,8 @@ from mirrortool.mirror.journaledsums import journaled_sums
 from mirrortool.operation import Batch, Kind
 from mirrortool.record.heldvolumes import STALL_NS, HeldVolumes
 from mirrortool.record.primaryvolumes import check_own, take
-from mirrortool.store.base import PageWriter
 from mirrortool.store.flat import FlatStore
+from mirrortool.store.interface import PageWriter
 from mirrortool.store.pagesums import PageSums
 from mirrortool.volume import Volume, VolumeSet
 

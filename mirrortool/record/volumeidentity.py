@@ -18,9 +18,9 @@ from mirrortool.errors import ChangedOutsideError
 from mirrortool.journal.directory import Journal, VolumeRecord
 from mirrortool.operation import Batch
 from mirrortool.record.missingsegments import load_noted
-from mirrortool.store.base import Store
+from mirrortool.store.interface import Store
 from mirrortool.store.pagesums import PageSums
-from mirrortool.store.sampling import Sample, first_changed, take_samples
+from mirrortool.store.sampling import PageSample, first_changed, sample_pages
 
 
 def find_other(known: VolumeRecord, now: VolumeRecord) -> str | None:
@@ -82,11 +82,11 @@ def check_not_emptied(journal: Journal, store: Store, sums: PageSums, name: str,
 
 def _samples(
     journal: Journal, store: Store, sums: PageSums, in_flight: Iterable[Batch], names: Collection[str]
-) -> list[Sample]:
+) -> list[PageSample]:
     """Without those of segments that the journal lacks, as it had no room, and those that damaged sums make wrong."""
     noted, _ = load_noted(journal)
     step = pages_per_segment(sums.page_size)
     samples = [
-        sample for sample in take_samples(store, sums, in_flight, names=names) if sample.page // step not in noted
+        sample for sample in sample_pages(store, sums, in_flight, names=names) if sample.page // step not in noted
     ]
     return [sample for sample in samples if sample.is_right or sums.is_segment_right(sample.page)]

@@ -41,7 +41,7 @@ class Widened:
             read: a whole page as it is before all of these.
         """
         self._page_size = page_size
-        self._base = volume.base
+        self._base = volume.start
         self._hole, self._read = hole, read
         self._kinds = bytearray()
         self._firsts, self._counts = array("Q"), array("Q")

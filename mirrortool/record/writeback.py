@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from mirrortool.address import adjacent_runs
 from mirrortool.files import Buffer
-from mirrortool.store.base import PageWriter, WriteRun
+from mirrortool.store.interface import PageWriter, WriteRun
 from mirrortool.volume import VolumeSet
 
 WAITING_BYTES_MAX = 128 << 20

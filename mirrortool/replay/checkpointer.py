@@ -24,7 +24,7 @@ from mirrortool.mirror.checkpoint import Checkpoint
 from mirrortool.mirror.directory import Mirror
 from mirrortool.mirror.findings import Repairs
 from mirrortool.replay.readback import check_written
-from mirrortool.store.base import Store
+from mirrortool.store.interface import Store
 from mirrortool.store.pagesums import PageSums
 from mirrortool.wording import quoted_word
 
@@ -65,7 +65,7 @@ class Checkpointer:
         self._lock = threading.Lock()
         self._changes: dict[int, int] = {}  # sums handed out since the last `begin` or `settle`, by page
         # Up to here the sums on disk may be ahead of the position after a crash, so that no state sum can be formed.
-        self._redo_lsn = 0 if mirror.checkpoint.is_settled else mirror.checkpoint.reached_lsn
+        self._redo_lsn = 0 if mirror.checkpoint.is_finished else mirror.checkpoint.reached_lsn
         self._raised_lsn = 0  # what `raise_reached` allowed since the last `begin`
         self._on_saved = on_saved
         self._thread: threading.Thread | None = None

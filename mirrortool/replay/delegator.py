@@ -114,7 +114,7 @@ class Delegator:
         self._is_partial = False  # whether the store holds some of the window that is being handed out
         self._handed_out = checkpointer.checkpoint
         # Where the newest checkpoint is, done or on its way, if nothing was handed out past it by then.
-        self._settled = self._handed_out.position if self._handed_out.is_settled else None
+        self._settled = self._handed_out.position if self._handed_out.is_finished else None
         self._progress = Progress(self._handed_out.position.lsn, 0, 0)
 
     def statistics(self) -> Progress:
@@ -304,7 +304,7 @@ class Delegator:
     def _in_flight(self) -> Iterator[Batch]:
         """What the replay before may have written past the checkpoint; as far as the journal is sound."""
         checkpoint = self._checkpointer.checkpoint
-        if checkpoint.is_settled:
+        if checkpoint.is_finished:
             return
         if self._resync:
             yield from self._resync.sums()

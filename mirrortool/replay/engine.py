@@ -25,7 +25,7 @@ from mirrortool.replay.ranges import RANGES, divide
 from mirrortool.replay.taskgroup import GroupStatistics, Observer, TaskGroup
 from mirrortool.replay.tasktable import RowSnapshot
 from mirrortool.replay.writeunit import Unit
-from mirrortool.store.base import PageWriter
+from mirrortool.store.interface import PageWriter
 
 GROUPS_MAX = 256
 TASKS_MAX = 1024

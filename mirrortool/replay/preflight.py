@@ -8,10 +8,10 @@ from collections.abc import Iterable, Sequence
 
 from mirrortool.errors import UnusableVolumeError
 from mirrortool.operation import Batch
-from mirrortool.store.base import Store
 from mirrortool.store.flat import FlatStore
+from mirrortool.store.interface import Store
 from mirrortool.store.pagesums import PageSums
-from mirrortool.store.sampling import first_changed, take_samples
+from mirrortool.store.sampling import first_changed, sample_pages
 from mirrortool.volume import VolumeSet
 from mirrortool.wording import exact_bytes
 
@@ -50,7 +50,7 @@ def find_changed_page(
     Args:
         known_bad: runs of pages that a verification found already; they tell nothing new.
     """
-    samples = take_samples(store, sums, in_flight)
+    samples = sample_pages(store, sums, in_flight)
     return first_changed(sample for sample in samples if not _is_in(sample.page, known_bad))
 
 

@@ -137,7 +137,7 @@ class ReadAhead:
             self._put()
 
     def _keep_pace(self, length: int) -> None:
-        seconds = self._pace.take(length)
+        seconds = self._pace.consume(length)
         if seconds < PACE_SECONDS:
             return
         self._rest()

@@ -12,7 +12,7 @@ from itertools import filterfalse
 from mirrortool.address import VOLUME_ALIGNMENT
 from mirrortool.checksum import pack_sums, page_sums, unpack_sums
 from mirrortool.errors import InputOutputError
-from mirrortool.store.base import Store
+from mirrortool.store.interface import Store
 from mirrortool.store.parallelread import PIECE_BYTES, PieceReader, for_each_piece
 
 _GAP_PAGES = 8

@@ -15,7 +15,7 @@ from mirrortool import clock
 from mirrortool.errors import HostError
 from mirrortool.journal.directory import Journal
 from mirrortool.journal.newest import Head, HeadWatch
-from mirrortool.journal.overdue import Heard, Listener
+from mirrortool.journal.overdue import Heard, SilenceMeter
 from mirrortool.mirror.checkpoint import Checkpoint
 
 LOOK_SECONDS = 1.0
@@ -74,7 +74,7 @@ class LagMeter:
         # _lock protects everything below. Held while headers are read.
         self._lock = threading.Lock()
         self._watch = HeadWatch(journal, first_lsn, offset)
-        self._listener = Listener(journal)
+        self._listener = SilenceMeter(journal)
         self._head = Head(0, 0, 0, 0, 0)
         self._looked_at = -math.inf
         self._rates: deque[tuple[float, int]] = deque(maxlen=_RATE_LOOKS)  # when, and bytes behind then

@@ -162,7 +162,7 @@ class Replay:
             if slot is not None:
                 # The slot of one that is gone becomes this mirror's in one step: kill -9 leaves one or the other.
                 name = slot or (self._former[0].name if replace_slot and self._former else slot)
-                self._registration = Registration(self.journal, self.mirror, name, may_take=replace_slot)
+                self._registration = Registration(self.journal, self.mirror, name, may_adopt=replace_slot)
             self.start = self._open_start()
             self._reader = opening.enter_context(self._reader_at(self.start))
             if replace_slot and slot is None:
@@ -481,7 +481,7 @@ def describe(checkpoint: Checkpoint, *, is_at_work: bool = False) -> str:
         return f"the mirror is at FUZZY commit {checkpoint.position.lsn}, a state that the primary never had"
     if checkpoint.is_consistent:
         return f"the mirror is at commit {checkpoint.position.lsn}"
-    if checkpoint.is_settled and not checkpoint.position.lsn:
+    if checkpoint.is_finished and not checkpoint.position.lsn:
         return "the mirror is empty"
     return f"the mirror is rolling forward from LSN {checkpoint.position.lsn}{again}"
 

@@ -28,12 +28,12 @@ _UUID_DIGITS = 8
 class Registration:
     """The slot of one replay. Used by one thread at a time: the delegator's, or that of the checkpoint it waits for."""
 
-    def __init__(self, journal: Journal, mirror: Mirror, name: str, *, may_take: bool = False) -> None:
+    def __init__(self, journal: Journal, mirror: Mirror, name: str, *, may_adopt: bool = False) -> None:
         """Register where the mirror is.
 
         Args:
             name: OWN_SLOT for the slot that it has, or one named after it.
-            may_take: another mirror that has a slot of this name is gone for good.
+            may_adopt: another mirror that has a slot of this name is gone for good.
         Raises:
             UsageError: the name is another mirror's, or no name.
             AccessError: the journal cannot be written.
@@ -42,7 +42,7 @@ class Registration:
         self._journal, self._mirror = journal, mirror
         name = name or mirror.slot or default_name(mirror)
         slot = Slot(name, mirror.uuid.hex(), "mirror", self._where, checkpoint.position, checkpoint.time_ns, 0)
-        self._keeper = SlotKeeper(journal, slot, is_confirmed=False, may_take=may_take)
+        self._keeper = SlotKeeper(journal, slot, is_confirmed=False, may_adopt=may_adopt)
 
     @property
     def name(self) -> str:

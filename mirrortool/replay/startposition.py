@@ -52,7 +52,7 @@ def choose_start(
     sizes = _FileSizes(journal)
     goes_on = not checkpoint.resync_lsn and sizes.reach(checkpoint.position.lsn)
     here = Start(None, checkpoint.position, False, 0, sizes.between(checkpoint.position.lsn, last_lsn))
-    if goes_on and (checkpoint.position.lsn or not checkpoint.is_settled):
+    if goes_on and (checkpoint.position.lsn or not checkpoint.is_finished):
         return here
     if checkpoint.position.lsn >= last_lsn and not checkpoint.resync_lsn:
         return here  # there is nothing to read
@@ -78,7 +78,7 @@ def _start_at(base: Base, checkpoint: Checkpoint, sizes: _FileSizes, last_lsn: i
     if checkpoint.resync_lsn:
         ignores_table = checkpoint.resync_all or checkpoint.resync_lsn != base.lsn
     else:
-        ignores_table = not checkpoint.is_settled
+        ignores_table = not checkpoint.is_finished
     return Start(base, base.position, ignores_table, base.size, sizes.between(base.lsn, last_lsn))
 
 

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Sequence, Set
 from dataclasses import dataclass, field
 from itertools import chain
 
-from mirrortool.store.base import WriteRun
+from mirrortool.store.interface import WriteRun
 
 UNIT_COST_BYTES = 8192
 """What a unit costs beside its payload.

@@ -78,7 +78,7 @@ class Receiver:
             case Kind.BASE if self._copy:
                 return self._begin_base(self._copy, message)
             case Kind.PART if self._copy:
-                self._copy.take_base(message.fields().integer("offset"), memoryview(message.data))
+                self._copy.append_base(message.fields().integer("offset"), memoryview(message.data))
                 return self._stored(len(message.data))
             case Kind.END if self._copy:
                 fields = message.fields()
@@ -152,10 +152,10 @@ class Receiver:
 
     def _store(self, copy: Copy, message: Message) -> list[Message]:
         if message.run:
-            copy.take_run(message.run)
+            copy.append_run(message.run)
         else:
             fields = message.fields()
-            copy.take(fields.integer("file"), fields.integer("offset"), memoryview(message.data))
+            copy.append(fields.integer("file"), fields.integer("offset"), memoryview(message.data))
         return self._stored(len(message.data))
 
     def _begin_base(self, copy: Copy, message: Message) -> list[Message]:

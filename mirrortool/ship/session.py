@@ -190,7 +190,7 @@ class Session:
             time_ns,
             clock.now_ns(),
         )
-        self._keeper = SlotKeeper(self._journal, slot, may_take=self._options.replace_slot)
+        self._keeper = SlotKeeper(self._journal, slot, may_adopt=self._options.replace_slot)
         self._progress.on_registered()
         if base:  # it and the files after it stay until the copy has them
             self._keeper.resync(base.lsn)
@@ -227,7 +227,7 @@ class Session:
             self._hear()
             self._keep_alive()
             return
-        self._pause(self._pace.take(len(data)))
+        self._pause(self._pace.consume(len(data)))
         if not self._ending.is_set():
             self._say(Message(Kind.PART, {"offset": offset}, data))
             self._progress.sent(self._progress.sent_lsn, len(data))
@@ -268,7 +268,7 @@ class Session:
         return None
 
     def _send(self, run: Run) -> None:
-        self._pause(self._pace.take(len(run.data)))
+        self._pause(self._pace.consume(len(run.data)))
         if self._ending.is_set():
             return
         self._say(Message(Kind.DATA, {"file": run.file_first_lsn, "offset": run.offset}, run.data, run))

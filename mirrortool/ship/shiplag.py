@@ -14,7 +14,7 @@ from mirrortool import clock, files
 from mirrortool.errors import HostError
 from mirrortool.journal.directory import Journal
 from mirrortool.journal.newest import Head, HeadWatch
-from mirrortool.journal.overdue import Listener
+from mirrortool.journal.overdue import SilenceMeter
 from mirrortool.ship.shipprogress import ShipStatistics
 
 LOOK_SECONDS = 1.0
@@ -42,7 +42,7 @@ class ShipLags:
     def __init__(self, journal: Journal) -> None:
         self._journal = journal
         self._watch = HeadWatch(journal)
-        self._listener = Listener(journal)
+        self._listener = SilenceMeter(journal)
         self._head = Head(0, 0, 0, 0, 0)
         self._sizes: list[tuple[int, int]] = []  # first LSN and bytes of each journal file
         self._looked_at = -math.inf

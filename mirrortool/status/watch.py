@@ -315,7 +315,7 @@ def _current_volumes(journal: Journal) -> VolumeSet:
     if checkpoint is None:
         return journal.volumes
     sized = [
-        Volume(volume.name, volume.base, checkpoint.volumes[volume.name].size)
+        Volume(volume.name, volume.start, checkpoint.volumes[volume.name].size)
         for volume in journal.volumes
         if volume.name in checkpoint.volumes
     ]

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from mirrortool import files
 from mirrortool.errors import HostError
 from mirrortool.files import ALIGNMENT, Buffer, File
-from mirrortool.store.base import WriteRun
+from mirrortool.store.interface import WriteRun
 
 ARENA_BYTES = 1 << 20
 
@@ -29,7 +29,7 @@ class Arenas:
         self._free: list[memoryview] = []
 
     @contextmanager
-    def take(self) -> Iterator[memoryview]:
+    def borrow(self) -> Iterator[memoryview]:
         """One of them, until the end of the block."""
         with self._lock:
             arena = self._free.pop() if self._free else None
@@ -57,7 +57,7 @@ class DirectFile:
     def pwrite_runs(self, runs: Sequence[WriteRun], page_size: int, base: int) -> None:
         """Write runs, each (page, buffers, bytes in all), to `base` + page × page_size."""
         try:
-            with self._arenas.take() as arena:
+            with self._arenas.borrow() as arena:
                 if all(length == page_size for _, _, length in runs):
                     self._direct.pwrite_pages(runs, page_size, base, arena[:page_size])
                     return

@@ -13,8 +13,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from mirrortool import files, hostinfo
 from mirrortool.errors import HostError, InputOutputError, UnusableVolumeError
 from mirrortool.files import ALIGNMENT, File
-from mirrortool.store.base import WriteRun
 from mirrortool.store.directio import Arenas, DirectFile
+from mirrortool.store.interface import WriteRun
 from mirrortool.volume import Volume, VolumeSet
 
 _RESERVE_MARGIN = 64 << 20
@@ -82,13 +82,13 @@ class FlatStore:
     def write(self, runs: Sequence[WriteRun]) -> None:
         volume, file, _ = self._locate(runs[0][0])
         page, buffers, length = runs[-1]
-        over = page * self.page_size - volume.base + length - volume.size
+        over = page * self.page_size - volume.start + length - volume.size
         if over > 0:
             assert over < self.page_size, "a write may only cut the last page"
             last = [*buffers[:-1], memoryview(buffers[-1])[:-over]]
             runs = [*runs[:-1], (page, last, length - over)]
         target = self._direct.get(volume.name) or file
-        target.pwrite_runs(runs, self.page_size, -volume.base)
+        target.pwrite_runs(runs, self.page_size, -volume.start)
 
     def zero(self, page: int, count: int) -> None:
         volume, file, offset = self._locate(page)
@@ -124,7 +124,7 @@ class FlatStore:
     def data_runs(self, page: int, count: int) -> Iterator[tuple[int, int]]:
         volume, file, offset = self._locate(page)
         end = min(volume.size, offset + count * self.page_size)
-        first_page = volume.base // self.page_size
+        first_page = volume.start // self.page_size
         for first, last in page_runs(file.data_extents(offset, end), self.page_size):
             yield first_page + first, last - first
 
@@ -179,7 +179,7 @@ class FlatStore:
     def _locate(self, page: int) -> tuple[Volume, File, int]:
         volume = self._volumes.find(page)
         assert volume is not None, "checked where the operation was decoded"
-        return volume, self._opened[volume.name], page * self.page_size - volume.base
+        return volume, self._opened[volume.name], page * self.page_size - volume.start
 
     def _set_volumes(self, volumes: VolumeSet) -> None:
         self._volumes = volumes

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 
 from mirrortool.checksum import SUM_BYTES, page_sums
 from mirrortool.operation import Batch, Kind
-from mirrortool.store.base import Store
+from mirrortool.store.interface import Store
 from mirrortool.store.pagesums import PageSums
 from mirrortool.volume import Volume
 
@@ -29,7 +29,7 @@ _ZERO = bytes(SUM_BYTES)
 
 
 @dataclass(frozen=True, slots=True)
-class Sample:
+class PageSample:
     """A page that was looked at.
 
     Attributes:
@@ -58,9 +58,9 @@ class Sample:
         return self.found == _ZERO
 
 
-def take_samples(
+def sample_pages(
     store: Store, sums: PageSums, in_flight: Iterable[Batch] = (), *, names: Collection[str] | None = None
-) -> list[Sample]:
+) -> list[PageSample]:
     """Look at pages of volumes, by default of all.
 
     Args:
@@ -75,12 +75,12 @@ def take_samples(
     for page in pages:
         store.read_into(page, [buffer])
         found.append(
-            Sample(page, sums.read(page, 1), page_sums([buffer], sums.page_size), since.get(page, frozenset()))
+            PageSample(page, sums.read(page, 1), page_sums([buffer], sums.page_size), since.get(page, frozenset()))
         )
     return found
 
 
-def first_changed(samples: Iterable[Sample]) -> int | None:
+def first_changed(samples: Iterable[PageSample]) -> int | None:
     """A page that nothing but somebody else's write explains; None if there is none."""
     right, torn = 0, list[int]()
     for sample in samples:

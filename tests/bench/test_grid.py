@@ -28,8 +28,8 @@ from mirrortool.replay.coalesce import Pieces, Stretch
 from mirrortool.replay.engine import Plan, ReplayEngine
 from mirrortool.replay.planner import Wanted
 from mirrortool.replay.session import Replay
-from mirrortool.store.base import WriteRun
 from mirrortool.store.flat import FlatStore
+from mirrortool.store.interface import WriteRun
 from mirrortool.volume import place
 from tests.bench.workloads import PAGE, compare, make_image, random_write_journal
 from tests.fakes.volumes import adopt

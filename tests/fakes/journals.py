@@ -250,7 +250,7 @@ def assert_is_commit(journal: Journal, mirror: str | Path) -> int:
     """The mirror says that it is a commit, and is what serial replay makes of it. Returns its LSN."""
     checkpoint = Mirror(str(mirror)).checkpoint
     lsn = checkpoint.position.lsn
-    assert checkpoint.is_consistent or (checkpoint.is_settled and not lsn), checkpoint
+    assert checkpoint.is_consistent or (checkpoint.is_finished and not lsn), checkpoint
     assert lsn == 0 or lsn in commits_of(journal)
     assert images_of(mirror) == volumes_at(journal, lsn)
     return lsn

@@ -17,7 +17,7 @@ def volumes_at(journal: Journal, lsn: int | None = None) -> dict[str, bytes]:
     The journal must reach back to LSN 1, and `lsn` must be in it.
     """
     page_size = journal.page_size
-    places = {volume.name: volume.base // page_size for volume in journal.volumes}
+    places = {volume.name: volume.start // page_size for volume in journal.volumes}
     contents = {volume.name: bytearray(volume.size) for volume in journal.volumes}
     reached = 0
     with JournalReader(journal, journal.start) as reader:

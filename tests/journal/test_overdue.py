@@ -11,7 +11,7 @@ import pytest
 from mirrortool import files
 from mirrortool.journal.commits import kind_of, may_rest, newest_change
 from mirrortool.journal.directory import Journal, NextScan
-from mirrortool.journal.overdue import SILENT_SECONDS, UNCOMMITTED_SECONDS, Heard, Listener, silent_seconds
+from mirrortool.journal.overdue import SILENT_SECONDS, UNCOMMITTED_SECONDS, Heard, SilenceMeter, silent_seconds
 from mirrortool.journal.reader import JournalReader
 from mirrortool.operation import CommitKind
 from mirrortool.record.recorder import Recorder
@@ -104,7 +104,7 @@ def test_the_next_scan_is_due_when_it_was_promised(primary: Primary) -> None:
 def test_a_listener_learns_of_a_clean_end_and_of_its_end(primary: Primary) -> None:
     journal = primary.journal
     heard = heard_of(journal)
-    listener = Listener(Journal(journal.path))
+    listener = SilenceMeter(Journal(journal.path))
     assert listener.silent_seconds(heard, after(1000)) is None
     journal.save_clean_end(None)
     assert listener.silent_seconds(heard, after(1000)) == 1000

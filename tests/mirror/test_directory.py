@@ -504,18 +504,18 @@ def test_a_checkpoint_comes_back_as_it_was_saved(primary: Primary) -> None:
 
 
 STATES = [
-    # position, reached, is_commit: settled, consistent
+    # position, reached, is_commit: finished, consistent
     (5, 5, True, True, True), (5, 4, True, True, True), (5, 6, True, False, False), (5, 5, False, True, False),
     (0, 0, True, True, False),
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("lsn", "reached", "is_commit", "is_settled", "is_consistent"), STATES)
+@pytest.mark.parametrize(("lsn", "reached", "is_commit", "is_finished", "is_consistent"), STATES)
 def test_a_mirror_is_consistent_only_at_rest_at_a_commit(
-    lsn: int, reached: int, is_commit: bool, is_settled: bool, is_consistent: bool
+    lsn: int, reached: int, is_commit: bool, is_finished: bool, is_consistent: bool
 ) -> None:
     checkpoint = Checkpoint(Position(lsn, 0), 0, 0, is_commit, 0, reached, {})
-    assert (checkpoint.is_settled, checkpoint.is_consistent) == (is_settled, is_consistent)
+    assert (checkpoint.is_finished, checkpoint.is_consistent) == (is_finished, is_consistent)
     assert checkpoint.reaching(3).reached_lsn == max(3, reached)
 
 

@@ -117,7 +117,7 @@ def test_a_journal_may_be_pruned_meanwhile(history: History, monkeypatch: pytest
     journal, commits = history.journal, history.commits
     make_base(journal, commits[5])
     verify = VerifyJournal(journal.path)
-    take, taken = verify._take, 0
+    take, taken = verify._check_frame, 0
 
     def take_and_prune(*frame: object) -> None:
         nonlocal taken

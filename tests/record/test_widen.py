@@ -14,7 +14,7 @@ from mirrortool.volume import Volume
 PAGE = 512
 SIZE = 7 * PAGE + 100
 VOLUME = Volume("a", 1 << 48, SIZE)
-FIRST = VOLUME.base // PAGE
+FIRST = VOLUME.start // PAGE
 HOLE = bytes(PAGE)
 
 

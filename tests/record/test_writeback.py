@@ -198,8 +198,8 @@ def test_while_a_volume_fails_what_came_meanwhile_is_committed_and_durable(
                 with pytest.raises(InputOutputError):
                     recorder.write_back()
                 now = recorder.statistics()
-                is_settled = now.durable_lsn == now.head_lsn == now.commit_lsn
-                assert is_settled == (attempt > 0)
+                is_finished = now.durable_lsn == now.head_lsn == now.commit_lsn
+                assert is_finished == (attempt > 0)
         client.check(recorder)
     with quiet_recorder(primary) as recorder:  # after kill -9
         client.check(recorder)

@@ -246,7 +246,7 @@ def test_a_cancelled_part_of_a_commit_is_not_handed_out(tmp_path):
     with Replay(journal.path, str(tmp_path / "mirror")) as replay:
         replay.cancel()
         checkpoint = replay.run()
-    assert (checkpoint.position.lsn, checkpoint.is_settled) == (0, True)
+    assert (checkpoint.position.lsn, checkpoint.is_finished) == (0, True)
 
 
 def test_damage_leaves_the_commit_before_it(tmp_path):

@@ -267,7 +267,7 @@ def test_what_is_handed_out_beside_a_settled_checkpoint_is_in_its_reached_lsn(
         assert checkpointer.checkpoint.reached_lsn == 2
         checkpointer.begin(goal, settled=True)
         checkpointer.finish()
-        assert checkpointer.checkpoint.is_settled
+        assert checkpointer.checkpoint.is_finished
 
 
 @pytest.mark.parametrize(
@@ -356,7 +356,7 @@ class CountingPace:
     def __init__(self) -> None:
         self.taken = 0
 
-    def take(self, length: int) -> float:
+    def consume(self, length: int) -> float:
         self.taken += length
         return 0.25 if self.taken < 300 else 0.0
 

@@ -20,8 +20,8 @@ from mirrortool.replay.engine import Plan, ReplayEngine
 from mirrortool.replay.planner import Choice, Trial, Wanted
 from mirrortool.replay.session import Replay
 from mirrortool.replay.taskgroup import TaskGroup
-from mirrortool.store.base import WriteRun
 from mirrortool.store.flat import FlatStore
+from mirrortool.store.interface import WriteRun
 from tests.fakes.journals import Commit, Op, Write, assert_is_commit, make_journal, verified
 
 PAGE = 4096

@@ -244,8 +244,8 @@ def test_descriptors_end_with_the_store(tmp_path: Path) -> None:
 
 def test_arenas_are_used_again_the_latest_first() -> None:
     arenas = Arenas()
-    with arenas.take() as first, arenas.take() as second:
+    with arenas.borrow() as first, arenas.borrow() as second:
         assert first is not second
         assert len(first) == ARENA_BYTES
-    with arenas.take() as again:
+    with arenas.borrow() as again:
         assert again is first

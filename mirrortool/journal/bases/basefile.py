@@ -122,7 +122,7 @@ def frame_seed(uuid: bytes, lsn: int, offset: int) -> int:
 def encode_header(header: BaseHeader) -> bytes:
     """The header and the table of volumes."""
     table = b"".join(
-        VOLUME.pack(volume.base, volume.size, len(volume.name)) + volume.name.encode("ascii")
+        VOLUME.pack(volume.start, volume.size, len(volume.name)) + volume.name.encode("ascii")
         for volume in header.volumes
     )
     data = HEADER.pack(
@@ -223,8 +223,8 @@ class BaseFile:
         self.header = decode_header(data)
         if self.header.uuid != journal.uuid:
             raise OtherJournalError("this base belongs to another journal", where=self.path, remedy="take it away")
-        placed = [(volume.name, volume.base) for volume in self.header.volumes]
-        expected = [(volume.name, volume.base) for volume in journal.volumes]
+        placed = [(volume.name, volume.start) for volume in self.header.volumes]
+        expected = [(volume.name, volume.start) for volume in journal.volumes]
         if self.header.position.lsn != lsn or self.header.page_size != journal.page_size or placed != expected:
             raise FrameError("the header does not fit the file's name or journal.json")
         self._check_history(journal)

@@ -132,7 +132,7 @@ class ArrivingBase:
             self._remove()
             raise
 
-    def take(self, offset: int, data: memoryview) -> None:
+    def append(self, offset: int, data: memoryview) -> None:
         """Store what follows, and check it as far as whole frames are there.
 
         Raises:

@@ -162,7 +162,7 @@ class Copy:
         assert self._arriving is not None
         return self._arriving.received if self._arriving.check() else None
 
-    def take_base(self, offset: int, data: memoryview) -> None:
+    def append_base(self, offset: int, data: memoryview) -> None:
         """Store what comes next of a base; nothing, where it is of no use.
 
         Raises:
@@ -172,9 +172,9 @@ class Copy:
         """
         self._require_alive()
         if self._arriving:
-            self._arriving.take(offset, data)
+            self._arriving.append(offset, data)
 
-    def take(self, file_first_lsn: int, offset: int, data: memoryview) -> None:
+    def append(self, file_first_lsn: int, offset: int, data: memoryview) -> None:
         """Store whole frames that lie at this place in their file, its header before the first of them.
 
         Raises:
@@ -186,10 +186,10 @@ class Copy:
         self._require_alive()
         if self._arriving and not self._arriving.has_file:
             self._stand_before(self._arriving, file_first_lsn, offset, data)
-            self._take_file(data)
+            self._append_file(data)
             self._arriving.has_file = True
         elif offset == 0 and file_first_lsn == self.position.lsn + 1 and file_first_lsn != self._file_first_lsn:
-            self._take_file(data)
+            self._append_file(data)
         elif (file_first_lsn, offset) == (self._file_first_lsn, self._offset):
             self._append(data)
         elif (file_first_lsn, offset) < (self._file_first_lsn, self._offset):
@@ -204,9 +204,9 @@ class Copy:
                 remedy="send it from there on",
             )
 
-    def take_run(self, run: Run) -> None:
-        """Store frames of a journal on this host as `take` does: who reads them checks no more than their checksums."""
-        self.take(run.file_first_lsn, run.offset, run.data)
+    def append_run(self, run: Run) -> None:
+        """Store frames of a journal on this host as `append` does: their reader checked more than their checksums."""
+        self.append(run.file_first_lsn, run.offset, run.data)
 
     def sync(self) -> Position:
         """Make everything that was stored durable; returns the position that is.
@@ -279,7 +279,7 @@ class Copy:
             file.fdatasync()
         return True
 
-    def _take_file(self, data: memoryview) -> None:
+    def _append_file(self, data: memoryview) -> None:
         """Begin the successor of the newest file with its header and first frames."""
         assert self.journal is not None
         arrivalchecks.check_file_header(self.journal, data, self.position)

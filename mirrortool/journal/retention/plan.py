@@ -25,7 +25,7 @@ class KeptFile:
 
 
 @dataclass(frozen=True, slots=True)
-class Lag:
+class SlotLag:
     """How far a slot is behind.
 
     Attributes:
@@ -62,7 +62,7 @@ class Wish:
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class PrunePlan:
     """What goes and what stays.
 
     Attributes:
@@ -81,9 +81,9 @@ class Plan:
 
 
 def plan(
-    files: Sequence[KeptFile], bases: Sequence[KeptFile], lags: Sequence[Lag], others: Sequence[Hold], wish: Wish
-) -> Plan:
-    """Plan what goes.
+    files: Sequence[KeptFile], bases: Sequence[KeptFile], lags: Sequence[SlotLag], others: Sequence[Hold], wish: Wish
+) -> PrunePlan:
+    """PrunePlan what goes.
 
     Args:
         files, bases: all of them, ascending.
@@ -91,7 +91,7 @@ def plan(
         others: what else holds back, such as the recorder.
     """
     if not files:
-        return Plan((), (), (), (), False)
+        return PrunePlan((), (), (), (), False)
     floor = _floor([base for base in bases if base.lsn + 1 >= files[0].lsn], wish.promised_lsn)
     holding = [lag.slot for lag in lags if lag.slot.holds_back and not _is_too_far(lag, files, wish)]
     holds = [
@@ -110,7 +110,7 @@ def plan(
         for slot in (lag.slot for lag in lags)
         if slot.holds_back and slot not in holding and slot.needs_lsn < first
     )
-    return Plan(
+    return PrunePlan(
         gone, _bases_gone(bases, floor, first, holding, wish), lost, tuple(holds), needs_base and wish.promised_lsn != 0
     )
 
@@ -128,7 +128,7 @@ def _hold_of(floor: KeptFile | None, promised_lsn: int | None) -> Hold:
     return Hold(floor.lsn, f"base {floor.lsn} is restored with it")
 
 
-def _is_too_far(lag: Lag, files: Sequence[KeptFile], wish: Wish) -> bool:
+def _is_too_far(lag: SlotLag, files: Sequence[KeptFile], wish: Wish) -> bool:
     """Whether a slot is further behind than it may be, or than the journal reaches back."""
     if lag.slot.needs_lsn < files[0].lsn:
         return True

@@ -22,7 +22,7 @@ from mirrortool.journal.directory import Journal
 from mirrortool.journal.newest import ahead_seconds
 from mirrortool.journal.point import Until
 from mirrortool.journal.reader import JournalReader
-from mirrortool.journal.retention.plan import Hold, KeptFile, Lag, Plan, Wish, bytes_from, plan
+from mirrortool.journal.retention.plan import Hold, KeptFile, PrunePlan, SlotLag, Wish, bytes_from, plan
 from mirrortool.journal.slots import Slot, damaged_slots, locked, remove, save, slots
 
 
@@ -60,7 +60,7 @@ class Pruned:
         newest_ns: of its newest commit.
     """
 
-    plan: Plan
+    plan: PrunePlan
     size: int
     kept: int
     ahead_seconds: float | None
@@ -97,7 +97,7 @@ def prune(path: str, keep: Keep, *, dry_run: bool = False) -> Pruned:
 class _Found:
     files: Sequence[KeptFile]
     bases: Sequence[KeptFile]
-    lags: Sequence[Lag]
+    lags: Sequence[SlotLag]
     holds: Sequence[Hold]
 
 
@@ -106,7 +106,7 @@ def _look(journal: Journal) -> _Found:
     now_ns = clock.now_ns()
     for problem in damaged_slots(journal).values():  # nobody knows what that one needs
         raise problem
-    lags = [Lag(slot, _seconds_behind(journal, slot, now_ns)) for slot in slots(journal)]
+    lags = [SlotLag(slot, _seconds_behind(journal, slot, now_ns)) for slot in slots(journal)]
     kept_bases = [KeptFile(base.lsn, base.size) for base in bases(journal)]
     checkpoint = journal.recorder_checkpoint()  # what the recorder needs must be known
     holds = []
@@ -153,7 +153,7 @@ def _wish(journal: Journal, keep: Keep, now_ns: int) -> Wish:
     return Wish(promised, keep.size, keep.slot_size, keep.slot_seconds)
 
 
-def _carry_out(journal: Journal, planned: Plan) -> None:
+def _carry_out(journal: Journal, planned: PrunePlan) -> None:
     for slot in planned.lost:
         try:
             save(journal, replace(slot, is_lost=True, resync_lsn=0))

@@ -59,8 +59,8 @@ def runs_of(journal: Journal, run_bytes: int = 1) -> list[Run]:
     return found
 
 
-def take(copy: Copy, run: Run) -> None:
-    copy.take(run.file_first_lsn, run.offset, run.data)
+def append(copy: Copy, run: Run) -> None:
+    copy.append(run.file_first_lsn, run.offset, run.data)
 
 
 def begun(path: Path, journal: Journal) -> Copy:
@@ -72,7 +72,7 @@ def begun(path: Path, journal: Journal) -> Copy:
 def whole(path: Path, journal: Journal) -> None:
     copy = begun(path, journal)
     for run in runs_of(journal):
-        take(copy, run)
+        append(copy, run)
     copy.close()
 
 
@@ -146,7 +146,7 @@ def test_runs_of_this_process_make_the_same_copy(tmp_path: Path, run_bytes: int)
     journal = made(tmp_path / "J")
     copy = begun(tmp_path / "C", journal)
     for run in runs_of(journal, run_bytes):
-        copy.take_run(run)
+        copy.append_run(run)
         assert (copy.position, copy.time_ns) == (run.position, run.time_ns)
     copy.close()
     assert contents(tmp_path / "C") == contents(journal.path)
@@ -181,10 +181,10 @@ def test_what_verify_would_refuse_is_not_acknowledged(
     copy = begun(tmp_path / "C", journal)
     *sound, bad = runs_of(journal)
     for run in sound:
-        take(copy, run)
+        append(copy, run)
     before = copy.position
     with pytest.raises(CorruptJournalError, match="that arrives contradicts itself"):
-        copy.take_run(bad) if is_local else take(copy, bad)
+        copy.append_run(bad) if is_local else append(copy, bad)
     assert (copy.position, copy.sync()) == (before, before)
     copy.close()
     assert Audit(str(tmp_path / "C")).run().lsn == before.lsn
@@ -194,17 +194,17 @@ def test_a_run_of_this_process_goes_nowhere_but_on_from_the_end(tmp_path: Path) 
     journal = made(tmp_path / "J", file_bytes=1 << 20)
     first, second, third, *_ = runs_of(journal)
     copy = begun(tmp_path / "C", journal)
-    copy.take_run(first)
+    copy.append_run(first)
     with pytest.raises(MissingFileError):
-        copy.take_run(third)
+        copy.append_run(third)
     with pytest.raises(LinkError):
-        copy.take_run(replace(third, offset=second.offset))
-    copy.take_run(first)
+        copy.append_run(replace(third, offset=second.offset))
+    copy.append_run(first)
     damaged = bytes(first.data[:-1]) + b"!"
     with pytest.raises(ForkedJournalError):
-        copy.take_run(replace(first, data=memoryview(damaged)))
+        copy.append_run(replace(first, data=memoryview(damaged)))
     assert copy.position == first.position
-    copy.take_run(second)
+    copy.append_run(second)
     assert copy.position == second.position
     copy.close()
 
@@ -214,12 +214,12 @@ def test_what_is_there_is_compared_and_not_written_again(tmp_path: Path) -> None
     whole(tmp_path / "C", journal)
     copy = begun(tmp_path / "C", journal)
     for run in runs_of(journal, 1 << 20):
-        take(copy, run)
+        append(copy, run)
     run = runs_of(journal)[2]
     other = bytearray(run.data)
     other[-1] ^= 1
     with pytest.raises(ForkedJournalError):
-        copy.take(run.file_first_lsn, run.offset, memoryview(other))
+        copy.append(run.file_first_lsn, run.offset, memoryview(other))
     copy.close()
     assert contents(tmp_path / "C") == contents(journal.path)
 
@@ -233,9 +233,9 @@ def test_a_flipped_bit_is_refused_and_nothing_is_stored(tmp_path: Path, at: int)
     data = bytearray(run.data)
     data[at * len(data) // 30] ^= 8
     with pytest.raises(LinkError):
-        copy.take(1, 0, memoryview(data))
+        copy.append(1, 0, memoryview(data))
     assert contents(tmp_path / "C") == {}
-    take(copy, run)
+    append(copy, run)
     copy.close()
     assert contents(tmp_path / "C") == contents(journal.path)
 
@@ -245,7 +245,7 @@ def test_a_gap_is_named(tmp_path: Path) -> None:
     copy = begun(tmp_path / "C", journal)
     for run in (runs_of(journal)[1], runs_of(journal)[-1]):
         with pytest.raises(MissingFileError):
-            take(copy, run)
+            append(copy, run)
     copy.close()
 
 
@@ -268,7 +268,7 @@ def test_a_file_that_belongs_elsewhere_is_refused_and_nothing_is_stored(tmp_path
     copy = begun(tmp_path / "C", journal)
     (first, *_), (foreign, *_) = runs_of(journal), runs_of(other)
     with pytest.raises(OtherJournalError, match="a file of another journal arrived"):
-        take(copy, foreign)
+        append(copy, foreign)
     header = decode_file_header(bytes(first.data[: FILE_HEADER.size]))
     for changed, why in (
         (replace(header, chain=header.chain + 1), "a file arrived that begins at position"),
@@ -276,7 +276,7 @@ def test_a_file_that_belongs_elsewhere_is_refused_and_nothing_is_stored(tmp_path
     ):
         data = encode_file_header(changed) + bytes(first.data[FILE_HEADER.size :])
         with pytest.raises(ForkedJournalError, match=why):
-            take(copy, replace(first, data=memoryview(data)))
+            append(copy, replace(first, data=memoryview(data)))
     assert not contents(tmp_path / "C")
     copy.close()
 
@@ -328,7 +328,7 @@ def test_a_torn_tail_is_cut_at_every_byte_and_comes_again(tmp_path: Path) -> Non
         copy = begun(tmp_path / "C", journal)
         assert copy.is_durable
         for run in runs_of(journal):
-            take(copy, run)
+            append(copy, run)
         copy.close()
         assert contents(tmp_path / "C") == contents(journal.path)
 
@@ -366,7 +366,7 @@ def test_another_end_than_the_copys_is_not_kept(tmp_path: Path) -> None:
     end = journal.clean_end
     assert end and not copy.note_end(end)
     for run in runs_of(journal)[:-1]:
-        take(copy, run)
+        append(copy, run)
     assert not copy.note_end(end)
     copy.close()
     assert Journal(str(tmp_path / "C")).clean_end is None
@@ -389,10 +389,10 @@ def test_a_full_disk_stores_nothing_and_the_same_works_later(tmp_path: Path, nam
         for run in runs_of(journal):
             before = copy.position
             try:
-                take(copy, run)
+                append(copy, run)
             except NoSpaceError:
                 assert copy.position == before
-                take(copy, run)
+                append(copy, run)
     copy.close()
     assert contents(tmp_path / "C") == contents(journal.path)
 
@@ -401,13 +401,13 @@ def test_after_a_failed_fdatasync_nothing_is_kept_that_may_be_lost(tmp_path: Pat
     journal = made(tmp_path / "J", file_bytes=1 << 20)
     copy = begun(tmp_path / "C", journal)
     runs = runs_of(journal)
-    take(copy, runs[0])
+    append(copy, runs[0])
     copy.sync()
-    take(copy, runs[1])
+    append(copy, runs[1])
     with faulty(fail_at(1, errno.EIO, lambda call: call.name == "fdatasync")), pytest.raises(InputOutputError):
         copy.sync()
     with pytest.raises(InputOutputError):
-        take(copy, runs[2])
+        append(copy, runs[2])
     copy.close()
     assert contents(tmp_path / "C")["0000000000000001.mj"] == bytes(runs[0].data)
     again = begun(tmp_path / "C", journal)
@@ -420,7 +420,7 @@ def test_files_are_durable_before_their_successor_is_made(tmp_path: Path) -> Non
     copy = begun(tmp_path / "C", journal)
     with faulty(lambda _: None) as system:
         for run in runs_of(journal):
-            take(copy, run)
+            append(copy, run)
             newest = [name for name in system.disk.durable if name.endswith(".mj")]
             assert len(newest) <= 1
     copy.close()
@@ -443,13 +443,13 @@ def test_a_clean_end_that_could_not_be_forgotten_is_forgotten_later(tmp_path: Pa
     maker.frame(Commit())
     maker.writer.sync()
     copy = begun(tmp_path / "C", maker.journal)
-    take(copy, runs_of(maker.journal)[0])
+    append(copy, runs_of(maker.journal)[0])
     assert copy.note_end(FrameEnd(copy.position, copy.file_first_lsn, copy.offset))
     maker.frame(Commit())
     (*_, run) = runs_of(maker.close())
     with faulty(fail_at(1, errno.ENOSPC, lambda call: "journal.json" in call.path)), pytest.raises(NoSpaceError):
-        take(copy, run)
-    take(copy, run)
+        append(copy, run)
+    append(copy, run)
     copy.close()
     assert Journal(str(tmp_path / "C")).clean_end is None
 
@@ -461,9 +461,9 @@ def test_nothing_is_acknowledged_of_a_copy_that_was_deleted(tmp_path: Path, lose
     runs = runs_of(journal)
     copy = Copy(str(tmp_path / "copy"))
     copy.begin(Journal(journal.path))
-    take(copy, runs[0])
+    append(copy, runs[0])
     durable = copy.sync()
-    take(copy, runs[1])
+    append(copy, runs[1])
     if lose == "file":
         assert copy.journal
         os.unlink(last_file(copy.journal))

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mirrortool.journal.position import Position
-from mirrortool.journal.retention.plan import Hold, KeptFile, Lag, Plan, Wish, plan
+from mirrortool.journal.retention.plan import Hold, KeptFile, PrunePlan, SlotLag, Wish, plan
 from mirrortool.journal.slots import Slot
 
 LSN_MAX = 200
@@ -23,7 +23,7 @@ def slot(name: str, lsn: int, *, lost: bool = False, via: str = "", resync: int 
 class Case:
     files: list[KeptFile]
     bases: list[KeptFile]
-    lags: list[Lag]
+    lags: list[SlotLag]
     others: list[Hold]
     wish: Wish
 
@@ -37,7 +37,7 @@ def cases(draw: st.DrawFn) -> Case:
     # A journal that was pruned has a base that stands for what went.
     made = set(draw(st.lists(lsns, max_size=4))) | ({draw(st.integers(29, 60))} if first > 1 else set())
     slots = [
-        Lag(
+        SlotLag(
             slot(
                 f"s{number}",
                 draw(st.integers(0, LSN_MAX)),
@@ -65,7 +65,7 @@ def restorable(files: list[int], bases: list[int], lsn: int) -> bool:
     return files[0] == 1 or any(base <= lsn and has(files, base + 1) for base in bases)
 
 
-def carried_out(case: Case) -> tuple[Plan, list[int], list[int]]:
+def carried_out(case: Case) -> tuple[PrunePlan, list[int], list[int]]:
     planned = plan(case.files, case.bases, case.lags, case.others, case.wish)
     files = [file.lsn for file in case.files if file.lsn not in planned.files]
     return planned, files, [base.lsn for base in case.bases if base.lsn not in planned.bases]
@@ -180,7 +180,7 @@ FILES = [KeptFile(lsn, 10) for lsn in (1, 11, 21, 31, 41)]
 def test_plans(
     bases: list[int], slots: list[Slot], wish: Wish, gone: tuple[int, ...], lost: tuple[str, ...], why: str
 ) -> None:
-    found = plan(FILES, [KeptFile(lsn, 5) for lsn in bases], [Lag(each, 0.0) for each in slots], [], wish)
+    found = plan(FILES, [KeptFile(lsn, 5) for lsn in bases], [SlotLag(each, 0.0) for each in slots], [], wish)
     assert found.files == gone
     assert tuple(each.name for each in found.lost) == lost
     assert any(part in found.holds[0].why for part in why.split("|"))
@@ -188,13 +188,13 @@ def test_plans(
 
 
 def test_a_slot_that_is_too_old_but_loses_nothing_is_not_lost() -> None:
-    found = plan(FILES, [KeptFile(15, 5)], [Lag(slot("m", 20), 99.0)], [], Wish(17, None, None, 10.0))
+    found = plan(FILES, [KeptFile(15, 5)], [SlotLag(slot("m", 20), 99.0)], [], Wish(17, None, None, 10.0))
     assert (found.files, found.lost) == ((1,), ())
 
 
 @pytest.mark.parametrize(("seconds", "lost"), [(10.0, []), (10.1, ["m"])])
 def test_a_slot_may_be_as_old_as_it_may(seconds: float, lost: list[str]) -> None:
-    found = plan(FILES, [KeptFile(45, 5)], [Lag(slot("m", 14), seconds)], [], Wish(None, 0, None, 10.0))
+    found = plan(FILES, [KeptFile(45, 5)], [SlotLag(slot("m", 14), seconds)], [], Wish(None, 0, None, 10.0))
     assert [each.name for each in found.lost] == lost
 
 
@@ -206,7 +206,7 @@ def test_a_base_from_which_nothing_follows_stands_for_nothing() -> None:
 
 def test_the_base_that_a_slot_starts_over_from_stays_with_what_follows() -> None:
     bases = [KeptFile(lsn, 5) for lsn in (5, 15, 45)]
-    found = plan(FILES, bases, [Lag(slot("m", 3, lost=True, resync=15), 0.0)], [], Wish(None, None, None, None))
+    found = plan(FILES, bases, [SlotLag(slot("m", 3, lost=True, resync=15), 0.0)], [], Wish(None, None, None, None))
     assert (found.files, found.bases) == ((1,), (5,))
     found = plan(FILES, bases, [], [], Wish(None, None, None, None))
     assert (found.files, found.bases) == ((1, 11, 21, 31), (5, 15))
