@@ -462,3 +462,23 @@ def test_every_magic_is_found_once_also_across_reads(
     assert list(file.find_magic(1)) == expected
     assert expected == [frame.offset for frame in frames if frame.file_first_lsn == start]
     file.close()
+
+
+def test_a_file_of_a_twin_that_went_another_way_is_damage(tmp_path: pathlib.Path) -> None:
+    """As where somebody mixes the files of two copies: the file is whole, but does not follow the one before it."""
+    one = tmp_path / "one"
+    writer = open_writer(make_journal(one), file_bytes=300)
+    append(writer, write_batch(0, 1))
+    writer.close()
+    shutil.copytree(one, tmp_path / "two")
+    for value, path in enumerate((one, tmp_path / "two")):
+        writer = open_writer(Journal(str(path)), file_bytes=300)
+        for page in range(6):
+            append(writer, write_batch(page, value))
+        writer.close()
+    mine, theirs = journal_files(one), journal_files(tmp_path / "two")
+    assert len(mine) > 2 and [file.name for file in mine] == [file.name for file in theirs]
+    shutil.copy(theirs[-1], mine[-1])
+    found = read_all(Journal(str(one)))
+    assert isinstance(found.error, CorruptJournalError) and "does not continue the file before it" in str(found.error)
+    assert found.frames[-1].end == mine[-2].stat().st_size
