@@ -13,7 +13,7 @@ class Change(NamedTuple):
     Attributes:
         offset: bytes from the start of the volume.
         length: bytes, 1 or more.
-        data: that many bytes; whoever receives the change may keep them, as nobody writes to them any more. None: the
+        data: that many bytes; the receiver of the change may keep them, as they are never written again. None: the
             range reads as zeros afterwards.
         keep_allocated: of zeros, that their space is needed again soon: no hole is made.
     """

@@ -68,7 +68,7 @@ METRICS = (
     Metric("record_commit_lsn", GAUGE, _JOURNAL, "LSN of the newest commit."),
     Metric("record_commit_timestamp_seconds", GAUGE, _JOURNAL, "Time of the newest commit."),
     Metric("record_sync_seconds", GAUGE, _JOURNAL, "What the newest fdatasync of the journal took."),
-    Metric("record_incomplete_volumes", GAUGE, _JOURNAL, "Volumes without a complete base."),
+    Metric("record_incomplete_volumes", GAUGE, _JOURNAL, "Volumes that are not wholly journaled yet."),
     Metric("record_base_pages", GAUGE, _JOURNAL, "Pages that the initial scan has to read."),
     Metric("record_base_read_pages", GAUGE, _JOURNAL, "Pages that the initial scan has read."),
     Metric("record_full", GAUGE, _JOURNAL, "1 while changes find no room in the journal."),

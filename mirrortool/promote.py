@@ -344,7 +344,7 @@ class Promotion:
         with HeldVolumes(self.journal) as held:
             sizes = checkpoint.sizes.items()
             records = held.records()
-            held.note_rest(are_synced=True)
+            held.note_as_left(are_synced=True)
             self.journal.save_recorder_checkpoint(
                 RecorderCheckpoint(
                     note.end.position,

@@ -94,7 +94,7 @@ class _Work:
     def __init__(self, recorder: Recorder, log: Log) -> None:
         self._unit = log.unit
         self._import = Import(recorder, log)
-        self._base = InitialScan(recorder)
+        self._initial_scan = InitialScan(recorder)
         self._page_size = recorder.page_size
 
     def run(self, quiet: bool) -> ImportResult:
@@ -111,16 +111,16 @@ class _Work:
 
     def _do(self) -> ImportResult:
         self._import.check()
-        self._base.run()
+        self._initial_scan.run()
         return self._import.run()
 
     def _cancel(self) -> None:
-        self._base.stop()
+        self._initial_scan.stop()
         self._import.cancel()
 
     def _view(self) -> View:
-        if self._base.pages_done < self._base.pages_total:
-            done, total = self._base.pages_done, self._base.pages_total
+        done, total = self._initial_scan.progress()
+        if done < total:
             return View(done, total, done * self._page_size, "of the base")
         now = self._import.statistics()
         return View(now.log_bytes_done, now.log_bytes, now.bytes, f"{now.writes} writes")

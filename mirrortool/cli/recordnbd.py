@@ -110,9 +110,9 @@ def _status(recording: LiveRecording) -> str:
 
 
 def _samples(recording: LiveRecording, serving: bool) -> list[Sample]:
-    base = recording.base.pages_done, recording.base.pages_total
+    scan = recording.initial_scan.progress()
     journal = files.absolute(recording.recorder.journal.path)
-    return [*live_samples(journal, *recording.statistics(), base, serving=serving), *room_samples(journal)]
+    return [*live_samples(journal, *recording.statistics(), scan, serving=serving), *room_samples(journal)]
 
 
 def _tell_ready(display: Display, recorder: Recorder, addresses: Sequence[str], has_tls: bool) -> None:
@@ -135,7 +135,7 @@ class _Watch:
     def __init__(self, display: Display, recording: LiveRecording) -> None:
         self._display = display
         self._recording = recording
-        self._problem = self._base_problem = ""
+        self._problem = self._scan_problem = ""
         self._incomplete: Sequence[str] = tuple(recording.recorder.statistics().incomplete)
         self._rates = Rates()
 
@@ -144,10 +144,10 @@ class _Watch:
         if recorder.problem != self._problem:
             self._problem = recorder.problem
             self._display.warn(self._problem or "changes are taken and journaled again")
-        base_problem = self._recording.base_problem
-        if base_problem != self._base_problem:
-            self._base_problem = base_problem
-            self._display.warn(f"initial scan: {base_problem or 'it gets on again'}")
+        scan_problem = self._recording.initial_scan_problem
+        if scan_problem != self._scan_problem:
+            self._scan_problem = scan_problem
+            self._display.warn(f"initial scan: {scan_problem or 'it gets on again'}")
         if self._incomplete and not recorder.incomplete:
             self._incomplete = ()
             self._display.note("the base is complete: from now on commits are states of the volumes")
@@ -170,10 +170,10 @@ class _Watch:
             f"{format_bytes(now.bytes_waiting)} on the way to the volumes",
             f"commit {now.commit_lsn} of {format_time(now.commit_time_ns)}, {synced}" if now.commit_lsn else synced,
         ]
-        base = self._recording.base
         if now.incomplete:
-            problem = self._recording.base_problem
-            lines.append(f"initial scan: {100 * base.pages_done // max(1, base.pages_total)} % {problem}".rstrip())
+            done, total = self._recording.initial_scan.progress()
+            problem = self._recording.initial_scan_problem
+            lines.append(f"initial scan: {100 * done // max(1, total)} % {problem}".rstrip())
         return [*lines, now.problem] if now.problem else lines
 
 

@@ -1,7 +1,7 @@
-"""Journals what volumes have and the journal lacks, while clients go on changing them.
+"""Capture: journals what volumes have and the journal lacks, while clients keep changing them.
 
-Who reads a volume without the lock asks first for a watch: pages that change until the capture, or that waited to be
-written when it began, are left out, as the journal has them.
+A reader of a volume that does not hold the lock first asks for a watch: pages that change until the capture, or that
+waited to be written when it began, are left out, as the journal has them.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from mirrortool.record.writeback import waiting_pages
 
 
 @dataclass(frozen=True, slots=True)
-class _Watch:
+class _WatchedPages:
     """Pages that are being read, and which of them changed."""
 
     page: int
@@ -27,21 +27,21 @@ class _Watch:
 
 
 class Capture:
-    """One reader at a time."""
+    """Captures pages of a recorder's volumes, for one reader at a time."""
 
     def __init__(self, journal: JournalSide, volumes: VolumeSide) -> None:
         self._journal, self._volumes = journal, volumes
         self._page_size = volumes.store.page_size
-        self._watch: _Watch | None = None  # under the journal's lock
+        self._watch: _WatchedPages | None = None  # under the journal's lock
 
     def watch(self, page: int, count: int) -> None:
         """Watch these pages from now on."""
         with self._journal.lock:
             waiting = waiting_pages(self._volumes.waiting.generations, page, count)
-            self._watch = _Watch(page, page + count, set(waiting))
+            self._watch = _WatchedPages(page, page + count, set(waiting))
 
     def unwatch(self) -> None:
-        """Nobody reads any more."""
+        """End the watch without a capture."""
         with self._journal.lock:
             self._watch = None
 
@@ -55,8 +55,8 @@ class Capture:
         if watch := self._watch:
             watch.touched.update(range(max(page, watch.page), min(page + count, watch.end)))
 
-    def take_watched(self, page: int, data: Buffer, packed: bytes) -> None:
-        """Journal what of the watched pages differs from the sums, but for those that changed since.
+    def capture_watched(self, page: int, data: Buffer, packed: bytes) -> None:
+        """Journal the watched pages that differ from the sums, without those that changed since.
 
         Args:
             data: the pages as they were read after `watch`, from the first on.
@@ -68,10 +68,10 @@ class Capture:
             assert self._watch and self._watch.page == page
             self._volumes.wait_for_room()  # others may change pages meanwhile
             touched, self._watch = self._watch.touched, None
-            self.take(page, data, packed, touched)
+            self.capture(page, data, packed, touched)
 
-    def take(self, page: int, data: Buffer, packed: bytes, touched: Collection[int] = ()) -> None:
-        """Journal the pages that differ from the sums, but for those touched; under the journal's lock."""
+    def capture(self, page: int, data: Buffer, packed: bytes, touched: Collection[int] = ()) -> None:
+        """Journal the pages that differ from the sums, without those touched; under the journal's lock."""
         found = unpack_sums(packed)
         known = self._journal.known_sums(page, len(found))
         both = enumerate(zip(found, known, strict=True))

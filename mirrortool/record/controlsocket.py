@@ -1,4 +1,4 @@
-"""The door of a running recorder for other processes: `JOURNAL/control.sock`, open to the recorder's user alone.
+"""The control socket of a running recorder, for other processes: `JOURNAL/control.sock`, for its own user alone.
 
 A client sends JSON objects, one a line, and gets one for each (mirrortool-journal(5), "control.sock"):
 
@@ -6,7 +6,7 @@ A client sends JSON objects, one a line, and gets one for each (mirrortool-journ
     {"request": "mark", "name": "nightly"}  {"lsn": 812, "chain": "..."}, when the mark is durable
     anything else, or what fails            {"error": "...", "exit_code": 3}
 
-One thread serves one client at a time; a client that says nothing for CLIENT_SECONDS is left.
+One thread serves one client at a time; a client that says nothing for CLIENT_SECONDS is disconnected.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from mirrortool.sockets.listener import Listener, SocketAccess
 
 CLIENT_SECONDS = 5.0
 ANSWER_SECONDS = 5.0
-"""Who asks waits no longer: a recorder that hangs must not let hang who wants to know how it is."""
+"""A client waits no longer: a recorder that hangs must not make the client hang that asks for its status."""
 LINE_BYTES_MAX = 64 << 10
 
 Answer = Mapping[str, object]
@@ -42,7 +42,7 @@ class ControlSocket:
         Args:
             handlers: by request; called in the socket's thread, with the request's object.
         Raises:
-            MirrortoolError: it cannot be listened there.
+            MirrortoolError: the socket cannot be made.
         """
         self._handlers = handlers
         with contextlib.ExitStack() as opening:
@@ -87,10 +87,10 @@ class ControlSocket:
 
 
 def ask(journal_path: str, request: Mapping[str, object]) -> dict[str, Any] | None:
-    """Ask the recorder of a journal; None if none is at work, or it has no door, or not for this user.
+    """Ask the recorder of a journal; None if none is running, or it has no control socket, or none for this user.
 
     Raises:
-        LockedError: one is, and does not answer.
+        LockedError: one is running, and does not answer.
         MirrortoolError: it refuses, with the exit code that it gives.
     """
     with contextlib.suppress(OSError, ValueError, TypeError), _address(journal_path) as address:
@@ -112,9 +112,9 @@ def _no_answer(journal_path: str) -> LockedError:
     worker: Worker | None = None
     with contextlib.suppress(HostError):
         worker = find_worker(files.join(journal_path, "lock"))
-    who = f"a recorder, process {worker.pid}," if worker and worker.pid else "a recorder"
+    holder = f"a recorder, process {worker.pid}," if worker and worker.pid else "a recorder"
     return LockedError(
-        f"{who} holds the journal and does not answer",
+        f"{holder} holds the journal and does not answer",
         where=journal_path,
         remedy="it was stopped (SIGSTOP), or its disk hangs: look at the process and at the kernel's log",
     )
@@ -143,13 +143,13 @@ def _lines(peer: socket.socket, until: float | None = None) -> Iterator[bytes]:
     """What a peer sends, by the line, until it stops or a line is too long.
 
     Args:
-        until: by when all must be there, on the monotonic clock.
+        until: by when all must have come, on the monotonic clock.
     """
     begun = b""
     while len(begun) <= LINE_BYTES_MAX:
-        line, newline, rest = begun.partition(b"\n")
+        line, newline, remainder = begun.partition(b"\n")
         if newline:
-            begun = rest
+            begun = remainder
             yield line
             continue
         if until is not None:

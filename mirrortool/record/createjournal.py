@@ -1,4 +1,4 @@
-"""Makes a journal for volumes, and the volumes themselves where a size is given."""
+"""Creates a journal for volumes, and the volumes themselves where a size is given."""
 
 from __future__ import annotations
 
@@ -33,18 +33,18 @@ def init(
     raw: bool = False,
     group: int | None = None,
 ) -> Journal:
-    """Make a journal; nothing of the volumes is recorded yet. On an error, nothing is left behind.
+    """Make a journal; nothing of the volumes is recorded yet. On an error, nothing is left on the disk.
 
     Args:
         raw: whether an image in a container format, such as qcow2, is a volume as it is.
-        group: the number of one whose members may read journal and volumes that are made; by default nobody else may.
+        group: the number of a group that may read journal and volumes that are made; by default nobody else may.
     Raises:
-        UsageError: page size or names make no sense.
+        UsageError: page size or names are not valid.
         UnusableVolumeError: a path cannot be a volume.
         AccessError: something else is at `journal_path`, or that lies inside a journal, copy or mirror.
     """
     if not is_page_size(page_size):
-        raise UsageError(f"{page_size} is no page size: a power of two from 512 to 65536")
+        raise UsageError(f"{page_size} is not a page size: that is a power of two from 512 to 65536")
     if any(volume.size is not None and volume.size < 0 for volume in volumes):
         raise UsageError("a volume cannot have less than 0 bytes")
     # Placed once with the sizes asked for, so that wrong names are found before any file is made.
@@ -69,7 +69,7 @@ def init(
 
 
 def _make_file(volume: NewVolume, group: int | None, undo: ExitStack) -> None:
-    """Make a sparse file of the size asked for, unless something is there."""
+    """Make a sparse file of the size asked for, unless something has that path already."""
     if volume.size is None or files.exists(volume.path):
         return
     if hostinfo.is_among_devices(volume.path):
@@ -90,7 +90,7 @@ def _refuse_container(volume: NewVolume) -> None:
         raise UnusableVolumeError(
             f"is an image in the format {found}, and a volume is raw: the disk's own bytes, from its first to its last",
             where=volume.path,
-            remedy="qemu-img convert makes a raw one, or --raw takes the container for the volume",
+            remedy="qemu-img convert makes a raw one, or --raw records the container itself as the volume",
         )
 
 

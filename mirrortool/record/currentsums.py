@@ -1,11 +1,12 @@
 """Page sums as of the newest frame; the table on disk stays as of the recorder's checkpoint.
 
-Rule: the table takes in sums only after the volumes hold their pages durably. So a page that recovery finds on a volume
-has the sum that the table gives it, or one that the journal gave it since; any other was written by somebody else.
+Rule: sums are applied to the table only after the volumes hold their pages durably. So a page that recovery finds on a
+volume has the sum that the table gives it, or one that the journal gave it since; any other was written by another
+process.
 
     changed     since the newest checkpoint was begun
-    settling    what that checkpoint brings into the table
-    blocks      the table itself, as far as it was asked for; a cache
+    applying    what that checkpoint brings into the table
+    blocks      the table itself, as much of it as was asked for; a cache
 """
 
 from __future__ import annotations
@@ -24,20 +25,20 @@ _BLOCK_PAGES = 1 << _BLOCK_SHIFT
 _BLOCKS_MAX = 8192
 """Of 512 sums each: 32 MiB, the sums of 16 GiB in pages of 4 KiB."""
 _SLICE_PAGES = 2048
-"""So many sums are taken into the table at once, while who asks for others waits."""
+"""This many sums are applied to the table at once; meanwhile a caller that asks for others waits."""
 
 
 class CurrentSums:
-    """The sums of all pages; used under the recorder's lock, but for `settle`, which its write-back calls without."""
+    """The sums of all pages; used under the recorder's lock, except `apply`, which its write-back calls without it."""
 
     def __init__(self, table: PageSums) -> None:
         self.table = table
         self._changed: dict[int, int] = {}
-        self._settling: dict[int, int] = {}
+        self._applying: dict[int, int] = {}
         self._blocks: dict[int, array[int]] = {}
         self._segments = SegmentCheck(table)
-        self._is_torn = False  # whether `settle` is at work, or failed: segments may not be those of their sums
-        # _table_lock is held while the table's files are read or written, for one block or slice; taken last.
+        self._is_torn = False  # whether `apply` is running, or failed: segments may not be those of their sums
+        # _table_lock is held while the table's files are read or written, for one block or slice; always the last lock.
         self._table_lock = threading.Lock()
 
     @property
@@ -51,13 +52,13 @@ class CurrentSums:
         Raises:
             CorruptJournalError: the table is damaged; no sum has changed.
         """
-        changed, settling, blocks = self._changed, self._settling, self._blocks
+        changed, applying, blocks = self._changed, self._applying, self._blocks
         old: list[int] = []
         try:
             for page, new in zip(pages, sums, strict=True):
                 known = changed.get(page)
                 if known is None:
-                    known = settling.get(page)
+                    known = applying.get(page)
                     if known is None:
                         block = blocks.get(page >> _BLOCK_SHIFT) or self._load(page)
                         known = block[page & _BLOCK_PAGES - 1]
@@ -69,14 +70,14 @@ class CurrentSums:
         return old
 
     def restore(self, pages: Sequence[int], old: Sequence[int]) -> None:
-        """Undo a `swap`: what it was for did not happen."""
+        """Undo a `swap`: the frame was not appended."""
         for index in range(len(old) - 1, -1, -1):
             self._changed[pages[index]] = old[index]
 
     def read(self, page: int, count: int) -> list[int]:
         """The sums of adjacent pages of one volume."""
         found: list[int] = []
-        newer = self._settling, self._changed  # before the blocks: what is in neither by then is in these
+        newer = self._applying, self._changed  # before the blocks: what is in neither by then is in these
         while len(found) < count:
             place = page + len(found)
             block = self._blocks.get(place >> _BLOCK_SHIFT) or self._load(place)
@@ -87,13 +88,13 @@ class CurrentSums:
                 found[number - page] = sums[number]
         return found
 
-    def begin_settling(self) -> None:
-        """A checkpoint of everything so far begins; the one before is over."""
-        assert not self._settling
-        self._settling, self._changed = self._changed, {}
+    def begin_applying(self) -> None:
+        """A checkpoint of everything until now begins; the one before has ended."""
+        assert not self._applying
+        self._applying, self._changed = self._changed, {}
 
-    def settle(self) -> None:
-        """Take what is settling into the table; the pages are durable on their volumes.
+    def apply(self) -> None:
+        """Bring the sums of the begun checkpoint into the table; the pages are durable on their volumes.
 
         Raises:
             HostError: call it again.
@@ -102,13 +103,13 @@ class CurrentSums:
             with self._table_lock:
                 self.table.rebuild()
         self._is_torn = True
-        changes = iter(sorted(self._settling.items()))
+        changes = iter(sorted(self._applying.items()))
         while part := dict(islice(changes, _SLICE_PAGES)):
             with self._table_lock:
-                self._take_in(part)
-        self._settling, self._is_torn = {}, False
+                self._apply_slice(part)
+        self._applying, self._is_torn = {}, False
 
-    def _take_in(self, part: Mapping[int, int]) -> None:
+    def _apply_slice(self, part: Mapping[int, int]) -> None:
         self.table.apply(part)
         for page, new in part.items():
             if block := self._blocks.get(page >> _BLOCK_SHIFT):
@@ -125,8 +126,8 @@ class CurrentSums:
             return self.table.term_of(page, count)
 
     def forget(self) -> None:
-        """The table was changed past these: nothing waits, and nothing that is cached of it holds any more."""
-        assert not self._changed and not self._settling
+        """The table was changed without these: nothing waits, and nothing that is cached of it holds any more."""
+        assert not self._changed and not self._applying
         self._blocks.clear()
 
     def _load(self, page: int) -> array[int]:
@@ -141,7 +142,7 @@ class CurrentSums:
             block = unpack_sums(table.read(first, min(_BLOCK_PAGES, end - first)))
             if len(self._blocks) >= _BLOCKS_MAX:
                 del self._blocks[next(iter(self._blocks))]
-            self._blocks[page >> _BLOCK_SHIFT] = block  # before the lock goes: what settles next must find it
+            self._blocks[page >> _BLOCK_SHIFT] = block  # before the lock is released: the next `apply` must find it
         return block
 
 

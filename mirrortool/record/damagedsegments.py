@@ -1,9 +1,10 @@
-"""Before a sum in the table is replaced: that its segment is no damaged one.
+"""Finds damaged segments of the table of sums, before a sum in them is replaced.
 
 A sum that rotted on its disk would make the state sum of every frame from now on wrong, as that is computed from the
-sum that goes and the one that comes.
+old sum and the new one.
 
-Rule: a segment counts as checked only after it was found right. Whoever asks for a damaged one hears of it, each time.
+Rule: a segment counts as checked only after it was found right. A damaged one raises an error each time it is asked
+for.
 Used under its owner's lock. Not here: what is done with a damaged table (recovery.py makes it anew).
 """
 
@@ -23,7 +24,7 @@ class SegmentCheck:
         self._right: set[int] = set()
 
     def require_right(self, page: int, count: int) -> None:
-        """All segments in which these pages of one volume lie are right.
+        """Check all segments in which these pages of one volume lie.
 
         Raises:
             CorruptJournalError: one is damaged.

@@ -1,10 +1,10 @@
-"""What `--when-full detach` keeps: which segments of the volumes changed while the journal had no room.
+"""Detaches the volumes from a full journal (`--when-full detach`), and notes which of their segments changed meanwhile.
 
-The recorder goes on serving. A segment is noted here, durably, before the first byte of it changes on its volume; when
+The recorder keeps serving. A segment is noted here, durably, before the first byte of it changes on its volume; when
 there is room again, what differs in it from the sums is journaled as captured. Commits in between do not exist. How it
 is noted: missingsegments.py.
 
-    JOURNAL/reserve   allocated, so that there is room for that; given back when the journal is full
+    JOURNAL/reserve   allocated, so that there is room for that; freed when the journal is full
 
 Rule: a segment is noted only when the recorder's checkpoint covers everything that the journal has of it. So recovery
 never writes an older page over a newer one.
@@ -33,16 +33,16 @@ RESERVE_BYTES_DEFAULT = 16 << 20
 
 
 class WhenFull(StrEnum):
-    """What becomes of changes when the journal has no room."""
+    """What the recorder does with changes when the journal has no room."""
 
     STOP = "stop"
     DETACH = "detach"
 
 
 class Detachment:
-    """Whether the volumes go on without the journal, and how far it has caught up.
+    """Whether the volumes change without the journal, and how far it has caught up.
 
-    Everything but `detach`, `attach` and what only tells how it stands is used under the journal's lock.
+    Everything but `detach`, `attach` and the properties is used under the journal's lock.
     """
 
     def __init__(
@@ -51,7 +51,7 @@ class Detachment:
         """Begin as the recorder before left it.
 
         Args:
-            reserve: bytes to keep allocated; None if the journal is never left behind, unless it was before.
+            reserve: bytes to keep allocated; None if volumes are never detached, unless they are already.
         """
         self._path, self._journal, self._volumes, self._capture = path, journal, volumes, capture
         self._may = reserve is not None
@@ -75,7 +75,7 @@ class Detachment:
         return self._may or self._noted is not None
 
     def leaves_out(self, pages: Collection[int]) -> bool:
-        """Whether a change of these pages goes past the journal.
+        """Whether a change of these pages is made without the journal.
 
         Where some must and others must not, the journal first catches up with the former.
 
@@ -105,18 +105,18 @@ class Detachment:
         self._volumes.write_now(content)
 
     def sync(self) -> None:
-        """A flush, for what went past the journal."""
+        """A flush, for what changed without the journal."""
         if self._noted:
             self._volumes.sync()
 
     def detach(self) -> None:
-        """From now on changes go past the journal.
+        """From now on changes are made without the journal.
 
         Raises:
-            HostError: there is not even room to note it, or a volume fails.
+            HostError: there is not even room to note that, or a volume fails.
         """
         files.remove(_reserve_path(self._path))
-        with self._volumes.settled():
+        with self._volumes.drained():
             self._noted = self._noted or NotedSegments(self._path)
             self._is_ending = self._journal.may_commit = False
 
@@ -156,14 +156,14 @@ class Detachment:
         reader = PieceReader(self._volumes.store, self._path.page_size)
         volumes = self._volumes.store.volumes
         volume = volumes.find(segment * self._step)
-        # What is captured is never redone, so a power cut must not take from the volume what the journal has of it.
+        # What is captured is never redone, so a power cut must not remove from the volume what the journal has of it.
         self._volumes.sync()
         if volume:
             end = min((segment + 1) * self._step, volumes.first_page(volume) + volumes.page_count(volume))
             for page, count in split_at(segment * self._step, end - segment * self._step, len(reader.views)):
                 reader.read(page, count)
                 data = bytes(reader.buffer[: count * self._path.page_size])
-                self._capture.take(page, data, reader.sums(count))
+                self._capture.capture(page, data, reader.sums(count))
             self._journal.sync()
         self._noted.remove(segment)
 
@@ -184,7 +184,7 @@ class Detachment:
 
 
 def _segments_of(pages: Iterable[int], step: int) -> set[int]:
-    """The segments, of so many pages, that pages lie in; a range may be long."""
+    """The segments, of `step` pages each, that pages lie in; a range may be long."""
     if isinstance(pages, range):
         return set(range(pages.start // step, (pages.stop - 1) // step + 1))
     return {page // step for page in pages}

@@ -1,18 +1,18 @@
-"""The primary's volumes, open for writing and held against every other writer that asks: QEMU does.
+"""Holds the primary's volumes: open for writing, and locked against every other writer that asks for a lock, as QEMU.
 
-Rule: whoever writes to a volume has first made sure that it is as the recorder left it, as far as can be told:
+Rule: before anything is written to a volume, it is checked to be as the recorder left it, as far as can be told:
 
     a file, after a clean stop                    has the very same change time (ctime)
     after kill -9 between two write-backs         the same: each notes in JOURNAL/seen.json the times that it leaves
     after a crash within one, or a power cut      is no younger than the newest frame allows: no byte reaches it before
-                                                  its frame is durable, and who still writes keeps journaling the time
+                                                  its frame is durable, and a long write-back keeps journaling the time
     a device, after a clean stop                  was not written, as the kernel counts it (sysfs)
     both, after a crash in the same boot          each page to be redone has the sum that it had at the checkpoint, or
                                                   one that the journal gave it since
     both, at every start                          is the same file or disk, and samples of its pages have the sums that
                                                   they had at the checkpoint, or one given since (volumeidentity.py)
 
-The last but one does not hold after a power cut, which may tear a page, nor for pages that kill -9 can tear
+The last but one is not checked after a power cut, which may tear a page, nor for pages that kill -9 can tear
 (recovery.py). A device that was away meanwhile, in the same boot, is as after a power cut.
 """
 
@@ -44,19 +44,19 @@ _PIECE_PAGES = 256
 
 
 class HeldVolumes:
-    """Every volume of a journal; `with` gives them back."""
+    """Every volume of a journal; `with` releases them."""
 
     def __init__(self, journal: Journal) -> None:
         """Open and lock them.
 
         Raises:
-            UnusableVolumeError: one is not there, or is no volume.
-            LockedError: somebody else has one open for writing.
+            UnusableVolumeError: one does not exist, or cannot be a volume.
+            LockedError: another process has one open for writing.
         """
         self._journal = journal
         paths = paths_of(journal)
         check_apart(journal.path, paths, recorded=paths)
-        # _seen_lock protects the file of times and _writers, those who are in `writing`; taken last.
+        # _seen_lock protects the file of times and _writers, how many are in `writing`; always the last lock.
         self._seen_lock = threading.Lock()
         self._writers = 0
         with ExitStack() as opening:
@@ -71,7 +71,7 @@ class HeldVolumes:
         self.close()
 
     def close(self) -> None:
-        """Give files and locks back; calling it again does nothing."""
+        """Close files and release locks; calling it again does nothing."""
         self._opened.close()
 
     def store(self, volumes: VolumeSet) -> FlatStore:
@@ -94,7 +94,7 @@ class HeldVolumes:
                 if is_done and not self._writers:
                     self._note(are_synced=False)
 
-    def note_rest(self, *, are_synced: bool) -> None:
+    def note_as_left(self, *, are_synced: bool) -> None:
         """Note how the volumes are, for the next start to compare; `are_synced` if nothing waits in the page cache."""
         with self._seen_lock:
             if not self._writers:
@@ -125,13 +125,13 @@ class HeldVolumes:
     def check_as_left(
         self, checkpoint: RecorderCheckpoint, *, was_clean: bool, newest_ns: int | None, lacking: int
     ) -> None:
-        """Each volume is as the recorder left it, as far as its inode tells.
+        """Check that each volume is as the recorder left it, as far as its inode tells.
 
         Args:
-            lacking: how many frames the volumes may lack, which a scan that takes them as they are gives up.
+            lacking: how many frames the volumes may lack, which a scan that accepts them as they are gives up.
             newest_ns: the time of the newest frame; None if the volumes were written without any.
         Raises:
-            ChangedOutsideError: one is not; nothing was written.
+            ChangedOutsideError: one is not as it was; nothing was written.
         """
         seen = _Seen(self._seen)
         for name, file in self._files.items():
@@ -152,17 +152,17 @@ class HeldVolumes:
     def check_samples(
         self, sums: PageSums, in_flight: Iterable[Batch], *, without: Collection[str], lacking: int
     ) -> None:
-        """Samples of pages have the sums that the table gives them, or one of what is in flight.
+        """Check that samples of pages have the sums that the table gives them, or one of what is in flight.
 
         Args:
-            without, lacking: as below.
+            without, lacking: see check_pages.
         Raises:
-            ChangedOutsideError: one has not; nothing was written.
+            ChangedOutsideError: one has another sum; nothing was written.
         """
         names = set(self._files) - set(without)
         if foreign := find_foreign(self._journal, self.store(sums.volumes), sums, in_flight, names):
-            name, page = foreign
-            raise _changed(name, self._files[name].path, f"page {page} is not what was recorded", lacking)
+            problem = f"page {foreign.page} is not what was recorded"
+            raise _changed(foreign.volume, self._files[foreign.volume].path, problem, lacking)
 
     def reattached(self, checkpoint: RecorderCheckpoint) -> set[str]:
         """The devices that were away since that checkpoint, which is of this boot."""
@@ -173,7 +173,7 @@ class HeldVolumes:
         }
 
     def check_sizes(self, volumes: VolumeSet) -> None:
-        """Each volume has the size that the journal knows.
+        """Check that each volume has the size that the journal knows.
 
         Raises:
             UnusableVolumeError: one has another, which only a scan journals.
@@ -198,13 +198,13 @@ class HeldVolumes:
         without: Collection[str],
         lacking: int,
     ) -> None:
-        """Pages have the sums that the table gives them, or one of those expected.
+        """Check that pages have the sums that the table gives them, or one of those expected.
 
         Args:
             without: the volumes of which the table does not know everything, or that may have torn pages.
-            lacking: as above.
+            lacking: see check_as_left.
         Raises:
-            ChangedOutsideError: one has not; nothing was written.
+            ChangedOutsideError: one has another sum; nothing was written.
         """
         store, size = self.store(volumes), volumes.page_size
         for page, count in _pieces(sorted(expected)):
@@ -218,7 +218,7 @@ class HeldVolumes:
             for number, known in enumerate(unpack_sums(sums.read(page, count)), page):
                 if found[number - page] != known and found[number - page] not in expected[number]:
                     at = number - volumes.first_page(volume)
-                    problem = f"page {at} is none that was recorded"
+                    problem = f"page {at} is not one that was recorded"
                     raise _changed(volume.name, self._files[volume.name].path, problem, lacking)
 
 

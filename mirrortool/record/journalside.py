@@ -1,20 +1,20 @@
-"""The recorder's journal: appends frames, commits and makes durable, for many threads.
+"""The journal side of a recorder: appends frames, commits, and makes them durable, for many threads.
 
 Rule: an operation is acknowledged when its frame is appended, and durable when a flush that began later returns.
 Rule: a failed fdatasync is never tried again, a damaged table of sums never used again, and a journal file that was
-deleted, replaced, or written by somebody else never written again: the recorder has failed then, and nothing more is
-acknowledged. A flush asks for the last even where everything is durable: it must not be told so of a deleted file.
+deleted, replaced, or written by another process never written again: the recorder has failed then, and nothing more is
+acknowledged. A flush checks the journal file even where everything is durable: it must not succeed on a deleted file.
 
-Locks of the recorder, in the order in which they are taken, and what is waited for under each:
+Locks of the recorder, in the order in which they are acquired, and what is waited for under each:
 
     VolumeSide._cycle         one write-back or large ZERO at a time: everything that belongs to it
-    JournalSide._flushing     one flush at a time: its fdatasync. Who waits for it finds, mostly, that the one before
-                              served him too. Never together with _cycle
+    JournalSide._flushing     one flush at a time: its fdatasync. A thread that waits for it finds, mostly, that the
+                              flush before served it too. Never together with _cycle
     JournalSide.lock          from widening to append, and whatever must see one moment: writes of the journal, reads of
-                              pages changed in part; writes of volumes past the journal. An fdatasync where a journal
-                              file gives way to the next, or a failed append is cut off; where a segment is noted in
-                              detached.log, or journaled as captured; and in VolumeSide.settled, for a large ZERO or to
-                              detach
+                              pages changed in part; writes of volumes without the journal. An fdatasync where a
+                              journal file is followed by the next, or a failed append is cut off; where a segment is
+                              noted in detached.log, or journaled as captured; and in VolumeSide.drained, for a large
+                              ZERO or to detach
     JournalWriter._syncing    one fdatasync of the journal at a time
     CurrentSums._table_lock   a block or slice of the table of sums
     HeldVolumes._seen_lock    seen.json
@@ -40,7 +40,7 @@ from mirrortool.record.currentsums import CurrentSums
 from mirrortool.record.recovery import OpenJournal
 
 REFUSED_SECONDS = 30.0
-"""A change that found no room is remembered so long, if there is room by now: a quota is not seen otherwise."""
+"""A change that found no room is remembered this long, if there is room by now: a quota is not seen otherwise."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,15 +61,15 @@ class JournalSide:
     """The end of a journal that many threads append to.
 
     Attributes:
-        lock: protects everything here but `flush`, `sync` and `fail`, which any thread may call without it.
+        lock: protects everything here except `flush`, `sync` and `fail`, which any thread may call without it.
         sums: of all pages, as of `position`.
-        committed: the newest commit; what follows it is not under one.
-        needed: the newest frame but for heartbeats. Nobody makes those durable, nor notes them in a checkpoint, for
-            their own sake: an idle recorder leaves the disk alone.
-        commit_time_ns: its time; 0 if there is none.
+        committed: the newest commit; what follows it is not committed.
+        needed: the newest frame that is not a heartbeat. Heartbeats are not made durable, nor noted in a checkpoint,
+            for their own sake: an idle recorder does not write to the disk.
+        commit_time_ns: the time of the newest commit; 0 if there is none.
         may_commit: false while the journal lacks some of what the volumes have.
-        incomplete: the volumes without a complete base; commits say so.
-        ending: set when nothing more can be recorded; `failure` says why. Who runs the recorder waits for it.
+        incomplete: the volumes that are not wholly journaled yet; commits say so.
+        ending: set when nothing more can be recorded; `failure` says why. The code that runs the recorder waits for it.
         bytes_journaled: payload as stored, since the start.
         sync_seconds: what the newest fdatasync took.
     """
@@ -131,7 +131,7 @@ class JournalSide:
         self.bytes_journaled += len(stored.data)
 
     def append_zero(self, page: int, count: int) -> None:
-        """Append a ZERO of many pages, whose sums are all in the table; the caller takes it in there. Under `lock`."""
+        """Append a ZERO of many pages, whose sums are all in the table; the caller applies it there. Under `lock`."""
         builder = BatchBuilder(self._page_size)
         builder.zero(page, count)
         with self._failing_if_damaged():
@@ -159,7 +159,7 @@ class JournalSide:
         return self.committed
 
     def _append(self, batch: Batch, *, captured: bool, state_sum: int, stored: Stored | None = None) -> Position:
-        """A failure after which the journal takes nothing more ends the recorder."""
+        """A failure after which the journal accepts nothing more ends the recorder."""
         try:
             position = self._writer.append(batch, captured=captured, state_sum=state_sum, stored=stored)
         except MirrortoolError as error:
@@ -175,7 +175,7 @@ class JournalSide:
 
     @property
     def full(self) -> NoSpaceError | None:
-        """Why the newest change found no room, unless one as large found some since, or nobody has tried for a while.
+        """Why the newest change found no room, unless one as large found some since, or none was tried for a while.
 
         From any thread.
         """
@@ -190,10 +190,10 @@ class JournalSide:
         return None if is_old and has_room else refused.error
 
     def beat(self) -> None:
-        """Say that the recorder is at work, if it has said nothing for HEARTBEAT_SECONDS. Not under `lock`.
+        """Append a heartbeat, if nothing was appended for HEARTBEAT_SECONDS. Not under `lock`.
 
         A COMMIT, not made durable, that repeats the newest commit; so there is none while something is not committed,
-        or where that commit is no state of the volumes. Without room for it, it is tried again as late as the next.
+        or where that commit is not a state of the volumes. Without room for it, none is tried before the next is due.
         """
         with self.lock:
             is_due = clock.monotonic() - self._appended_at >= HEARTBEAT_SECONDS
@@ -207,7 +207,7 @@ class JournalSide:
         return is_state and self.may_commit and not self.incomplete and self.committed == self._writer.position
 
     def try_commit(self, kind: CommitKind) -> None:
-        """Commit what is not, if there is room for it and it may be; under `lock`."""
+        """Commit what is not committed, if there is room for it and `may_commit`; under `lock`."""
         if self.committed != self._writer.position and self.may_commit:
             with suppress(NoSpaceError):
                 self.commit(kind)
@@ -215,11 +215,11 @@ class JournalSide:
     def flush(self) -> None:
         """Commit, and make durable, everything that was appended before the call. Not under `lock`.
 
-        One fdatasync serves everybody who waits. Where there is no room for the COMMIT, the rest is durable anyhow.
+        One fdatasync serves all threads that wait. Without room for the COMMIT, all the frames still become durable.
         """
         wanted = self._writer.position
         if self._is_kept(wanted):
-            self.sync()
+            self.sync()  # see the rule above
             return
         with self._flushing:
             if self._is_kept(wanted):

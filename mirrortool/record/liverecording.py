@@ -1,4 +1,4 @@
-"""A recorder at work: with its NBD server, its initial scan and its control socket, from start to clean stop."""
+"""A live recording: a recorder with its NBD server, initial scan and control socket, from start to clean stop."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _SWITCH_SECONDS = 100e-6
 
 
 class LiveRecording:
-    """A live recording; `run` lasts until `stop` is called or the recorder fails. `with` closes what never ran."""
+    """A live recording; `run` lasts until `stop` is called or the recorder fails. `with` closes one that never ran."""
 
     def __init__(
         self,
@@ -32,20 +32,20 @@ class LiveRecording:
         on_event: Callable[[str], None],
         on_ready: Callable[[Sequence[str]], None],
     ) -> None:
-        """Take over the recorder: it is closed at the end of `run`, or if this raises.
+        """Own the recorder: it is closed at the end of `run`, or if this raises.
 
         Args:
             make_server: gives a server of these exports that is not started.
             on_event: told, on any thread, a line of what happened.
-            on_ready: told the addresses when clients can come.
+            on_ready: told the addresses when clients can connect.
         """
         self.recorder = recorder
         self._on_event, self._on_ready = on_event, on_ready
-        with ExitStack() as taking_over:
-            taking_over.enter_context(recorder)
+        with ExitStack() as owning:
+            owning.enter_context(recorder)
             self._server = make_server([RecorderExport(recorder, volume.name) for volume in recorder.volumes])
-            self.base = InitialScan(recorder)
-            self._owned = taking_over.pop_all()
+            self.initial_scan = InitialScan(recorder)
+            self._owned = owning.pop_all()
 
     def __enter__(self) -> LiveRecording:
         return self
@@ -69,10 +69,10 @@ class LiveRecording:
             handlers = {"status": self._status, "mark": self._mark}
             running.enter_context(ControlSocket(self.recorder.journal.path, handlers))
             running.enter_context(self._server)  # first: where it cannot listen, nothing is scanned
-            base = threading.Thread(target=self._scan_base, name="mirrortool-base", daemon=True)
-            base.start()
-            running.callback(base.join)
-            running.callback(self.base.stop)
+            scanning = threading.Thread(target=self._scan, name="mirrortool-initial-scan", daemon=True)
+            scanning.start()
+            running.callback(scanning.join)
+            running.callback(self.initial_scan.stop)
             self._on_ready([str(address) for address in self._server.addresses])
             self.recorder.ending.wait()
         if self.recorder.failure:
@@ -83,21 +83,21 @@ class LiveRecording:
         return self.recorder.statistics(), self._server.statistics()
 
     @property
-    def base_problem(self) -> str:
-        """Why the initial scan does not get on, or nothing."""
-        problem = self.base.problem  # once: the scan may get on meanwhile
+    def initial_scan_problem(self) -> str:
+        """Why the initial scan makes no progress, or nothing."""
+        problem = self.initial_scan.problem  # once: the scan may continue meanwhile
         return str(problem) if problem else ""
 
-    def _scan_base(self) -> None:
+    def _scan(self) -> None:
         try:
-            self.base.run()
+            self.initial_scan.run()
         except MirrortoolError as error:
             self._on_event(f"the initial scan stopped: {error}")
 
     def _status(self, _request: Mapping[str, Any]) -> Answer:
         recorder, server = self.statistics()
-        base = [self.base.pages_done, self.base.pages_total]
-        return {**asdict(recorder), "base": base, "base_problem": self.base_problem, **asdict(server)}
+        scan = {"base": list(self.initial_scan.progress()), "base_problem": self.initial_scan_problem}
+        return {**asdict(recorder), **scan, **asdict(server)}
 
     def _mark(self, request: Mapping[str, Any]) -> Answer:
         name = request.get("name")

@@ -1,4 +1,4 @@
-"""Gives a commit a name: what a running recorder has acknowledged, or the newest commit of a resting journal."""
+"""Marks: a commit with a name, of what a running recorder has acknowledged, or of an idle journal's newest commit."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from mirrortool.record.recovery import OpenJournal
 
 
 def mark(journal_path: str, name: str) -> Position:
-    """Append a MARK: a commit with a name. A running recorder does it; else of the state of the newest commit.
+    """Append a MARK: a commit with a name. A running recorder makes it; else it is of the state of the newest commit.
 
     A name may be given again; the newest counts.
 
     Raises:
-        UsageError: this can be no mark's name.
+        UsageError: a mark cannot have this name.
         NotComparableError: there is no commit, or operations of an unfinished scan follow the newest.
-        LockedError: a recorder has the journal, or does not answer: then the mark may be made later, or never.
+        LockedError: another process has the journal; or its recorder does not answer: the mark may be made later.
     """
     if not is_mark_name(name):
-        raise UsageError(f"{name!r} is no mark's name: {MARK_NAMES}")
+        raise UsageError(f"{name!r} is not a mark's name: {MARK_NAMES}")
     answer = _ask_for_mark(journal_path, name)
     if answer is not None:
         return Position(int(answer["lsn"]), int(answer["chain"], 16))

@@ -1,14 +1,14 @@
-"""Which segments the journal lacks, as it had no room: durable before the first of them changes, and cheap to say.
+"""The list of segments that the journal is missing, as it had no room: on disk before the first of them changes.
 
-    JOURNAL/detached.json   {"segments": [...]}, numbers of 16 MiB segments of the address space; while it is there, the
-                            journal is detached
-    JOURNAL/detached.log    what came and went since, 16 bytes each: twice the number, and one more if it went; and its
-                            xxh3-64, seeded with the offset
+    JOURNAL/detached.json   {"segments": [...]}, numbers of 16 MiB segments of the address space; the journal is
+                            detached while this file exists
+    JOURNAL/detached.log    what was added and removed since, 16 bytes each: twice the number, and one more if it was
+                            removed; and its xxh3-64, seeded with the offset
 
 Rule: each change is durable when the call returns. Rule: the list is written anew when the log has as many records as
 the list has segments, so that noting one costs the same however many there are.
-After a crash records are read up to the first that is not whole: who wrote that never acted upon it. To read records
-again that are in the list by now changes nothing, as the last one of each segment counts.
+After a crash records are read up to the first that is not whole: nothing was done yet because of that one. To read
+records again that are in the list by now changes nothing, as the last one of each segment counts.
 
 Used under the journal's lock. Not here: what noting means (detach.py).
 """
@@ -18,6 +18,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
+from typing import NamedTuple
 
 import xxhash
 
@@ -26,8 +27,20 @@ from mirrortool.errors import HostError, NotAJournalError
 from mirrortool.journal.directory import Journal
 
 RECORDS_MIN = 4096
-"""As many may be in the log, however short the list is."""
+"""The log may have this many, however short the list is."""
 _RECORD = struct.Struct("<QQ")
+
+
+class LoadedSegments(NamedTuple):
+    """What the list and the log say.
+
+    Attributes:
+        segments: the numbers.
+        record_count: how many records of the log count.
+    """
+
+    segments: set[int]
+    record_count: int
 
 
 class NotedSegments:
@@ -41,7 +54,7 @@ class NotedSegments:
         """Load what an earlier recorder noted, or begin without any.
 
         Raises:
-            NotAJournalError: the list makes no sense.
+            NotAJournalError: the list cannot be parsed.
             HostError: there is no room to begin one.
         """
         self._journal = journal
@@ -55,7 +68,7 @@ class NotedSegments:
         """Note, durably, that segments are about to change.
 
         Raises:
-            HostError: they are not noted.
+            HostError: they could not be noted.
         """
         new = segments - self.segments
         if new:
@@ -64,17 +77,17 @@ class NotedSegments:
             self._compact()
 
     def remove(self, segment: int) -> None:
-        """What it has is durable in the journal.
+        """Forget a segment: what it has is durable in the journal.
 
         Raises:
-            HostError: it still is noted.
+            HostError: it is still noted.
         """
         self._append([2 * segment + 1])
         self.segments.discard(segment)
         self._compact()
 
     def end(self) -> None:
-        """The journal has everything, durably."""
+        """Forget all: the journal has everything, durably."""
         forget_noted(self._journal)
 
     def _append(self, values: Iterable[int]) -> None:
@@ -99,7 +112,7 @@ class NotedSegments:
         self._cut_log()
 
     def _cut_log(self) -> None:
-        """Have nothing in the log behind the records that count: it could be read behind those that come."""
+        """Cut what the log has after the records that count: it could be read after those that are appended next."""
         with files.open_file(self._log_path, write=True, create=True) as log:
             log.truncate(self._records * _RECORD.size)
             log.fdatasync()
@@ -107,30 +120,30 @@ class NotedSegments:
 
 
 def forget_noted(journal: Journal) -> None:
-    """Nothing that is noted counts any more, durably."""
+    """Remove list and log, durably: nothing that they note counts any more."""
     for path in (journal.detached_path, journal.detached_log_path):  # the list would count without the log
         files.remove(path)
         files.sync_name(path)
 
 
-def load_noted(journal: Journal) -> tuple[set[int], int]:
-    """The segments that are noted, and how many records of the log count; none without the list.
+def load_noted(journal: Journal) -> LoadedSegments:
+    """The segments that are noted; none without the list.
 
     Raises:
-        NotAJournalError: the list makes no sense.
+        NotAJournalError: the list cannot be parsed.
     """
     fields = jsonfile.load(journal.detached_path, NotAJournalError)
     if fields is None:
-        return set(), 0
+        return LoadedSegments(set(), 0)
     segments, records = set(fields.integers("segments")), 0
-    for segment, is_gone in _read(journal.detached_log_path):
-        (segments.discard if is_gone else segments.add)(segment)
+    for segment, is_removed in _read(journal.detached_log_path):
+        (segments.discard if is_removed else segments.add)(segment)
         records += 1
-    return segments, records
+    return LoadedSegments(segments, records)
 
 
 def _read(path: str) -> Iterator[tuple[int, bool]]:
-    """The segments of whole records, in their order, and whether each went."""
+    """The segments of whole records, in their order, and whether each was removed."""
     if not files.exists(path):
         return
     with files.open_file(path) as log:

@@ -13,7 +13,7 @@ class RecorderExport:
 
     read_only = False
     zeroes_fast = True
-    """Zeros are journaled without data, however the volume takes them later."""
+    """Zeros are journaled without data, however they are written to the volume later."""
 
     def __init__(self, recorder: Recorder, name: str) -> None:
         self._recorder = recorder

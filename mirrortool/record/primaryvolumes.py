@@ -1,7 +1,7 @@
-"""What a recorder makes sure of first: its volumes are a primary's, not a mirror's.
+"""Checks that the volumes of a recorder are a primary's, not a mirror's.
 
-After a fail-back the old journal still names the old primary's volume, which is a mirror's by then. It is nobody's
-primary until that mirror is promoted.
+After a fail-back the old journal still names the old primary's volume, which is a mirror's by then. It cannot be
+recorded until that mirror is promoted.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from mirrortool.wording import quoted_word
 
 
 def check_own(paths: Mapping[str, str], *, take_over: bool) -> None:
-    """No volume belongs to a mirror.
+    """Check that no volume belongs to a mirror.
 
     Args:
         paths: by volume.
-        take_over: a volume of a mirror that is not there any more may be taken.
+        take_over: a volume may be adopted of a mirror that does not exist any more.
     Raises:
         UnusableVolumeError: one belongs to a mirror.
         ChangedOutsideError: one did, when last seen.
@@ -40,8 +40,8 @@ def check_own(paths: Mapping[str, str], *, take_over: bool) -> None:
             )
 
 
-def take(paths: Mapping[str, str]) -> None:
-    """These volumes are a primary's from now on, whatever mirror that is gone had them."""
+def adopt(paths: Mapping[str, str]) -> None:
+    """Make these volumes a primary's, whatever mirror that is gone had them."""
     for path in paths.values():
         if volumemarks.belonging(path):
             volumemarks.lift_one(path)

@@ -1,4 +1,4 @@
-"""The recorder: the only door through which operations enter a journal whose volumes follow it.
+"""The recorder: all changes of the volumes go through it into the journal, and from there to the volumes.
 
     change       widen to whole pages, append one frame, keep the pages in memory
     flush        append a COMMIT and make the journal durable                           (journalside.py)
@@ -41,9 +41,9 @@ FRAME_BYTES = 8 << 20
 WRITE_BYTES_MAX = 32 << 20
 """A longer write is cut: a frame holds 64 MiB."""
 FRAME_CHANGES = 4096
-"""Changes are cut into frames of about so much."""
+"""Changes are cut into frames of about this many."""
 _ZERO_PAGES = 1 << 18
-"""So many at once of a large ZERO that goes past the journal."""
+"""A large ZERO that is made without the journal is cut into this many pages."""
 PAGE_COST_BYTES = 256
 """What a waiting page costs besides its content."""
 ZERO_BYTES_MAX = 64 << 20
@@ -63,7 +63,7 @@ class RecorderStatistics:
         sync_seconds: what the newest fdatasync of the journal took.
         problem: why changes are refused, or not journaled; or nothing.
         problem_exit_code: that of mirrortool(1) for it; 0 if nothing is wrong.
-        incomplete: volumes without a complete base.
+        incomplete: volumes that are not wholly journaled yet.
     """
 
     head_lsn: int
@@ -90,7 +90,7 @@ class Recorder:
         volumes: with their sizes; fixed while the recorder runs.
         torn: where recovery moved a torn tail, None if there was none.
         redone: how many frames recovery wrote to the volumes again.
-        capture: for who journals what the volumes have already.
+        capture: for a caller that journals what the volumes have already.
     """
 
     def __init__(
@@ -147,10 +147,10 @@ class Recorder:
         self.close()
 
     def close(self) -> None:
-        """Stop cleanly: all that was acknowledged is committed, durable and on the volumes. Again, it does nothing.
+        """Stop cleanly: all that was acknowledged is committed, durable and on the volumes. A second call does nothing.
 
         Raises:
-            HostError: a volume does not take its pages; the journal has them, and the next start redoes them.
+            HostError: a volume cannot be written; the journal has its pages, and the next start redoes them.
         """
         if self._is_closed:
             return
@@ -160,12 +160,12 @@ class Recorder:
             if not self.failure:
                 self._volumes.write_back(checkpoint=True)
         finally:
-            with self._journal.lock:  # who is late finds the journal closed
+            with self._journal.lock:  # a thread that comes late finds the journal closed
                 self._opened.close()
 
     def write(self, volume: str, offset: int, data: Buffer, *, fua: bool = False) -> None:
         """Write bytes; journaled when it returns, and durable too with `fua`."""
-        kept = data if isinstance(data, bytes) else bytes(data)  # the caller may use his buffer again
+        kept = data if isinstance(data, bytes) else bytes(data)  # the caller may use the buffer again
         self.change(volume, [Change(offset, len(kept), kept)])
         if fua:
             self.flush()
@@ -182,7 +182,7 @@ class Recorder:
         Raises:
             UsageError: one is outside the volume, or the recorder is closed; none was made.
             NoSpaceError: the journal's file system or the volume's is full; some may be made. It may succeed later.
-            HostError: the journal, or the volume, does not take writes.
+            HostError: the journal, or the volume, cannot be written.
         """
         self._require_open()
         volume = self._volume(name)
@@ -266,15 +266,15 @@ class Recorder:
         self._detachment.sync()
 
     def commit(self, name: str | None = None, *, durable: bool = True) -> Position:
-        """Append a commit, or a mark if it has a name, of everything so far.
+        """Append a commit, or a mark if it has a name, of everything until now.
 
         Raises:
-            UsageError: this can be no mark's name, or the recorder is closed.
-            NotComparableError: the journal lacks some of what the volumes have; a mark, while a base is incomplete.
+            UsageError: a mark cannot have this name, or the recorder is closed.
+            NotComparableError: the journal lacks some of what the volumes have; or, for a mark, a volume is incomplete.
         """
         self._require_open()
         if name is not None and not is_mark_name(name):
-            raise UsageError(f"{name!r} is no mark's name: {MARK_NAMES}")
+            raise UsageError(f"{name!r} is not a mark's name: {MARK_NAMES}")
         with self._journal.lock:
             self._require_markable(name)
             position = self._journal.commit(CommitKind.FLUSH, name)
@@ -291,7 +291,7 @@ class Recorder:
             )
         if name and self._journal.incomplete:
             raise NotComparableError(
-                f"volume {min(self._journal.incomplete)} has no complete base yet, so there is nothing to mark",
+                f"volume {min(self._journal.incomplete)} is not wholly journaled yet, so there is nothing to mark",
                 where=self.journal.path,
                 remedy="wait for the initial scan",
             )
@@ -323,12 +323,12 @@ class Recorder:
 
     @property
     def ending(self) -> threading.Event:
-        """Set when the recorder fails; also by who wants to end what runs it."""
+        """Set when the recorder fails; setting it also ends what runs the recorder."""
         return self._journal.ending
 
     @property
     def store(self) -> FlatStore:
-        """The volumes, without what waits."""
+        """The volumes, without what waits to be written."""
         return self._volumes.store
 
     @property
@@ -338,16 +338,16 @@ class Recorder:
 
     @property
     def operations(self) -> int:
-        """How many clients have brought since the start."""
+        """How many operations clients have sent since the start."""
         return self._operations
 
     @property
     def incomplete(self) -> Collection[str]:
-        """The volumes without a complete base."""
+        """The volumes that are not wholly journaled yet."""
         return frozenset(self._journal.incomplete)
 
     def complete(self, name: str) -> None:
-        """A volume has a complete base: the journal had all of it, at one moment or another, and what changed since."""
+        """A volume is complete: the journal had all of it, at one moment or another, and what changed since."""
         with self._journal.lock:
             self._journal.incomplete.discard(name)
             if not self._journal.incomplete and self._journal.may_commit:
@@ -392,7 +392,7 @@ class Recorder:
         return NoSpaceError.exit_code if is_full else 0
 
     def _change(self, volume: Volume, changes: Sequence[Change]) -> None:
-        """One frame. What needs nothing that is there already is summed and compressed before the lock is taken."""
+        """One frame. Where no page changes in part, it is summed and compressed before the lock is acquired."""
         if changes[0].length > ZERO_BYTES_MAX and changes[0].data is None:
             self._zero_much(volume, changes[0])
             return
@@ -407,7 +407,7 @@ class Recorder:
         return Widened(changes, volume, self.page_size, self._volumes.waiting.hole, self._read_page)
 
     def _append(self, widened: Widened) -> None:
-        """Journal a frame and keep its pages, or change the volumes past the journal; under the journal's lock."""
+        """Journal a frame and keep its pages, or change the volumes without the journal; under the journal's lock."""
         if self._detachment.leaves_out(widened.pages):
             self._detachment.change(widened.content)
         else:
@@ -446,7 +446,7 @@ class Recorder:
             self._change(volume, [Change(low, min(ZERO_BYTES_MAX, end - low), None, True)])
 
     def _zero_at_once(self, page: int, count: int) -> None:
-        with self._volumes.settled():
+        with self._volumes.drained():
             if self._detachment.leaves_out(range(page, page + count)):
                 self._detachment.note(range(page, page + count))
                 for first, number in split_at(page, count, _ZERO_PAGES):
@@ -475,7 +475,7 @@ class Recorder:
 
 
 def _frames(changes: Sequence[Change], page_size: int) -> Iterator[Sequence[Change]]:
-    """Cut changes into what one frame takes; a large ZERO comes alone."""
+    """Cut changes into what one frame holds; a large ZERO comes alone."""
     if len(changes) == 1 and 0 < changes[0].length <= WRITE_BYTES_MAX:
         yield changes
         return

@@ -1,4 +1,4 @@
-"""What a recorder tells of itself for `--metrics-file`: statistics to samples (mirrortool-metrics(5))."""
+"""Metrics of a recorder for `--metrics-file`: statistics to samples (mirrortool-metrics(5))."""
 
 from __future__ import annotations
 
@@ -12,14 +12,15 @@ from mirrortool.journal.slots import slots
 from mirrortool.metrics import Sample, samples_of, seconds_of
 from mirrortool.nbd.statistics import ExportStatistics, ServerStatistics
 from mirrortool.operation import CommitKind
+from mirrortool.record.initialscan import InitialScanProgress
 from mirrortool.record.recorder import RecorderStatistics
 from mirrortool.record.scan import ScanResult
 
 
 def live_samples(
-    journal: str, recorder: RecorderStatistics, server: ServerStatistics, base: tuple[int, int], *, serving: bool
+    journal: str, recorder: RecorderStatistics, server: ServerStatistics, scan: InitialScanProgress, *, serving: bool
 ) -> list[Sample]:
-    """Of a live recording; `base` is how many pages its initial scan has read, and of how many."""
+    """Of a live recording; `scan` is the progress of its initial scan."""
     values: dict[str, float | None] = {
         "serving": serving,
         "problem": bool(recorder.problem),
@@ -39,8 +40,8 @@ def live_samples(
         "commit_timestamp_seconds": seconds_of(recorder.commit_time_ns),
         "sync_seconds": recorder.sync_seconds,
         "incomplete_volumes": len(recorder.incomplete),
-        "base_read_pages": base[0],
-        "base_pages": base[1],
+        "base_read_pages": scan.pages_done,
+        "base_pages": scan.pages_total,
     }
     found = samples_of("record", {"journal": journal}, values)
     for export in server.exports:
@@ -108,7 +109,7 @@ class ScanCount:
         self._begun_at = None
 
     def samples(self) -> Sequence[Sample]:
-        """So far."""
+        """Of the scans until now."""
         newest = self._newest
         values = {
             "scans_total": self._scans,

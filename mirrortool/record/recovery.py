@@ -1,8 +1,8 @@
-"""Opens a journal for appending: after a crash, redoes what the journal has and the volumes may lack.
+"""Recovery: opens a journal for appending; after a crash, redoes what the journal has and the volumes may lack.
 
-Rule: a torn tail is moved to `torn/`, never deleted. It was acknowledged by nobody, but it may be all that is left of a
-write that somebody wants to see.
-Rule: intended frames after the checkpoint are written to the volumes again, captured ones never: these the volume had
+Rule: a torn tail is moved to `torn/`, never deleted. It was never acknowledged as durable, but it may be all that is
+left of a write that the user wants to see.
+Rule: intended frames after the checkpoint are written to the volumes again, captured ones never: the volume had these
 before the journal did. Nothing is written before the volumes are known to be as the recorder left them.
 """
 
@@ -25,15 +25,14 @@ from mirrortool.journal.writer import JournalWriter
 from mirrortool.mirror.journaledsums import journaled_sums
 from mirrortool.operation import Batch, Kind
 from mirrortool.record.heldvolumes import STALL_NS, HeldVolumes
-from mirrortool.record.primaryvolumes import check_own, take
-from mirrortool.store.flat import FlatStore
+from mirrortool.record.primaryvolumes import adopt, check_own
 from mirrortool.store.interface import PageWriter
 from mirrortool.store.pagesums import PageSums
 from mirrortool.volume import Volume, VolumeSet
 
 _COPY_BYTES = 1 << 20
 _UNTORN_BYTES = 4096
-"""kill -9 may cut a write(2) short between two pages of memory, and so tear a larger page of ours."""
+"""kill -9 may cut a write(2) short between two pages of memory, and so tear a larger page of a volume."""
 _EXPECTED_PAGES_MAX = 1 << 14
 """An operation that zeroes more is redone without comparing its pages first, as that would read them all."""
 
@@ -46,18 +45,18 @@ class OpenJournal:
         torn: where a torn tail was moved, None if there was none.
         held: the volumes, if they are to be held.
         redone: how many frames were written to the volumes again.
-        sums_are_damaged: set by whoever finds that they are.
+        sums_are_damaged: set when the table of sums is found to be damaged.
     """
 
     def __init__(self, path: str, *, doing: str = "record", hold: bool = False, take_over: bool = False) -> None:
         """Lock, recover and open.
 
         Args:
-            doing: what for, for who asks; see lockholder.Worker.
+            doing: what for, to tell a process that finds the lock held; see lockholder.Worker.
             hold: open the volumes for writing and hold them, too.
             take_over: the volumes count as they are now, whatever the journal has that they lack; a scan follows.
         Raises:
-            LockedError: another recorder has it, or somebody has a volume that is to be held or redone.
+            LockedError: another recorder has it, or another process a volume that is to be held or redone.
             ChangedOutsideError: a volume is not as the recorder left it; it was not touched.
             NotAJournalError: this host has only a copy of the journal, not the primary's.
             JournalError: the journal is damaged; no journal file was changed.
@@ -68,12 +67,12 @@ class OpenJournal:
         self.sums_are_damaged = False
         self.held: HeldVolumes | None = None
         self._redone_records: Mapping[str, VolumeRecord] = {}
-        self._written_ns = 0  # no volume is taken for changed outside that was written not much later
+        self._written_ns = 0  # a volume written not much later than this does not count as changed outside
         with ExitStack() as opening:
             opening.enter_context(self.journal.lock(doing))
             self.journal = Journal(path)  # as it is under the lock
             if hold:
-                self.journal.next_scan = None  # a recorder that serves speaks for itself
+                self.journal.next_scan = None  # a recorder that serves is seen at its lock
             self.checkpoint = require_checkpoint(self.journal, take_over)
             paths = self.journal.volume_paths()
             check_own(paths, take_over=take_over)
@@ -84,15 +83,15 @@ class OpenJournal:
             self.writer = self._recover(take_over)
             opening.callback(self.writer.abandon)
             if take_over:  # durably, before anything is journaled: after a crash too, nothing older is redone into them
-                take(paths)
+                adopt(paths)
                 everything = [volume.name for volume in self.sums.volumes]
                 self.save_checkpoint(self.held.records() if self.held else {}, incomplete=everything)
             elif self.redone:
                 self.save_checkpoint(self._redone_records)
             if self.held:
-                self.held.note_rest(are_synced=False)
+                self.held.note_as_left(are_synced=False)
             else:
-                files.remove(self.journal.seen_path)  # a volume that is not held may be written by anybody
+                files.remove(self.journal.seen_path)  # a volume that is not held may be written by any process
             self._opened = opening.pop_all()
 
     def __enter__(self) -> OpenJournal:
@@ -101,7 +100,7 @@ class OpenJournal:
     def __exit__(self, *exc: object) -> None:
         try:
             # Without a clean end the next start computes the sums anew, and compares them with the journal's.
-            if not self.writer.is_dead and self._is_covered() and self._is_at_rest():
+            if not self.writer.is_dead and self._is_covered() and self._are_volumes_known():
                 self.writer.close()
         finally:
             self._opened.close()
@@ -109,10 +108,10 @@ class OpenJournal:
     def _is_covered(self) -> bool:
         return self.writer.position == self.checkpoint.position and not self.sums_are_damaged
 
-    def _is_at_rest(self) -> bool:
-        """Whether recorder.json knows the volumes as they are; not if they were written past the journal meanwhile."""
+    def _are_volumes_known(self) -> bool:
+        """Whether recorder.json knows the volumes as they are; not if they were written without the journal."""
         if self.held:
-            self.held.note_rest(are_synced=True)
+            self.held.note_as_left(are_synced=True)
         return self.held is not None or not files.exists(self.journal.detached_path)
 
     def save_checkpoint(
@@ -126,7 +125,7 @@ class OpenJournal:
 
         Args:
             records: of volumes that changed.
-            incomplete: the volumes without a complete base; by default those of before.
+            incomplete: the volumes that are not wholly journaled; by default those of before.
         """
         try:
             self.sums.sync()
@@ -142,7 +141,7 @@ class OpenJournal:
             self.checkpoint.incomplete if incomplete is None else frozenset(incomplete),
         )
         self.journal.save_recorder_checkpoint(checkpoint)
-        self.checkpoint = checkpoint  # only now: what could not be noted must not pass for noted
+        self.checkpoint = checkpoint  # only now: what could not be noted must not count as noted
 
     def _as_journaled(self, name: str, record: VolumeRecord) -> VolumeRecord:
         """With the size that the journal gives the volume; a RESIZE that a device or file got since is news."""
@@ -173,7 +172,7 @@ class OpenJournal:
         return ahead
 
     def _check_and_redo(self, ahead: _Ahead, was_clean: bool, newest_ns: int) -> None:
-        """Redo into volumes that are as they were left; where nothing needs them, they are not looked at."""
+        """Redo into volumes that are as they were left; where nothing is to be redone, they are not looked at."""
         if self.held:
             self._redo_held(self.held, ahead, was_clean, newest_ns)
         elif ahead.intended:
@@ -208,7 +207,7 @@ class OpenJournal:
             while reader.next_header():
                 yield reader.batch(payload=False)
 
-    def _redo(self, store: FlatStore | None, was_clean: bool) -> None:
+    def _redo(self, store: PageWriter | None, was_clean: bool) -> None:
         """Bring the sums up to the end, and the intended frames into `store` if one is given."""
         with JournalReader(self.journal, self.checkpoint.position) as reader:
             while self._redo_next(reader, store):
@@ -216,8 +215,8 @@ class OpenJournal:
         if not was_clean:
             self.sums.rebuild()
 
-    def _redo_next(self, reader: JournalReader, store: FlatStore | None = None) -> bool:
-        """Take the next frame into the sums, and the volumes if it must; False at the end of the journal."""
+    def _redo_next(self, reader: JournalReader, store: PageWriter | None = None) -> bool:
+        """Apply the next frame to the sums, and to the volumes if it must be; False at the end of the journal."""
         header = reader.next_header()
         if header:
             is_redone = store is not None and not header.is_captured
@@ -240,7 +239,7 @@ class OpenJournal:
             self.checkpoint, self._written_ns = checkpoint, now
 
     def _make_sums_anew(self, end: JournalReader) -> None:
-        """The table of sums is damaged: the journal has what it must be, with its base if it was pruned."""
+        """Compute a damaged table of sums anew from the journal, and from a base if the journal was pruned."""
         self.sums.close()
         for name in files.list_directory(self.journal.sums_path):
             files.remove(files.join(self.journal.sums_path, name))
@@ -330,9 +329,9 @@ def require_checkpoint(journal: Journal, take_over: bool = False) -> RecorderChe
 
 
 def _checkpoint_at_end(journal: Journal) -> RecorderCheckpoint:
-    """In place of one that is damaged: of nothing but the journal, for who takes the volumes as they are.
+    """In place of one that is damaged: made from the journal alone, for a caller that accepts the volumes as they are.
 
-    The table of sums is checked against the state sum there, and made anew if it is not as of that.
+    The table of sums is checked against the state sum at that point, and made anew if it has another.
     """
     position, state_sum, time_ns = journal.start, journal.first_state_sum, 0
     for first_lsn in reversed(journal.file_starts()):
@@ -363,12 +362,12 @@ def _recorded_size(checkpoint: RecorderCheckpoint, volume: Volume) -> int:
 
 
 def _move_tail(journal: Journal, path: str, offset: int) -> str:
-    """Copy a torn tail to `torn/` durably, then cut it off; a file without a whole header goes altogether."""
+    """Copy a torn tail to `torn/` durably, then cut it off; a file without a whole header is removed."""
     name = f"{files.base_name(path)}-{offset}-{clock.now_ns()}"
-    target = files.join(journal.torn_path, name)
+    saved = files.join(journal.torn_path, name)
     if not files.exists(journal.torn_path):
         files.make_directory(journal.torn_path)
-    with files.open_file(path, write=True, follow=False) as source, files.make_file(target) as copy:
+    with files.open_file(path, write=True, follow=False) as source, files.make_file(saved) as copy:
         _copy(source, copy, offset)
         copy.fdatasync()
         files.sync_directory(journal.torn_path)
@@ -377,11 +376,11 @@ def _move_tail(journal: Journal, path: str, offset: int) -> str:
     if offset == 0:
         files.remove(path)
         files.sync_directory(journal.files_path)
-    return target
+    return saved
 
 
-def _copy(source: File, target: File, offset: int) -> None:
+def _copy(source: File, saved: File, offset: int) -> None:
     written = 0
     while data := source.pread(_COPY_BYTES, offset + written):
-        target.pwrite(data, written)
+        saved.pwrite(data, written)
         written += len(data)

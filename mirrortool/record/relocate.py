@@ -1,6 +1,6 @@
-"""Says where the volumes of a journal are now, after they were moved.
+"""Relocates volumes: notes in a journal where they are now, after they were moved.
 
-Nothing of them is recorded here. Whether what is there is the volume, the next record finds out.
+Nothing is recorded here. Whether a path really has the volume, the next record finds out.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from mirrortool.record.scansources import check_apart, inspect_volume, refuse_ot
 
 
 def set_volume_paths(journal_path: str, paths: Mapping[str, str]) -> Mapping[str, str]:
-    """Note paths by the names of volumes; returns those of before, without volumes of which none was known.
+    """Note paths by the names of volumes; returns those of before, without volumes whose path was not known.
 
     Raises:
         UsageError: the journal has no such volume.
@@ -36,14 +36,14 @@ def set_volume_paths(journal_path: str, paths: Mapping[str, str]) -> Mapping[str
             refuse_others(path)
         before = _paths_before(journal, paths)
         now = {**before, **{name: files.absolute(path) for name, path in paths.items()}}
-        # Others may have been moved, too, and are named later.
+        # Other volumes may have been moved, too, and are named later.
         check_apart(journal.path, {name: path for name, path in now.items() if files.exists(path)})
         journal.save_volume_paths(now)
     return before
 
 
 def _paths_before(journal: Journal, new: Mapping[str, str]) -> Mapping[str, str]:
-    """Where the volumes were; of a file that makes no sense nothing counts, if it is written anew as a whole."""
+    """Where the volumes were; a file that cannot be parsed counts as empty, if it is written anew as a whole."""
     try:
         return journal.volume_paths()
     except NotAJournalError:

@@ -1,9 +1,9 @@
 """Scan: compares volumes with the sums and journals what differs, as captured frames under one commit.
 
-The base sync (an empty table is all zeros), the resync, and the capture for those who cannot put NBD in between, are
-this one comparison. Holes with zero sums are skipped without being read.
+The first scan of a volume (an empty table is all zeros), the resync, and the capture for users who cannot put NBD in
+between, are this one comparison. Holes with zero sums are skipped without being read.
 
-Rule: sums reach the disk only after the frames that they speak of are durable.
+Rule: sums reach the disk only after the frames that gave them are durable.
 Rule: the commit says what it is: `fuzzy` if a volume changed while it was read, so that pages are of different times.
 A file in memory (tmpfs, ramfs) has no times that tell of each store: there it is read again, and must be as it was.
 Bound: a piece for each thread, and PENDING_PAGES sums.
@@ -43,7 +43,7 @@ class ScanCancelled(Exception):
 
 @dataclass(frozen=True, slots=True)
 class ScanStatistics:
-    """A scan at one moment; of pages, and of bytes in the journal."""
+    """A scan at one moment: numbers of pages, and bytes in the journal."""
 
     pages_total: int
     pages_done: int
@@ -105,7 +105,7 @@ class Scan:
         self._pending: dict[int, int] = {}
         self._segments = SegmentCheck(self._sums)
         self._is_cancelled = False
-        self._is_settling = False  # whether the sums may have only some of what the frames say
+        self._is_applying = False  # whether the sums may have only some of what the frames say
         total = sum(-(-source.facts.size // self.page_size) for source in self._sources)
         self._statistics = ScanStatistics(total, 0, 0, 0, 0)
 
@@ -116,7 +116,7 @@ class Scan:
         self._opened.close()
 
     def expect_next(self, begins_ns: int | None, seconds: float) -> None:
-        """Say, when the journal is closed, when the next scan begins; None if nobody has one in mind.
+        """Say, when the journal is closed, when the next scan begins; None if none is planned.
 
         Args:
             seconds: what the scan took.
@@ -129,7 +129,7 @@ class Scan:
 
         Raises:
             ScanCancelled: after `cancel`.
-            NoSpaceError, InputOutputError: what was found so far is kept; the next scan goes on from there.
+            NoSpaceError, InputOutputError: what was found until then is kept; the next scan continues from there.
         """
         self._opened.require()
         try:
@@ -138,7 +138,7 @@ class Scan:
             changed = {source.name: why for source in self._sources if (why := self._changed(source))}
         except (MirrortoolError, ScanCancelled):
             # Else the next recorder recovers the sums from the frames that are durable.
-            if not self._is_settling and not self._writer.is_dead:
+            if not self._is_applying and not self._writer.is_dead:
                 self._keep({source.name for source in self._sources})
             raise
         kind = CommitKind.FUZZY if changed else CommitKind.SCAN
@@ -164,12 +164,12 @@ class Scan:
         for volume in journal.volumes:
             path = snapshots.get(volume.name, paths[volume.name])
             source = open_source(volume.name, path, is_snapshot=volume.name in snapshots)
-            yield source  # first, so that whoever closes the sources closes one that is refused, too
+            yield source  # first, so that a source that is refused is closed with the others
             if not source.is_snapshot and not take_over:
                 self._check_volume(source)
 
     def _check_volume(self, source: Source) -> None:
-        """It is the volume that was recorded; a snapshot need not be, as it stands for one."""
+        """Check that it is the volume that was recorded; a snapshot need not be, as it stands for one."""
         check_identity(source, self._open.checkpoint.volumes.get(source.name))
         if source.name not in self._open.checkpoint.incomplete:
             store = FlatStore(self._open.sums.volumes, {source.name: source.file})
@@ -195,8 +195,8 @@ class Scan:
         return self._reread(source) or source.changed()
 
     def _reread(self, source: Source) -> str | None:
-        """Where nothing else tells: whether the volume still is what was read, when all of it had been."""
-        self._settle()
+        """Read the volume again, where nothing else tells whether it changed after it was read."""
+        self._apply_pending()
         differs = threading.Event()
 
         def compare(reader: PieceReader, page: int, count: int) -> None:
@@ -211,10 +211,10 @@ class Scan:
         return "the file was written" if differs.is_set() else None
 
     def _resize(self, volume: Volume, size: int) -> Volume:
-        """Journal a volume's new size before anything behind it."""
+        """Journal a volume's new size before any page after its old end."""
         if size > self._sums.volumes.limit_of(volume):
             raise UnusableVolumeError(
-                f"volume {volume.name} has grown into the place of the next one", where=self._open.journal.path
+                f"volume {volume.name} has grown into the addresses of the next one", where=self._open.journal.path
             )
         first_page = self._sums.volumes.first_page(volume)
         kept, count = size // self.page_size, self._sums.volumes.page_count(volume)
@@ -228,10 +228,10 @@ class Scan:
         change = gone ^ volume.term ^ replace(volume, size=size).term
         self._writer.append(builder.build(), captured=True, state_sum=self._state_sum ^ change)
         self._state_sum ^= change
-        self._settle()
-        self._is_settling = True
+        self._apply_pending()
+        self._is_applying = True
         self._sums.resize(volume.name, size)
-        self._is_settling = False
+        self._is_applying = False
         return self._sums.volumes[volume.name]
 
     def _compare(self, reader: PieceReader, page: int, count: int) -> None:
@@ -252,8 +252,8 @@ class Scan:
         term ^= state_term(list(changes), list(changes.values()))
         stored = compress(batch.payload)
         with self._lock:
-            if self._is_settling:
-                return  # the other thread failed at it, and its error is on the way
+            if self._is_applying:
+                return  # the other thread failed at it, and raises its error
             self._begin_journaling()
             self._writer.append(batch, captured=True, state_sum=self._state_sum ^ term, stored=stored)
             self._state_sum ^= term
@@ -267,10 +267,10 @@ class Scan:
                 now.bytes_journaled + len(stored.data),
             )
             if len(self._pending) >= PENDING_PAGES:
-                self._settle()
+                self._apply_pending()
 
     def _check_segments(self, page: int, count: int) -> None:
-        """Before a sum is replaced: it is no damaged one, which would make every state sum from now on wrong."""
+        """Check sums before they are replaced: a damaged one would make every state sum from now on wrong."""
         with self._lock:
             try:
                 self._segments.require_right(page, count)
@@ -279,17 +279,17 @@ class Scan:
                 raise
 
     def _begin_journaling(self) -> None:
-        """Before the first frame it is noted that there will be less than the volumes have, until the scan ends."""
+        """Before the first frame, note that the journal will have less than the volumes, until the scan ends."""
         names = {source.name for source in self._sources}
         if not names <= self._open.checkpoint.incomplete:
             self._open.save_checkpoint({}, incomplete=names)
 
-    def _settle(self) -> None:
-        """Make the frames durable, then take in the sums that they bring."""
+    def _apply_pending(self) -> None:
+        """Make the frames durable, then apply their sums to the table."""
         self._writer.sync()
-        self._is_settling = True
+        self._is_applying = True
         self._sums.apply(self._pending)
-        self._pending, self._is_settling = {}, False
+        self._pending, self._is_applying = {}, False
 
     def _commit(self, kind: CommitKind, changed: Collection[str]) -> Position:
         builder = BatchBuilder(self.page_size)
@@ -301,8 +301,8 @@ class Scan:
         return self._writer.durable
 
     def _keep(self, incomplete: Collection[str] | None = None) -> None:
-        """Make everything found so far durable and remembered, and which volumes are still not wholly journaled."""
-        self._settle()
+        """Make everything found until now durable, and note it, and which volumes are still not wholly journaled."""
+        self._apply_pending()
         assert self._sums.state_sum == self._state_sum, "the sums are not what the frames say"
         records = {source.name: self._record_of(source) for source in self._sources}
         self._open.save_checkpoint(records, incomplete=incomplete)

@@ -1,7 +1,7 @@
-"""Scans that are repeated: while nobody scans, the journal says when the next one begins, and who is going to do it.
+"""The schedule of repeated scans: between two, the journal says when the next begins, and which process will do it.
 
 `JOURNAL/recorder.lock` is held meanwhile. Each scan notes the next one in journal.json, with its clean end; when none
-is to come any more, that is taken back, so that nobody waits for it.
+is to come any more, that note is removed, so that nothing waits for it.
 """
 
 from __future__ import annotations
@@ -18,7 +18,9 @@ from mirrortool.journal.directory import Journal
 def scanning_again_and_again(journal_path: str) -> Iterator[None]:
     """Scans of a journal follow each other in here."""
     with contextlib.ExitStack() as held:
-        with contextlib.suppress(LockedError, HostError, JournalError):  # another does so, too; or the scans will say
+        with contextlib.suppress(
+            LockedError, HostError, JournalError
+        ):  # another process scans, too; or the scans will fail
             Journal(journal_path)
             held.enter_context(lockholder.hold_beside(journal_path, "recorder", "scan"))
         try:
@@ -28,7 +30,7 @@ def scanning_again_and_again(journal_path: str) -> Iterator[None]:
 
 
 def _expect_none(journal_path: str) -> None:
-    """No scan is to come; if another process is at work on the journal, it has said what is."""
+    """Note that no scan is to come, unless another process has the journal: it has noted what is to come."""
     with contextlib.suppress(LockedError, HostError, JournalError), Journal(journal_path).lock("scan"):
         journal = Journal(journal_path)
         journal.next_scan = None

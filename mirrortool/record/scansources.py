@@ -1,4 +1,4 @@
-"""Opens what a scan reads, refuses what is no volume, and tells whether it changed meanwhile."""
+"""The sources of a scan: opens volumes and snapshots, refuses others, and tells whether one changed meanwhile."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Source:
         facts: as they were when it was opened.
         sectors: written to the device by then; None for a file.
         is_snapshot: whether it stands for the volume.
-        is_held: whether somebody has the device mounted or open exclusively, so that changes may pass unseen.
+        is_held: whether another process has the device mounted or open exclusively, so that changes may pass unseen.
         must_reread: whether stores through a mapping (mmap) leave no trace in the file's times, as in memory nothing is
             ever written back; only its bytes tell then.
     """
@@ -63,7 +63,7 @@ def inspect_volume(path: str, *, remedy: str = "check the path; init makes a fil
     """What is at a volume's path: a file or a block device, with its size.
 
     Args:
-        remedy: where nothing is.
+        remedy: of the error where nothing exists.
     Raises:
         UnusableVolumeError: anything else, or nothing.
     """
@@ -99,7 +99,7 @@ def open_source(name: str, path: str, *, is_snapshot: bool = False) -> Source:
 
 
 def check_identity(source: Source, record: VolumeRecord | None) -> None:
-    """The volume is the file or device that was recorded before.
+    """Check that the volume is the file or device that was recorded before.
 
     Raises:
         ChangedOutsideError: it was replaced. That may be an atomic update, or a disk that is not mounted.
@@ -115,7 +115,7 @@ def check_identity(source: Source, record: VolumeRecord | None) -> None:
 
 
 def refuse_others(path: str) -> None:
-    """A volume lies in nothing that is ours, and belongs to no mirror, unless that became a primary.
+    """Check that a volume lies in no journal, copy or mirror, and belongs to none, unless a mirror that was promoted.
 
     Raises:
         UnusableVolumeError: it does.
@@ -138,7 +138,7 @@ def paths_of(journal: Journal) -> dict[str, str]:
     """Where the volumes of a journal are, by their names.
 
     Raises:
-        UnusableVolumeError: of one that is not known.
+        UnusableVolumeError: the path of one is not known.
     """
     paths = journal.volume_paths()
     for volume in journal.volumes:
@@ -156,7 +156,7 @@ def _moved(journal_path: str, name: str) -> str:
 
 
 def check_apart(journal_path: str, paths: Mapping[str, str], *, recorded: Container[str] = ()) -> None:
-    """No two volumes are the same, and the journal is not kept on any of them.
+    """Check that no two volumes are the same, and that the journal is not kept on any of them.
 
     Args:
         recorded: names of those that the journal has at these paths.

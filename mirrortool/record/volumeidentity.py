@@ -4,14 +4,15 @@
     samples of pages     compared with the table of sums: another disk has other bytes
 
 A live recording needs every sample to be right, as nothing but the recorder writes then. Others may write between two
-scans; so a scan asks only where it is another disk, where most of what was there is gone from a device, or all of it
-from a file: that may be a mkfs, or a disk that was swapped. Where the journal lacks some of what a volume has, or the
-table is damaged, its sums do not tell.
+scans; so a scan stops only where it is another disk, where most of what was recorded is gone from a device, or all of
+it from a file: that may be a mkfs, or a disk that was swapped. Where the journal lacks some of what a volume has, or
+the table is damaged, its sums do not tell.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
+from typing import NamedTuple
 
 from mirrortool.address import pages_per_segment
 from mirrortool.errors import ChangedOutsideError
@@ -21,6 +22,18 @@ from mirrortool.record.missingsegments import load_noted
 from mirrortool.store.interface import Store
 from mirrortool.store.pagesums import PageSums
 from mirrortool.store.sampling import PageSample, first_changed, sample_pages
+
+
+class ForeignPage(NamedTuple):
+    """A page that another process changed.
+
+    Attributes:
+        volume: its name.
+        page: from the start of the volume.
+    """
+
+    volume: str
+    page: int
 
 
 def find_other(known: VolumeRecord, now: VolumeRecord) -> str | None:
@@ -43,8 +56,8 @@ def was_reattached(known: VolumeRecord, now: VolumeRecord) -> bool:
 
 def find_foreign(
     journal: Journal, store: Store, sums: PageSums, in_flight: Iterable[Batch], names: Collection[str]
-) -> tuple[str, int] | None:
-    """A volume among `names`, and its page, that nothing but somebody else's write explains; None if there is none.
+) -> ForeignPage | None:
+    """A page of the volumes `names` that only a write of another process explains; None if there is none.
 
     Args:
         sums: as of the recorder's checkpoint.
@@ -57,11 +70,11 @@ def find_foreign(
         return None
     volume = sums.volumes.find(page)
     assert volume is not None, "a sample lies in a volume"
-    return volume.name, page - sums.volumes.first_page(volume)
+    return ForeignPage(volume.name, page - sums.volumes.first_page(volume))
 
 
 def check_not_emptied(journal: Journal, store: Store, sums: PageSums, name: str, path: str, *, is_device: bool) -> None:
-    """A scan may go on without being asked to: what was recorded of the volume is still there.
+    """Check that a scan may begin without being told `--scan`: the volume still has what was recorded of it.
 
     Args:
         store: the volume, in its old size.
@@ -84,7 +97,7 @@ def _samples(
     journal: Journal, store: Store, sums: PageSums, in_flight: Iterable[Batch], names: Collection[str]
 ) -> list[PageSample]:
     """Without those of segments that the journal lacks, as it had no room, and those that damaged sums make wrong."""
-    noted, _ = load_noted(journal)
+    noted = load_noted(journal).segments
     step = pages_per_segment(sums.page_size)
     samples = [
         sample for sample in sample_pages(store, sums, in_flight, names=names) if sample.page // step not in noted

@@ -1,10 +1,10 @@
-"""The recorder's volumes: brings to them what is durable in the journal, and notes checkpoints.
+"""The volume side of a recorder: brings to the volumes what is durable in the journal, and notes checkpoints.
 
     write-back   commit what is not; make the journal durable; write what waits, sorted and merged
     checkpoint   after a write-back: make the volumes durable, then the sums, then replace recorder.json
 
 Rule (no-steal): nothing is written to a volume before its frame is durable.
-Rule: a volume that fails refuses changes, and keeps its pages in memory, until it takes them. Reads and flushes go on.
+Rule: while a volume cannot be written, changes are refused, and its pages stay in memory. Reads and flushes still work.
 
 Locks: `_cycle`, see the table in journalside.py; `_room` is a condition of the journal's lock, at which writers wait
 while too much waits to be written back.
@@ -28,10 +28,10 @@ from mirrortool.record.recovery import OpenJournal
 from mirrortool.record.writeback import WAITING_BYTES_MAX, Generation, Waiting, write_pages
 
 COMMIT_SECONDS = 1.0
-"""So long after a change it is durable, committed and on its way to the volume, without anybody asking."""
+"""After this time a change is durable, committed and on its way to the volume, also if no flush was asked for."""
 CHECKPOINT_SECONDS = 10.0
 CHECKPOINT_PAGES = 1 << 18
-"""A checkpoint is due after so many pages; recovery redoes little more than that."""
+"""A checkpoint is due after this many pages; recovery redoes little more than that."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +39,8 @@ class _Going:
     """A write-back that was begun and has not arrived.
 
     Attributes:
-        checkpoint: the position that it will be one of when it arrives; None if it will be none.
-        incomplete: the volumes without a complete base there.
+        checkpoint: the position of the checkpoint that it becomes when it arrives; None if it becomes none.
+        incomplete: the volumes that are not wholly journaled at that position.
     """
 
     checkpoint: Position | None
@@ -95,7 +95,7 @@ class VolumeSide:
             self._wake.set()
 
     def wait_for_room(self) -> None:
-        """Until changes are taken and less waits than WAITING_BYTES_MAX; under the journal's lock.
+        """Wait until changes are accepted and less waits than WAITING_BYTES_MAX; under the journal's lock.
 
         Raises:
             HostError: the journal or a volume refuses changes.
@@ -117,30 +117,30 @@ class VolumeSide:
             raise type(problem)(problem.what, where=problem.where, remedy=problem.remedy)
 
     def write_back(self, *, checkpoint: bool = False) -> None:
-        """Commit what there is, make it durable, and bring everything that waits to the volumes.
+        """Commit what is not committed, make it durable, and bring everything that waits to the volumes.
 
         Args:
             checkpoint: also when none is due.
         Raises:
-            HostError: a volume does not take its pages; they stay in memory, and changes are refused until it does.
+            HostError: a volume cannot be written; its pages stay in memory, and changes are refused until it can.
         """
         with self._cycle:
             self._write_back(checkpoint)
 
     @contextmanager
-    def settled(self) -> Iterator[None]:
+    def drained(self) -> Iterator[None]:
         """A moment, under the journal's lock, in which nothing waits and the newest checkpoint covers the journal."""
         with self._cycle:
             self._write_back(checkpoint=True)
             with self._journal.lock:
                 self.require_serving()
-                self._begin(is_checkpoint=True)  # what came in since, which is little
+                self._begin(is_checkpoint=True)  # what was appended since, which is little
                 self._journal.sync()
                 self._arrive(_do_nothing)
                 yield
 
     def zero_now(self, page: int, count: int) -> None:
-        """Zero many pages, whose ZERO is the newest frame; in `settled`."""
+        """Zero many pages, whose ZERO is the newest frame; in `drained`."""
         self._journal.sync()
         try:
             with self._held.writing():
@@ -170,7 +170,7 @@ class VolumeSide:
         """Write pages that the journal will not have; under the journal's lock.
 
         Raises:
-            InputOutputError: also where the volume has no room, as there is no telling how much of it was written.
+            InputOutputError: also where the volume has no room, as it is not known how much was written.
         """
         try:
             with self._held.writing():
@@ -184,7 +184,7 @@ class VolumeSide:
             self._journal.require_alive()
             with self._journal.lock:
                 self._journal.try_commit(CommitKind.INTERVAL)
-            if self._going:  # an earlier one failed; whether it does or not, what came since becomes durable
+            if self._going:  # an earlier one failed; even if it fails again, what came since becomes durable
                 self._journal.sync()
                 self._arrive(self._keep_time)
             with self._journal.lock:
@@ -199,14 +199,14 @@ class VolumeSide:
     def _has_work(self, is_wanted: bool) -> bool:
         """Whether there is something to make durable, to write, or to note in a checkpoint that is wanted or due.
 
-        Heartbeats only count where a checkpoint is wanted: an idle recorder rests.
+        Heartbeats only count where a checkpoint is wanted: an idle recorder writes nothing.
         """
         journal = self._journal
         end = journal.position if is_wanted else journal.needed
         if journal.durable.lsn < end.lsn or self.waiting.generations[0]:
             return True
         if is_wanted and not journal.may_commit:
-            return True  # what went past the journal moved no position, but volumes and their times are others
+            return True  # what changed without the journal moved no position, but volumes and their times changed
         return (is_wanted or self._is_checkpoint_due()) and self.checkpoint.lsn < end.lsn
 
     def _begin(self, is_checkpoint: bool) -> None:
@@ -215,7 +215,7 @@ class VolumeSide:
         self._going = _Going(checkpoint, frozenset(self._journal.incomplete))
         self.waiting.begin()
         if is_checkpoint:
-            self._journal.sums.begin_settling()
+            self._journal.sums.begin_applying()
 
     def _arrive(self, pause: Callable[[], None]) -> None:
         """Bring what is on its way to the volumes; it is durable in the journal. Under _cycle.
@@ -233,8 +233,8 @@ class VolumeSide:
                 self.sync()
         with self._noting_problems(of_volume=False):
             if checkpoint:
-                self._journal.require_alive()  # else another's fdatasync may have had the error that ours did not
-                self._journal.sums.settle()
+                self._journal.require_alive()  # else another thread's fdatasync may have had the error
+                self._journal.sums.apply()
                 self._save_checkpoint(checkpoint, self._going.incomplete)
         self.waiting.finish()
         self._going = self.problem = None
@@ -282,7 +282,7 @@ class VolumeSide:
                 self._stopping.wait(COMMIT_SECONDS)  # a volume that fails is tried again then, not at once
             except MirrortoolError as error:
                 self._journal.fail(error)
-            except BaseException as bug:  # without this thread nothing would be written back, and nobody would notice
+            except BaseException as bug:  # without this thread nothing would be written back, and nothing would show it
                 self._journal.fail(MirrortoolError(f"a bug: {bug!r}", where=self._open.journal.path))
                 self._wake_waiters()
                 raise

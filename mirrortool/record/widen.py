@@ -1,4 +1,4 @@
-"""Turns what clients change, bytes at any offset, into operations on whole pages.
+"""Widens what clients change, bytes at any offset, to operations on whole pages.
 
 A page that a change covers in part is read, as the newest change before left it, and written whole.
 """
@@ -23,13 +23,13 @@ class Widened:
 
     Attributes:
         batch, stored: the frame.
-        pages: page numbers in the order in which they change; one may come again.
+        pages: page numbers in the order in which they change; one may come twice.
         sums: of each of these.
-        content: by page, at the end.
+        content: of each page, after all changes.
     """
 
     __slots__ = (
-        "_base", "_counts", "_firsts", "_hole", "_kept", "_kinds", "_packed", "_page_size", "_payload", "_read",
+        "_counts", "_firsts", "_hole", "_kept", "_kinds", "_packed", "_page_size", "_payload", "_read", "_start",
         "batch", "content", "pages", "stored", "sums",
     )  # fmt: skip
 
@@ -37,11 +37,11 @@ class Widened:
         """Widen the changes, in order.
 
         Args:
-            hole: stands for a page whose space is given back, in `content`.
+            hole: stands in `content` for a page whose space is freed.
             read: a whole page as it is before all of these.
         """
         self._page_size = page_size
-        self._base = volume.start
+        self._start = volume.start
         self._hole, self._read = hole, read
         self._kinds = bytearray()
         self._firsts, self._counts = array("Q"), array("Q")
@@ -63,18 +63,18 @@ class Widened:
         start, end = change.offset, change.offset + change.length
         head, tail = start % size, end % size
         if not head and not tail:
-            self._whole((self._base + start) // size, change.length // size, change)
+            self._whole((self._start + start) // size, change.length // size, change)
             return
         first, last = start // size, (end - 1) // size
-        base = self._base // size
+        first_page = self._start // size
         if first == last or head:
-            self._part(base + first, change, first * size)
+            self._part(first_page + first, change, first * size)
             first += 1
         whole_end = last + 1 if not tail else last
         if first < whole_end:
-            self._whole(base + first, whole_end - first, _inside(change, first * size, whole_end * size))
+            self._whole(first_page + first, whole_end - first, _inside(change, first * size, whole_end * size))
         if tail and first <= last:
-            self._part(base + last, change, last * size)
+            self._part(first_page + last, change, last * size)
 
     def _part(self, page: int, change: Change, page_offset: int) -> None:
         """Change some of a page that begins at `page_offset` in its volume."""

@@ -1,12 +1,12 @@
-"""What was acknowledged and is not on the volumes yet: pages in memory, in two generations.
+"""Write-back: keeps pages in memory that are acknowledged and not on the volumes yet, and writes them there.
 
-    current     written since the newest write-back was begun; perhaps not durable
+    current     changed since the newest write-back was begun; perhaps not durable
     going       durable in the journal, and on the way to the volumes
 
 Rule (no-steal): a page reaches its volume only after the frame that brought it is durable. So a volume never holds a
 byte that the journal could lose, and recovery needs to redo, never to undo.
-Rule: whoever reads takes both generations first, then reads the volume, then lays them over it. A page that is in
-neither by then was on the volume already.
+Rule: a reader first gets both generations, then reads the volume, then lays them over it. A page that is in neither by
+then was on the volume already.
 Bound: the recorder lets writers wait above WAITING_BYTES_MAX.
 """
 
@@ -22,7 +22,7 @@ from mirrortool.volume import VolumeSet
 
 WAITING_BYTES_MAX = 128 << 20
 WRITE_BACK_BYTES = 64 << 20
-"""With so much waiting a write-back begins, without waiting for its time."""
+"""When this much waits, a write-back begins at once."""
 _SLICE_BYTES = 4 << 20
 _SLICE_RUNS = 256
 
@@ -31,13 +31,13 @@ Generation = dict[int, Buffer]
 
 
 class Waiting:
-    """The pages that wait.
+    """The pages that wait, in two generations.
 
     Everything but `generations` is used under the recorder's lock.
 
     Attributes:
         generations: (current, going), replaced together, so that a reader without the lock sees one moment.
-        hole: stands for a page of zeros whose space is to be given back.
+        hole: stands for a page of zeros whose space is to be freed.
     """
 
     def __init__(self, page_size: int) -> None:
@@ -48,7 +48,7 @@ class Waiting:
 
     @property
     def bytes_waiting(self) -> int:
-        """Of memory that is held, in both generations."""
+        """Memory that is held, for both generations."""
         return self._bytes_current + self._bytes_going
 
     @property
@@ -57,12 +57,12 @@ class Waiting:
         return self._bytes_current >= WRITE_BACK_BYTES
 
     def add(self, pages: Mapping[int, Buffer], length: int) -> None:
-        """Pages that were journaled; `length` bytes of memory are held for them."""
+        """Add pages that were journaled; `length` bytes of memory are held for them."""
         self.generations[0].update(pages)
         self._bytes_current += length
 
     def begin(self) -> None:
-        """Everything that waits is on its way from now on. What was before has arrived."""
+        """Everything that waits is on its way from now on; what was on its way before has arrived."""
         current, going = self.generations
         assert not going
         self.generations = {}, current
@@ -120,7 +120,7 @@ def waiting_pages(generations: Iterable[Generation], page: int, count: int) -> l
 def overlaid(
     runs: Iterable[tuple[int, int]], waiting: Iterable[tuple[int, bool]], first: int, end: int
 ) -> Iterator[tuple[int, int, bool]]:
-    """What there is from page `first` to `end`: (first page, one past the last, whether it is a hole), ascending.
+    """Runs from page `first` to `end`: (first page, the page after the last, whether it is a hole), ascending.
 
     Args:
         runs: (first page, count) that have data on the volume, ascending.

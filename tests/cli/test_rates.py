@@ -91,7 +91,7 @@ def server_at(writes: int, written: int) -> ServerStatistics:
 def test_a_live_recording_shows_how_fast_clients_write_and_the_journal_grows(at: Clock) -> None:
     now = recorder_at(1000, 40 * MIB), server_at(900, 80 * MIB)
     recording = SimpleNamespace(
-        recorder=SimpleNamespace(statistics=lambda: now[0]), statistics=lambda: now, base=None, base_problem=""
+        recorder=SimpleNamespace(statistics=lambda: now[0]), statistics=lambda: now, initial_scan_problem=""
     )
     display = Shown()
     watch = _Watch(cast(Any, display), cast(Any, recording))

@@ -24,12 +24,12 @@ CALLS = ("pwrite", "pwritev", "fdatasync", "truncate", "punch")
 
 
 def make_small() -> None:
-    """Many small frames, files and settlements where ordinary sizes would make one of each."""
+    """Many small frames, files and updates of the table where ordinary sizes would make one of each."""
     parallelread.PIECE_BYTES = readback.PIECE_BYTES = 4096
     scan_module.PENDING_PAGES = 24
 
-    def writer(journal: Journal, end: Any, **rest: Any) -> JournalWriter:
-        return JournalWriter(journal, end, file_bytes=6000, **rest)
+    def writer(journal: Journal, end: Any, **options: Any) -> JournalWriter:
+        return JournalWriter(journal, end, file_bytes=6000, **options)
 
     recovery.JournalWriter = writer  # type: ignore[misc, assignment]  # a function in the place of the class
 

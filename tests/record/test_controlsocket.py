@@ -27,7 +27,7 @@ from tests.fakes.recorders import based, check_everywhere, small_scale
 from tests.fakes.volumes import PAGE, Primary, make_primary, pattern
 
 PATIENCE_SECONDS = 60
-"""Only a test that fails waits so long."""
+"""Only a test that fails waits this long."""
 
 
 @pytest.fixture
@@ -37,7 +37,7 @@ def primary(directory: str, monkeypatch: pytest.MonkeyPatch) -> Primary:
 
 
 class Running:
-    """A live recording at work in a thread; `with` stops it."""
+    """A live recording that runs in a thread; `with` stops it."""
 
     def __init__(self, primary: Primary) -> None:
         self.primary, self._ready = primary, threading.Event()
@@ -198,7 +198,7 @@ def test_the_socket_of_a_killed_recorder_is_replaced(primary: Primary) -> None:
     assert done.returncode == -9, done
     assert os.path.exists(os.path.join(primary.journal_path, "control.sock"))
     assert ask(primary.journal_path, {"request": "status"}) is None
-    mark(primary.journal_path, "between")  # takes the lock itself, and redoes first
+    mark(primary.journal_path, "between")  # acquires the lock itself, and redoes first
     assert primary.contents()["a"].startswith(b"acknowledged")
     with Running(primary):
         assert ask(primary.journal_path, {"request": "status"})
@@ -206,8 +206,10 @@ def test_the_socket_of_a_killed_recorder_is_replaced(primary: Primary) -> None:
     check_everywhere(primary, primary.contents())
 
 
-def test_without_a_recorder_mark_takes_the_lock_and_with_one_that_has_no_door_it_is_refused(primary: Primary) -> None:
-    mark(primary.journal_path, "resting")
+def test_without_a_recorder_mark_gets_the_lock_and_with_one_that_has_no_control_socket_it_is_refused(
+    primary: Primary,
+) -> None:
+    mark(primary.journal_path, "idle")
     with Recorder(primary.journal_path, background=False), pytest.raises(LockedError):
         mark(primary.journal_path, "locked")
 

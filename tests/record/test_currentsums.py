@@ -1,4 +1,4 @@
-"""Current sums: whoever asks gets the newest, also while a checkpoint takes them into the table."""
+"""Current sums: a caller gets the newest, also while a checkpoint applies them to the table."""
 
 from __future__ import annotations
 
@@ -51,38 +51,38 @@ def test_what_did_not_happen_is_undone(table: PageSums) -> None:
     assert known(sums, 5, 6) == [1005, 9]
 
 
-def test_reads_join_blocks_the_changed_and_the_settling(table: PageSums) -> None:
+def test_reads_join_blocks_the_changed_and_the_applying(table: PageSums) -> None:
     sums = CurrentSums(table)
     sums.swap(range(500, 530), range(30))
-    sums.begin_settling()
+    sums.begin_applying()
     sums.swap(range(510, 515), range(100, 105))
     expected = [1000 + page for page in range(PAGES)]
     expected[500:530] = range(30)
     expected[510:515] = range(100, 105)
     for first, count in ((0, PAGES), (511, 2), (2999, 1), (505, 1000), (1024, 512)):
         assert sums.read(first, count) == expected[first : first + count]
-    sums.settle()
+    sums.apply()
     assert sums.read(0, PAGES) == expected
     assert list(unpack_sums(table.read(505, 10))) == [5, 6, 7, 8, 9, 10, 11, 12, 13, 14]
-    sums.begin_settling()
-    sums.settle()
+    sums.begin_applying()
+    sums.apply()
     assert sums.changed_pages == 0
     assert list(unpack_sums(table.read(0, PAGES))) == expected
     assert table.state_sum == table.compute_state_sum()
 
 
-def test_a_block_that_is_loaded_while_its_sums_settle_is_not_kept_as_it_was(
+def test_a_block_that_is_loaded_while_its_sums_are_applied_is_not_kept_as_it_was(
     table: PageSums, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The table is read, then settles, then the block is kept: it must not be the one from before."""
+    """The table is read, then changed, then the block is kept: it must not be the one from before."""
     sums = CurrentSums(table)
     sums.swap([5], [1])
     sums._blocks.clear()
-    sums.begin_settling()
-    settled: list[bool] = []
+    sums.begin_applying()
+    applied: list[bool] = []
 
     class Lock:
-        """Lets the other thread in as soon as the lock is given back."""
+        """Lets the other thread in as soon as the lock is released."""
 
         def __init__(self, lock: Any) -> None:
             self._lock = lock
@@ -92,36 +92,36 @@ def test_a_block_that_is_loaded_while_its_sums_settle_is_not_kept_as_it_was(
 
         def __exit__(self, *_: object) -> None:
             self._lock.release()
-            if not settled:
-                settled.append(True)
-                sums.settle()
+            if not applied:
+                applied.append(True)
+                sums.apply()
 
     monkeypatch.setattr(sums, "_table_lock", Lock(sums._table_lock))
     assert known(sums, 5) == [1]
-    assert settled
+    assert applied
     assert known(sums, 5) == [1]
     assert sums.swap([5], [2]) == [1]
 
 
-def test_sums_that_settle_while_they_are_read_are_not_missed(table: PageSums) -> None:
-    """The block is read as it was, then a checkpoint ends: nothing settles any more, but the block was the old one."""
+def test_sums_that_are_applied_while_they_are_read_are_not_missed(table: PageSums) -> None:
+    """The block is read as it was, then a checkpoint ends: nothing is applied any more, but the block is old."""
     sums = CurrentSums(table)
     sums.read(0, 1)
     sums.swap([5], [1])
-    sums.begin_settling()
-    settled: list[bool] = []
+    sums.begin_applying()
+    applied: list[bool] = []
 
     class Block(array):  # type: ignore[type-arg]  # it takes no parameter before Python 3.12
         def __getitem__(self, place: Any) -> Any:
             found = super().__getitem__(place)
-            if not settled:
-                settled.append(True)
-                sums.settle()
+            if not applied:
+                applied.append(True)
+                sums.apply()
             return found
 
     sums._blocks[0] = Block("Q", sums._blocks[0])
     assert sums.read(0, 10)[5] == 1
-    assert settled
+    assert applied
 
 
 def fail_apply(times: int, real: Callable[[Mapping[int, int]], None]) -> Callable[[Mapping[int, int]], None]:
@@ -139,20 +139,20 @@ def fail_apply(times: int, real: Callable[[Mapping[int, int]], None]) -> Callabl
 
 
 @pytest.mark.parametrize("times", [1, 3])
-def test_a_settling_that_failed_half_way_is_done_again_whole(
+def test_an_apply_that_failed_half_way_is_done_again_whole(
     table: PageSums, times: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(currentsums, "_SLICE_PAGES", 100)
     sums = CurrentSums(table)
     sums.swap(range(900), range(900))
-    sums.begin_settling()
+    sums.begin_applying()
     monkeypatch.setattr(table, "apply", fail_apply(times, table.apply))
     for _ in range(times):
         with pytest.raises(HostError):
-            sums.settle()
+            sums.apply()
         assert sums.read(0, PAGES) == [*range(900), *range(1900, 1000 + PAGES)]
     sums.swap([3], [77])
-    sums.settle()
+    sums.apply()
     assert table.state_sum == table.compute_state_sum()
     assert list(unpack_sums(table.read(0, 905)))[-7:] == [898, 899, *range(1900, 1905)]
     assert known(sums, 2, 3) == [2, 77]

@@ -1,4 +1,4 @@
-"""A damaged table of sums never gets into a frame: who meets it stops, whoever met it before, and the remedy helps."""
+"""A damaged table of sums never gets into a frame: each process that finds it stops, and the remedy helps."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ def test_a_scan_does_not_shrink_a_volume_by_damaged_sums(primary: Primary, damag
 
 
 @DAMAGE
-def test_a_large_zero_does_not_take_damaged_sums(primary: Primary, damage: Damage) -> None:
+def test_a_large_zero_does_not_use_damaged_sums(primary: Primary, damage: Damage) -> None:
     based(primary)
     damage(primary)
     with Recorder(primary.journal_path, background=False) as recorder:
@@ -129,7 +129,7 @@ def test_a_large_zero_does_not_take_damaged_sums(primary: Primary, damage: Damag
 
 
 @DAMAGE
-def test_a_initial_scan_does_not_take_damaged_sums(primary: Primary, damage: Damage) -> None:
+def test_an_initial_scan_does_not_use_damaged_sums(primary: Primary, damage: Damage) -> None:
     based(primary)
     damage(primary)
     primary.write("a", 0, pattern(2, PAGES * PAGE))

@@ -40,7 +40,7 @@ def _small(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def primary(directory: str) -> Primary:
-    """Three segments and a little, sparse, with a base."""
+    """Three segments and a little, sparse, wholly journaled."""
     return based(make_primary(directory, {"a": SIZE, "b": pattern(2, 5 * PAGE)}))
 
 
@@ -95,7 +95,7 @@ def detaching(primary: Primary) -> Any:
 
 @contextmanager
 def clients_moment(recorder: Recorder) -> Iterator[None]:
-    """What clients may do between two steps of who holds the journal's lock, in his thread."""
+    """What clients may do between two steps of a thread that holds the journal's lock, in that thread."""
     lock = recorder._journal.lock
     lock.release()
     try:
@@ -105,7 +105,7 @@ def clients_moment(recorder: Recorder) -> Iterator[None]:
 
 
 def noted(primary: Primary) -> list[int]:
-    return sorted(load_noted(Journal(primary.journal_path))[0])
+    return sorted(load_noted(Journal(primary.journal_path)).segments)
 
 
 def test_with_stop_a_change_is_refused_and_works_later(primary: Primary, full: Full) -> None:
@@ -186,7 +186,7 @@ def test_a_detached_recorder_that_ends_is_continued_by_the_next(
 
 
 def test_a_mark_of_a_journal_that_lacks_something_is_refused(primary: Primary, full: Full) -> None:
-    """Also when no recorder is at work."""
+    """Also when no recorder is running."""
     with detaching(primary) as recorder:
         full.is_full = True
         recorder.write("a", 3, b"detached")
@@ -244,7 +244,7 @@ def test_the_checkpoint_covers_everything_before_a_segment_is_noted(primary: Pri
 
 
 def test_detached_again_while_it_catches_up(primary: Primary, full: Full, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What was journaled since a segment caught up is never redone over what went past the journal later."""
+    """What was journaled since a segment caught up is never redone over what changed without the journal later."""
     with detaching(primary) as recorder:
         client = Client(primary, recorder)
         full.is_full = True
@@ -392,7 +392,7 @@ def test_a_client_that_detaches_as_catching_up_ends_is_noted(
 def test_what_is_journaled_as_captured_is_durable_on_the_volume_first(
     primary: Primary, full: Full, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It is never redone, so a power cut must not take it from the volume."""
+    """It is never redone, so a power cut must not remove it from the volume."""
     with faulty(lambda _: None) as system, detaching(primary) as recorder:
         client = Client(primary, recorder)
         full.is_full = True
@@ -467,7 +467,7 @@ def test_a_volume_without_room_is_no_reason_to_detach(primary: Primary, monkeypa
     client.check_everywhere()
 
 
-def test_a_flush_makes_what_went_past_the_journal_durable(primary: Primary, full: Full) -> None:
+def test_a_flush_makes_what_changed_without_the_journal_durable(primary: Primary, full: Full) -> None:
     with faulty(lambda _: None) as system, detaching(primary) as recorder:
         full.is_full = True
         recorder.write("a", 0, b"detached")
@@ -475,7 +475,7 @@ def test_a_flush_makes_what_went_past_the_journal_durable(primary: Primary, full
         assert primary.paths["a"] not in system.disk.durable
 
 
-def test_a_huge_zero_past_the_journal_costs_segments(
+def test_a_huge_zero_without_the_journal_costs_segments(
     primary: Primary, full: Full, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Which are noted at once, though they are zeroed in steps."""
@@ -589,11 +589,11 @@ def test_without_room_for_the_reserve_it_starts_anyhow(primary: Primary, monkeyp
 
 
 def test_a_mark_that_is_refused_after_a_crash_leaves_the_volume_known(primary: Primary, full: Full) -> None:
-    """It must not make a clean stop of it: the volume was written past the journal since the checkpoint."""
+    """It must not make a clean stop of it: the volume was written without the journal since the checkpoint."""
     with detaching(primary) as recorder:
         client = Client(primary, recorder)
         full.is_full = True
-        client.write("a", 0, b"past the journal")
+        client.write("a", 0, b"without the journal")
     full.is_full = False
     with pytest.raises(MirrortoolError):
         mark(primary.journal_path, "refused")
@@ -607,7 +607,7 @@ def test_a_scan_ends_a_detachment(primary: Primary, full: Full) -> None:
     with detaching(primary) as recorder:
         client = Client(primary, recorder)
         full.is_full = True
-        client.write("a", 0, b"past the journal")
+        client.write("a", 0, b"without the journal")
     full.is_full = False
     primary.scan()
     mark(primary.journal_path, "whole")

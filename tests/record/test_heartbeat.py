@@ -1,4 +1,4 @@
-"""Heartbeats: an idle recorder says that it is at work, costs nothing by it, and says nothing that is not so."""
+"""Heartbeats: an idle recorder says that it is running; that costs nothing, and it says nothing that is not so."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Volumes that changed outside are told from those that a crash left behind, and are not touched."""
+"""Volumes that changed outside are told from those that a crash left, and are not touched."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ pytestmark = pytest.mark.usefixtures("small")
 
 @pytest.fixture
 def primary(directory: str) -> Primary:
-    """With a base."""
+    """With a complete initial scan."""
     return based(make_primary(directory, {"a": pattern(1, 40 * PAGE + 9)}))
 
 
@@ -56,7 +56,7 @@ def crash_with_something_to_redo(primary: Primary) -> bytes:
 
 
 def touch_at(primary: Primary, seconds_from_newest: float) -> None:
-    """Write to the volume, so long after the newest frame as its time says."""
+    """Write to the volume; its time says how long after the newest frame."""
     facts = os.stat(primary.paths["a"])
     os.utime(primary.paths["a"], ns=(facts.st_atime_ns, newest_ns(primary) + int(seconds_from_newest * 1e9)))
 
@@ -116,7 +116,7 @@ def test_the_refusal_says_how_many_frames_a_scan_would_give_up(primary: Primary)
             InitialScan(recorder).run()
 
 
-def test_after_a_clean_stop_an_untouched_volume_is_taken(primary: Primary) -> None:
+def test_after_a_clean_stop_an_untouched_volume_is_accepted(primary: Primary) -> None:
     for _ in range(3):
         with Recorder(primary.journal_path, background=False) as recorder:
             recorder.write("a", 0, b"inside")
@@ -146,7 +146,7 @@ def test_after_a_crash_within_a_write_back_a_later_write_is_seen(
     assert_refused(primary, "after the recorder had crashed")
 
 
-def test_after_a_crash_what_the_recorder_may_have_written_is_not_taken_for_a_change(primary: Primary) -> None:
+def test_after_a_crash_what_the_recorder_may_have_written_is_not_called_a_change(primary: Primary) -> None:
     expected = crash_with_something_to_redo(primary)
     forget_times(primary)
     touch_at(primary, 9)
@@ -188,7 +188,7 @@ def test_a_volume_may_change_until_something_is_recorded(directory: str) -> None
     check_everywhere(primary, primary.contents())
 
 
-def test_a_change_is_taken_over_and_the_base_is_incomplete_until_a_scan(primary: Primary) -> None:
+def test_a_change_is_taken_over_and_the_volume_is_incomplete_until_a_scan(primary: Primary) -> None:
     crash_with_something_to_redo(primary)
     primary.write("a", 7 * PAGE, b"outside")
     touch_at(primary, HOUR)
@@ -321,7 +321,7 @@ def test_a_second_recorder_is_refused(primary: Primary) -> None:
             with pytest.raises(LockedError) as refused:
                 again()
             assert refused.value.exit_code == 22
-        recorder.write("a", 0, b"still at work", fua=True)
+        recorder.write("a", 0, b"still running", fua=True)
         recorder.close()
     with quiet_recorder(primary):
         pass
@@ -402,7 +402,7 @@ def test_a_device_with_a_foreign_page_where_one_is_to_be_redone_is_refused(on_de
 
 
 @pytest.mark.parametrize("half_done", [b"1", b"2"])
-def test_a_device_on_which_some_was_written_already_is_taken(on_device: OnDevice, half_done: bytes) -> None:
+def test_a_device_on_which_some_was_written_already_is_accepted(on_device: OnDevice, half_done: bytes) -> None:
     on_device.put(3, half_done * PAGE)
     with Recorder(on_device.primary.journal_path, background=False) as recorder:
         assert recorder.redone == 3

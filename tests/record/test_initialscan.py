@@ -1,4 +1,4 @@
-"""The initial scan: a volume gets into the journal while clients change it, and nobody takes a half for the whole."""
+"""The initial scan: a volume gets into the journal while clients change it, and a half never counts as the whole."""
 
 from __future__ import annotations
 
@@ -56,13 +56,13 @@ def test_until_it_ends_commits_say_that_they_are_incomplete(primary: Primary) ->
     with quiet_recorder(primary) as recorder:
         assert recorder.incomplete == {"a", "b"} == set(recorder.statistics().incomplete)
         recorder.write("a", 0, b"x", fua=True)
-        with pytest.raises(NotComparableError, match="no complete base"):
+        with pytest.raises(NotComparableError, match="not wholly journaled"):
             recorder.commit("nightly")
         recorder.commit()
         assert set(kinds(primary)) == {CommitKind.INCOMPLETE}
         scan = InitialScan(recorder)
         scan.run()
-        assert scan.pages_done == scan.pages_total == PAGES + 4
+        assert scan.progress() == (PAGES + 4, PAGES + 4)
         assert not recorder.incomplete
         assert kinds(primary)[-1] == CommitKind.SCAN
         recorder.commit("nightly")
@@ -168,7 +168,7 @@ def test_a_scan_that_was_stopped_is_resumed_by_the_next_recorder(
 def test_a_checkpoint_that_began_before_the_end_does_not_say_that_it_is_complete(
     primary: Primary, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Else a power cut takes the last pieces from the journal, and nobody looks for them again."""
+    """Else a power cut removes the last pieces from the journal, and nothing looks for them again."""
     with faulty(lambda _: None) as system:
         recorder = Recorder(primary.journal_path, background=False)
         real, done = volumeside.write_pages, []
@@ -196,7 +196,7 @@ def test_a_checkpoint_that_began_before_the_end_does_not_say_that_it_is_complete
 
 
 def test_pages_that_are_not_durable_on_the_volume_are_not_journaled(primary: Primary) -> None:
-    """Captured frames are never redone: what a power cut takes from the volume, the journal must not have."""
+    """Captured frames are never redone: what a power cut removes from the volume, the journal must not have."""
     with faulty(lambda _: None) as system:
         with open(primary.paths["a"], "r+b") as file:
             system.disk.note(file.fileno())  # this write came before the recorder, and nobody synced it
@@ -211,15 +211,15 @@ def test_pages_that_are_not_durable_on_the_volume_are_not_journaled(primary: Pri
 
 def test_without_room_it_waits_and_goes_on(primary: Primary, monkeypatch: pytest.MonkeyPatch) -> None:
     with quiet_recorder(primary) as recorder:
-        real, failures = recorder.capture.take_watched, []
+        real, failures = recorder.capture.capture_watched, []
 
-        def take_watched(page: int, data: bytes, packed: bytes) -> None:
+        def capture_watched(page: int, data: bytes, packed: bytes) -> None:
             if len(failures) < 2:
                 failures.append(page)
                 raise NoSpaceError("full")
             real(page, data, packed)
 
-        monkeypatch.setattr(recorder.capture, "take_watched", take_watched)
+        monkeypatch.setattr(recorder.capture, "capture_watched", capture_watched)
         scan = InitialScan(recorder)
         monkeypatch.setattr(scan._stopping, "wait", lambda _: None)
         scan.run()
@@ -243,7 +243,7 @@ def test_a_piece_that_cannot_be_read_is_read_again(primary: Primary, monkeypatch
         def wait(_seconds: float) -> None:
             if not scan.problem:  # it lets clients go first
                 return
-            assert recorder.incomplete == {"a", "b"} and scan.pages_done == 16
+            assert recorder.incomplete == {"a", "b"} and scan.progress().pages_done == 16
             recorder.write("a", (16 + len(failed)) * PAGE, b"N" * PAGE)
             if len(failed) == 2:
                 recorder.write_back()
@@ -252,7 +252,7 @@ def test_a_piece_that_cannot_be_read_is_read_again(primary: Primary, monkeypatch
         monkeypatch.setattr(scan._stopping, "wait", wait)
         scan.run()
         assert len(failed) == 3 and scan.problem is None
-        assert not recorder.incomplete and scan.pages_done == scan.pages_total
+        assert not recorder.incomplete and scan.progress().pages_done == scan.progress().pages_total
         recorder.close()
     expected = bytearray(pattern(1, PAGES * PAGE))
     expected[17 * PAGE : 20 * PAGE] = b"N" * 3 * PAGE
@@ -281,7 +281,7 @@ def test_without_room_for_the_commit_the_base_is_complete_anyhow(
 def test_a_killed_scan_of_a_changed_volume_leaves_it_incomplete(
     primary: Primary, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """`record --scan` journals some of what changed outside, and dies; a live recorder must not take that for all."""
+    """`record --scan` journals some of what changed outside, and dies; that must not count as all of it."""
     based(primary)
     primary.write("a", 0, b"outside")
     primary.write("a", 30 * PAGE, b"outside")

@@ -61,7 +61,7 @@ def test_whatever_of_the_last_append_is_lost_the_others_hold(
                 elif not is_gone:
                     noted.add({segment})
                     model.add(segment)
-            assert noted.segments == model == load_noted(journal)[0]
+            assert noted.segments == model == load_noted(journal).segments
         log = log_of(journal)
         whole = log.read_bytes()
         if whole:  # the last record is torn, or only its block was written and others are zeros
@@ -71,7 +71,7 @@ def test_whatever_of_the_last_append_is_lost_the_others_hold(
             again = NotedSegments(journal)
             assert again.segments == model or again.segments in states
             again.add({7})
-            assert load_noted(journal)[0] == again.segments | {7}
+            assert load_noted(journal).segments == again.segments | {7}
 
 
 def test_a_record_behind_one_that_was_lost_never_counts_again(journal: Journal) -> None:
@@ -79,11 +79,11 @@ def test_a_record_behind_one_that_was_lost_never_counts_again(journal: Journal) 
     noted.add({1, 2, 3})
     log = log_of(journal)
     whole = log.read_bytes()
-    log.write_bytes(bytes(16) + whole[16:])  # a power cut takes any blocks of what was being appended
+    log.write_bytes(bytes(16) + whole[16:])  # a power cut may lose any blocks of what was being appended
     noted = NotedSegments(journal)
     assert noted.segments == set()
     noted.add({5})
-    assert load_noted(journal)[0] == {5}
+    assert load_noted(journal).segments == {5}
 
 
 def test_the_log_of_a_detachment_before_says_nothing(journal: Journal) -> None:
@@ -92,7 +92,7 @@ def test_the_log_of_a_detachment_before_says_nothing(journal: Journal) -> None:
     Path(journal.detached_path).unlink()  # what promote and a scan do
     assert load_noted(journal) == (set(), 0)
     noted = NotedSegments(journal)
-    assert noted.segments == set() == load_noted(journal)[0]
+    assert noted.segments == set() == load_noted(journal).segments
     noted.end()
     assert not log_of(journal).exists() and not Path(journal.detached_path).exists()
 
@@ -105,7 +105,7 @@ def test_what_could_not_be_noted_is_not_noted(journal: Journal, name: str) -> No
         noted.add({2, 3, 4})
     assert noted.segments == {1}
     noted.add({9})
-    assert load_noted(journal)[0] == {1, 9}
+    assert load_noted(journal).segments == {1, 9}
 
 
 def test_noting_costs_the_same_however_much_is_noted(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -127,5 +127,5 @@ def test_noting_costs_the_same_however_much_is_noted(journal: Journal, monkeypat
         noted.add({segment * 1000})
     for segment in range(count):
         noted.remove(segment * 1000)
-    assert load_noted(journal)[0] == set()
+    assert load_noted(journal).segments == set()
     assert written < 2 * count * 16 * 20

@@ -72,7 +72,7 @@ def test_the_mirror_goes_on_and_is_promoted_and_then_recorded(failed_back: tuple
         pass
 
 
-def test_where_the_mirror_is_gone_a_scan_takes_the_volume_if_that_is_said(
+def test_where_the_mirror_is_gone_a_scan_adopts_the_volume_if_that_is_said(
     failed_back: tuple[Primary, Mirror, str],
 ) -> None:
     old, mirror, _ = failed_back

@@ -49,7 +49,7 @@ def run_sessions(directory: str, seed: int, page_size: int, sessions: int, steps
 def one_step(recorder: Recorder, model: Model, chance: random.Random) -> None:
     name = chance.choice(list(model.contents))
     step = chance.choice(
-        ["change"] * 8 + ["read"] * 6 + ["write", "zero", "flush", "back", "checkpoint", "base", "scan"]
+        ["change"] * 8 + ["read"] * 6 + ["write", "zero", "flush", "back", "checkpoint", "initial", "scan"]
     )
     if step == "change":
         changes = random_changes(chance, len(model.contents[name]), recorder.page_size)
@@ -69,7 +69,7 @@ def one_step(recorder: Recorder, model: Model, chance: random.Random) -> None:
         assert recorder.statistics().durable_lsn == recorder.statistics().head_lsn
     elif step in ("back", "checkpoint"):
         recorder.write_back(checkpoint=step == "checkpoint")
-    elif step == "base":
+    elif step == "initial":
         InitialScan(recorder).run()
         assert not recorder.incomplete
     else:

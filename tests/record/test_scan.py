@@ -211,7 +211,7 @@ def was_emptied(old: bytes, now: bytes) -> bool:
 
 
 def scan_asking(primary: Primary) -> ScanResult:
-    """A scan; only where a file has nothing left of what was recorded, it must be asked to take that."""
+    """A scan; only where a file has nothing left of what was recorded, it must be told to accept that."""
     recorded, incomplete = volumes_at(primary.journal), primary.journal.recorder_checkpoint().incomplete
     now = primary.contents()
     if any(was_emptied(old, now[name]) for name, old in recorded.items() if name not in incomplete):
@@ -390,7 +390,7 @@ def test_a_scan_that_cannot_append_keeps_what_it_found(
 def test_a_scan_whose_sums_cannot_be_written_loses_nothing(
     directory: str, monkeypatch: pytest.MonkeyPatch, call: int
 ) -> None:
-    """Space that runs out while sums are taken in is an error, not a bug, and recovery redoes the sums."""
+    """Space that runs out while sums are applied is an error, not a bug, and recovery redoes the sums."""
     monkeypatch.setattr(scan_module, "PENDING_PAGES", 2 * PIECE // PAGE)
     primary = make_primary(directory, {"a": pattern(1, 4 * PIECE), "b": pattern(2, 2 * PIECE)})
     primary.scan()
@@ -527,7 +527,7 @@ def test_a_volume_that_grew_into_the_next_is_refused(directory: str) -> None:
         primary.resize("a", (1 << 48) + 1)
     except OSError:
         pytest.skip("the file system does not hold so large a file")
-    with pytest.raises(UnusableVolumeError, match="has grown into the place of the next one"):
+    with pytest.raises(UnusableVolumeError, match="has grown into the addresses of the next one"):
         primary.scan()
 
 

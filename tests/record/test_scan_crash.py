@@ -65,7 +65,7 @@ def check_recovers(primary: Primary, number: object) -> None:
 
 
 def test_a_successor_that_was_only_begun_is_cleared_away(directory: str) -> None:
-    """Else the frames that follow go to the file before it, and it is taken for damage from then on."""
+    """Else the frames that follow go to the file before it, and it counts as damage from then on."""
     primary = make_primary(directory, {"a": pattern(1, 9 * PAGE)})
     commit = primary.scan().commit
     primary.journal.save_clean_end(None)

@@ -1,4 +1,4 @@
-"""What one thread takes back is read once by another that holds no lock: it may be gone at a second look.
+"""What one thread removes is read once by another that holds no lock: it may be gone at a second look.
 
 An interpreter without a global lock (3.13t) lets that happen; here it always does.
 """
@@ -41,7 +41,9 @@ def recorder(directory: str) -> Iterator[Recorder]:
         yield opened
 
 
-def test_a_volume_takes_writes_again_while_one_is_refused(recorder: Recorder, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_volume_accepts_writes_again_while_one_is_refused(
+    recorder: Recorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with monkeypatch.context() as patch:
         patch.setattr(VolumeSide, "problem", GoneAtTheSecondLook(NoSpaceError("full", where="a")), raising=False)
         with pytest.raises(NoSpaceError, match=r"^a: full$"):
@@ -62,8 +64,8 @@ def test_the_initial_scan_continues_while_its_problem_is_told(
 ) -> None:
     with LiveRecording(recorder, _server, lambda _: None, lambda _: None) as recording:
         monkeypatch.setattr(InitialScan, "problem", GoneAtTheSecondLook(NoSpaceError("full", where="a")), raising=False)
-        assert recording.base_problem == "a: full"
-        assert recording.base_problem == ""
+        assert recording.initial_scan_problem == "a: full"
+        assert recording.initial_scan_problem == ""
 
 
 def _server(_exports: object) -> Server:

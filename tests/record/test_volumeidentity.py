@@ -65,7 +65,7 @@ def test_a_replug_is_seen_within_one_boot() -> None:
 
 
 class Loop:
-    """A loop device behind which the disk can be changed: a journal with a complete base of it."""
+    """A loop device whose disk can be exchanged, and a journal that has all of it."""
 
     def __init__(self, directory: str, path: str) -> None:
         self.directory, self.path = directory, path
@@ -235,7 +235,7 @@ def test_a_file_that_was_written_anew_is_not(directory: str) -> None:
 
 
 def test_what_the_journal_lacks_is_no_sign_of_another_disk(directory: str) -> None:
-    """A base that is not complete, as after --scan --nbd was stopped, tells nothing of the volume."""
+    """An initial scan that is not complete, as after --scan --nbd was stopped, tells nothing of the volume."""
     primary = based(make_primary(directory, {"a": pattern(1, MIB)}, 4096))
     primary.write("a", 0, pattern(2, MIB))
     drop(Recorder(primary.journal_path, background=False, take_over=True))

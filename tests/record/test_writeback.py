@@ -72,7 +72,7 @@ class Client:
         return {name: bytes(content) for name, content in self.contents.items()}
 
     def work(self, recorder: Recorder) -> None:
-        """Everything once or twice; what fails may be tried again, and is not taken for done."""
+        """Everything once or twice; what fails may be tried again, and does not count as done."""
         steps: list[Callable[[Recorder], object]] = [self._write, self._zero, Recorder.flush]
         steps += [self._write, self._back, self._check, self._write]
         for step in steps * 2:
@@ -150,7 +150,7 @@ def test_the_faults_of_the_table_happen(primary: Primary, monkeypatch: pytest.Mo
 
 
 @pytest.mark.parametrize("code", [errno.EIO, errno.ENOSPC])
-def test_a_volume_that_fails_refuses_writes_until_it_takes_them(primary: Primary, code: int) -> None:
+def test_a_volume_that_fails_refuses_writes_until_it_can_be_written(primary: Primary, code: int) -> None:
     client = Client(primary)
     is_broken = True
 
@@ -198,8 +198,8 @@ def test_while_a_volume_fails_what_came_meanwhile_is_committed_and_durable(
                 with pytest.raises(InputOutputError):
                     recorder.write_back()
                 now = recorder.statistics()
-                is_finished = now.durable_lsn == now.head_lsn == now.commit_lsn
-                assert is_finished == (attempt > 0)
+                is_committed = now.durable_lsn == now.head_lsn == now.commit_lsn
+                assert is_committed == (attempt > 0)
         client.check(recorder)
     with quiet_recorder(primary) as recorder:  # after kill -9
         client.check(recorder)
@@ -651,20 +651,20 @@ def stress(primary: Primary, rounds: int, monkeypatch: pytest.MonkeyPatch) -> No
             return run
 
         def client(number: int) -> None:
-            chance, model, base = random.Random(number), models[number], number * region
+            chance, model, origin = random.Random(number), models[number], number * region
             for _ in range(rounds):
                 offset = chance.randrange(region)
                 length = chance.randrange(1, min(region - offset, 9 * PAGE) + 1)
                 if chance.random() < 0.6:
                     data = chance.randbytes(length)
-                    recorder.write("a", base + offset, data)
+                    recorder.write("a", origin + offset, data)
                     model[offset : offset + length] = data
                 elif chance.random() < 0.5:
-                    recorder.zero("a", base + offset, length)
+                    recorder.zero("a", origin + offset, length)
                     model[offset : offset + length] = bytes(length)
                 else:
-                    assert recorder.read("a", base + offset, length) == model[offset : offset + length]
-                    runs = list(recorder.extents("a", base + offset, length))
+                    assert recorder.read("a", origin + offset, length) == model[offset : offset + length]
+                    runs = list(recorder.extents("a", origin + offset, length))
                     assert sum(run for run, _ in runs) == length
 
         def flush() -> None:
@@ -693,8 +693,8 @@ def test_soak_many_threads_at_once(directory: str, monkeypatch: pytest.MonkeyPat
 # The end
 
 
-def test_a_closed_recorder_takes_nothing(primary: Primary) -> None:
-    """Its locks are gone: another may be at work on the same journal."""
+def test_a_closed_recorder_accepts_nothing(primary: Primary) -> None:
+    """Its locks are gone: another may use the same journal."""
     recorder = Recorder(primary.journal_path, background=False)
     recorder.write("a", 0, b"x")
     recorder.close()

@@ -5,8 +5,8 @@
     TIME FILE ACTION OFFSET LENGTH          FILE ACTION OFFSET LENGTH
 
 A write becomes a WRITE of made-up data, a trim a ZERO; sync, datasync and syncfs are flushes of everything, as a flush
-of a journal is one of all its volumes. read, wait and sync_file_range, which promises nothing, are passed over, as are
-times. FILE may hold white space, though fio cannot read that back.
+of a journal is one of all its volumes. read, wait and sync_file_range, which promises nothing, are ignored, times too.
+FILE may hold white space, though fio cannot read that back.
 
 The data of a write is defined, so that anybody can compute it: the write is cut from its start into pieces of 1 MiB,
 and each is as many bytes as it needs of SHAKE128 over the text "SEED LINE OFFSET": decimal numbers, one space between
@@ -48,9 +48,9 @@ def seeded_data(seed: int, line: int, offset: int, length: int) -> bytes:
 
 
 class FileMap:
-    """Which volume stands for a file of the log: the one it is mapped to, the one of its base name, or the default.
+    """Which volume stands for a file of the log: the one it is mapped to, the one of its last name, or the default.
 
-    Rule: but for files that are mapped, a volume stands for one file; two would overwrite each other.
+    Rule: except for files that are mapped, a volume stands for one file; two would overwrite each other.
     """
 
     def __init__(self, volumes: VolumeSet, mapped: Mapping[str, str], default: str | None = None) -> None:
@@ -58,7 +58,7 @@ class FileMap:
         self._volumes = volumes
         self._known = dict(mapped)
         self._default = default
-        self._taken = {volume: file for file, volume in mapped.items()}
+        self._file_of = {volume: file for file, volume in mapped.items()}
 
     def volume_of(self, file: str) -> str:
         """The volume that stands for a file, from now on.
@@ -68,15 +68,15 @@ class FileMap:
         """
         if file not in self._known:
             volume = self._find(file)
-            self._known[file], self._taken[volume] = volume, file
+            self._known[file], self._file_of[volume] = volume, file
         return self._known[file]
 
     def _find(self, file: str) -> str:
         name = files.base_name(file)
         volume = name if name in self._volumes else self._default
-        if volume is not None and volume not in self._taken:
+        if volume is not None and volume not in self._file_of:
             return volume
-        why = f", as volume {volume} stands for {self._taken[volume]}" if volume else ""
+        why = f", as volume {volume} stands for {self._file_of[volume]}" if volume else ""
         raise UsageError(f"no volume stands for {file}{why}", remedy="give --map FILE=VOLUME")
 
 
@@ -89,7 +89,7 @@ class FioLog:
         """Read the first line.
 
         Raises:
-            BadLogError: it is not a log of fio's, or of another version.
+            BadLogError: it is not a log of fio's, or has another version.
         """
         self.path = file.path
         self._file = file
@@ -124,10 +124,10 @@ class FioLog:
         if not line.strip():
             return None
         if self._has_times:
-            time, *rest = line.split(None, 1)
+            time, *remainder = line.split(None, 1)
             if not _is_number(time):
                 raise self._bad(number, "it does not begin with a time")
-            line = rest[0] if rest else b""
+            line = remainder[0] if remainder else b""
         fields = line.rsplit(None, 3)
         if len(fields) == 4 and _is_number(fields[2]) and _is_number(fields[3]):
             return self._io(number, at, *fields)
@@ -137,7 +137,7 @@ class FioLog:
 
     def _io(self, number: int, at: int, name: bytes, act: bytes, offset: bytes, length: bytes) -> Step | None:
         if act not in _ACTIONS:
-            raise self._bad(number, f"{act.decode('utf-8', 'surrogateescape')} is no action of fio's")
+            raise self._bad(number, f"{act.decode('utf-8', 'surrogateescape')} is not an action of fio's")
         action = _ACTIONS[act]
         if action is None:
             return None
@@ -145,7 +145,7 @@ class FioLog:
             return Step(action, number, at)
         first, count = int(offset), int(length)
         if first + count > ADDRESS_LIMIT:
-            raise self._bad(number, f"it reaches to byte {first + count}, behind any volume")
+            raise self._bad(number, f"it reaches to byte {first + count}, after the end of any volume")
         if not count:
             return None
         return Step(action, number, at, self._volume_of(number, name), first, count)
@@ -162,16 +162,16 @@ class FioLog:
         Raises:
             BadLogError: a line is too long, or the last has no end.
         """
-        number, at, rest = 0, 0, b""
-        while more := self._file.pread(_READ_BYTES, at + len(rest)):
-            *whole, rest = (rest + more).split(b"\n")
+        number, at, begun = 0, 0, b""
+        while more := self._file.pread(_READ_BYTES, at + len(begun)):
+            *whole, begun = (begun + more).split(b"\n")
             for line in whole:
                 number += 1
                 self._check_length(number, line)
                 yield number, at, line
                 at += len(line) + 1
-            self._check_length(number + 1, rest)
-        if rest:
+            self._check_length(number + 1, begun)
+        if begun:
             raise self._bad(number + 1, "the last line has no end: the log was cut short")
 
     def _check_length(self, number: int, line: bytes) -> None:

@@ -1,8 +1,8 @@
-"""Feeds a log to a recorder: its writes and discards as operations, its flushes as commits, its marks as marks.
+"""The loop of an import: feeds a log to a recorder; writes and discards as operations, flushes as commits, marks.
 
 Rule: the whole log is checked before anything is changed, without reading its data.
 Rule: a commit is where the log has a flush, and the log's end is one. None of them waits for the disk, as what the log
-tells of is past; the last makes everything durable.
+tells of happened long ago; the last makes everything durable.
 Bound: a batch, BATCH_BYTES and BATCH_CHANGES, and RENAMED_MAX names.
 """
 
@@ -23,14 +23,14 @@ from mirrortool.volume import VolumeSet
 BATCH_BYTES = PIECE_BYTES
 BATCH_CHANGES = 256
 RENAMED_MAX = 100
-"""So many marks that had to be renamed are listed; all are counted."""
+"""This many marks that had to be renamed are listed; all are counted."""
 
 _NO_MARK_CHARACTER = re.compile(r"[^A-Za-z0-9._-]")
 _MARK_LENGTH_MAX = 64
 
 
-class Target(Protocol):
-    """What is fed: record.recorder.Recorder, as far as it is needed."""
+class FedRecorder(Protocol):
+    """The methods of a Recorder that an import calls."""
 
     @property
     def volumes(self) -> VolumeSet: ...
@@ -51,12 +51,12 @@ class ImportStatistics:
     """An import at one moment.
 
     Attributes:
-        log_bytes, log_bytes_done: of the log; how far the import is.
+        log_bytes, log_bytes_done: of the log, and how many of them are imported.
         number: of the entry or line that it has reached; -1 before the first.
         writes, zeros: of the log, not of the journal, where large ones are cut.
         bytes: written.
         position: of the newest commit of the import, None before the first.
-        marks_renamed: marks whose text is no name.
+        marks_renamed: marks whose text is not a mark's name.
     """
 
     log_bytes: int = 0
@@ -86,7 +86,7 @@ class ImportResult:
     Attributes:
         entries: of the log; in a log of lines, its lines.
         commit: the last, of everything.
-        renamed: the first RENAMED_MAX marks whose text is no name.
+        renamed: the first RENAMED_MAX marks whose text is not a mark's name.
     """
 
     entries: int
@@ -98,8 +98,8 @@ class ImportResult:
 class Import:
     """One import of one log: `check` it, then `run`."""
 
-    def __init__(self, target: Target, log: Log) -> None:
-        self._target = target
+    def __init__(self, recorder: FedRecorder, log: Log) -> None:
+        self._recorder = recorder
         self._log = log
         self._volume = ""
         self._batch: list[Change] = []
@@ -114,13 +114,13 @@ class Import:
         self._position: Position | None = None
 
     def check(self) -> None:
-        """Read the log without its data, and see that it makes sense and fits.
+        """Read the log without its data, and check that it is valid and fits.
 
         Raises:
             BadLogError, UsageError, UnusableVolumeError: it does not.
             ImportCancelled: after `cancel`.
         """
-        sizes = {volume.name: volume.size for volume in self._target.volumes}
+        sizes = {volume.name: volume.size for volume in self._recorder.volumes}
         for step in self._log.steps():
             self._stop_if_cancelled()
             self._end = step.at
@@ -142,14 +142,14 @@ class Import:
         try:
             for step in self._log.steps():
                 self._stop_if_cancelled()
-                self._take(step)
+                self._feed(step)
                 self._number, self._at = step.number, step.at
         except ImportCancelled:
             self._hand_over()
             raise
         self._hand_over()
         position = self._position if self._position and self._is_committed else self._commit(None)
-        self._target.flush()
+        self._recorder.flush()
         self._at = self._end
         return ImportResult(self._log.count(), position, self.statistics(), tuple(self._renamed))
 
@@ -168,7 +168,7 @@ class Import:
         if self._is_cancelled:
             raise ImportCancelled
 
-    def _take(self, step: Step) -> None:
+    def _feed(self, step: Step) -> None:
         match step.action:
             case Action.WRITE:
                 for piece in self._log.pieces(step):
@@ -202,10 +202,10 @@ class Import:
     def _hand_over(self) -> None:
         batch, self._batch, self._batch_bytes = self._batch, [], 0
         if batch:
-            self._target.change(self._volume, batch)
+            self._recorder.change(self._volume, batch)
 
     def _commit(self, name: str | None) -> Position:
-        self._position = self._target.commit(name, durable=False)
+        self._position = self._recorder.commit(name, durable=False)
         self._commits += name is None
         self._is_committed = True
         return self._position

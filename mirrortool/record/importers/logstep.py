@@ -1,4 +1,4 @@
-"""What a log can say, in any format: steps, in the order in which they happened."""
+"""The steps of a log, in any format, in the order in which they happened."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from enum import Enum, auto
 from typing import Protocol
 
 PIECE_BYTES = 1 << 20
-"""The data of a write comes in pieces of at most so many bytes."""
+"""The data of a write comes in pieces of at most this many bytes."""
 
 
 class Action(Enum):
@@ -22,7 +22,7 @@ class Action(Enum):
 
 @dataclass(slots=True)
 class Step:
-    """One of them.
+    """One thing that a log says was done.
 
     Attributes:
         number: of the entry or line that says it.
@@ -52,7 +52,7 @@ class Piece:
 
 
 class Log(Protocol):
-    """A log in some format; read as often as one likes.
+    """A log in some format; it can be read many times.
 
     Attributes:
         path: of its file.
@@ -69,8 +69,8 @@ class Log(Protocol):
         """All of them.
 
         Raises:
-            BadLogError: at the first that makes no sense.
-            UsageError: no volume takes what it writes.
+            BadLogError: at the first that is not valid.
+            UsageError: no volume stands for a file that it writes.
         """
 
     def pieces(self, step: Step) -> Iterator[Piece]:

@@ -1,6 +1,6 @@
 """Logs of dm-log-writes, and of QEMU's blklogwrites, which writes the same.
 
-A log is a super block, then entries, each followed by its data; all of them take whole sectors.
+A log is a super block, then entries, each followed by its data; all of them fill whole sectors.
 
 Super block, the first sector, little-endian
 
@@ -23,7 +23,7 @@ A DISCARD has no data. A FLUSH makes durable what came before it, not its own da
 the kernel logs it only when it is. METADATA is a hint of the file system's.
 
 Rule: no more entries than the super block counts when the log is opened. The kernel rewrites it at a FUA or a MARK,
-QEMU at a FLUSH and every `log-super-update-interval` writes; what is behind may be half written.
+QEMU at a FLUSH and every `log-super-update-interval` writes; what follows may be half written.
 Rule: nothing is believed. Whatever does not fit into the file or the address space is a BadLogError.
 
 Sources: the kernel's admin-guide/device-mapper/log-writes.rst and dm-log-writes.c; QEMU's block/blklogwrites.c.
@@ -35,6 +35,7 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import IntFlag
+from typing import NamedTuple
 
 from mirrortool.address import ADDRESS_LIMIT
 from mirrortool.errors import BadLogError
@@ -49,7 +50,7 @@ ENTRY = struct.Struct("<QQQQ")
 SECTOR_SIZE_MIN = ENTRY.size
 SECTOR_SIZE_MAX = 8 << 20
 TEXT_BYTES_MAX = 4096
-"""Of a longer mark the rest is left out; the kernel's sectors hold no more."""
+"""A longer mark is cut; the kernel's sectors hold no more."""
 _REMEDY = "check that the log was copied whole"
 assert (SUPER.size, ENTRY.size) == (28, 32)
 assert ENTRY.size + TEXT_BYTES_MAX <= HEADER_BYTES
@@ -66,6 +67,13 @@ class Flag(IntFlag):
 
 
 _FLAGS = int(Flag.FLUSH | Flag.FUA | Flag.DISCARD | Flag.MARK | Flag.METADATA)
+
+
+class SuperBlock(NamedTuple):
+    """What the super block says."""
+
+    sector_size: int
+    entry_count: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,16 +111,16 @@ class LogWrites:
         """Read the super block.
 
         Args:
-            volume: what the log was written of.
+            volume: the name of the one that was logged.
         Raises:
-            BadLogError: there is none, or it makes no sense.
+            BadLogError: there is none, or it is not valid.
         """
         self.path = file.path
         self._file = file
         self._volume = volume
         self._window = Window(file)
         self._size = file.size()
-        self.sector_size, self.entry_count = self._super()
+        self.sector_size, self.entry_count = self._super_block()
 
     def count(self) -> int:
         return self.entry_count
@@ -121,7 +129,7 @@ class LogWrites:
         """All of them.
 
         Raises:
-            BadLogError: at the first that makes no sense.
+            BadLogError: at the first that is not valid.
         """
         at = self.sector_size
         for number in range(self.entry_count):
@@ -130,7 +138,7 @@ class LogWrites:
             at = entry.data_at if entry.flags & Flag.DISCARD else entry.data_at + entry.length
 
     def steps(self) -> Iterator[Step]:
-        """What the entries do, flushes before the data of their entry and the rest behind it."""
+        """What the entries do, flushes before the data of their entry, FUA and marks after it."""
         for entry in self.entries():
             flags = entry.flags
             if flags & Flag.FLUSH:
@@ -163,7 +171,7 @@ class LogWrites:
                 yield Piece(first + shift, length, data)
                 first += length
 
-    def _super(self) -> tuple[int, int]:
+    def _super_block(self) -> SuperBlock:
         data = self._window.header(0, SUPER.size)
         if len(data) < SUPER.size:
             raise BadLogError("too short for a dm-log-writes log", where=self.path, remedy="check the path")
@@ -179,7 +187,7 @@ class LogWrites:
         if version != VERSION:
             raise BadLogError(f"a dm-log-writes log of version {version}, which is not known", where=self.path)
         if not SECTOR_SIZE_MIN <= sector_size <= SECTOR_SIZE_MAX or sector_size & (sector_size - 1):
-            raise BadLogError(f"{sector_size} is no sector size", where=self.path)
+            raise BadLogError(f"{sector_size} is not a sector size", where=self.path)
         room = self._size // sector_size - 1
         if count > room:
             raise BadLogError(
@@ -187,7 +195,7 @@ class LogWrites:
                 where=self.path,
                 remedy="the log was cut short: copy it again",
             )
-        return sector_size, count
+        return SuperBlock(sector_size, count)
 
     def _entry(self, number: int, at: int) -> Entry:
         if at + self.sector_size > self._size:
@@ -202,7 +210,7 @@ class LogWrites:
             raise self._bad(f"it has the unknown flags {flags & ~_FLAGS:#x}", number, at)
         offset, length = sector * self.sector_size, sectors * self.sector_size
         if offset + length > ADDRESS_LIMIT:
-            raise self._bad(f"it reaches to byte {offset + length}, behind any volume", number, at)
+            raise self._bad(f"it reaches to byte {offset + length}, after the end of any volume", number, at)
         data_at = at + self.sector_size
         if not flags & Flag.DISCARD and data_at + length > self._size:
             raise self._bad(f"it has {length} bytes of data, and the log ends at byte {self._size}", number, at)
@@ -210,12 +218,12 @@ class LogWrites:
         return Entry(number, at, offset, length, flags, data_at, text)
 
     def _text(self, at: int, length: int) -> bytes:
-        """Of a mark; it ends at its first zero byte, as replay-log compares it."""
+        """The text of a mark; it ends at its first zero byte, as replay-log compares it."""
         room = min(length, self.sector_size - ENTRY.size, TEXT_BYTES_MAX)
         return self._window.header(at + ENTRY.size, room).partition(b"\0")[0]
 
     def _runs(self, start: int, end: int) -> Iterator[tuple[int, int, bool]]:
-        """Parts of an entry's data: (first byte, one past the last, whether it is a hole). Small data is one part."""
+        """Parts of an entry's data: (first byte, byte after the last, whether it is a hole). Small data is one part."""
         at = start
         if end - start > PIECE_BYTES:
             for first, last in self._file.data_extents(start, end):

@@ -1,4 +1,4 @@
-"""Opens a log by its format, and imports a whole one in one call."""
+"""Opens a log by its format, and imports all of one in one call."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def open_log(
         seed: of fio, of the data that is made up.
     Raises:
         UsageError: there is no such volume, or several and none is named.
-        BadLogError: it is no such log.
+        BadLogError: it is not a log of that format.
     """
     for name in (mapped or {}).values():
         _check_name(volumes, name)
@@ -73,13 +73,13 @@ def import_log(
     mapped: Mapping[str, str] | None = None,
     seed: int = 0,
 ) -> ImportResult:
-    """Write what a log tells of into a recorder's volumes, and journal it; volumes without a base get one first.
+    """Write what a log says into a recorder's volumes, and journal it; volumes that are incomplete are scanned first.
 
     Args:
         volume, mapped, seed: as of open_log.
     Raises:
-        BadLogError, UsageError: the log makes no sense, or does not fit; nothing was changed.
-        HostError: volumes or journal do not take it; its first part is there.
+        BadLogError, UsageError: the log is not valid, or does not fit; nothing was changed.
+        HostError: volumes or journal cannot be written; they have the first part of the log.
     """
     with open_log_file(path) as file:
         log = open_log(file, kind, recorder.volumes, volume=volume, mapped=mapped, seed=seed)

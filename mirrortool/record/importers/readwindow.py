@@ -1,4 +1,4 @@
-"""Reads forward through a file in large pieces, and hands out small ones.
+"""A window for reading forward through a file: reads large pieces, and hands out small ones.
 
 Bound: DATA_BYTES of memory, whatever is asked for. What is handed out is a copy, so it pins nothing.
 """
@@ -12,7 +12,7 @@ DATA_BYTES = 4 << 20
 
 
 class Window:
-    """A part of a file in memory. Not for several threads."""
+    """A part of a file in memory. For one thread."""
 
     def __init__(self, file: File) -> None:
         self._file = file
@@ -20,7 +20,7 @@ class Window:
         self._start = self._end = 0
 
     def header(self, offset: int, length: int) -> bytes:
-        """Some bytes, fewer at the end of the file; a miss reads little, as whoever checks a log skips its data."""
+        """Some bytes, fewer at the end of the file; a miss reads little, as a check of a log skips its data."""
         return self._read(offset, length, HEADER_BYTES)
 
     def data(self, offset: int, length: int) -> bytes:

@@ -98,7 +98,7 @@ class Remembered:
             self.lsn += 1
 
     def commit(self, name: str | None = None, *, durable: bool = True) -> Position:
-        assert not durable, "what is past needs no sync"
+        assert not durable, "what happened before needs no sync"
         self.lsn += 1
         self.commits.append(State(tuple(bytes(image) for image in self.images.values()), name))
         return Position(self.lsn, 0)

@@ -169,9 +169,12 @@ REFUSED = [
     (V2 + b"/x write 0 " + b"9" * 21 + b"\n", "line 2: it is not"),
     (V2 + b"write 0 512\n", "line 2: it is not"),
     (V2 + b"/x remove\n", "line 2: it is not"),
-    (V2 + b"/x add\n\n/x append 0 512\n", "line 4: append is no action of fio's"),
-    (V2 + b"/x write 0 99999999999999999999\n", "line 2: it reaches to byte 99999999999999999999, behind any volume"),
-    (V2 + b"/x trim 4611686018427387904 1\n", "behind any volume"),
+    (V2 + b"/x add\n\n/x append 0 512\n", "line 4: append is not an action of fio's"),
+    (
+        V2 + b"/x write 0 99999999999999999999\n",
+        "line 2: it reaches to byte 99999999999999999999, after the end of any volume",
+    ),
+    (V2 + b"/x trim 4611686018427387904 1\n", "after the end of any volume"),
     (V2 + b"/x" + b"x" * LINE_BYTES_MAX + b" write 0 512\n", "line 2: it has more than 4096 bytes"),
     (V2 + b"/x write 0 512\n" + b" " * (2 << 20), "line 3: it has more than 4096 bytes"),
 ]
