@@ -3,7 +3,7 @@
 Rule: units whose footprints share a page are applied in arrival order, and nothing else is ordered.
 Rule: a unit is on the main queue, on one mini queue, or in the work of one task, until it is finished.
 
-The method is FIG. 11 with six changes, which mirrortool-design(7) argues for:
+The method is FIG. 11 with six changes, which mirrortool-method(7) argues for:
 - One lock for the table, the main queue and all mini queues. The figure holds both of its locks wherever the order
   depends on it, and one lock cannot be taken in the wrong order.
 - An idle task parks instead of blocking in the dequeue (1138) with the main queue locked.

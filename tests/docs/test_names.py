@@ -68,6 +68,14 @@ def test_pages_name_what_exists(manual: Page) -> None:
     assert list(unknown_names("\n".join(manual.lines))) == []
 
 
+def test_the_map_has_every_module_once_and_its_job() -> None:
+    rows = [re.split(r" {2,}", line) for line in literal_lines(page("mirrortool-design", 7).part("MODULES"))]
+    names = [name for name, _ in rows]
+    assert len(names) == len(set(names))
+    assert set(names) == MODULES
+    assert all(job for _, job in rows)
+
+
 def locks(lines: list[str], indent: str) -> list[str]:
     """The locks that a table names, in its order."""
     return [match[1] for line in lines if (match := re.match(rf"{indent}([A-Z]\w+\.\w+)  ", line))]
