@@ -1,1 +1,1 @@
-"""NBD front end: serves objects that can be read and changed to any NBD client."""
+"""The NBD front end: serves exports, which can be read and changed, to any NBD client."""

@@ -1,7 +1,7 @@
-"""What a connection has received and not yet taken, and what it has answered and not yet sent.
+"""Buffers of a connection: what it has received and not read yet, and what it has answered and not sent yet.
 
-Both belong to the connection's thread and reuse their memory. What the inbox gives away is copied out of it, so an
-export may keep it: a page pins a page, not the receive that it came in, and copying 4 KiB costs less than touching
+Both belong to the connection's thread and reuse their memory. What the inbox gives out is copied, so an export may keep
+it: a page pins a page, not everything that was received with it, and copying 4 KiB costs less than touching
 4 KiB of fresh memory. Only what is too large to wait for in the inbox is received into memory of its own.
 """
 
@@ -13,22 +13,22 @@ from mirrortool.nbd.channel import Channel
 
 INBOX_BYTES = 256 << 10
 WAITED_BYTES_MAX = 64 << 10
-"""A payload up to this is waited for in the inbox; a larger one is received where it will stay."""
+"""A payload up to this is waited for in the inbox; a larger one is received directly into the memory where it stays."""
 OUTBOX_BYTES = 64 << 10
 OUTBOX_BYTES_KEPT_MAX = (1 << 20) + 512
-"""The outbox grows with the replies; memory for a larger one than this is given back when it has been sent."""
+"""The outbox grows with the replies; memory for a larger one than this is freed when it has been sent."""
 
 
 UNTOUCHED_BYTES_MIN = 1 << 20
 
 
 def _memory_for(length: int) -> bytearray | memoryview:
-    """Zeros. Where it is much, it takes memory only as it is filled: a client may announce what never comes."""
+    """Zeros. A large buffer uses memory only as it is filled: a client may announce what never comes."""
     return bytearray(length) if length < UNTOUCHED_BYTES_MIN else files.aligned_buffer(length)
 
 
 class Inbox:
-    """Bytes received, between `start` and `end` of `buffer`; whoever parses them moves `start`."""
+    """Bytes received, between `start` and `end` of `buffer`; the parser moves `start`."""
 
     def __init__(self, channel: Channel) -> None:
         self._channel = channel
@@ -38,7 +38,7 @@ class Inbox:
         self.end = 0
 
     def receive(self) -> bool:
-        """Wait for more, and add all that is there; False when the client is gone."""
+        """Wait for more, and add all that has arrived; False when the client is gone."""
         if self.start:
             kept = self.end - self.start
             self.view[:kept] = self.view[self.start : self.end]
@@ -47,8 +47,8 @@ class Inbox:
         self.end += got
         return got > 0
 
-    def take(self, length: int) -> Buffer:
-        """The next so many bytes, in memory of their own; waits for those that have not come yet.
+    def read(self, length: int) -> Buffer:
+        """The next `length` bytes, in memory of their own; waits for those that have not come yet.
 
         Raises:
             EndOfStreamError: the client is gone before that.
@@ -57,18 +57,18 @@ class Inbox:
         if self.start <= self.end:
             return bytes(self.view[start : self.start])
         data = _memory_for(length)
-        there = self.end - start
+        received = self.end - start
         with memoryview(data) as whole:
-            whole[:there] = self.view[start : self.end]
+            whole[:received] = self.view[start : self.end]
             self.start = self.end = 0
-            self._channel.receive_exactly(whole[there:])
+            self._channel.receive_exactly(whole[received:])
         return data
 
     def skip(self, length: int) -> None:
-        """Forget the next so many bytes; waits for those that have not come yet."""
-        there = min(length, self.end - self.start)
-        self.start += there
-        self._channel.skip(length - there)
+        """Skip the next `length` bytes; waits for those that have not come yet."""
+        received = min(length, self.end - self.start)
+        self.start += received
+        self._channel.skip(length - received)
 
 
 class Outbox:
@@ -93,11 +93,11 @@ class Outbox:
         return self._view[start : self._used]
 
     def give_back(self, length: int) -> None:
-        """The last `length` bytes that were reserved are not needed."""
+        """Drop the last `length` bytes that were reserved."""
         self._used -= length
 
     def send(self) -> None:
-        """Send what is there; blocks while the client does not read."""
+        """Send all replies; blocks while the client does not read."""
         if self._used:
             self._channel.send(self._view[: self._used])
             self._used = 0

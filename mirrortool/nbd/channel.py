@@ -1,8 +1,8 @@
-"""A client's socket: the only thing of the NBD front end that sends and receives.
+"""The channel to a client: its socket, and the only code of the NBD front end that sends and receives.
 
 One thread, the connection's, sends and receives; `finish_reading` and `abort` are for the thread that stops the server.
-Until `no_deadline`, all calls together take no longer than the handshake may. Everything fails with OSError, of which
-TimeoutError and ssl.SSLError are kinds.
+Until `no_deadline`, all calls together take no longer than the handshake may. What fails raises an OSError, which
+TimeoutError and ssl.SSLError are kinds of.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from mirrortool.files import Buffer
 _GOODBYE_SECONDS = 1.0
 _SKIP_BYTES = 64 << 10
 _POLL_SECONDS = 50e-6
-# A peer that is gone without a word is found within two minutes; the thread that waits for it is free again.
+# A peer that is gone without closing is found within two minutes; the thread that waits for it is free again.
 _KEEPALIVE = ((socket.TCP_KEEPIDLE, 60), (socket.TCP_KEEPINTVL, 15), (socket.TCP_KEEPCNT, 4))
 
 
 class EndOfStreamError(Exception):
-    """The client is gone, in the middle of what it was saying or between two things."""
+    """The client is gone, in the middle of a message or between two."""
 
 
 class Channel:
@@ -43,15 +43,15 @@ class Channel:
         return isinstance(self._socket, ssl.SSLSocket)
 
     def receive_into(self, view: memoryview) -> int:
-        """Put what is there, or else the next that comes, at the start of `view`; 0 when the client is gone."""
+        """Put what has arrived, or else what comes next, at the start of `view`; 0 when the client is gone."""
         if self._deadline is None and not self.is_encrypted:
             return self._receive_soon(view)
         self._keep_to_deadline()
         return self._socket.recv_into(view)
 
     def _receive_soon(self, view: memoryview) -> int:
-        """Ask again and again for a while before sleeping: a client that waits for each reply answers sooner than a
-        sleeping thread wakes. One that was slow the last time is not asked, until it is quick again.
+        """Poll for a while before sleeping: a client that waits for each reply answers sooner than a sleeping thread
+        wakes. One that was slow the last time is not polled, until it is quick again.
         """
         receive, began = self._socket.recv_into, clock.monotonic()
         if self._is_quick:
@@ -79,13 +79,13 @@ class Channel:
             view = view[got:]
 
     def receive(self, length: int) -> bytes:
-        """Exactly so many bytes; `length` was checked against a limit."""
+        """Exactly `length` bytes; that was checked against a limit."""
         data = bytearray(length)
         self.receive_exactly(memoryview(data))
         return bytes(data)
 
     def skip(self, length: int) -> None:
-        """Receive so many bytes and forget them."""
+        """Receive `length` bytes and drop them."""
         view = memoryview(bytearray(min(length, _SKIP_BYTES)))
         while length:
             self.receive_exactly(view[:length])
@@ -97,15 +97,15 @@ class Channel:
         self._socket.sendall(data)
 
     def no_deadline(self) -> None:
-        """The handshake is over: from now on a client may be silent for as long as it likes."""
+        """The handshake is over: from now on a client may be silent for any time."""
         self._deadline = None
         self._socket.settimeout(None)
 
     def start_tls(self, context: ssl.SSLContext) -> None:
         """Turn into a connection under TLS.
 
-        Nothing is buffered here, so what somebody in between sent ahead in plain text becomes part of the TLS
-        handshake, and makes it fail, and is never obeyed.
+        Nothing is buffered here, so what an attacker sent before in plain text becomes part of the TLS handshake, and
+        makes it fail; it is never obeyed.
         """
         wrapped = context.wrap_socket(self._socket, server_side=True, do_handshake_on_connect=False)
         self._socket = wrapped
@@ -113,7 +113,7 @@ class Channel:
         wrapped.do_handshake()
 
     def say_goodbye(self) -> None:
-        """End TLS as the protocol wants it ended after DISC and ABORT; a client that does not wait may go."""
+        """End TLS as the protocol wants it ended after DISC and ABORT; a client need not wait for that."""
         if isinstance(self._socket, ssl.SSLSocket):
             with contextlib.suppress(OSError, ValueError):
                 self._socket.settimeout(_GOODBYE_SECONDS)
@@ -128,13 +128,13 @@ class Channel:
         self._shut(socket.SHUT_RDWR)
 
     def close(self) -> None:
-        """Give the descriptor back."""
+        """Close the socket."""
         with contextlib.suppress(OSError):
             self._socket.close()
 
     def _shut(self, how: int) -> None:
-        # Not SSLSocket.shutdown: it drops the encryption under the thread that uses it, which would go on in plain
-        # text.
+        # Not SSLSocket.shutdown: it drops the encryption under the thread that uses it, which would continue in
+        # plain text.
         with contextlib.suppress(OSError):
             socket.socket.shutdown(self._socket, how)
 

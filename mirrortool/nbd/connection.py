@@ -1,4 +1,4 @@
-"""One client from its first byte to its last, on a thread of its own."""
+"""A connection: one client from its first byte to its last, on a thread of its own."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ class Connection:
     """A client. `run` is for its thread; everything else may be called and read by others.
 
     Attributes:
-        peer: what to call it in an event.
-        export: what it reads and writes; None while it negotiates.
+        peer: its name in an event.
+        export: the one that it reads and writes; None while it negotiates.
         counters: what it has done.
     """
 
@@ -44,7 +44,7 @@ class Connection:
         self._is_aborted = False
 
     def run(self, exports: ExportTable, security: Security, is_stopping: Callable[[], bool]) -> None:
-        """Serve the client until it leaves, must go, or the server stops. Never raises: what is wrong is an event."""
+        """Serve the client until it leaves, is ended, or the server stops. Never raises: an error becomes an event."""
         try:
             self._serve(exports, security, is_stopping)
         except ProtocolError as error:
@@ -58,7 +58,7 @@ class Connection:
         except ssl.SSLError as error:
             self._tell("tls", f"TLS failed: {error.reason or error}")
         except (OSError, BrokenReplyError):
-            pass  # the client is gone, or the server stops, or what failed was told: nothing to add
+            pass  # the client is gone, or the server stops, or the failure was told already
         except BaseException as error:
             frame = traceback.extract_tb(error.__traceback__)[-1]
             self._tell("bug", f"unexpected {type(error).__name__}: {error} ({frame.filename}:{frame.lineno})")
@@ -68,11 +68,11 @@ class Connection:
                 self._share.close()
 
     def finish_reading(self) -> None:
-        """Take nothing more than what has arrived."""
+        """Receive nothing more than what has arrived."""
         self._channel.finish_reading()
 
     def abort(self) -> None:
-        """End it, whatever it does; it has nothing more to tell."""
+        """End it at once, without an event."""
         self._is_aborted = True
         self._channel.abort()
 

@@ -1,4 +1,4 @@
-"""What an NBD server serves: the door between the protocol and whatever keeps the bytes.
+"""The interface of an export: what an NBD server needs of an object that it serves.
 
 The server has checked every offset and length against `size` before an export sees them, and has refused changes to
 what is read-only. Several connections, each a thread, call one export at the same time.
@@ -13,7 +13,7 @@ from mirrortool.change import Change
 
 
 class Export(Protocol):
-    """An export. What fails raises a MirrortoolError: NoSpaceError becomes ENOSPC, every other EIO."""
+    """An export. A failure raises a MirrortoolError: NoSpaceError becomes ENOSPC, every other EIO."""
 
     @property
     def name(self) -> str:
@@ -43,7 +43,7 @@ class Export(Protocol):
         """Fill the buffer; what `change` returned for, of any connection, is seen."""
 
     def change(self, changes: Sequence[Change]) -> None:
-        """Do all of these in order; returns when they are journaled, and they may be acknowledged. The list is kept."""
+        """Do all in order; returns when they are journaled and may be acknowledged. The export keeps the list."""
 
     def flush(self) -> None:
         """Returns when everything that `change` has returned for, of any connection, is durable."""

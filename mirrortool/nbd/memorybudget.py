@@ -1,17 +1,17 @@
-"""The memory of all clients together: a share for each, and a pool out of which large requests borrow.
+"""The memory budget of all clients: a share for each, and a pool from which large requests borrow.
 
-    share    one client's, from its handshake to its end: what it receives and answers in
-    loan     one large request's, out of the pool, until it is answered
-    pool     what is left when every client that may come has its share
+    share    memory of one client, until it ends: for what it receives and answers
+    loan     memory of one large request, from the pool, until it is answered
+    pool     what remains when all clients that may connect have their shares
 
-Rule: nobody waits for memory. A request that gets no loan is done in pieces, in its client's share. So a client that
-stalls delays no other, whatever it holds, and nothing here can lock up.
-Rule: a loan takes no more than it leaves, as switches share their buffers (Choudhury and Hahne, "Dynamic queue length
-thresholds", 1998): some large requests leave room for the smaller ones, of which there are more.
-Rule: a loan ends with its share at the latest, so that a client that is lost leaves nothing behind.
+Rule: no thread waits for memory. A request that gets no loan is done in pieces, in its client's share. So a client that
+stalls delays no other, whatever it holds, and there is no deadlock.
+Rule: a loan is at most half of what the pool has, as switches share their buffers (Choudhury and Hahne, "Dynamic queue
+length thresholds", 1998): some large requests leave room for the smaller ones, of which there are more.
+Rule: a loan ends with its share at the latest, so that no memory is lost with a client.
 
-Not counted: what the export keeps of a change that it has taken, which has a bound of its own, and at most as many
-clients in the handshake as the server lets in, with little each.
+Not counted: what the export keeps of a change, which has a bound of its own; and the clients in the handshake, whose
+number the server limits, with little memory each.
 """
 
 from __future__ import annotations
@@ -28,20 +28,20 @@ CLIENT_BYTES_DEFAULT = 2 * SHARE_BYTES
 
 
 def default_bytes(clients_max: int) -> int:
-    """What so many clients have together, unless somebody says otherwise."""
+    """What `clients_max` clients have together by default."""
     return max(MEMORY_BYTES_DEFAULT, clients_max * CLIENT_BYTES_DEFAULT)
 
 
 def check_memory(bytes_max: int, clients_max: int) -> None:
-    """Whether so many clients go with so much memory.
+    """Check that the memory is enough for the clients.
 
     Raises:
-        UsageError: that is not a share for each.
+        UsageError: there is not a share for each.
     """
     least = clients_max * SHARE_BYTES
     if bytes_max < least:
         raise UsageError(
-            f"{clients_max} clients take {SHARE_BYTES >> 20}M of memory each, {least >> 20}M together, "
+            f"{clients_max} clients need {SHARE_BYTES >> 20}M of memory each, {least >> 20}M together, "
             f"and --max-memory is {bytes_max >> 20}M",
             remedy="raise it, or lower --max-connections",
         )
@@ -49,10 +49,10 @@ def check_memory(bytes_max: int, clients_max: int) -> None:
 
 @dataclass(frozen=True, slots=True)
 class MemoryUse:
-    """At one moment.
+    """How much memory is in use at one moment.
 
     Attributes:
-        bytes_used: of shares and loans that are out.
+        bytes_used: of shares and loans.
         bytes_max: of all.
         refused_loans: large requests that were done in pieces instead.
     """
@@ -63,13 +63,13 @@ class MemoryUse:
 
 
 class Budget:
-    """Safe to use from many threads; no call blocks."""
+    """Gives out shares and loans. Safe to use from many threads; no call blocks."""
 
     def __init__(self, bytes_max: int, clients_max: int) -> None:
-        """Nothing is out yet.
+        """Begin with all memory free.
 
         Raises:
-            UsageError: that is not a share for each client.
+            UsageError: there is not a share for each client.
         """
         check_memory(bytes_max, clients_max)
         # Protects what follows; held for a few statements, and nothing is locked under it.
@@ -80,7 +80,7 @@ class Budget:
         self._refused_loans = 0
 
     def use(self) -> MemoryUse:
-        """What is out now."""
+        """What is in use now."""
         with self._lock:
             shares = (self._shares_max - self._shares_left) * SHARE_BYTES
             used = shares + self._pool_max - self._pool_left
@@ -94,7 +94,7 @@ class Budget:
             self._shares_left -= 1
         return Share(self)
 
-    def _take(self, length: int) -> bool:
+    def _lend(self, length: int) -> bool:
         with self._lock:
             if 2 * length > self._pool_left:
                 self._refused_loans += 1
@@ -109,7 +109,7 @@ class Budget:
 
 
 class Share:
-    """One client's, for its thread alone; `with` gives it back."""
+    """The share of one client, for its thread alone; `with` gives it back."""
 
     def __init__(self, budget: Budget) -> None:
         self._budget = budget
@@ -123,21 +123,21 @@ class Share:
         self.close()
 
     def borrow(self, length: int) -> bool:
-        """Take so many bytes out of the pool for one large request; False if that cannot be."""
+        """Borrow bytes from the pool for one large request; False if the pool has too few."""
         assert not self._borrowed and not self._is_closed, "one request at a time"
-        if not self._budget._take(length):
+        if not self._budget._lend(length):
             return False
         self._borrowed = length
         return True
 
     def give_back(self) -> None:
-        """Whatever was borrowed is not in use any more; does nothing if nothing was."""
+        """Return what was borrowed; does nothing if nothing was."""
         if self._borrowed:
             length, self._borrowed = self._borrowed, 0
             self._budget._return(length)
 
     def close(self) -> None:
-        """The client is gone. Again, it does nothing."""
+        """The client is gone. A second call does nothing."""
         if not self._is_closed:
             self._is_closed = True
             length, self._borrowed = self._borrowed, 0

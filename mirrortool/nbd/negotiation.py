@@ -1,4 +1,4 @@
-"""The handshake: greeting, options, and in the end an export, or none.
+"""The negotiation with a client: greeting, options, and in the end an export, or none.
 
 Bounds: an option's data (protocol.OPTION_BYTES_MAX), how many options (OPTIONS_MAX), and the time that the channel
 gives to all of it together.
@@ -38,7 +38,7 @@ class Agreement:
 
 @dataclass(frozen=True, slots=True)
 class Security:
-    """Whether TLS is to be had at an address, and whether nothing is without it."""
+    """Whether an address offers TLS, and whether it requires it."""
 
     context: ssl.SSLContext | None = None
     is_required: bool = False
@@ -46,7 +46,7 @@ class Security:
 
 @dataclass(frozen=True, slots=True)
 class _State:
-    """What the options so far have set; STARTTLS forgets it, as the protocol asks."""
+    """What the options until now have set; STARTTLS resets it, as the protocol asks."""
 
     structured: bool = False
     allocation_of: Export | None = None
@@ -62,7 +62,7 @@ class ExportTable:
         return iter(self._by_name.values())
 
     def find(self, name: str) -> Export | None:
-        """The export of that name; no name means the only one there is."""
+        """The export of that name; an empty name means the only export."""
         if not name and len(self._by_name) == 1:
             return next(iter(self._by_name.values()))
         return self._by_name.get(name)
@@ -75,7 +75,7 @@ class Negotiation:
         """Prepare.
 
         Args:
-            enter: called when the client asks for an export, after its certificate was seen; False if there are as
+            enter: called when the client asks for an export, after its certificate was checked; False if there are as
                 many clients as there may be.
         """
         self._channel = channel
@@ -107,7 +107,7 @@ class Negotiation:
         self._channel.send(nbd.encode_greeting())
         self._flags = nbd.decode_client_flags(self._channel.receive(nbd.CLIENT_FLAGS.size))
         if not self._flags & HandshakeFlag.FIXED_NEWSTYLE and self._security.is_required:
-            raise ProtocolError("a client that knows no TLS")
+            raise ProtocolError("a client that does not know TLS")
         for _ in range(OPTIONS_MAX):
             self._answer_option()
             if self._is_over:
@@ -117,7 +117,7 @@ class Negotiation:
     def _answer_option(self) -> None:
         option, length = nbd.decode_option(self._channel.receive(nbd.OPTION.size))
         try:
-            data = self._receive_data(length)  # first of all: the stream stays in step whatever comes of it
+            data = self._receive_data(length)  # first, so that the next option is found even if this one fails
             self._check_tls(option)
             if option not in self._handlers:
                 raise OptionError(Reply.ERR_UNSUP, "this server does not know the option")
@@ -143,7 +143,7 @@ class Negotiation:
         name = nbd.decode_name(data)
         export = self._find(name)
         if not self._enter():
-            raise EndOfStreamError  # the server has told it, and this option's reply has no room for it
+            raise EndOfStreamError  # the server has told the event, and this option's reply has no room for an error
         zeroes = not self._flags & HandshakeFlag.NO_ZEROES
         self._channel.send(nbd.encode_export_name_reply(export.size, self._flags_of(export), zeroes=zeroes))
         self._agree(export)
@@ -176,7 +176,7 @@ class Negotiation:
         name, wanted = nbd.decode_info_request(data)
         export = self._find(name)
         if option == Option.GO and not self._enter():
-            raise OptionError(Reply.ERR_POLICY, "as many clients as this server takes are connected already")
+            raise OptionError(Reply.ERR_POLICY, "as many clients as this server allows are connected already")
         self._reply(option, Reply.INFO, nbd.encode_info_export(export.size, self._flags_of(export)))
         if Info.NAME in wanted:
             self._reply(option, Reply.INFO, nbd.encode_info_text(Info.NAME, export.name))

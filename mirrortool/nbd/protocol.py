@@ -1,6 +1,6 @@
-"""The bytes of the NBD protocol, as a server reads and writes them; no I/O.
+"""The NBD protocol: the bytes that a server reads and writes, without I/O.
 
-Source: doc/proto.md of the NBD project (github NetworkBlockDevice/nbd), whose names are kept without their NBD_ prefix.
+Source: doc/proto.md of the NBD project (github NetworkBlockDevice/nbd); its names are kept, without the prefix NBD_.
 All numbers are big-endian.
 
 Greeting, from the server                             Answer, from the client
@@ -35,6 +35,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Sequence
 from enum import IntEnum, IntFlag
+from typing import NamedTuple
 
 MAGIC = b"NBDMAGIC"
 OPTION_MAGIC = b"IHAVEOPT"
@@ -61,10 +62,10 @@ OPTION_BYTES_MAX = 64 << 10
 PAYLOAD_BYTES_MAX = 64 << 20
 """Of a WRITE or READ. TRIM, WRITE_ZEROES, CACHE and BLOCK_STATUS carry no payload and may name up to 2^32-1 bytes."""
 PAYLOAD_BYTES_ADVISED = 32 << 20
-"""What a client is told that asks: what every server takes, and leaves memory for others. Some clients do not ask."""
+"""Told to a client that asks: every server accepts this, and it leaves memory for others. Some clients do not ask."""
 BLOCK_BYTES_PREFERRED_MIN = 4096
 EXTENTS_MAX = 4096
-"""Descriptors in a reply to BLOCK_STATUS; a client asks again for what is beyond."""
+"""Descriptors in a reply to BLOCK_STATUS; a client asks again for what follows."""
 
 
 class HandshakeFlag(IntFlag):
@@ -180,7 +181,7 @@ FLAGS_OF_COMMAND: dict[int, int] = {
     Command.WRITE_ZEROES: int(CommandFlag.FUA | CommandFlag.NO_HOLE | CommandFlag.FAST_ZERO),
     Command.BLOCK_STATUS: int(CommandFlag.FUA | CommandFlag.REQ_ONE),
 }
-"""FUA is allowed with every command, and means something with those that change. Plain numbers: ~ of an IntFlag has
+"""FUA is allowed with every command, and has a meaning with those that change. Plain numbers: ~ of an IntFlag has
 no bit that the flag does not name, so unknown ones would pass."""
 
 CHUNK_DONE = 1
@@ -194,11 +195,11 @@ SUCCESS = SIMPLE_REPLY.pack(SIMPLE_REPLY_MAGIC, 0, b"")[:8]
 
 
 class ProtocolError(Exception):
-    """The client broke a rule in a way that leaves nothing to say to it. The connection ends; the text says why."""
+    """The client broke a rule in a way that no reply can answer. The connection ends; the text says why."""
 
 
 class OptionError(Exception):
-    """An option that gets an error for a reply.
+    """An option whose reply is an error.
 
     Attributes:
         reply: which one. The text is for people.
@@ -207,6 +208,18 @@ class OptionError(Exception):
     def __init__(self, reply: Reply, text: str) -> None:
         super().__init__(text)
         self.reply = reply
+
+
+class OptionHeader(NamedTuple):
+    """What comes before the data of an option.
+
+    Attributes:
+        option: known or not.
+        length: of the data, in bytes.
+    """
+
+    option: int
+    length: int
 
 
 def encode_greeting() -> bytes:
@@ -226,16 +239,16 @@ def decode_client_flags(data: bytes) -> HandshakeFlag:
     return HandshakeFlag(flags)
 
 
-def decode_option(data: bytes) -> tuple[int, int]:
-    """The option, known or not, and how many bytes of data follow it.
+def decode_option(data: bytes) -> OptionHeader:
+    """The header of an option.
 
     Raises:
-        ProtocolError: no option.
+        ProtocolError: it is not one.
     """
     magic, option, length = OPTION.unpack(data)
     if magic != OPTION_MAGIC:
-        raise ProtocolError("no NBD option")
-    return option, length
+        raise ProtocolError("not an NBD option")
+    return OptionHeader(option, length)
 
 
 def encode_option_reply(option: int, reply: Reply, data: bytes = b"") -> bytes:
@@ -252,7 +265,7 @@ def decode_name(data: bytes) -> str:
     """The name of an export.
 
     Raises:
-        OptionError: too long, or no UTF-8.
+        OptionError: it is too long, or not UTF-8.
     """
     if len(data) > NAME_BYTES_MAX:
         raise OptionError(Reply.ERR_TOO_BIG, f"a name has at most {NAME_BYTES_MAX} bytes")
@@ -268,7 +281,7 @@ def decode_info_request(data: bytes) -> tuple[str, frozenset[int]]:
     Data: 4 bytes length of the name, the name, 2 bytes count, 2 bytes for each Info.
 
     Raises:
-        OptionError: it is not that.
+        OptionError: the data is not valid.
     """
     name, at = _counted(data, 0)
     (count,) = _unpack(">H", data, at)
@@ -283,7 +296,7 @@ def decode_meta_request(data: bytes) -> tuple[str, list[str]]:
     Data: 4 bytes length of the name, the name, 4 bytes count, and for each query 4 bytes length and the query.
 
     Raises:
-        OptionError: it is not that.
+        OptionError: the data is not valid.
     """
     name, at = _counted(data, 0)
     (count,) = _unpack(">I", data, at)
@@ -350,7 +363,7 @@ def encode_export_name_reply(size: int, flags: TransmissionFlag, *, zeroes: bool
 
 
 def encode_successes(cookies: Sequence[bytes]) -> bytes:
-    """Simple replies to as many requests, none of which returns data."""
+    """Simple replies to requests that return no data, one for each cookie."""
     return SUCCESS + SUCCESS.join(cookies)
 
 

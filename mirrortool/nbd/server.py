@@ -1,13 +1,13 @@
-"""Serves exports to NBD clients, on sockets in the file system and on TCP.
+"""The NBD server: serves exports to clients, on sockets in the file system and on TCP.
 
-A thread for each address accepts, a thread for each client serves it: a client that is slow, silent or dead holds only
-its own. At most `max_connections` have an export, and share `max_memory` (memorybudget.py); a client that has shown its
-certificate and asks for an export counts as one of them. A client that is still in the handshake keeps nobody out: of
-`max_handshakes` the oldest goes when a further one comes; it had more time than all others. The hot path is in
-transmission.py, the rules of the protocol in protocol.py and negotiation.py.
+A thread for each address accepts, a thread for each client serves it: a client that is slow, silent or dead blocks
+only its own. At most `max_connections` have an export, and share `max_memory` (memorybudget.py); a client that has
+shown its certificate and asks for an export counts as one of them. A client that is still in the handshake keeps no
+other out: of `max_handshakes` the oldest is closed when a further one comes; it had more time than all others. The hot
+path is in transmission.py, the rules of the protocol in protocol.py and negotiation.py.
 
-Stopping: no more clients; what a client has sent whole is done and answered; who still hangs then, in a send or in the
-handshake, is cut off. Every thread is joined, in bounded time.
+Stopping: no more clients are accepted; each request that has arrived whole is done and answered; a client that then
+still hangs, in a send or in the handshake, is cut off. Every thread is joined, in bounded time.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def check_addresses(addresses: Iterable[str | Address], *, has_tls: bool, insecu
     """The addresses, where a server with or without TLS may listen at them.
 
     Raises:
-        UsageError: one is none, or would be TCP without TLS.
+        UsageError: one is not valid, or would be TCP without TLS.
     """
     parsed = [parse_address(each) if isinstance(each, str) else each for each in addresses]
     if not has_tls and not insecure and not all(isinstance(each, UnixAddress) for each in parsed):
@@ -79,14 +79,14 @@ class Server:
             tls: what tls.server_context gives. TCP then requires TLS; a local socket offers it.
             insecure: serve TCP without TLS, to anybody.
             max_connections: clients that have an export at a time; a further one gets an error when it asks for one.
-            max_memory: bytes that they take together; see budget.default_bytes.
+            max_memory: bytes that they use together; see memorybudget.default_bytes.
             max_handshakes: clients at a time that have none yet.
-            handshake_seconds: what all of a client's handshake may take.
-            socket_mode, socket_group: who may connect to a socket in the file system; the group by name or number.
-            on_event: told, on any thread, a line for people of what went wrong. No more than one of a kind in 10 s.
+            handshake_seconds: the limit for all of a client's handshake.
+            socket_mode, socket_group: the access to a socket in the file system; the group by name or number.
+            on_event: told, on any thread, a line for people that says what went wrong; at most one of a kind in 10 s.
         Raises:
-            UsageError: an address is none, there is no such group, TCP would be without TLS, exports have bad or
-                equal names, or so many connections do not go with so little memory.
+            UsageError: an address is not valid, there is no such group, TCP would be without TLS, exports have bad or
+                equal names, or the memory is too small for the connections.
         """
         self._addresses = check_addresses(addresses, has_tls=bool(tls), insecure=insecure)
         _check_names(exports)
@@ -101,18 +101,18 @@ class Server:
         self._events = Events(on_event)
         self._listeners: list[Listener] = []
         self._accepting: list[threading.Thread] = []
-        # Set once, by stop; every thread asks.
+        # Set once, by stop; every thread checks it.
         self._stopping = threading.Event()
-        # Protects what follows; held for a few statements, and only the budget's lock is taken under it.
+        # Protects what follows; held for a few statements, and only the budget's lock is acquired under it.
         self._lock = threading.Lock()
-        # Each client's thread. An accepting thread adds it, it removes itself; at most max_connections and, but for one
-        # that each accepting thread may bring, max_handshakes. Once the accepting threads are joined nothing is added,
-        # so stop sees all that are left.
+        # Each client's thread. An accepting thread adds it, it removes itself; at most max_connections,
+        # max_handshakes, and one more of each accepting thread. Once the accepting threads are joined nothing is
+        # added, so stop sees all that remain.
         self._connections: dict[Connection, threading.Thread] = {}
-        # Those that have no export yet, the oldest first. Each adds itself when its thread has begun, and leaves when
-        # it enters; who is taken out by another must go.
+        # Those that have no export yet, the oldest first. Each adds itself when its thread has begun, and removes
+        # itself when it enters; one that was removed by another must end.
         self._greeted: dict[Connection, threading.Thread] = {}
-        self._past = {export.name: Counters() for export in exports}
+        self._ended = {export.name: Counters() for export in exports}
         self._total = 0
         self._refused = 0
 
@@ -132,8 +132,8 @@ class Server:
         """Listen at every address, or at none.
 
         Raises:
-            LockedError: a server answers there already.
-            UsageError, HostError: it cannot be listened there.
+            LockedError: another server answers at an address.
+            UsageError, HostError: the server cannot listen there.
         """
         try:
             for address in self._addresses:
@@ -149,7 +149,7 @@ class Server:
             thread.start()
 
     def stop(self, grace_seconds: float = GRACE_SECONDS_DEFAULT) -> None:
-        """Let what is being worked on finish and be answered, then close everything. May be called again.
+        """Let requests that have arrived finish and be answered, then close everything. May be called again.
 
         Args:
             grace_seconds: how long that may take before connections are cut off.
@@ -166,19 +166,19 @@ class Server:
         _join(left.values(), _ABORT_SECONDS)
         stuck = sum(thread.is_alive() for thread in left.values())
         if stuck:
-            self._events.tell("stuck", f"{stuck} clients are left behind: their exports do not return")
+            self._events.tell("stuck", f"{stuck} clients could not be ended: their exports do not return")
 
     def statistics(self) -> ServerStatistics:
-        """What was done so far."""
+        """What was done since the start."""
         with self._lock:
             connections = list(self._connections)
             greeted = len(self._greeted)
-            past = {name: replace(counters) for name, counters in self._past.items()}
+            ended = {name: replace(counters) for name, counters in self._ended.items()}
             total, refused = self._total, self._refused
         rows = []
         for export in self._exports:
             serving = [each.counters for each in connections if each.export is export]
-            rows.append(summed(export.name, len(serving), [past[export.name], *serving]))
+            rows.append(summed(export.name, len(serving), [ended[export.name], *serving]))
         memory = self._budget.use()
         return ServerStatistics(
             len(connections), total, refused, tuple(rows), greeted, memory.bytes_used, memory.bytes_max,
@@ -194,13 +194,13 @@ class Server:
             listener.close()
 
     def _accept(self, listener: Listener) -> None:
-        """Take clients until the listener stops."""
+        """Accept clients until the listener stops."""
         security = Security(self._tls, is_required=self._tls is not None and not listener.is_local)
         while not self._stopping.is_set():
             try:
                 accepted = listener.accept()
-            except OSError as error:  # such as no descriptors: others may give some back
-                self._events.tell("accept", f"cannot take a client: {error}")
+            except OSError as error:  # such as no descriptors: other clients may free some
+                self._events.tell("accept", f"cannot accept a client: {error}")
                 self._stopping.wait(_PAUSE_SECONDS)
                 continue
             if accepted is None:
@@ -230,7 +230,7 @@ class Server:
             raise
 
     def _make_room(self) -> None:
-        """Where as many as there may be are in the handshake, end the oldest."""
+        """If `max_handshakes` clients are in the handshake, end the oldest."""
         with self._lock:
             if len(self._greeted) < self._max_handshakes:
                 return
@@ -253,10 +253,10 @@ class Server:
             self._forget(connection)
 
     def _enter(self, connection: Connection) -> Share | None:
-        """A client asks for an export: a share of the memory, unless there are as many as there may be.
+        """A client asks for an export: gives it a share of the memory, unless `max_connections` clients have one.
 
         Raises:
-            EndOfStreamError: it had to make room for another.
+            EndOfStreamError: it was ended to make room for another.
         """
         with self._lock:
             if connection not in self._greeted:
@@ -276,7 +276,7 @@ class Server:
             del self._connections[connection]
             self._greeted.pop(connection, None)
             if connection.export:
-                self._past[connection.export.name].add(connection.counters)
+                self._ended[connection.export.name].add(connection.counters)
 
 
 def _check_names(exports: Sequence[Export]) -> None:

@@ -1,4 +1,4 @@
-"""What a server has done so far, for a display."""
+"""Statistics of a server: what it has done since it started."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ class ServerStatistics:
 
     Attributes:
         connections, connections_total: now, and ever accepted.
-        connections_refused: as there were too many.
+        connections_refused: because there were too many.
         exports: each of them.
         handshakes: those of the connections that have no export yet.
-        memory_bytes, memory_bytes_max: that all clients together have now, and may have.
+        memory_bytes, memory_bytes_max: what all clients together have now, and may have.
         requests_in_pieces: large requests for which there was no memory, so that they were done piece by piece.
     """
 

@@ -1,7 +1,7 @@
-"""Certificates of a server, in a directory with the names that QEMU and nbdkit use.
+"""TLS of a server: its certificates, in a directory with the names that QEMU and nbdkit use.
 
 `server-cert.pem` and `server-key.pem` are the server's. Only clients with a certificate that `ca-cert.pem` signed are
-let in, unless the caller asks for anonymous ones: a file that is missing, or a link that leads nowhere, opens no door.
+let in, unless the caller asks for anonymous ones: a missing file, or a broken link, is an error, not an open server.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def server_context(directory: str, *, anonymous: bool = False) -> ssl.SSLContext
         anonymous: let in clients without a certificate, too; `ca-cert.pem` is not read.
     Raises:
         HostError: a file cannot be read.
-        UsageError: what is in it is no certificate, no key without a passphrase, or not the key of the certificate; or
+        UsageError: a file has no certificate, or no key without a passphrase, or the key of another certificate; or
             there is no `ca-cert.pem`.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -48,8 +48,8 @@ def _authority(directory: str) -> str:
     path = files.join(directory, CA_CERTIFICATE)
     if not files.exists(path):
         raise UsageError(
-            f"no {CA_CERTIFICATE} is there, and without it TLS lets in anybody",
+            f"{CA_CERTIFICATE} is missing, and without it TLS lets in anybody",
             where=directory,
-            remedy="put the certificate that signed the clients' there, or give --tls-anonymous",
+            remedy="put the certificate there that signed the clients', or give --tls-anonymous",
         )
     return path

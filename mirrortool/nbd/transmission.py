@@ -1,20 +1,21 @@
-"""Requests and replies of one connection, after the handshake.
+"""The transmission phase of a connection, after the handshake: requests and replies.
 
 A *run* is what one receive brought, up to the first request that must see what came before: changes in order, then
-FLUSHes. It costs one `change`, at most one `flush` for all who asked to be durable, and usually one send. READ,
+FLUSHes. It costs one `change`, at most one `flush` for all that must be durable, and usually one send. READ,
 BLOCK_STATUS and CACHE end a run, as does a change after a FLUSH. Only such a run is kept here, so what waits is bounded
 by the inbox and one large WRITE.
 
 A large WRITE or READ borrows the memory that holds it whole (memorybudget.py). Where none is left it is done piece by
-piece in what the client has for itself: slower for nobody else, but a WRITE of a client that goes away in the middle
+piece in what the client has for itself: other clients are not slower, but a WRITE of a client that leaves in the middle
 may have been done in part, as on any disk, and a READ that fails in the middle ends the connection.
 
-Replies leave in about the order of the requests; the protocol asks for none.
+Replies are sent in about the order of the requests; the protocol asks for no order.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from typing import NamedTuple
 
 from mirrortool.change import Change
 from mirrortool.errors import MirrortoolError, NoSpaceError
@@ -27,28 +28,35 @@ from mirrortool.nbd.protocol import Command, CommandFlag, Error, ProtocolError
 from mirrortool.nbd.statistics import Counters
 
 READ_PIECE_BYTES = 1 << 20
-"""A longer READ is answered in chunks of this, where the client takes chunks; else it needs a loan, or is done so."""
+"""A longer READ is answered in chunks of this, where the client accepts chunks; else it needs a loan, or is cut too."""
 WRITE_PIECE_BYTES = 1 << 19
 """A longer WRITE needs a loan, or is done in pieces of this."""
 SKIPPED_BYTES_MAX = 2 * nbd.PAYLOAD_BYTES_MAX
 """A WRITE that is too large is skipped and refused; beyond this it is an attack and ends the connection."""
 EXTENTS_SEEN_MAX = 16 * nbd.EXTENTS_MAX
-"""Runs that one BLOCK_STATUS asks an export for, most of which may turn out to be neighbours of a kind."""
+"""Runs that one BLOCK_STATUS asks an export for, most of which may be merged with their neighbours."""
 
 _WRITE = int(Command.WRITE)  # compared with at every request, where a member of an enum costs twice as much
 _CHANGING = frozenset((Command.WRITE, Command.TRIM, Command.WRITE_ZEROES))
 
 
 class _Refusal(Exception):
-    """A request that gets an error for a reply; the text is for people."""
+    """A request whose reply is an error; the text is for people."""
 
     def __init__(self, error: Error, text: str) -> None:
         super().__init__(text)
         self.error = error
 
 
+class _Failure(NamedTuple):
+    """Why the export could not do something; the text is for people."""
+
+    error: Error
+    text: str
+
+
 class BrokenReplyError(Exception):
-    """A reply cannot be ended as it was begun; only the end of the connection says so. What failed was told."""
+    """A reply that was begun cannot be finished, so the connection must end. The failure was told."""
 
 
 class Transmission:
@@ -104,7 +112,7 @@ class Transmission:
         inbox = self._inbox
         while inbox.receive():
             try:
-                self._take_requests()
+                self._read_requests()
             except ProtocolError:
                 self._answer()  # garbage after a request does not undo it
                 raise
@@ -115,7 +123,7 @@ class Transmission:
             raise EndOfStreamError
         return False
 
-    def _take_requests(self) -> None:
+    def _read_requests(self) -> None:
         """Do, or add to the run, every request that is whole in the inbox. The first half is the hot path."""
         inbox, unpack, header_bytes = self._inbox, nbd.REQUEST.unpack_from, nbd.REQUEST.size
         buffer, view, at, end = inbox.buffer, inbox.view, inbox.start, inbox.end
@@ -123,12 +131,12 @@ class Transmission:
         while end - at >= header_bytes:
             magic, flags, command, cookie, offset, length = unpack(buffer, at)
             if magic != nbd.REQUEST_MAGIC:
-                raise ProtocolError("no NBD request")
+                raise ProtocolError("not an NBD request")
             body = at + header_bytes
             after = body + length
             if command == _WRITE and not flags and after <= end and offset + length <= limit and length:
                 if self._flushes:
-                    self._settle()
+                    self._do_run()
                 self._changes.append(Change(offset, length, bytes(view[body:after])))
                 self._journaled.append(cookie)
                 inbox.start = at = after
@@ -156,7 +164,7 @@ class Transmission:
         self._handlers[command](flags, cookie, offset, length)
 
     def _check(self, command: int, flags: int, offset: int, length: int) -> None:
-        """Whether the protocol allows the request; the error numbers are those that it asks for.
+        """Check that the protocol allows the request; the error numbers are those that it asks for.
 
         Raises:
             _Refusal: it does not.
@@ -183,14 +191,14 @@ class Transmission:
             raise _Refusal(Error.EINVAL, f"nothing to tell: no {nbd.ALLOCATION_CONTEXT} was selected, or no bytes")
 
     def _skip(self, length: int) -> None:
-        """Pass over the data of a WRITE that is refused."""
+        """Skip the data of a WRITE that is refused."""
         if length > SKIPPED_BYTES_MAX:
             raise ProtocolError(f"a WRITE of {length} bytes")
         self._before_waiting(length)
         self._inbox.skip(length)
 
     def _before_waiting(self, length: int) -> None:
-        """Answer what is done, if the next `length` bytes are not all there: their client may take its time."""
+        """Answer what is done, if the next `length` bytes have not all arrived: the client may be slow."""
         if self._inbox.start + length > self._inbox.end:
             self._answer()
 
@@ -201,13 +209,13 @@ class Transmission:
             if not whole:
                 return
             offset, length = offset + whole, length - whole
-        self._add(flags, cookie, Change(offset, length, self._inbox.take(length)))
+        self._add(flags, cookie, Change(offset, length, self._inbox.read(length)))
 
     def _write_pieces(self, cookie: bytes, offset: int, length: int) -> int:
-        """Do a WRITE but for its last piece, which is left for the run; returns its length so far, 0 if it failed."""
+        """Do a WRITE without its last piece, which is added to the run; returns the length done, 0 if it failed."""
         end = (length - 1) // WRITE_PIECE_BYTES * WRITE_PIECE_BYTES
         for done in range(0, end, WRITE_PIECE_BYTES):
-            piece = Change(offset + done, WRITE_PIECE_BYTES, self._inbox.take(WRITE_PIECE_BYTES))
+            piece = Change(offset + done, WRITE_PIECE_BYTES, self._inbox.read(WRITE_PIECE_BYTES))
             if failure := self._attempt(self._export.change, [piece]):
                 self._inbox.skip(length - done - WRITE_PIECE_BYTES)
                 self._refuse(cookie, *failure)
@@ -223,9 +231,9 @@ class Transmission:
         self._add(flags, cookie, Change(offset, length, None, keep_allocated))
 
     def _add(self, flags: int, cookie: bytes, change: Change) -> None:
-        """Add a change to the run; one of no bytes only gets its answer."""
+        """Add a change to the run; one of no bytes is only answered."""
         if self._flushes:
-            self._settle()
+            self._do_run()
         if change.length:
             self._changes.append(change)
         (self._durable if flags & CommandFlag.FUA else self._journaled).append(cookie)
@@ -234,11 +242,11 @@ class Transmission:
         self._flushes.append(cookie)
 
     def _answer(self) -> None:
-        """Do the run, and send every reply there is."""
-        self._settle()
+        """Do the run, and send every reply."""
+        self._do_run()
         self._outbox.send()
 
-    def _settle(self) -> None:
+    def _do_run(self) -> None:
         """Do the run and answer it."""
         if self._journaled or self._durable:
             self._change()
@@ -255,8 +263,8 @@ class Transmission:
         if journaled:
             self._outbox.put(nbd.encode_successes(journaled))
 
-    def _do_changes(self) -> tuple[Error, str] | None:
-        """Those of the run; from now on they are the export's to keep, and what held them is free."""
+    def _do_changes(self) -> _Failure | None:
+        """Do the changes of the run; the export keeps them, and the memory that held them is free."""
         changes, self._changes = self._changes, []
         failure = self._attempt(self._export.change, changes) if changes else None
         if not failure:
@@ -268,7 +276,7 @@ class Transmission:
     def _make_durable(self) -> None:
         durable, self._durable = self._durable, []
         flushes, self._flushes = self._flushes, []
-        self._outbox.send()  # nobody who did not ask for it waits for the disk
+        self._outbox.send()  # a request without FUA does not wait for the disk
         if failure := self._attempt(self._export.flush):
             self._refuse_all(durable + flushes, failure)
             return
@@ -276,7 +284,7 @@ class Transmission:
         self._outbox.put(nbd.encode_successes(durable + flushes))
 
     def _read(self, flags: int, cookie: bytes, offset: int, length: int) -> None:
-        self._settle()
+        self._do_run()
         if not self._is_structured:
             self._read_whole(cookie, offset, length, nbd.SIMPLE_REPLY.size)
         elif not length:
@@ -320,10 +328,10 @@ class Transmission:
         return True
 
     def _continue_reply(self, offset: int, length: int) -> None:
-        """The rest of a reply's bytes.
+        """The remainder of a reply.
 
         Raises:
-            BrokenReplyError: they cannot be read, and it is too late for an error.
+            BrokenReplyError: it cannot be read, and it is too late for an error.
         """
         for start in range(0, length, READ_PIECE_BYTES):
             space = self._outbox.reserve(min(READ_PIECE_BYTES, length - start))
@@ -343,14 +351,14 @@ class Transmission:
         return True
 
     def _cache(self, _flags: int, cookie: bytes, offset: int, length: int) -> None:
-        self._settle()
+        self._do_run()
         if length and (failure := self._attempt(self._export.cache, offset, length)):
             self._refuse(cookie, *failure)
         else:
             self._outbox.put(nbd.encode_successes([cookie]))
 
     def _block_status(self, flags: int, cookie: bytes, offset: int, length: int) -> None:
-        self._settle()
+        self._do_run()
         count_max = 1 if flags & CommandFlag.REQ_ONE else nbd.EXTENTS_MAX
         found: list[tuple[int, bool]] = []
 
@@ -362,27 +370,27 @@ class Transmission:
         else:
             self._outbox.put(nbd.encode_block_status(cookie, found or [(length, False)]))
 
-    def _attempt(self, function: Callable[..., None], *arguments: object) -> tuple[Error, str] | None:
-        """Call the export; what it refuses is the client's error number, a text for people, and an event."""
+    def _attempt(self, function: Callable[..., None], *arguments: object) -> _Failure | None:
+        """Call the export; a failure becomes an event, and an error number and a text for the client."""
         try:
             function(*arguments)
         except MirrortoolError as error:
             self._tell(f"export {self._export.name}: a client's request failed: {error}")
             full = isinstance(error, NoSpaceError)
-            return (Error.ENOSPC, "no space left") if full else (Error.EIO, "input/output error")
+            return _Failure(Error.ENOSPC, "no space left") if full else _Failure(Error.EIO, "input/output error")
         return None
 
     def _refuse(self, cookie: bytes, error: Error, text: str) -> None:
         self._counters.errors += 1
         self._outbox.put(nbd.encode_failure(cookie, error, text, structured=self._is_structured))
 
-    def _refuse_all(self, cookies: Iterable[bytes], failure: tuple[Error, str]) -> None:
+    def _refuse_all(self, cookies: Iterable[bytes], failure: _Failure) -> None:
         for cookie in cookies:
             self._refuse(cookie, *failure)
 
 
 def merged(extents: Iterable[tuple[int, bool]], length: int, count_max: int) -> list[tuple[int, bool]]:
-    """The first `count_max` extents of a range of `length` bytes, neighbours of a kind as one."""
+    """The first `count_max` extents of a range of `length` bytes, equal neighbours merged."""
     found: list[tuple[int, bool]] = []
     for seen, (size, is_hole) in enumerate(extents):
         size = min(size, length)

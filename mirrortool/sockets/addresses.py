@@ -1,4 +1,4 @@
-"""Where a server listens: `unix:PATH` or `tcp:HOST:PORT`, with the host in brackets where it is IPv6."""
+"""Addresses that a server listens at: `unix:PATH` or `tcp:HOST:PORT`, with the host in brackets where it is IPv6."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from mirrortool import files
 from mirrortool.errors import UsageError
 
 UNIX_PATH_BYTES_MAX = 107
-"""sockaddr_un of Linux (unix(7)): 108 bytes with the one that ends it."""
+"""sockaddr_un of Linux (unix(7)): 108 bytes with the zero byte at the end."""
 
 _TCP = re.compile(r"(?:\[(?P<six>[^\[\]]+)\]|(?P<host>[^\[\]:]+)):(?P<port>[0-9]{1,5})", re.ASCII)
 
@@ -39,23 +39,23 @@ Address = UnixAddress | TcpAddress
 
 
 def parse_address(text: str) -> Address:
-    """The address that `str` of one gives.
+    """The address of a text such as `str` of an address gives.
 
     Raises:
-        UsageError: it is none.
+        UsageError: it is not an address.
     """
-    kind, _, rest = text.partition(":")
+    kind, _, place = text.partition(":")
     if kind == "unix":
-        return _parse_unix(rest)
-    match = _TCP.fullmatch(rest)
+        return _parse_unix(place)
+    match = _TCP.fullmatch(place)
     if kind != "tcp" or not match or int(match["port"]) > 65535:
-        raise UsageError(f"{text!r} is no address of an NBD server", remedy="give unix:PATH or tcp:HOST:PORT")
+        raise UsageError(f"{text!r} is not an address of an NBD server", remedy="give unix:PATH or tcp:HOST:PORT")
     return TcpAddress(match["six"] or match["host"], int(match["port"]))
 
 
 def _parse_unix(path: str) -> UnixAddress:
     if not path or "\0" in path:
-        raise UsageError(f"{path!r} is no path of a socket", remedy="give unix:PATH")
+        raise UsageError(f"{path!r} is not a path of a socket", remedy="give unix:PATH")
     length = len(files.path_bytes(path))
     if length > UNIX_PATH_BYTES_MAX:
         raise UsageError(

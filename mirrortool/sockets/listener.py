@@ -1,4 +1,4 @@
-"""Sockets that clients connect to."""
+"""A listener: a socket that clients connect to."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _PROBE_SECONDS = 5.0
 
 @dataclass(frozen=True, slots=True)
 class SocketAccess:
-    """Who may connect to a socket in the file system.
+    """The access to a socket in the file system.
 
     Attributes:
         mode: its permission bits.
@@ -36,7 +36,7 @@ class Listener:
 
         Raises:
             LockedError: a server answers there.
-            UsageError: something is there that is no socket.
+            UsageError: the path has something that is not a socket.
             HostError: the system refuses.
         """
         self.is_local = isinstance(address, UnixAddress)
@@ -53,10 +53,10 @@ class Listener:
             raise _why_not(error, address) from error
 
     def accept(self) -> tuple[socket.socket, str] | None:
-        """The next client and what to call it, or None when listening has stopped.
+        """The next client and its name, or None when listening has stopped.
 
         Raises:
-            OSError: a client could not be taken, such as for want of descriptors; another may be.
+            OSError: a client could not be accepted, such as for lack of descriptors; the next may be.
         """
         try:
             connected, where = self._socket.accept()
@@ -67,13 +67,13 @@ class Listener:
         return connected, str(self.address) if self.is_local else str(TcpAddress(*where[:2]))
 
     def stop(self) -> None:
-        """From any thread: no more clients; `accept` returns."""
+        """Accept no more clients, from any thread; `accept` returns."""
         self._is_stopped = True
         with contextlib.suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:
-        """Give descriptor and name back; the name only if it is still ours."""
+        """Close the socket and remove its name, if that is still the name of this socket."""
         self._socket.close()
         if self._identity and isinstance(self.address, UnixAddress):
             facts = files.find_facts(self.address.path)
@@ -88,7 +88,7 @@ class Listener:
             made.bind(path)
             facts = files.find_facts(path)
             self._identity = facts.identity if facts else None
-            # Nobody can connect before listen, so nobody does before the socket is as it should be.
+            # No client can connect before listen, so none does before the socket has its permissions.
             files.give_access(path, access.mode, access.group)
             made.listen(BACKLOG)
         except BaseException:
@@ -100,7 +100,7 @@ class Listener:
 
 
 _NO_SOCKETS_HERE = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS)
-"""What file systems such as vfat, NTFS or those of network shares answer where a socket gets its name."""
+"""The errors of file systems such as vfat, NTFS or network shares when a socket gets its name."""
 
 
 def _why_not(error: OSError, address: Address) -> MirrortoolError:
@@ -122,7 +122,7 @@ def _remove_stale(path: str) -> None:
     if facts is None:
         return
     if facts.kind != "socket":
-        raise UsageError(f"a {facts.kind} is there, and no socket", where=path, remedy="choose another path")
+        raise UsageError(f"is a {facts.kind}, not a socket", where=path, remedy="choose another path")
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         probe.settimeout(_PROBE_SECONDS)
         try:

@@ -52,7 +52,7 @@ def build() -> None:
     shutil.copytree("J-copied", "copy")
     os.unlink("copy/recorder.json")
     os.unlink("copy/local.json")
-    Path("file").write_bytes(b"no socket")
+    Path("file").write_bytes(b"not a socket")
     os.mkdir("directory")
     os.mkdir("empty-certificates")
 
@@ -86,8 +86,8 @@ REFUSED = [
     (2, "record J-disk --nbd tcp:203.0.113.9:0 --insecure", "does not have the address"),
     (2, "record J-disk --nbd tcp:no.such.host.invalid:0 --insecure", "no such name"),
     (2, f"record J-disk --nbd unix:{LONG_NAME}", "107"),
-    (2, "record J-disk --nbd unix:file", "no socket"),
-    (2, "record J-disk --nbd unix:directory", "no socket"),
+    (2, "record J-disk --nbd unix:file", "not a socket"),
+    (2, "record J-disk --nbd unix:directory", "not a socket"),
     (32, "record J-disk --nbd unix:missing/s", "No such file"),
     (22, "record J-disk --nbd unix:live", "a server answers"),
     (22, "record J-disk --nbd tcp:127.0.0.1:PORT --insecure", "another server listens"),
@@ -99,7 +99,7 @@ REFUSED = [
     (32, "record J-disk --nbd tcp:127.0.0.1:0 --tls-certificates empty-certificates", "server-cert.pem"),
     (32, "record J-disk --nbd tcp:127.0.0.1:0 --tls-certificates missing", "missing"),
     (2, "record J-disk --nbd tcp:127.0.0.1:0 --tls-anonymous --insecure", "--tls-certificates"),
-    (2, "record J-disk --nbd unix:s --max-memory 100M", "64 clients take 2M of memory each"),
+    (2, "record J-disk --nbd unix:s --max-memory 100M", "64 clients need 2M of memory each"),
     (2, "record J-disk --nbd unix:s --max-memory 15M --max-connections 8", "--max-memory is 15M; raise it"),
     (2, "record J-disk --nbd unix:s --max-memory x", "no size"),
     (2, "record J-disk --max-memory 1G", "--nbd"),
@@ -137,7 +137,7 @@ def test_refused(code: int, line: str, phrase: str, busy: tuple[str, int], capsy
     assert main(line.replace("PORT", str(port)).split(" ")) == code
     told = capsys.readouterr().err.splitlines()
     assert len(told) == 1 and told[0].startswith("mirrortool: ") and phrase in told[0], told
-    assert sorted(os.listdir(place)) == before, "no socket is left"
+    assert sorted(os.listdir(place)) == before, "not a socket is left"
     assert not os.path.exists(f"{place}/J-disk/control.sock")
 
 

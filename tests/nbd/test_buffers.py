@@ -1,4 +1,4 @@
-"""Buffers: what a client announces takes no memory before it comes."""
+"""Buffers: what a client announces uses no memory before it comes."""
 
 from __future__ import annotations
 

@@ -56,7 +56,7 @@ class Books(RuleBasedStateMachine):
         share = data.draw(st.sampled_from([each for each, loan in self.clients.items() if not loan]))
         free = self.pool - sum(self.clients.values())
         is_lent = share.borrow(length)
-        assert is_lent == (length <= free - length), "a loan takes no more than it leaves"
+        assert is_lent == (length <= free - length), "a loan is at most half of the pool"
         self.refused += not is_lent
         self.clients[share] = length if is_lent else 0
 
@@ -304,8 +304,8 @@ def test_a_read_that_fails_gets_an_error_or_ends_the_connection(tmp_path: Path, 
             client.receive(3 * MIB)
 
 
-def test_clients_that_stall_take_no_more_than_the_budget_and_delay_nobody(tmp_path: Path) -> None:
-    """Large writes that stop in the middle, and large reads that nobody takes."""
+def test_clients_that_stall_use_no_more_than_the_budget_and_delay_nobody(tmp_path: Path) -> None:
+    """Large writes that stop in the middle, and large reads that nobody receives."""
     export = MemoryExport(16 * MIB)
     budget, stalled = 64 * MIB, 10
     with (

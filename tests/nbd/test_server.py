@@ -397,7 +397,7 @@ def test_what_is_no_error_of_ours_ends_the_connection_and_is_told(tmp_path: Path
 # Batches and order
 
 
-def behind_gate(client: Client, gate: Gate, *requests: bytes) -> None:
+def after_gate(client: Client, gate: Gate, *requests: bytes) -> None:
     """Have one receive bring all of these: they are sent while the server is busy with another."""
     client.send(write(99, SIZE - 1, b"!"))
     gate.wait_reached()
@@ -410,7 +410,7 @@ def test_one_send_is_one_change(client: Client, export: MemoryExport) -> None:
     client.go()
     requests = [write(n, n * 4096, bytes([n]) * 4096) for n in range(20)]
     requests += [encode_request(ZEROES, 20, 0, 4096), encode_request(TRIM, 21, 4096, 4096)]
-    behind_gate(client, Gate(export, "change"), *requests)
+    after_gate(client, Gate(export, "change"), *requests)
     assert [client.answer().cookie for _ in range(22)] == list(range(22))
     assert [len(batch) for _, batch in export.calls] == [1, 22]
     assert export.data[: 3 * 4096] == bytes(2 * 4096) + b"\2" * 4096
@@ -418,7 +418,7 @@ def test_one_send_is_one_change(client: Client, export: MemoryExport) -> None:
 
 def test_run_is_cut_where_somebody_must_see_it(client: Client, export: MemoryExport) -> None:
     client.go()
-    behind_gate(
+    after_gate(
         client, Gate(export, "change"),
         write(1, 0, b"aa"), write(2, 1, b"b"), encode_request(READ, 3, 0, 2), write(4, 0, b"c"),
         encode_request(FLUSH, 5), encode_request(FLUSH, 6), write(7, 0, b"d"), encode_request(READ, 8, 0, 2),
@@ -505,7 +505,7 @@ def test_disconnect_does_what_came_before_it(client: Client, export: MemoryExpor
 
 def test_garbage_ends_the_connection_after_what_came_before_it(client: Client, export: MemoryExport) -> None:
     client.go()
-    behind_gate(client, Gate(export, "change"), write(1, 0, b"good"), b"garbage" * 10)
+    after_gate(client, Gate(export, "change"), write(1, 0, b"good"), b"garbage" * 10)
     assert client.answer()[:2] == (1, 0)
     assert client.is_closed()
     assert export.data[:4] == b"good"

@@ -1,4 +1,4 @@
-"""TLS: required on TCP, with certificates made by openssl; who has none, or a wrong one, gets nothing."""
+"""TLS: required on TCP, with certificates made by openssl; a client that has none, or a wrong one, gets nothing."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ from tests.fakes.waiting import wait_until
 from tests.nbd.wire import TIMEOUT_SECONDS, Client, encode_info_request, encode_option, encode_request, write
 
 
-def certify(where: Path, authority: Path, who: str) -> None:
+def certify(where: Path, authority: Path, holder: str) -> None:
     """A key and a certificate that the authority signed."""
-    key, request, extra = where / f"{who}-key.pem", where / "request", where / "extra"
+    key, request, extra = where / f"{holder}-key.pem", where / "request", where / "extra"
     extra.write_text(
         "subjectAltName=DNS:localhost,IP:127.0.0.1\nsubjectKeyIdentifier=hash\nauthorityKeyIdentifier=keyid\n"
     )
-    subject = ["-nodes", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-subj", f"/CN={who}"]
+    subject = ["-nodes", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-subj", f"/CN={holder}"]
     run("openssl", "req", *subject, "-keyout", key, "-out", request)
     signing = ["-CA", authority / "ca-cert.pem", "-CAkey", authority / "ca-key.pem", "-CAcreateserial", "-days", "2"]
-    run("openssl", "x509", "-req", "-in", request, *signing, "-extfile", extra, "-out", where / f"{who}-cert.pem")
+    run("openssl", "x509", "-req", "-in", request, *signing, "-extfile", extra, "-out", where / f"{holder}-cert.pem")
 
 
 def make_authority(where: Path) -> None:
@@ -151,7 +151,7 @@ def test_client_without_a_certificate_of_ours_gets_nothing(
     with pytest.raises(OSError), encrypted(server, context) as client:
         client.ask(Option.LIST)
     test_encrypted_client_is_served(server, certificates)
-    wait_until(lambda: events)  # told by the client's thread, while ours goes on
+    wait_until(lambda: events)  # told by the client's thread, while ours continues
     assert len(events) == 1 and "TLS failed" in events[0]
 
 
@@ -191,7 +191,7 @@ def test_anonymous_clients_are_let_in_only_where_that_was_asked_for(
         shutil.copy(certificates / name, tmp_path)
     if dangling:
         (tmp_path / "ca-cert.pem").symlink_to("gone")
-    with pytest.raises(UsageError, match=r"no ca-cert\.pem .* give --tls-anonymous"):
+    with pytest.raises(UsageError, match=r"ca-cert\.pem is missing.* give --tls-anonymous"):
         server_context(str(tmp_path))
     server_context(str(tmp_path), anonymous=True)
 

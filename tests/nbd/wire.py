@@ -147,5 +147,5 @@ def serving(path: Any, *exports: MemoryExport, events: list[str] | None = None, 
     told = [] if events is None else events
     with Server(exports or [MemoryExport()], [f"unix:{path}/s"], on_event=told.append, **options) as server:
         yield server
-    bugs = [line for line in told if "unexpected" in line or "left behind" in line]
+    bugs = [line for line in told if "unexpected" in line or "could not be ended" in line]
     assert not bugs, bugs
