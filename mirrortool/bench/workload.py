@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from itertools import cycle
 
 from mirrortool.replay.coalesce import INLINE_ZERO_BYTES, Pieces, Stretch
-from mirrortool.replay.delegator import WINDOW_BYTES
+from mirrortool.replay.replayoptions import WINDOW_BYTES
 from mirrortool.volume import VolumeSet, place
 
 PAGE_BYTES = 512

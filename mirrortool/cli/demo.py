@@ -222,7 +222,7 @@ class Demo:
         """Replay with the live display, and count how the units came to their tasks."""
         self._check_cancelled()
         with Replay(self._path("journal"), mirror, plan=PLAN, until=until) as replay:
-            start, target = replay.mirror.checkpoint.position.lsn, replay.target
+            start, target = replay.mirror.checkpoint.position.lsn, replay.goal
             assert target, "it does not follow"
 
             def show() -> None:

@@ -12,7 +12,7 @@ from mirrortool.journal.directory import Journal
 from mirrortool.journal.point import Until
 from mirrortool.replay.forecast import Forecast, forecast
 from mirrortool.replay.formerslots import check_place, former_slots
-from mirrortool.replay.targetcommit import find_target
+from mirrortool.replay.goalcommit import find_goal
 
 
 def print_forecast(
@@ -22,13 +22,13 @@ def print_forecast(
     journal = Journal(path)
     if not replace_slot and not files.exists(files.join(mirror, "mirror.json")):
         check_place(journal, mirror, former_slots(journal, mirror, None), None, is_new=True)
-    _, target = find_target(journal, until, delay, flush_only=flush_only)
+    _, target = find_goal(journal, until, delay, flush_only=flush_only)
     found = forecast(journal, mirror, target)
     if as_json:
         click.echo(json.dumps(_to_json(mirror, found, journal.page_size)))
         return
     begins = f"base {found.start.base.lsn}" if found.start.base else f"LSN {found.start.position.lsn}"
-    click.echo(f"from {begins} to commit {found.target.lsn} of {format_time(found.target.time_ns)}")
+    click.echo(f"from {begins} to commit {found.goal.lsn} of {format_time(found.goal.time_ns)}")
     base = f"{format_bytes(found.start.base_bytes)} of the base, " if found.start.base else ""
     click.echo(f"reads {base}{format_bytes(found.start.journal_bytes)} of the journal, at most")
     click.echo(f"writes {counted(found.pages, 'page')}, {format_bytes(found.pages * journal.page_size)}, at most")
@@ -44,8 +44,8 @@ def _to_json(mirror: str, found: Forecast, page_size: int) -> dict[str, object]:
         "is_new": found.is_new,
         "start_lsn": found.checkpoint.position.lsn,
         "base_lsn": found.start.base.lsn if found.start.base else None,
-        "target_lsn": found.target.lsn,
-        "time_ns": found.target.time_ns,
+        "target_lsn": found.goal.lsn,
+        "time_ns": found.goal.time_ns,
         "base_bytes": found.start.base_bytes,
         "journal_bytes": found.start.journal_bytes,
         "pages_most": found.pages,

@@ -133,7 +133,7 @@ def _carry_out(promotion: Promotion) -> None:
 
 
 def _replay(replay: Replay, quiet: bool) -> Checkpoint:
-    start, target = replay.mirror.checkpoint.position.lsn, replay.target
+    start, target = replay.mirror.checkpoint.position.lsn, replay.goal
     assert target is not None
 
     def view() -> View:

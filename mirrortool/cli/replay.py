@@ -219,7 +219,7 @@ def _run(replay: Replay, metrics_file: str | None, quiet: bool, *, is_again: boo
         Display("replay", quiet=quiet) as display,
         Service(metrics_file, lambda at_work: _samples(replay, at_work), display.warn) as service,
     ):
-        target = replay.target
+        target = replay.goal
         watch = _TargetWatch(display, replay, target) if target else FollowWatch(display, replay, is_again=is_again)
         noted = _ChoiceNote(display)
 
@@ -236,14 +236,14 @@ def _run(replay: Replay, metrics_file: str | None, quiet: bool, *, is_again: boo
         runner = Runner(work, service.before(replay.cancel), lambda: _print_tables(replay))
 
         checkpoint = runner.run(tick)
-    return runner.signal_number if replay.target and checkpoint.position != replay.target.position else 0
+    return runner.signal_number if replay.goal and checkpoint.position != replay.goal.position else 0
 
 
 def _samples(replay: Replay, is_at_work: bool) -> list[Sample]:
     now, checkpoint = replay.statistics(), replay.mirror.checkpoint
     return replay_samples(
         files.absolute(replay.mirror.path),
-        following=is_at_work and replay.target is None,
+        following=is_at_work and replay.goal is None,
         consistent=checkpoint.is_consistent,
         applied_lsn=checkpoint.position.lsn,
         applied_time_ns=checkpoint.time_ns,
@@ -320,7 +320,7 @@ def _to_json(replay: Replay, start: int, checkpoint: Checkpoint) -> dict[str, ob
         "start_lsn": start,
         "base_lsn": replay.start.base.lsn if replay.start.base else None,
         "applied_lsn": checkpoint.position.lsn,
-        "target_lsn": replay.target.lsn if replay.target else None,
+        "target_lsn": replay.goal.lsn if replay.goal else None,
         "head_lsn": now.lag.head_lsn,
         "lag": {"operations": now.lag.operations, "bytes": now.lag.bytes, "seconds": now.lag.seconds},
         "slot": replay.slot,

@@ -23,7 +23,7 @@ from mirrortool.errors import (
 from mirrortool.journal.pathkind import PathKind, kind_of
 from mirrortool.journal.tail import wait_for_journal
 from mirrortool.mirror.findings import describe as describe_known
-from mirrortool.replay.replaylag import Lag
+from mirrortool.replay.replaylag import ReplayLag
 from mirrortool.replay.session import Replay, ReplayStatistics, describe
 from mirrortool.sdnotify import Notifier
 
@@ -69,7 +69,7 @@ class Following:
         self.replay = open_first()
         self._place = ExitStack()
         with suppress(LockedError, HostError):  # only for who asks; see lockholder.py
-            if self.replay.target is None:
+            if self.replay.goal is None:
                 self._place.enter_context(lockholder.hold_beside(self.replay.mirror.path, "follower", "follow"))
         self.is_again = False
         self._told = ""
@@ -175,7 +175,7 @@ class FollowWatch:
         return [*lines, now.waits_for] if now.waits_for else lines
 
 
-def describe_lag(lag: Lag) -> str:
+def describe_lag(lag: ReplayLag) -> str:
     """How far a mirror is behind, as a phrase."""
     if not lag.operations and lag.silent_seconds:
         return f"applied everything that has come; silent for {format_seconds(lag.silent_seconds)}"

@@ -9,7 +9,7 @@ from contextlib import nullcontext, suppress
 from mirrortool import files
 from mirrortool.cli.outputfiles import check_output
 from mirrortool.errors import HostError
-from mirrortool.replay.writeunit import Unit
+from mirrortool.replay.writeunit import WriteUnit
 
 _BUFFER_BYTES = 1 << 16
 _LINE_BEGINS = b'{"lsn": '
@@ -45,7 +45,7 @@ class TraceFile:
         finally:
             self._file.close()
 
-    def write(self, unit: Unit, group: int, task: int, how: str) -> None:
+    def write(self, unit: WriteUnit, group: int, task: int, how: str) -> None:
         """Add a line; an Observer of the groups."""
         footprint = unit.footprint
         line = {

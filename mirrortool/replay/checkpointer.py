@@ -4,8 +4,8 @@ A checkpoint is: the store made durable, the written pages read back, their sums
 mirror's checkpoint (mirror/checkpoint.py says why in this order). The sums of later windows wait for the next one.
 
 Rule: one checkpoint at a time. `begin` starts it in a thread of its own, once everything handed out is in the store,
-and the caller goes on; the next `begin`, `settle` and `finish` wait for it, and raise what it failed with.
-Rule: nobody else writes the sums or the checkpoint file meanwhile; `raise_reached` shares the file under the lock.
+and the caller continues; the next `begin`, `bring_up_sums` and `finish` wait for it, and raise what it failed with.
+Rule: nothing else writes the sums or the checkpoint file meanwhile; `raise_reached` shares the file under the lock.
 Bound: the sums of two checkpoints.
 
 All methods but `checkpoint` are for the delegator's thread.
@@ -63,7 +63,7 @@ class Checkpointer:
         self._zeroed: list[tuple[int, int]] = []  # runs that became zeros, not known to be durable
         # _lock protects the checkpoint file and _changes. Held for one dict operation, or one replacement of the file.
         self._lock = threading.Lock()
-        self._changes: dict[int, int] = {}  # sums handed out since the last `begin` or `settle`, by page
+        self._changes: dict[int, int] = {}  # sums handed out since the last `begin` or `bring_up_sums`, by page
         # Up to here the sums on disk may be ahead of the position after a crash, so that no state sum can be formed.
         self._redo_lsn = 0 if mirror.checkpoint.is_finished else mirror.checkpoint.reached_lsn
         self._raised_lsn = 0  # what `raise_reached` allowed since the last `begin`
@@ -92,7 +92,7 @@ class Checkpointer:
             self._changes.update(sums)
 
     def check_space(self, pages: int) -> None:
-        """There is room for the sums of so many pages more, and for the checkpoint.
+        """There is room for the sums of this many more pages, and for the checkpoint.
 
         Raises:
             NoSpaceError: there is not; nothing was changed.
@@ -120,18 +120,18 @@ class Checkpointer:
             self._mirror.save_checkpoint(self._mirror.checkpoint.resyncing(lsn, ignores_table=ignores_table))
             self._redo_lsn = self._mirror.checkpoint.reached_lsn
 
-    def begin(self, goal: Checkpoint, *, settled: bool) -> None:
+    def begin(self, new: Checkpoint, *, is_complete: bool) -> None:
         """Start a checkpoint of what is in the store; everything handed out is.
 
         Args:
-            goal: where the store is; its `reached_lsn` does not matter.
-            settled: whether nothing past it was handed out so far.
+            new: where the store is; its `reached_lsn` does not matter.
+            is_complete: whether nothing after it was handed out yet.
         """
         self.finish()
         changes, self._changes = self._changes, {}
         self._raised_lsn = 0
         thread = threading.Thread(
-            target=self._work, args=(goal, changes, settled), name="mirrortool-checkpoint", daemon=True
+            target=self._work, args=(new, changes, is_complete), name="mirrortool-checkpoint", daemon=True
         )
         thread.start()
         self._thread = thread
@@ -144,13 +144,13 @@ class Checkpointer:
         if self._error:
             raise self._error
 
-    def rest(self) -> None:
+    def finish_for_now(self) -> None:
         """As `finish`, and nothing follows for now."""
         self.finish()
-        self._tell(is_resting=True)
+        self._tell(is_idle=True)
 
     def close(self) -> None:
-        """Wait for the checkpoint that was begun, whatever becomes of it."""
+        """Wait for the checkpoint that was begun, whether or not it succeeds."""
         if self._thread:
             self._thread.join()
 
@@ -166,7 +166,7 @@ class Checkpointer:
                 outside = {each: new for each, new in self._changes.items() if not page <= each < page + count}
                 self._changes = outside
 
-    def settle(self) -> None:
+    def bring_up_sums(self) -> None:
         """Bring the sums up to the store, which holds everything handed out; before an operation that runs alone."""
         self.finish()
         if not self._changes:
@@ -178,12 +178,12 @@ class Checkpointer:
             self._error = error  # the sums are part old, part new: no checkpoint can follow
             raise
 
-    def _work(self, goal: Checkpoint, changes: Mapping[int, int], settled: bool) -> None:
+    def _work(self, new: Checkpoint, changes: Mapping[int, int], is_complete: bool) -> None:
         try:
             self._make_durable(changes)
-            self._check_state_sum(goal)
+            self._check_state_sum(new)
             self._sums.sync()
-            self._save(goal, settled)
+            self._save(new, is_complete)
         except BaseException as error:  # raised in the delegator's thread
             self._error = error
 
@@ -201,18 +201,18 @@ class Checkpointer:
         with self._lock:
             return page in self._changes
 
-    def _check_state_sum(self, goal: Checkpoint) -> None:
-        if self._redo_lsn and goal.position.lsn < self._redo_lsn:
+    def _check_state_sum(self, new: Checkpoint) -> None:
+        if self._redo_lsn and new.position.lsn < self._redo_lsn:
             return
         if self._redo_lsn:
             self._sums.rebuild()
             self._redo_lsn = 0
-            if self._sums.state_sum != goal.state_sum:
-                raise self._undecided(goal)
-        if self._sums.state_sum != goal.state_sum:
-            self._judge(goal)
+            if self._sums.state_sum != new.state_sum:
+                raise self._undecided(new)
+        if self._sums.state_sum != new.state_sum:
+            self._judge(new)
 
-    def _judge(self, goal: Checkpoint) -> None:
+    def _judge(self, new: Checkpoint) -> None:
         """The running state sum is not the primary's: find out whether the mirror's sums are wrong, or the journal.
 
         The page sums alone decide. If they give the primary's state sum, what had rotted was written anew since, or is
@@ -225,7 +225,7 @@ class Checkpointer:
         """
         running = self._sums.state_sum
         self._sums.rebuild()
-        if self._sums.state_sum == goal.state_sum:
+        if self._sums.state_sum == new.state_sum:
             return
         if self._sums.state_sum != running:
             raise ChangedOutsideError(
@@ -234,27 +234,27 @@ class Checkpointer:
                 remedy=f"mirrortool verify {quoted_word(self._mirror.path)} tells more; the journal is not to blame",
             )
         raise CorruptJournalError(
-            f"the state sum at LSN {goal.position.lsn} is not what its operations give",
+            f"the state sum at LSN {new.position.lsn} is not what its operations give",
             where=self._mirror.journal_path,
             remedy=f"mirrortool verify {quoted_word(self._mirror.journal_path)} tells from which LSN on",
         )
 
-    def _undecided(self, goal: Checkpoint) -> ChangedOutsideError:
+    def _undecided(self, new: Checkpoint) -> ChangedOutsideError:
         """After a redo nothing in the mirror tells which of the two is wrong."""
         return ChangedOutsideError(
-            f"do not give the journal's state sum at LSN {goal.position.lsn}: they are damaged, or the journal is",
+            f"do not give the journal's state sum at LSN {new.position.lsn}: they are damaged, or the journal is",
             where=self._mirror.sums_path,
             remedy=f"mirrortool verify {quoted_word(self._mirror.journal_path)} tells which; "
             "if it is whole, make the mirror anew",
         )
 
-    def _save(self, goal: Checkpoint, settled: bool) -> None:
+    def _save(self, new: Checkpoint, is_complete: bool) -> None:
         with self._lock:
-            is_alone = settled and not self._redo_lsn
+            is_alone = is_complete and not self._redo_lsn
             reached = self._raised_lsn if is_alone else self._mirror.checkpoint.reached_lsn
-            self._mirror.save_checkpoint(replace(goal, reached_lsn=max(reached, goal.position.lsn)))
-        self._tell(is_resting=False)
+            self._mirror.save_checkpoint(replace(new, reached_lsn=max(reached, new.position.lsn)))
+        self._tell(is_idle=False)
 
-    def _tell(self, *, is_resting: bool) -> None:
+    def _tell(self, *, is_idle: bool) -> None:
         if self._on_saved:
-            self._on_saved(self._mirror.checkpoint, is_resting)
+            self._on_saved(self._mirror.checkpoint, is_idle)

@@ -8,7 +8,7 @@ The result is that of serial replay at the end of the window, because (mirrortoo
 5. all LSNs of the window complete together;
 6. readers and recovery look at checkpoints only.
 
-A stretch whose writes are disjoint keeps its buffers whole; only one with overlaps is taken apart into pages.
+A stretch whose writes are disjoint keeps its buffers whole; only one with overlaps is split into pages.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from mirrortool.address import VOLUME_ALIGNMENT
 from mirrortool.checksum import unpack_sums
 from mirrortool.operation import Batch, Kind
 from mirrortool.replay.ranges import Ranges
-from mirrortool.replay.writeunit import Footprint, Unit
+from mirrortool.replay.writeunit import Footprint, WriteUnit
 
 _SCATTERED = 0.8
-"""With so many runs to a page, neighbours are not merged."""
+"""With this many runs to a page, neighbours are not merged."""
 INLINE_ZERO_BYTES = 1 << 20
 """A ZERO above this runs alone: it visits what is allocated, where a unit costs memory and time for each page."""
 STRETCH_PAGES = 1 << 16
@@ -85,7 +85,7 @@ class Stretch:
         self.pieces.data.append(data)
         self.sums.update(zip(range(page, page + count), sums, strict=True))
 
-    def settled(self, page_size: int) -> Pieces:
+    def without_overlaps(self, page_size: int) -> Pieces:
         """The pieces in address order, without overlaps: later writes have replaced earlier ones."""
         if max(self.pieces.counts) > 1:
             pieces = self.pieces.in_order()
@@ -128,7 +128,7 @@ def stretches(batches: Iterable[Batch], page_size: int) -> Iterator[Stretch | In
     yield stretch
 
 
-def to_units(pieces: Pieces, ranges: Ranges, page_size: int, unit_pages: int) -> Iterator[tuple[int, Unit]]:
+def to_units(pieces: Pieces, ranges: Ranges, page_size: int, unit_pages: int) -> Iterator[tuple[int, WriteUnit]]:
     """Units of about `unit_pages`, each of one group, volume and kind, with the number of the group.
 
     Args:
@@ -140,15 +140,15 @@ def to_units(pieces: Pieces, ranges: Ranges, page_size: int, unit_pages: int) ->
             yield group, _unit(part, totals, begin, end, page_size)
 
 
-def to_single_units(pieces: Pieces, ranges: Ranges, page_size: int) -> Iterator[tuple[int, Unit]]:
+def to_single_units(pieces: Pieces, ranges: Ranges, page_size: int) -> Iterator[tuple[int, WriteUnit]]:
     """Each piece a unit of its own, in arrival order, with the number of its group: the patent to the letter."""
     cut = _without_crossings(pieces, ranges)
     for first, count, data in zip(cut.firsts, cut.counts, cut.data, strict=True):
         footprint = Footprint(first, first + count)
         if data is None:
-            yield ranges.group_of(first), Unit(0, footprint, [], [(first, count)])
+            yield ranges.group_of(first), WriteUnit(0, footprint, [], [(first, count)])
         else:
-            yield ranges.group_of(first), Unit(0, footprint, [(first, [data], len(data))], [], count * page_size)
+            yield ranges.group_of(first), WriteUnit(0, footprint, [(first, [data], len(data))], [], count * page_size)
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,7 +187,7 @@ def _cut(
         begin = end
 
 
-def _unit(part: _Part, totals: list[int], begin: int, end: int, page_size: int) -> Unit:
+def _unit(part: _Part, totals: list[int], begin: int, end: int, page_size: int) -> WriteUnit:
     """The pieces `begin … end-1` as a unit."""
     firsts, data = part.firsts[begin:end], part.data[begin:end]
     length = totals[end] - totals[begin]
@@ -198,14 +198,14 @@ def _unit(part: _Part, totals: list[int], begin: int, end: int, page_size: int) 
         # Single pages, few of them neighbours: to merge those would cost more than their system calls.
         footprint = Footprint(firsts[0], firsts[-1] + 1, frozenset(firsts))
         runs = list(zip(firsts, zip(data, strict=True), itertools.repeat(page_size), strict=False))
-        return Unit(0, footprint, runs, [], length * page_size)
+        return WriteUnit(0, footprint, runs, [], length * page_size)
     edges = itertools.pairwise([0, *breaks, end - begin])
     spans = [(firsts[i], totals[begin + j] - totals[begin + i], i, j) for i, j in edges]
     footprint = Footprint.of_runs([(first, count) for first, count, _, _ in spans])
     if not data:
-        return Unit(0, footprint, [], [(first, count) for first, count, _, _ in spans])
+        return WriteUnit(0, footprint, [], [(first, count) for first, count, _, _ in spans])
     merged = [(first, data[i:j], count * page_size) for first, count, i, j in spans]
-    return Unit(0, footprint, merged, [], length * page_size)
+    return WriteUnit(0, footprint, merged, [], length * page_size)
 
 
 def _without_crossings(pieces: Pieces, ranges: Ranges) -> Pieces:

@@ -1,7 +1,7 @@
-"""Goes ahead of a replay from commit to commit, and says up to which one it may go.
+"""Reads ahead of a replay from commit to commit, and says which one it may not pass.
 
-Reads headers only, and makes nothing durable: who replays reads the same frames again, and judges them. Used by the
-thread that reads ahead. Bound: one reader; nothing of what it saw is kept but the newest commit.
+Reads headers only, and makes nothing durable: the replay reads the same frames again, and checks them. Used by the
+thread that reads ahead. Bound: one reader; of what it saw, only the newest commit is kept.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from mirrortool.journal.reader import JournalReader
 from mirrortool.journal.tail import SLOW_SECONDS
 
 
-class Scout:
-    """The newest commit that is old enough, and not past a point; `with` closes its reader.
+class CommitLimit:
+    """The newest commit that is old enough, and not after a point; `with` closes its reader.
 
     Attributes:
-        limit_lsn: that commit's; where the replay began, if there is none yet.
+        limit_lsn: that commit's LSN; where the replay began, if there is none yet.
         is_over: whether no later commit will ever be allowed.
     """
 
     def __init__(self, journal: Journal, start: Position, *, delay_seconds: float = 0.0, until: Until | None = None):
-        """Stand where the replay begins.
+        """Begin where the replay begins.
 
         Args:
             delay_seconds: commits become allowed when they are this old.
@@ -42,17 +42,17 @@ class Scout:
         self.limit_lsn = start.lsn
         self.is_over = until is not None and until.lsn is not None and start.lsn >= until.lsn
 
-    def __enter__(self) -> Scout:
+    def __enter__(self) -> CommitLimit:
         return self
 
     def __exit__(self, *exc: object) -> None:
         self._reader.close()
 
     def look(self) -> None:
-        """Go as far as it is allowed now.
+        """Read as far as is allowed now.
 
         Raises:
-            JournalError: the journal is damaged there.
+            JournalError: the journal is damaged before that.
         """
         while not self.is_over and (header := self._next or self._read()):
             if self._until and is_past(header.position.lsn, header.time_ns, self._until):
@@ -64,15 +64,15 @@ class Scout:
                 self._pass(header)
 
     def is_due(self) -> bool:
-        """Whether a look may find more by now, though the journal has not grown."""
+        """Whether another look may find more, although the journal has not grown."""
         return self._next is not None and self._seconds_until(self._next) <= 0
 
     def due_seconds(self) -> float:
-        """When that may be so at the earliest, in seconds from now; never long, as the clock may be set."""
+        """The earliest time for that, in seconds from now; never long, because the clock may be set."""
         return SLOW_SECONDS if self._next is None else max(0.0, min(SLOW_SECONDS, self._seconds_until(self._next)))
 
     def ahead_seconds(self) -> float | None:
-        """How far the commit that is waited for is ahead of this host's clock; None if no further than it may be."""
+        """How far the next commit's time is ahead of this host's clock; None if that is within what is allowed."""
         return ahead_seconds(self._next.time_ns, clock.now_ns()) if self._next else None
 
     def _read(self) -> FrameHeader | None:

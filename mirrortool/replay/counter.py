@@ -23,7 +23,7 @@ class Counter:
         self.left = 0
 
     def establish(self, count: int) -> None:
-        """Wait for so many tasks (1168)."""
+        """Wait for this number of tasks (1168)."""
         assert self.left == 0, "a task waits for one unit at a time"
         self.left = count
 

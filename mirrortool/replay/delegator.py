@@ -2,7 +2,7 @@
 
 Rule: frames are handed out in windows, and a window ends at a commit if one is in it; so whatever stops a replay
 between two windows leaves a commit, unless that commit is larger than a window.
-Rule: when there is nothing more to read at the moment, what is committed is handed out at once and becomes a
+Rule: when the journal has nothing more at the moment, what is committed is handed out at once and becomes a
 checkpoint; what is not stays in the window.
 Rule: the LSN that the store may reach is raised durably before a window changes its first byte.
 Rule: everything handed out is in the store before a checkpoint of it is begun (checkpointer.py).
@@ -34,24 +34,24 @@ from mirrortool.ratelimit import Pace
 from mirrortool.replay.checkpointer import Checkpointer
 from mirrortool.replay.coalesce import Inline, Stretch, stretches
 from mirrortool.replay.engine import ReplayEngine
-from mirrortool.replay.framesource import Course
+from mirrortool.replay.framesource import FrameSource
 from mirrortool.replay.preflight import check_sizes, find_changed_page
 from mirrortool.replay.readahead import ReadAhead
+from mirrortool.replay.replayoptions import ReplayOptions
 from mirrortool.replay.resync import Resync
 from mirrortool.replay.tuner import Tuner
 from mirrortool.store.flat import FlatStore
 from mirrortool.store.pagesums import PageSums
 from mirrortool.volume import VolumeSet
 
-WINDOW_BYTES = 16 << 20
 CHECKPOINT_PAGES = 1 << 16
 CHECKPOINT_SECONDS = 1.0
 FORGET_PAGES = 1 << 12
-"""With fewer sums waiting, a large ZERO strikes its own out of them; with more, it pays to bring those to the disk."""
+"""With fewer sums waiting, a large ZERO removes its own from them; with more, writing them to the disk costs less."""
 
 
 @dataclass(frozen=True, slots=True)
-class Progress:
+class ReplayProgress:
     """How far a replay is.
 
     Attributes:
@@ -68,7 +68,7 @@ class Progress:
 
 
 class Delegator:
-    """One replay, from a mirror's checkpoint to the end of its course."""
+    """One replay, from a mirror's checkpoint to the end of its frames."""
 
     def __init__(
         self,
@@ -78,24 +78,21 @@ class Delegator:
         engine: ReplayEngine,
         tuner: Tuner,
         checkpointer: Checkpointer,
-        course: Course,
+        source: FrameSource,
+        options: ReplayOptions,
         *,
-        max_bytes: int,
-        window_bytes: int = WINDOW_BYTES,
-        pace: Pace | None = None,
         resync: Resync | None = None,
         known_bad: Sequence[tuple[int, int]] = (),
     ) -> None:
-        """Replay what `course` gives of `reader`, which stands at the mirror's checkpoint.
+        """Replay the frames of `source`, which reads with `reader`, from the mirror's checkpoint on.
 
         Args:
-            max_bytes: the volumes may not be larger together.
-            pace: how many bytes of the journal may be read a second; by default any number.
-            resync: what the course gives first: a base, behind which `reader` stands.
+            options: of these, how large the volumes and windows may be, and how fast the journal is read.
+            resync: what the source gives first: a base; `reader` is after it.
             known_bad: runs of pages that are not looked at before the first write.
         """
         self._resync = resync
-        self._max_bytes = max_bytes
+        self._max_bytes = options.max_bytes
         self._known_bad = known_bad
         self._reader = reader
         self._store = store
@@ -103,9 +100,9 @@ class Delegator:
         self._engine = engine
         self._tuner = tuner
         self._checkpointer = checkpointer
-        self._course = course
-        self._frames = ReadAhead(course, pace or Pace(None))
-        self._window_bytes = window_bytes
+        self._source = source
+        self._frames = ReadAhead(source, Pace(options.bytes_per_second))
+        self._window_bytes = options.window_bytes
         self._window: list[tuple[FrameHeader, Batch]] = []
         self._window_filled = 0
         self._volumes = store.volumes  # as of the newest frame read; the store's are as of the newest handed out
@@ -113,11 +110,11 @@ class Delegator:
         self._is_cancelled = False
         self._is_partial = False  # whether the store holds some of the window that is being handed out
         self._handed_out = checkpointer.checkpoint
-        # Where the newest checkpoint is, done or on its way, if nothing was handed out past it by then.
-        self._settled = self._handed_out.position if self._handed_out.is_finished else None
-        self._progress = Progress(self._handed_out.position.lsn, 0, 0)
+        # Where the newest checkpoint is, done or begun, if nothing was handed out after it by then.
+        self._complete_at = self._handed_out.position if self._handed_out.is_finished else None
+        self._progress = ReplayProgress(self._handed_out.position.lsn, 0, 0)
 
-    def statistics(self) -> Progress:
+    def statistics(self) -> ReplayProgress:
         """How far it is; from any thread."""
         return self._progress
 
@@ -127,25 +124,25 @@ class Delegator:
         self._frames.stop()
 
     def run(self) -> None:
-        """Replay to the end of the course, or as far as the journal is sound, and leave a checkpoint.
+        """Replay to the end of the frames, or as far as the journal is sound, and leave a checkpoint.
 
         Raises:
             JournalError: the journal is damaged or torn before that; the mirror is at the last commit before.
-            UnusableVolumeError: a volume grows beyond its device or the limit; likewise.
+            UnusableVolumeError: a volume grows larger than its device or the limit; likewise.
             NoSpaceError: the store is full; the mirror is where the checkpoint says.
             HostError: the store or the journal failed; the mirror is where the checkpoint says, or rolling forward.
         """
         self._check_not_changed()
         if self._resync:
             self._checkpointer.begin_resync(self._resync.lsn, ignores_table=self._resync.ignores_table)
-            self._handed_out, self._settled = self._checkpointer.checkpoint, None
+            self._handed_out, self._complete_at = self._checkpointer.checkpoint, None
         try:
             damage = self._hand_out_all()
-            self._checkpoint(settled=True)
-            self._checkpointer.rest()
+            self._checkpoint(is_complete=True)
+            self._checkpointer.finish_for_now()
         except NoSpaceError:
             if not self._is_partial:  # reserving failed: no byte of the window was changed
-                self._checkpoint(settled=True)
+                self._checkpoint(is_complete=True)
                 self._checkpointer.finish()
             raise
         finally:
@@ -160,9 +157,9 @@ class Delegator:
             with self._frames as frames:
                 for frame in frames:
                     if frame is None:
-                        self._rest()
+                        self._checkpoint_now()
                     else:
-                        self._take(*frame)
+                        self._add(*frame)
                     if self._is_cancelled:
                         break
         except (JournalError, UnusableVolumeError) as error:
@@ -170,15 +167,15 @@ class Delegator:
         self._hand_out_commits()
         return damage
 
-    def _rest(self) -> None:
-        """There is nothing more at the moment: what is committed becomes a checkpoint now."""
+    def _checkpoint_now(self) -> None:
+        """The journal has nothing more at the moment: what is committed becomes a checkpoint now."""
         self._hand_out_commits()
-        if self._settled == self._handed_out.position:
-            self._checkpointer.rest()
+        if self._complete_at == self._handed_out.position:
+            self._checkpointer.finish_for_now()
         else:
-            self._checkpoint(settled=True)
+            self._checkpoint(is_complete=True)
 
-    def _take(self, header: FrameHeader, batch: Batch) -> None:
+    def _add(self, header: FrameHeader, batch: Batch) -> None:
         """Add a frame to the window, and hand the window out when it is full."""
         self._volumes = check_inside(header, batch, self._volumes, self._reader.journal.path, self._check_sizes)
         self._window.append((header, batch))
@@ -204,7 +201,7 @@ class Delegator:
         self._window_filled = sum(len(batch.payload) + 64 * len(batch) for _, batch in self._window)
         last = frames[-1][0]
         if self._checkpointer.is_space_low():
-            self._checkpoint(settled=True)
+            self._checkpoint(is_complete=True)
             self._checkpointer.finish()
         self._tuner.begin_window()
         for part in stretches((batch for _, batch in frames), self._store.page_size):
@@ -216,11 +213,11 @@ class Delegator:
         self._note_handed_out(frames)
         is_due = clock.monotonic() - self._checkpointed_at > CHECKPOINT_SECONDS
         if self._checkpointer.page_count >= CHECKPOINT_PAGES or is_due:
-            self._checkpoint(settled=False)
+            self._checkpoint(is_complete=False)
 
     def _delegate(self, stretch: Stretch, last: FrameHeader) -> None:
         if self._checkpointer.page_count >= CHECKPOINT_PAGES:  # of zeros, which take no space in a window
-            self._settle()
+            self._bring_up_sums()
         self._store.reserve(stretch.pieces.written(), len(stretch.sums) * self._store.page_size)
         self._checkpointer.check_space(len(stretch.sums))
         self._raise_reached(last)
@@ -229,7 +226,7 @@ class Delegator:
 
     def _run_inline(self, operation: Inline, last: FrameHeader) -> None:
         if operation.kind == Kind.RESIZE or self._checkpointer.page_count >= FORGET_PAGES:
-            self._settle()
+            self._bring_up_sums()
         self._raise_reached(last)
         if operation.kind == Kind.RESIZE:
             volume = self._store.volumes.at_base(operation.page)
@@ -244,21 +241,21 @@ class Delegator:
             self._engine.run_inline(operation)
             self._sums.zero(operation.page, operation.count)
 
-    def _settle(self) -> None:
+    def _bring_up_sums(self) -> None:
         """Bring the sums up to what was handed out, in the middle of a window."""
-        self._is_partial = True  # sums that were written in part cannot be settled again
+        self._is_partial = True  # sums that were written in part cannot be written again
         self._engine.wait_drained()
-        self._checkpointer.settle()
+        self._checkpointer.bring_up_sums()
 
     def _raise_reached(self, last: FrameHeader) -> None:
-        """Durably allow the store to go as far as this frame, and in one step as far as its file surely goes.
+        """Durably allow the store to go as far as this frame, and in one step as far as its file certainly goes.
 
-        No further than the course is sure of: a mirror that had reached what its journal never gets would be rolling
+        No further than the source is sure of: a mirror that had reached what its journal never gets would be rolling
         forward for ever.
         """
         self._is_partial = True
         if last.position.lsn > self._checkpointer.checkpoint.reached_lsn:
-            sure = self._course.sure_lsn
+            sure = self._source.sure_lsn
             following = [start for start in self._reader.journal.file_starts() if start > last.position.lsn]
             step = following[0] - 1 if following else sure
             self._checkpointer.raise_reached(max(last.position.lsn, min(step, sure)))
@@ -282,7 +279,7 @@ class Delegator:
         if last.position.lsn < before.resync_lsn:
             self._handed_out = replace(self._handed_out, resync_lsn=before.resync_lsn, resync_all=before.resync_all)
         self._is_partial = False
-        self._progress = Progress(
+        self._progress = ReplayProgress(
             last.position.lsn,
             self._progress.payload_bytes + sum(len(batch.payload) for _, batch in frames),
             self._progress.operations + sum(len(batch) for _, batch in frames),
@@ -290,19 +287,19 @@ class Delegator:
             + sum(
                 FRAME_HEADER.size + header.body_bytes
                 for header, _ in frames
-                if header.position.lsn > before.resync_lsn  # up to there it is a base, and none of the journal's
+                if header.position.lsn > before.resync_lsn  # up to that LSN it is a base, not the journal's
             ),
         )
 
-    def _checkpoint(self, *, settled: bool) -> None:
-        """Have what was handed out made durable; `settled` if nothing further is to follow."""
+    def _checkpoint(self, *, is_complete: bool) -> None:
+        """Have what was handed out made durable; `is_complete` if nothing after it was handed out."""
         self._engine.wait_drained()
-        self._checkpointer.begin(self._handed_out, settled=settled)
-        self._settled = self._handed_out.position if settled else None
+        self._checkpointer.begin(self._handed_out, is_complete=is_complete)
+        self._complete_at = self._handed_out.position if is_complete else None
         self._checkpointed_at = clock.monotonic()
 
     def _in_flight(self) -> Iterator[Batch]:
-        """What the replay before may have written past the checkpoint; as far as the journal is sound."""
+        """What the replay before may have written after the checkpoint; as far as the journal is sound."""
         checkpoint = self._checkpointer.checkpoint
         if checkpoint.is_finished:
             return
@@ -314,7 +311,7 @@ class Delegator:
                 yield reader.batch(payload=False)
 
     def _check_not_changed(self) -> None:
-        """Before the first write: some pages are what the sums say, so that nobody wrote behind our back."""
+        """Before the first write: some pages are what the sums say, so that nothing else wrote to the mirror."""
         if self._resync and self._resync.ignores_table:
             return  # the sums do not say what they are
         wrong = find_changed_page(self._store, self._sums, self._in_flight(), self._known_bad)

@@ -24,7 +24,7 @@ from mirrortool.replay.inflight import InFlight, InFlightStatistics
 from mirrortool.replay.ranges import RANGES, divide
 from mirrortool.replay.taskgroup import GroupStatistics, Observer, TaskGroup
 from mirrortool.replay.tasktable import RowSnapshot
-from mirrortool.replay.writeunit import Unit
+from mirrortool.replay.writeunit import WriteUnit
 from mirrortool.store.interface import PageWriter
 
 GROUPS_MAX = 256
@@ -48,7 +48,7 @@ class Plan:
         groups, tasks: task groups, and tasks in each.
         unit: "batch" for hundreds of pages, "op" for the patent's single operations.
         in_flight_bytes: what may be delegated and not yet written.
-        io: "buffered" through the page cache, "direct" past it; for whoever owns the store.
+        io: "buffered" through the page cache, "direct" past it; for the owner of the store.
     """
 
     ranges: str = "auto"
@@ -92,7 +92,7 @@ class ReplayEngine:
         """An engine with this plan.
 
         Args:
-            timed: whether `take_times` is to tell what each unit took.
+            timed: whether `pop_times` is to tell what each unit took.
         """
         plan.check()
         self._store = store
@@ -142,10 +142,10 @@ class ReplayEngine:
             self._running.close()
 
     def change(self, plan: Plan, *, timed: bool) -> None:
-        """Go on with another plan, once everything handed out is written.
+        """Continue with another plan, once everything handed out is written.
 
         Raises:
-            ExhaustedError: the system has not so many threads; no group runs, and another plan must be tried.
+            ExhaustedError: the system does not have enough threads; no group runs, and another plan must be tried.
         """
         plan.check()
         self.wait_drained()
@@ -157,7 +157,7 @@ class ReplayEngine:
             self._running.close()
             raise
 
-    def take_times(self) -> tuple[UnitTime, ...]:
+    def pop_times(self) -> tuple[UnitTime, ...]:
         """What the units took since the last call, if they are timed."""
         with self._times_lock:
             times, self._times = self._times, []
@@ -167,17 +167,17 @@ class ReplayEngine:
         """Hand out writes to the groups (step 830).
 
         Few tasks with many small writes are waited for: they would contend with the receiver for the interpreter at
-        every system call, and two threads that take turns at it are slower than one. Many tasks are there because the
-        store waits, and go on meanwhile.
+        every system call, and two threads that alternate at it are slower than one. Many tasks are used because the
+        store waits, and continue meanwhile.
 
         Raises:
             MirrortoolError: a task failed, on these or on earlier writes.
         """
         runs = payload_bytes = 0
         units = self._units_of(stretch)
-        # In slices, so that the first tasks write while the units behind are still being made.
+        # In slices, so that the first tasks write while the units after them are still being made.
         while part := list(islice(units, _SLICE_UNITS)):
-            shares: list[list[Unit]] = [[] for _ in self._groups]
+            shares: list[list[WriteUnit]] = [[] for _ in self._groups]
             for number, unit in part:
                 unit.sequence, unit.lsn = self._sequence, lsn
                 self._sequence += 1
@@ -190,16 +190,16 @@ class ReplayEngine:
         if payload_bytes < runs * _SMALL_RUN_BYTES and self._plan.threads <= _FEW_THREADS:
             self.wait_drained()
 
-    def _units_of(self, stretch: Stretch) -> Iterator[tuple[int, Unit]]:
+    def _units_of(self, stretch: Stretch) -> Iterator[tuple[int, WriteUnit]]:
         if self._plan.unit == "op":
             return to_single_units(stretch.pieces, self._ranges, self._page_size)
-        pages = stretch.settled(self._page_size)
+        pages = stretch.without_overlaps(self._page_size)
         share = sum(pages.counts) // (_UNITS_A_TASK * self._plan.threads)
         unit_pages = max(1, min(share, BATCH_UNIT_PAGES))
         return to_units(pages, self._ranges, self._page_size, unit_pages)
 
     def run_inline(self, operation: Inline) -> None:
-        """Carry out a RESIZE or a large ZERO with nothing beside it; everything is drained and settled."""
+        """Carry out a RESIZE or a large ZERO with nothing beside it; everything is drained, with its sums."""
         self.wait_drained()
         if operation.kind == Kind.RESIZE:
             volume = self._store.volumes.at_base(operation.page)
@@ -217,7 +217,7 @@ class ReplayEngine:
         """How the groups do now; from any thread."""
         groups, past = self._groups_and_past
         now = [group.statistics() for group in groups]
-        for each in past:  # of groups that no longer are, counted where their number is now
+        for each in past:  # of groups that have ended, counted under the number that they had
             number = each.number % len(now)
             now[number] = now[number].with_past(each)
         return tuple(now), self._in_flight.statistics()
@@ -226,7 +226,7 @@ class ReplayEngine:
         """Each group's active task table now (FIG. 10); from any thread."""
         return tuple(group.table() for group in self._groups)
 
-    def _apply_timed(self, unit: Unit) -> None:
+    def _apply_timed(self, unit: WriteUnit) -> None:
         started, on_processor = clock.monotonic(), clock.processor_seconds()
         self._apply(unit)
         on_processor = clock.processor_seconds() - on_processor
@@ -235,7 +235,7 @@ class ReplayEngine:
         with self._times_lock:
             self._times.append(time)
 
-    def _apply(self, unit: Unit) -> None:
+    def _apply(self, unit: WriteUnit) -> None:
         for page, count in unit.zeros:
             self._store.zero(page, count)
         if unit.runs:

@@ -26,26 +26,26 @@ _TABLE_PAGES = 1 << 16
 
 @dataclass(frozen=True, slots=True)
 class Forecast:
-    """What is ahead of a replay.
+    """What a replay would do.
 
     Attributes:
         checkpoint: where the mirror is; of a new one, before LSN 1.
         is_new: whether the mirror would be made.
         start: where the replay would begin.
-        target: where it would end.
+        goal: where it would end.
         pages: written, at most: a page that is written twice counts twice.
-        seconds: as long as the mirror's last replay took for as many bytes; None if that is not known.
+        seconds: that the mirror's last replay took for the same number of bytes; None if that is not known.
     """
 
     checkpoint: Checkpoint
     is_new: bool
     start: Start
-    target: Commit
+    goal: Commit
     pages: int
     seconds: float | None
 
 
-def forecast(journal: Journal, mirror_path: str, target: Commit) -> Forecast:
+def forecast(journal: Journal, mirror_path: str, goal: Commit) -> Forecast:
     """What a replay up to a commit would do. Reads the headers of the frames between; changes nothing.
 
     Raises:
@@ -58,31 +58,31 @@ def forecast(journal: Journal, mirror_path: str, target: Commit) -> Forecast:
         mirror = Mirror(mirror_path)
         mirror.check_mirrors(journal)
         checkpoint = mirror.checkpoint
-    start = choose_start(journal, checkpoint, target.lsn)
-    pages = pages_to_write(journal, start, target.lsn)
-    return Forecast(checkpoint, is_new, start, target, pages, _seconds(mirror_path, start))
+    start = choose_start(journal, checkpoint, goal.lsn)
+    pages = pages_to_write(journal, start, goal.lsn)
+    return Forecast(checkpoint, is_new, start, goal, pages, _seconds(mirror_path, start))
 
 
-def pages_to_write(journal: Journal, start: Start, target_lsn: int) -> int:
+def pages_to_write(journal: Journal, start: Start, goal_lsn: int) -> int:
     """Pages of a replay, at most; without what it zeroes."""
     pages = 0
     if start.base:
         with open_base(journal, start.base.lsn) as base:
             pages = base.page_count()
     with JournalReader(journal, start.position, headers_only=True) as reader:
-        while reader.position.lsn < target_lsn and (header := reader.next_header()):
+        while reader.position.lsn < goal_lsn and (header := reader.next_header()):
             pages += header.pages
     return pages
 
 
-def pages_held(journal: Journal, target_lsn: int) -> int:
-    """Pages that are not zero after a commit: exact, where reading everything for that is worth it."""
+def pages_held(journal: Journal, goal_lsn: int) -> int:
+    """Pages that are not zero after a commit: exact, but everything before it is read for that."""
     with ExitStack() as opened:
         directory = opened.enter_context(files.temporary_directory())
-        sums, start = journaled_sums(journal, directory, target_lsn)
+        sums, start = journaled_sums(journal, directory, goal_lsn)
         opened.enter_context(closing(sums))
         reader = opened.enter_context(JournalReader(journal, start))
-        while reader.position.lsn < target_lsn and (header := reader.next_header()):
+        while reader.position.lsn < goal_lsn and (header := reader.next_header()):
             batch = reader.batch(payload=False)
             check_inside(header, batch, sums.volumes, journal.path)
             sums.apply_batch(batch)

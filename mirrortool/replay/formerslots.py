@@ -1,7 +1,7 @@
-"""Slots that name the place of a mirror, but are of another one than is there now.
+"""Slots that name the place of a mirror, but belong to another mirror than the one in this place now.
 
-So it looks when the file system that the mirror is on is not mounted: a replay would fill the mount point with a second
-mirror. And so it looks when the mirror is made anew, which is for its owner to say: then these slots go.
+This is how it looks when the file system of the mirror is not mounted: a replay would fill the mount point with a
+second mirror. It looks the same when the mirror is made anew; the user must say so, and then these slots go.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def slots_to_go(journal: Journal, former: Sequence[Slot], name: str | None) -> l
 
 
 def check_place(journal: Journal, path: str, former: Sequence[Slot], name: str | None, *, is_new: bool) -> None:
-    """A mirror may be made at a path, or have its first slot there, beside the slots of others that were there.
+    """A mirror may be made at a path, or have its first slot there, beside the slots of earlier ones in this place.
 
     Args:
         name: of the slot that the user gave. One that the journal does not have is another mirror's, as of disks that
@@ -77,7 +77,7 @@ def check_place(journal: Journal, path: str, former: Sequence[Slot], name: str |
 
 
 def drop_former(journal: Journal, former: Sequence[Slot]) -> None:
-    """Forget the slots of mirrors that were made anew; what another gave its name to meanwhile stays."""
+    """Forget the slots of mirrors that were made anew; a name that another mirror uses by now stays."""
     for slot in former:
         with suppress(LockedError, HostError, UsageError):
             found = slots.find_slot(journal, slot.name)

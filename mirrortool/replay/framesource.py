@@ -1,11 +1,11 @@
-"""Up to where a replay goes, and what it does where the journal ends before that.
+"""Where the frames of a replay come from, and what happens at the journal's end.
 
-    FromBase   a base first (resync.py), and then as one of these:
-    UpTo       one commit that the journal has: to end before it is damage
-    Following  wherever the journal goes: waits at its end until there is more (journal/tail.py); or, with a scout,
-               only as far as that says
+    FramesFromBase    a base first (resync.py), and then as one of these:
+    FramesUpTo        up to one commit that the journal has: an end before it is damage
+    FramesAsTheyCome  as far as the journal goes: waits at its end until there is more (journal/tail.py); with a limit
+                      (commitlimit.py), only as far as that allows
 
-A course belongs to the thread that reads ahead; `stop` and the attributes are for any thread.
+A source belongs to the thread that reads ahead; `stop` and the attributes are for any thread.
 """
 
 from __future__ import annotations
@@ -14,87 +14,83 @@ from collections.abc import Callable
 from typing import Protocol
 
 from mirrortool.errors import CorruptJournalError, TornJournalError
-from mirrortool.journal.codec import FrameHeader
 from mirrortool.journal.reader import JournalReader
 from mirrortool.journal.tail import SLOW_SECONDS, Seen, Tail
 from mirrortool.journal.unfinished import check_no_promotion
-from mirrortool.operation import Batch
-from mirrortool.replay.commitlimit import Scout
-from mirrortool.replay.resync import Resync
-
-DecodedFrame = tuple[FrameHeader, Batch]
+from mirrortool.replay.commitlimit import CommitLimit
+from mirrortool.replay.resync import DecodedFrame, Resync
 
 
-class Course(Protocol):
+class FrameSource(Protocol):
     """Gives the frames of a replay, one after another."""
 
     @property
     def sure_lsn(self) -> int:
-        """A commit that the journal has, which the replay will not stop before if it can help it."""
+        """A commit that the journal has, and that the replay reaches unless it is stopped."""
 
     @property
     def waits_for(self) -> str:
-        """What keeps the replay from going on, other than the journal's end, or nothing."""
+        """What the replay waits for, other than the journal to grow; empty if for nothing."""
 
-    def next_frame(self, on_rest: Callable[[], None]) -> DecodedFrame | None:
-        """The next frame; None at the end of the course, or once it was stopped.
+    def next_frame(self, on_pause: Callable[[], None]) -> DecodedFrame | None:
+        """The next frame; None at the end, or once it was stopped.
 
         Args:
-            on_rest: called before the course waits for the journal.
+            on_pause: called before the source waits for the journal.
         Raises:
             JournalError: damage, after the frames before it.
         """
 
     def stop(self) -> None:
-        """End `next_frame` soon, and let it give nothing more."""
+        """End `next_frame` soon; after that it gives nothing more."""
 
 
-class FromBase:
+class FramesFromBase:
     """A base, and what follows it."""
 
-    def __init__(self, resync: Resync, then: Course) -> None:
+    def __init__(self, resync: Resync, then: FrameSource) -> None:
         self._first, self._then = resync.frames(), then
         self._is_stopped = False
 
     @property
     def sure_lsn(self) -> int:
-        """See Course."""
+        """See FrameSource."""
         return self._then.sure_lsn
 
     @property
     def waits_for(self) -> str:
-        """See Course."""
+        """See FrameSource."""
         return self._then.waits_for
 
-    def next_frame(self, on_rest: Callable[[], None]) -> DecodedFrame | None:
-        """See Course."""
+    def next_frame(self, on_pause: Callable[[], None]) -> DecodedFrame | None:
+        """See FrameSource."""
         if self._is_stopped:
             return None
-        return next(self._first, None) or self._then.next_frame(on_rest)
+        return next(self._first, None) or self._then.next_frame(on_pause)
 
     def stop(self) -> None:
-        """See Course."""
+        """See FrameSource."""
         self._is_stopped = True
         self._then.stop()
 
 
-class UpTo:
+class FramesUpTo:
     """To a commit that the journal has.
 
     Attributes:
-        sure_lsn: that commit's.
+        sure_lsn: that commit's LSN.
         waits_for: nothing.
     """
 
     waits_for = ""
 
-    def __init__(self, reader: JournalReader, target_lsn: int) -> None:
+    def __init__(self, reader: JournalReader, goal_lsn: int) -> None:
         self._reader = reader
-        self.sure_lsn = target_lsn
+        self.sure_lsn = goal_lsn
         self._is_stopped = False
 
-    def next_frame(self, on_rest: Callable[[], None]) -> DecodedFrame | None:
-        """See Course."""
+    def next_frame(self, on_pause: Callable[[], None]) -> DecodedFrame | None:
+        """See FrameSource."""
         reader = self._reader
         if self._is_stopped or reader.position.lsn >= self.sure_lsn:
             return None
@@ -107,60 +103,60 @@ class UpTo:
         return header, reader.batch()
 
     def stop(self) -> None:
-        """See Course."""
+        """See FrameSource."""
         self._is_stopped = True
 
 
-class Following:
-    """Wherever the journal goes.
+class FramesAsTheyCome:
+    """As far as the journal goes.
 
     Attributes:
         sure_lsn: the newest commit that was read.
-        waits_for: a torn tail that nobody mends, in words; or nothing.
+        waits_for: a torn tail without a recorder that would mend it, or a clock, in words; or nothing.
     """
 
-    def __init__(self, reader: JournalReader, tail: Tail, scout: Scout | None = None) -> None:
-        self._reader, self._tail, self._scout = reader, tail, scout
+    def __init__(self, reader: JournalReader, tail: Tail, limit: CommitLimit | None = None) -> None:
+        self._reader, self._tail, self._limit = reader, tail, limit
         self.sure_lsn = reader.position.lsn
         self.waits_for = ""
         self._is_torn = False
         self._is_stopped = False
-        self._seen: Seen | None = None  # what the files were before the end was found there
+        self._seen: Seen | None = None  # the files' sizes before their end was found
 
-    def next_frame(self, on_rest: Callable[[], None]) -> DecodedFrame | None:
-        """See Course."""
+    def next_frame(self, on_pause: Callable[[], None]) -> DecodedFrame | None:
+        """See FrameSource."""
         while not self._is_stopped:
             frame = self._try()
             if frame:
                 return frame
-            if self._scout and self._scout.is_over and not self._may_read():
+            if self._limit and self._limit.is_over and not self._may_read():
                 return None
             now = self._tail.look()
             if now != self._seen:  # it may have grown between the end that was found and this look
                 self._seen = now
                 continue
-            on_rest()
+            on_pause()
             self._wait(now)
         return None
 
     def stop(self) -> None:
-        """See Course."""
+        """See FrameSource."""
         self._is_stopped = True
         self._tail.wake()
 
     def _may_read(self) -> bool:
-        return self._scout is None or self._reader.position.lsn < self._scout.limit_lsn
+        return self._limit is None or self._reader.position.lsn < self._limit.limit_lsn
 
     def _try(self) -> DecodedFrame | None:
-        """The next frame, if it is there, whole, and may be read."""
-        if self._scout and not self._may_read():
-            self._scout.look()
+        """The next frame, if the journal has it whole, and it may be read."""
+        if self._limit and not self._may_read():
+            self._limit.look()
         if not self._may_read():
             return None
         try:
             header = self._reader.next_header()
             frame = (header, self._reader.batch()) if header else None
-        except TornJournalError:  # one that is being appended, or that the next recorder takes away
+        except TornJournalError:  # one that is being appended, or that the next recorder removes
             self._is_torn = True
             return None
         self._is_torn, self.waits_for = False, ""
@@ -169,14 +165,14 @@ class Following:
         return frame
 
     def _wait(self, seen: Seen) -> None:
-        """Until the files change, the scout wants to look again, or the course is stopped."""
+        """Until the files change, the limit is to be looked at again, or the source is stopped."""
         while not self._is_stopped:
-            if self._scout and self._scout.ahead_seconds():
+            if self._limit and self._limit.ahead_seconds():
                 self.waits_for = "the journal's times are ahead of this host's clock: one of them was set wrong"
-            seconds = self._scout.due_seconds() if self._scout else SLOW_SECONDS
-            if self._tail.wait(seen, seconds) or (self._scout and self._scout.is_due()):
+            seconds = self._limit.due_seconds() if self._limit else SLOW_SECONDS
+            if self._tail.wait(seen, seconds) or (self._limit and self._limit.is_due()):
                 return
-            if self._reader.journal.has_news():  # a promotion that was at work at the last look
+            if self._reader.journal.has_news():  # a promotion that was running at the last look
                 return
             if self._is_torn and not self._reader.journal.is_at_work():
                 self.waits_for = "the journal ends in a torn tail; its recorder has not come back"

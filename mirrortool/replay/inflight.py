@@ -4,7 +4,7 @@ Rule: pending counts what was admitted and not yet finished. It is the only soun
 may all be empty while a task holds a unit in its hands.
 Bound: `bytes_max`, where a unit costs its payload and a little. A unit larger than that is admitted alone.
 Fail-stop: after the first error no further unit is applied, but all are still finished, so that nobody waits for ever.
-What was applied by then is no prefix of the journal; redo from the checkpoint makes it one.
+What was applied by then is not a prefix of the journal; redo from the checkpoint makes it one.
 
 One thread, the receiver, admits and waits. Any task finishes and fails; anyone may cancel. Run the receiver in a thread
 of its own: an exception that a signal raises between two of its statements would lose a wake-up, and signals arrive
@@ -19,12 +19,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
 
-from mirrortool.replay.threads import THREADS, Gate, Sync
-from mirrortool.replay.writeunit import Unit
+from mirrortool.replay.threads import THREADS, Gate, ThreadSeam
+from mirrortool.replay.writeunit import WriteUnit
 
 
 class Cancelled(Exception):
-    """The receiver was told to stop waiting. No error of the mirror, and it never leaves the engine."""
+    """The receiver was told to stop waiting. It is not an error of the mirror, and never leaves the engine."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,19 +48,19 @@ class InFlightStatistics:
 class InFlight:
     """Credits and quiescence of one engine."""
 
-    def __init__(self, bytes_max: int, sync: Sync = THREADS) -> None:
+    def __init__(self, bytes_max: int, seam: ThreadSeam = THREADS) -> None:
         """Admit units of at most `bytes_max` in all, or a single larger one."""
         self._bytes_max = bytes_max
-        self._sync = sync
-        # _lock protects everything below. It is taken for a few statements, never while another lock is held.
-        self._lock = sync.lock()
+        self._seam = seam
+        # _lock protects everything below. It is held for a few statements, never while another lock is held.
+        self._lock = seam.lock()
         self._units = 0
         self._bytes = 0
         self._waits = 0
         self._failure: Failure | None = None
         self._cancelled = False
-        # The receiver's gate while it waits until at most _wanted bytes are pending. A new one for each wait; whoever
-        # takes it from here opens it, so it is opened once. A failure and a cancellation open it as well.
+        # The receiver's gate while it waits until at most _wanted bytes are pending. A new one for each wait; the
+        # thread that removes it from here opens it, so it is opened once. A failure and a cancellation open it as well.
         self._gate: Gate | None = None
         self._wanted = 0
 
@@ -73,33 +73,33 @@ class InFlight:
         """
         return self._failure
 
-    def admit(self, units: Sequence[Unit], start: int = 0) -> int:
-        """Wait for credit for the unit at `start`, and take it for as many of the following as there is credit for.
+    def admit(self, units: Sequence[WriteUnit], start: int = 0) -> int:
+        """Wait for credit for the unit at `start`; admit it, and as many of the following as there is credit for.
 
         Returns:
             The index of the first unit not admitted. The ones before it must now be put on their main queues:
             credit that is held back starves the receiver itself.
         Raises:
-            Cancelled: somebody called `cancel`; nothing was admitted.
+            Cancelled: `cancel` was called; nothing was admitted.
             BaseException: the first error of a task; nothing was admitted.
         """
         while True:
             with self._lock:
                 self._raise_if_over()
-                admitted = self._take_credit(units, start)
+                admitted = self._acquire_credit(units, start)
                 if admitted > start:
                     return admitted
                 gate = self._wait_for(self._credit_mark(units[start]))
             gate.wait()
 
-    def finished(self, unit: Unit) -> None:
+    def finished(self, unit: WriteUnit) -> None:
         """A unit was applied, or skipped after an error. Called by its task, without the group's lock."""
         gate = None
         with self._lock:
             self._units -= 1
             self._bytes -= unit.cost
             if self._gate is not None and self._bytes <= self._wanted:
-                gate = self._take_gate()
+                gate = self._pop_gate()
         if gate is not None:
             gate.open()
 
@@ -108,7 +108,7 @@ class InFlight:
         with self._lock:
             if self._failure is None:
                 self._failure = Failure(sequence, error)
-            gate = self._take_gate()
+            gate = self._pop_gate()
         if gate is not None:
             gate.open()
 
@@ -116,7 +116,7 @@ class InFlight:
         """Block until nothing is pending: every admitted unit was applied.
 
         Raises:
-            Cancelled: somebody called `cancel`.
+            Cancelled: `cancel` was called.
             BaseException: the first error of a task, as soon as there is one.
         """
         while True:
@@ -139,7 +139,7 @@ class InFlight:
         """
         with self._lock:
             self._cancelled = True
-            gate = self._take_gate()
+            gate = self._pop_gate()
         if gate is not None:
             gate.open()
 
@@ -154,7 +154,7 @@ class InFlight:
         if self._cancelled:
             raise Cancelled
 
-    def _take_credit(self, units: Sequence[Unit], start: int) -> int:
+    def _acquire_credit(self, units: Sequence[WriteUnit], start: int) -> int:
         """Admit from `start` on while there is credit. Index of the first unit not admitted."""
         admitted = start
         for unit in islice(units, start, None):
@@ -165,16 +165,16 @@ class InFlight:
         self._units += admitted - start
         return admitted
 
-    def _credit_mark(self, unit: Unit) -> int:
+    def _credit_mark(self, unit: WriteUnit) -> int:
         """How little must be pending before the receiver is woken: half, so that it is not woken for every unit."""
         return max(0, min(self._bytes_max - unit.cost, self._bytes_max // 2))
 
     def _wait_for(self, wanted: int) -> Gate:
         self._waits += 1
         self._wanted = wanted
-        self._gate = self._sync.gate()
+        self._gate = self._seam.gate()
         return self._gate
 
-    def _take_gate(self) -> Gate | None:
+    def _pop_gate(self) -> Gate | None:
         gate, self._gate = self._gate, None
         return gate

@@ -1,8 +1,8 @@
-"""Makes a base: replays a journal up to a commit into a mirror for the occasion, and writes the pages of that down.
+"""Makes a base: replays a journal up to a commit into a temporary mirror, and writes the pages of that.
 
-Rule: never from a live volume: from an older base, if there is one, and the journal files behind it.
+Rule: never from a live volume: from an older base, if there is one, and the journal files after it.
 Rule: every page is compared with its sum on the way, and all of them with the state sum of the commit.
-Rule: what a crash leaves, in `bases/work`, is removed by the next call; it holds nothing back, and nobody reads it.
+Rule: what a crash leaves, in `bases/work`, is removed by the next call; it holds nothing back, and nothing reads it.
 
 `bases/lock` is held meanwhile, so that nothing is pruned that is being read.
 """
@@ -36,7 +36,8 @@ from mirrortool.journal.pointlookup import require_commit
 from mirrortool.lifecycle import Opened
 from mirrortool.mirror.directory import Mirror, empty_checkpoint
 from mirrortool.replay.forecast import pages_held, pages_to_write
-from mirrortool.replay.session import MAX_BYTES, Replay
+from mirrortool.replay.replayoptions import MAX_BYTES, ReplayOptions
+from mirrortool.replay.session import Replay
 from mirrortool.replay.startposition import choose_start
 from mirrortool.store.flat import FlatStore
 from mirrortool.store.pagesums import PageSums
@@ -57,7 +58,7 @@ class BaseProgress:
     Attributes:
         lsn: replayed up to here; then the pages are written.
         pages: written to the base.
-        pages_total: that there are to be written, at most; 0 until that begins.
+        pages_total: to be written, at most; 0 until that begins.
         replayed_bytes: of pages, for the mirror from which it is made.
     """
 
@@ -68,11 +69,11 @@ class BaseProgress:
 
 
 class MakeBase:
-    """The making of one base; `with` removes what was only needed meanwhile.
+    """The making of one base; `with` removes what was needed only for that.
 
     Attributes:
         commit: what the base is of.
-        exists: whether there is a base of it already; then nothing is made.
+        exists: whether it has a base already; then nothing is made.
     """
 
     def __init__(
@@ -83,8 +84,8 @@ class MakeBase:
         Args:
             until: the last commit at or before it that is a state of the primary; by default the newest.
             max_bytes: the volumes may not be larger together.
-            to: the directory in which it is to lie, which may be in another file system; the journal keeps a link.
-                By default it lies in the journal.
+            to: the directory for the base, which may be in another file system; the journal keeps a link.
+                By default it is in the journal.
         Raises:
             AccessError: `to` is not a directory, or that of a journal, copy or mirror.
             LockedError: another base is being made, or the journal is being pruned.
@@ -106,16 +107,11 @@ class MakeBase:
             if not self.exists:
                 self._check_room()
                 opening.callback(remove_unfinished, self.journal)
-                until = Until(lsn=self.commit.lsn)
                 self._work = self._make_work()
-                self._replay = Replay(
-                    path,
-                    self._work,
-                    until=until,
-                    read_back=False,
-                    max_bytes=max_bytes,
-                    is_scratch=True,
+                options = ReplayOptions(
+                    until=Until(lsn=self.commit.lsn), read_back=False, max_bytes=max_bytes, is_scratch=True
                 )
+                self._replay = Replay(path, self._work, options)
                 opening.push(self._replay)
             self._opened = Opened(opening.pop_all(), "making of a base", path)
 
@@ -205,7 +201,7 @@ class MakeBase:
                 self._progress = replace(self._progress, pages=self._progress.pages + end - first)
 
     def _make_work(self) -> str:
-        """Where the mirror is made that is only there for this; elsewhere, once a link here names it."""
+        """Where the temporary mirror is made; in `to`, once a link in the journal names it."""
         if self._to is None:
             return work_path(self.journal)
         work = place_elsewhere(self.journal, self._to, None)
@@ -213,7 +209,7 @@ class MakeBase:
         return work
 
     def _check_room(self) -> None:
-        """There is room for the mirror, for the base, and some more: a recorder may be at work beside it."""
+        """There is room for the mirror, for the base, and some more: the journal may be recorded meanwhile."""
         start = choose_start(self.journal, empty_checkpoint(self.journal), self.commit.lsn)
         where = self._to or self.journal.path
         free = files.free_bytes(where) - _SPARE_BYTES
@@ -233,7 +229,7 @@ def _check_directory(path: str) -> None:
     """A base can be made in this directory.
 
     Raises:
-        AccessError: it is none, or a journal, copy or mirror is there.
+        AccessError: it is not a directory, or that of a journal, copy or mirror.
     """
     if not files.is_directory(path):
         raise AccessError("no directory here", where=path, remedy="check the path, and whether it is mounted")

@@ -1,14 +1,14 @@
 """How many groups and tasks, which unit, and which way to the disk: chosen from what the first writes took.
 
-A pure function: who times the windows and changes the engine's plan between them is tuner.py. What was given is never
-chosen; the rest is chosen around it.
+A pure function: tuner.py times the windows, and changes the engine's plan between them. What was given is never
+chosen; the remainder is chosen around it.
 
-Rule: two presets. Where writes end in the page cache, few tasks, because threads that take turns at the interpreter and
-at the cache gain nothing; where they wait for something, as many as its latency can hide.
+Rule: two presets. Where writes end in the page cache, few tasks, because threads that wait for each other at the
+interpreter and at the cache gain nothing; where they wait for something, as many as its latency can hide.
 Rule: only a write's own time counts, and the median of many: another program that took the processor from one of them
 decides nothing. A write waits if it spends most of its time off the processor, and not for a moment only.
 Rule: the page cache against O_DIRECT is decided by a window each way, made durable. Where making durable costs next to
-nothing, as on tmpfs, there is no question.
+nothing, as on tmpfs, O_DIRECT is not tried.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from mirrortool.replay.engine import IN_FLIGHT_BYTES, Plan, UnitTime
 
 UNITS_TIMED = 8
-"""So many must have been timed before they count for something."""
+"""This number of units must have been timed before they count."""
 
 TRIALS_MAX = 16
 """Windows that may pass without that; a journal that gives a unit a window is best served by few tasks."""
@@ -29,13 +29,13 @@ WAIT_SECONDS = 100e-6
 """A write that is off the processor for less is not worth a thread."""
 
 WAIT_SHARE = 4.0
-"""It waits if it is off the processor for so many times as long as it is on it."""
+"""A write waits if it is off the processor for this many times as long as it is on it."""
 
 SYNC_SHARE = 0.25
 """With a smaller part of a window's time spent on making it durable, O_DIRECT is not tried."""
 
 DIRECT_GAIN = 1.1
-"""By so much O_DIRECT must be faster; a single window tells no finer."""
+"""O_DIRECT must be faster by this factor; a single window tells nothing finer."""
 
 THREADS_MIN, THREADS_MAX = 8, 64
 """Tasks of all groups together where the store waits."""
@@ -85,7 +85,7 @@ class Wanted:
         return self.plan(GROUPS_FEW, 1, io)
 
     def many(self, threads: int, io: str) -> Plan:
-        """About so many tasks in all."""
+        """About this number of tasks in all."""
         groups = self.groups or max(1, min(GROUPS_MANY, threads // self.tasks if self.tasks else GROUPS_MANY))
         return self.plan(groups, max(1, threads // groups), io)
 
@@ -99,7 +99,7 @@ class Trial:
         is_short: whether it was one of the first, to see whether writes wait; others compare two ways to the disk.
         payload_bytes: of the pages written.
         write_seconds: from the first unit handed out until all were written.
-        sync_seconds: to make it durable; 0 where nobody asked.
+        sync_seconds: to make it durable; 0 where that was not measured.
         units: each unit's time.
     """
 
@@ -141,7 +141,7 @@ def choose(wanted: Wanted, trials: Sequence[Trial], *, can_be_direct: bool) -> C
     """The plan for the next window.
 
     Args:
-        trials: all windows timed so far, each written with what was chosen before it.
+        trials: all windows timed until now, each written with what was chosen before it.
         can_be_direct: whether the store takes O_DIRECT; what was given is assumed to be possible.
     """
     if wanted.is_complete:
@@ -188,7 +188,7 @@ def _typical(units: Sequence[UnitTime]) -> tuple[float, float, float]:
 
 
 def _threads_for(wall: float, processor: float) -> int:
-    """So many that one of two processors is never idle for want of them, as a power of two."""
+    """Enough that neither of two processors is idle for want of threads, as a power of two."""
     threads = THREADS_MIN
     while threads < THREADS_MAX and threads * processor < 2 * wall:
         threads *= 2

@@ -17,7 +17,7 @@ from mirrortool.wording import exact_bytes
 
 
 def check_sizes(volumes: VolumeSet, store: FlatStore, max_bytes: int) -> None:
-    """The volumes fit where they are kept, and in what their owner allows a journal to ask for.
+    """The volumes fit where they are kept, and in what the user allows a journal to ask for.
 
     Raises:
         UnusableVolumeError: they do not.

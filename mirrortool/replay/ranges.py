@@ -47,7 +47,7 @@ class Parts:
     """Consecutive parts; each begins at a page and belongs to a group."""
 
     def __init__(self, parts: Iterable[tuple[int, int]]) -> None:
-        """Take (first page, group), ascending, the first at page 0."""
+        """Each (first page, group), ascending, the first at page 0."""
         self._parts = list(parts)
         self._starts = [start for start, _ in self._parts]
         assert self._starts[0] == 0
@@ -61,7 +61,7 @@ class Parts:
 
 
 def divide(kind: str, groups: int, volumes: VolumeSet) -> Ranges:
-    """Ranges for so many groups (step 610)."""
+    """Ranges for this number of groups (step 610)."""
     if groups == 1:
         return Parts([(0, 0)])
     if kind == "space":

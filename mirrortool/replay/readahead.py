@@ -1,10 +1,10 @@
-"""Reads and decodes frames in a thread of its own, a bounded amount ahead of who hands them out.
+"""Reads and decodes frames in a thread of its own, a bounded amount ahead of the thread that consumes them.
 
 Reading, checking and decompressing release the interpreter for most of their time, so this thread runs beside the
-delegator. Which frames there are, and how they are waited for, is the course's to say (framesource.py).
+delegator. Which frames there are, and how they are waited for, is decided by their source (framesource.py).
 
-Rule: who takes frames is told when there are none at the moment, after the last of them: once at first, then every
-REST_SECONDS.
+Rule: the consumer is told when there are no frames at the moment, after the last of them: once at first, then every
+PAUSE_SECONDS.
 Bound: AHEAD_BYTES of payload, or one chunk. Order: that of the journal. Shutdown: `stop`, from any thread, and the end
 of `with`, which waits for the thread. The reader belongs to this thread until then. What it fails with is raised to the
 consumer, after the frames before.
@@ -15,40 +15,68 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Iterator
+from enum import Enum
 
 from mirrortool.journal import format as layout
 from mirrortool.ratelimit import Pace
-from mirrortool.replay.framesource import Course, DecodedFrame
+from mirrortool.replay.framesource import FrameSource
+from mirrortool.replay.resync import DecodedFrame
 
 AHEAD_BYTES = 16 << 20
-REST_SECONDS = 1.0
+PAUSE_SECONDS = 1.0
 PACE_SECONDS = 0.25
-"""Who may only read so fast pauses for at least so long, and reads at once what is due after it."""
+"""A thread that must read slowly pauses for at least this long, and then reads at once what is due."""
 _CHUNK_BYTES = 1 << 20
 _FRAME_COST_BYTES = 512
 _Chunk = list[DecodedFrame]
 
 
-class ReadAhead:
-    """The frames of a course. Iterate once, in one thread: a frame, or None for none at the moment."""
+class State(Enum):
+    """What the reading thread does.
 
-    def __init__(self, course: Course, pace: Pace) -> None:
+    from              to        when                                                     changed by
+    READING           PAUSED    the source waits for the journal, or the pace allows     the thread
+                                nothing now; all that was read is in the chunks
+    PAUSED            TOLD      the consumer has had all chunks, and was told            the consumer
+    TOLD              PAUSED    the source waits once more                               the thread
+    PAUSED, TOLD      READING   a frame came, or the pace allows more                    the thread
+    all but STOPPED   ENDED     no further frame will come, or reading failed            the thread
+    all               STOPPED   `stop` was called; nothing more is handed to the consumer   any thread
+    """
+
+    READING = "reads"
+    PAUSED = "waits, and the consumer does not know it yet"
+    TOLD = "waits, and the consumer knows it"
+    ENDED = "has ended"
+    STOPPED = "is to end"
+
+
+_MAY_FOLLOW = {
+    State.READING: {State.PAUSED, State.ENDED, State.STOPPED},
+    State.PAUSED: {State.PAUSED, State.TOLD, State.READING, State.ENDED, State.STOPPED},
+    State.TOLD: {State.PAUSED, State.READING, State.ENDED, State.STOPPED},
+    State.ENDED: {State.STOPPED},
+    State.STOPPED: {State.STOPPED},
+}
+
+
+class ReadAhead:
+    """The frames of a source. Iterate once, in one thread: a frame, or None for none at the moment."""
+
+    def __init__(self, source: FrameSource, pace: Pace) -> None:
         """Read nothing yet.
 
         Args:
             pace: how many bytes of the journal may be read a second.
         """
-        self._course = course
+        self._source = source
         self._pace = pace
-        # _changed protects everything below, and is notified of every change of it.
+        # _changed protects everything below, and is notified of every change of it. Only `_enter` changes the state.
         self._changed = threading.Condition()
         self._chunks: deque[tuple[_Chunk, int]] = deque()  # with their cost in bytes
         self._bytes = 0
         self._error: BaseException | None = None
-        self._is_resting = False  # whether the thread waits, and all that it has read is in _chunks
-        self._is_told = False  # whether the consumer knows that
-        self._is_done = False
-        self._is_stopped = False
+        self._state = State.READING
         # The chunk that is being filled, and its cost: the thread's own.
         self._chunk: _Chunk = []
         self._cost = 0
@@ -65,12 +93,11 @@ class ReadAhead:
     def stop(self) -> None:
         """End the iteration soon; from any thread, and also before it began."""
         with self._changed:
-            self._is_stopped = True
-            self._changed.notify_all()
-        self._course.stop()
+            self._enter(State.STOPPED)
+        self._source.stop()
 
     def __iter__(self) -> Iterator[DecodedFrame | None]:
-        while (chunk := self._take()) is not None:
+        while (chunk := self._pop_chunk()) is not None:
             if chunk:
                 yield from chunk
             else:
@@ -78,18 +105,28 @@ class ReadAhead:
         if self._error:
             raise self._error
 
-    def _take(self) -> _Chunk | None:
-        """The next frames; none while the thread rests; None at the end."""
+    def _enter(self, state: State) -> None:
+        """Change the state, with the lock; a thread that was stopped stays so."""
+        if state in _MAY_FOLLOW[self._state]:
+            self._state = state
+            self._changed.notify_all()
+
+    def _is_stopped(self) -> bool:
+        return self._state is State.STOPPED
+
+    def _pop_chunk(self) -> _Chunk | None:
+        """The next frames; an empty list while the thread pauses; None at the end."""
         with self._changed:
             while not self._chunks:
-                if self._is_done or self._is_stopped:
+                if self._state in (State.ENDED, State.STOPPED):
                     return None
-                if self._is_resting and not self._is_told:
-                    self._is_told = True
+                if self._state is State.PAUSED:
+                    self._enter(State.TOLD)
                     return []
-                if not self._changed.wait(REST_SECONDS if self._is_resting else None) and self._is_resting:
+                seconds = PAUSE_SECONDS if self._state is State.TOLD else None
+                if not self._changed.wait(seconds) and self._state is State.TOLD:
                     return []
-            if self._is_stopped:
+            if self._is_stopped():
                 return None
             chunk, cost = self._chunks.popleft()
             self._bytes -= cost
@@ -102,31 +139,37 @@ class ReadAhead:
             return
         cost = self._cost
         with self._changed:
-            self._changed.wait_for(lambda: self._bytes + cost <= AHEAD_BYTES or not self._chunks or self._is_stopped)
+            self._changed.wait_for(lambda: self._bytes + cost <= AHEAD_BYTES or not self._chunks or self._is_stopped())
             self._chunks.append((self._chunk, cost))
             self._bytes += cost
             self._chunk, self._cost = [], 0
             self._changed.notify_all()
 
-    def _rest(self) -> None:
+    def _pause(self) -> None:
         """Nothing more for now."""
         self._put()
         with self._changed:
-            self._is_resting, self._is_told = True, False
-            self._changed.notify_all()
+            self._enter(State.PAUSED)
+
+    def _resume(self) -> None:
+        # Without the lock for each frame: no other thread leads away from READING but to STOPPED.
+        if self._state is not State.READING:
+            with self._changed:
+                self._enter(State.READING)
 
     def _run(self) -> None:
         error: BaseException | None = None
         try:
-            while not self._is_stopped and (frame := self._course.next_frame(self._rest)) is not None:
-                self._is_resting = False
+            while not self._is_stopped() and (frame := self._source.next_frame(self._pause)) is not None:
+                self._resume()
                 self._collect(frame)
                 self._keep_pace(layout.FRAME_HEADER.size + frame[0].body_bytes)
         except BaseException as failure:  # raised to the consumer
             error = failure
         self._put()
         with self._changed:
-            self._error, self._is_done = error, True
+            self._error = error
+            self._enter(State.ENDED)
             self._changed.notify_all()
 
     def _collect(self, frame: DecodedFrame) -> None:
@@ -140,7 +183,7 @@ class ReadAhead:
         seconds = self._pace.consume(length)
         if seconds < PACE_SECONDS:
             return
-        self._rest()
+        self._pause()
         with self._changed:
-            self._changed.wait_for(lambda: self._is_stopped, seconds)
-        self._is_resting = False
+            self._changed.wait_for(self._is_stopped, seconds)
+        self._resume()

@@ -16,7 +16,7 @@ from mirrortool.store.interface import Store
 from mirrortool.store.parallelread import PIECE_BYTES, PieceReader, for_each_piece
 
 _GAP_PAGES = 8
-"""Reading over so many pages that nobody asked for is cheaper than another call."""
+"""Up to this number of unwanted pages are read over: that is cheaper than another call."""
 
 
 def check_written(store: Store, page_size: int, sums: Mapping[int, int], is_overtaken: Callable[[int], bool]) -> None:

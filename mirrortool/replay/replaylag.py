@@ -1,6 +1,6 @@
 """How far a mirror is behind its journal, while it is replayed: in operations, bytes and seconds, and for how long.
 
-Not here: a mirror at rest (status.py), by the same rule.
+Not here: a mirror that is not being replayed (status/lags.py), by the same rule.
 """
 
 from __future__ import annotations
@@ -19,22 +19,22 @@ from mirrortool.journal.overdue import Heard, SilenceMeter
 from mirrortool.mirror.checkpoint import Checkpoint
 
 LOOK_SECONDS = 1.0
-"""The journal's head is looked at so often, at most."""
+"""The journal's head is looked at this often, at most."""
 _RATE_LOOKS = 30
 _RATE_SECONDS_MIN = 2.0
 
 
 @dataclass(frozen=True, slots=True)
-class Lag:
+class ReplayLag:
     """How far a mirror is behind.
 
     Attributes:
         operations: from the mirror's checkpoint to the journal's newest commit, heartbeats left out at its end.
         bytes: of the journal that were not handed out yet.
-        seconds: the age of the state that the mirror holds; 0 in sync, as far as the journal was heard of as it should
-            be: if not, at least the silence.
-        eta_seconds: until the mirror has caught up, at the rates of the last seconds; None where it does not come
-            nearer, or that is not known yet.
+        seconds: the age of the state that the mirror holds; 0 if it is up to date; but while news of the journal
+            is overdue, at least the silence.
+        eta_seconds: until the mirror has caught up, at the rates of the last seconds; None where the lag
+            does not shrink, or that is not known yet.
         head_lsn, head_time_ns: of the journal's newest frame: when its recorder was last heard of.
         silent_seconds: how long nothing was heard of it, if news is overdue; else None. See journal/overdue.py.
     """
@@ -51,7 +51,7 @@ class Lag:
 def behind(lsn: int, time_ns: int, commit_lsn: int, commit_time_ns: int, now_ns: int) -> tuple[int, float]:
     """Operations and seconds that a mirror at an LSN, of a time, is behind the newest commit; never negative.
 
-    In sync it is 0 seconds behind, however old the commit is. Behind, it is as old as the state that it holds: if it
+    Up to date it is 0 seconds behind, however old the commit is. Else it is as far behind as its state is old: if it
     took over now, that much would be lost. A clock that was stepped back does not make it negative.
     """
     operations = max(0, commit_lsn - lsn)
@@ -86,7 +86,7 @@ class LagMeter:
         with self._lock:
             self._watch.close()
 
-    def measure(self, checkpoint: Checkpoint, journal_bytes: int) -> Lag:
+    def measure(self, checkpoint: Checkpoint, journal_bytes: int) -> ReplayLag:
         """The lag now.
 
         Args:
@@ -96,18 +96,18 @@ class LagMeter:
             now = clock.monotonic()
             if now - self._looked_at >= LOOK_SECONDS:
                 self._looked_at = now
-                with suppress(HostError):  # who reads the journal to replay it says what is wrong
+                with suppress(HostError):  # the replay reads the journal too, and says what is wrong
                     self._head = self._watch.look()
                 self._rates.append((now, max(0, self._head.frame_bytes - journal_bytes)))
             now_ns, head = clock.now_ns(), self._head
             at = checkpoint.position.lsn
             operations, seconds = behind(at, checkpoint.time_ns, head.commit_lsn, head.commit_time_ns, now_ns)
             lsn = max(head.lsn, at)
-            rest = max(0, head.frame_bytes - journal_bytes) if operations else 0
+            remainder = max(0, head.frame_bytes - journal_bytes) if operations else 0
             heard = head.heard if head.lsn >= at else Heard(at, checkpoint.time_ns, may_rest=True)
             silence = self._listener.silent_seconds(heard, now_ns)
             seconds = max(seconds, silence or 0.0)
-            return Lag(operations, rest, seconds, self._eta(rest), lsn, heard.time_ns, silence)
+            return ReplayLag(operations, remainder, seconds, self._eta(remainder), lsn, heard.time_ns, silence)
 
     def _eta(self, rest: int) -> float | None:
         """By how fast the bytes behind became fewer."""

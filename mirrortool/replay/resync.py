@@ -1,13 +1,13 @@
 """Brings a mirror to a base, writing only the pages that differ: what differs between the base and the mirror's own
-table of sums, as frames for the delegator. So a resync goes the way of every other write, through the tasks.
+table of sums, as frames for the delegator. So a resync is written as everything else, by the tasks.
 
 Rule: the frames keep the mirror's old position, but the last one, which is the commit of the base. Until a checkpoint
-of that is durable the mirror says that it is starting over, and is no state of the primary.
+of that is durable the mirror says that it is starting over, and is not a state of the primary.
 Rule: the table may be compared with also after a crash in the middle: each write takes a page to what the base has, and
 the table says what the page had before, or that. Not so in these cases, where what the base has is written and all else
 zeroed, whatever the table says:
-    the mirror held operations past its checkpoint when the resync began, or the resync goes on with another base
-    pages behind the smaller end of a volume whose size changes: a RESIZE that is done again takes them back to zeros
+    the mirror held operations after its checkpoint when the resync began, or the resync resumes with another base
+    pages after the smaller end of a volume whose size changes: a RESIZE that is done again takes them back to zeros
 Bound: a frame of the base, and the sums of TABLE_PAGES, in memory. The table is read ahead of where it is written.
 """
 
@@ -31,7 +31,7 @@ CHANGES_MAX = 1024
 """Changes of a frame: each ZERO of them may be of many pages."""
 TABLE_PAGES = 1 << 16
 
-Frame = tuple[FrameHeader, Batch]
+DecodedFrame = tuple[FrameHeader, Batch]
 
 
 class Resync:
@@ -51,7 +51,7 @@ class Resync:
         self._trusted = {volume.name: self._trusted_end(volume) for volume in base.volumes}
         self._builder = BatchBuilder(base.header.page_size)
 
-    def frames(self) -> Iterator[Frame]:
+    def frames(self) -> Iterator[DecodedFrame]:
         """What makes the mirror the state of the base, and then its commit.
 
         Raises:
@@ -77,9 +77,9 @@ class Resync:
         yield self._commit()
 
     def sums(self) -> Iterator[Batch]:
-        """What a page may have been given by a resync from this base that did not end: all as zeros, then the base."""
+        """What a resync from this base that did not end may have written: all as zeros, then the base."""
         for volume in self._volumes:
-            size = max(volume.size, self._checkpoint.sizes[volume.name])  # a smaller one was cut off maybe
+            size = max(volume.size, self._checkpoint.sizes[volume.name])  # a larger one may have been cut off
             self._builder.zero(self._volumes.first_page(volume), pages_in(size, self._volumes.page_size))
         yield self._builder.build()
         for _, batch in self._base.frames(payload=False):
@@ -97,7 +97,7 @@ class Resync:
             return first + self._volumes.page_count(volume)
         return first + min(size, volume.size) // self._volumes.page_size
 
-    def _resizes(self) -> Iterator[Frame]:
+    def _resizes(self) -> Iterator[DecodedFrame]:
         for volume in self._volumes:
             if volume.size != self._checkpoint.sizes[volume.name]:
                 self._builder.resize(self._volumes.first_page(volume), volume.size)
@@ -143,14 +143,14 @@ class Resync:
     def _volumes_end(self) -> int:
         return max(self._volumes.first_page(each) + self._volumes.page_count(each) for each in self._volumes)
 
-    def _full_frame(self, limit: int = CHANGES_MAX) -> Iterator[Frame]:
+    def _full_frame(self, limit: int = CHANGES_MAX) -> Iterator[DecodedFrame]:
         """A frame of what was collected, if that is enough."""
         if len(self._builder) < limit and self._builder.payload_bytes < FRAME_BYTES:
             return
         batch, now = self._builder.build(), self._checkpoint
         yield _header(batch, 0, now, now.position.lsn), batch
 
-    def _commit(self) -> Frame:
+    def _commit(self) -> DecodedFrame:
         header = self._base.header
         self._builder.commit(header.kind, 0)
         batch = self._builder.build()

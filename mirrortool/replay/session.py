@@ -1,4 +1,4 @@
-"""A replay from opening to closing: a journal, a mirror, a course through it, and the guards around them.
+"""A replay from opening to closing: a journal, a mirror, the source of its frames, and the guards around them.
 
 one-shot   to a commit that the journal has by now
 follow     for ever, or until a point is reached that the journal may not have yet
@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, closing, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 from mirrortool import clock, files
 from mirrortool.errors import (
@@ -29,7 +30,7 @@ from mirrortool.journal.commits import Commit, is_past
 from mirrortool.journal.copies.basetransfer import open_finished
 from mirrortool.journal.point import Until
 from mirrortool.journal.reader import JournalReader, up_to_what_is_appended
-from mirrortool.journal.slots import Slot, check_name
+from mirrortool.journal.slots import Slot
 from mirrortool.journal.tail import Tail
 from mirrortool.lifecycle import Opened
 from mirrortool.mirror import directory, lastreplay, lastseen, volumemarks
@@ -38,39 +39,36 @@ from mirrortool.mirror.directory import Mirror
 from mirrortool.mirror.findings import Finding, Repairs, findings
 from mirrortool.mirror.findings import describe as describe_findings
 from mirrortool.mirror.lastreplay import LastReplay
-from mirrortool.ratelimit import Pace
 from mirrortool.replay.checkpointer import Checkpointer
-from mirrortool.replay.commitlimit import Scout
-from mirrortool.replay.delegator import WINDOW_BYTES, Delegator, Progress
-from mirrortool.replay.engine import Plan, ReplayEngine
+from mirrortool.replay.commitlimit import CommitLimit
+from mirrortool.replay.delegator import Delegator, ReplayProgress
+from mirrortool.replay.engine import ReplayEngine
 from mirrortool.replay.formerslots import check_place, drop_former, former_slots, slots_to_go
-from mirrortool.replay.framesource import Course, Following, FromBase, UpTo
+from mirrortool.replay.framesource import FramesAsTheyCome, FramesFromBase, FrameSource, FramesUpTo
+from mirrortool.replay.goalcommit import find_goal, start_towards, stop_point
 from mirrortool.replay.inflight import InFlightStatistics
-from mirrortool.replay.planner import Choice, Wanted
+from mirrortool.replay.planner import Choice
 from mirrortool.replay.preflight import check_total
-from mirrortool.replay.replaylag import Lag, LagMeter
+from mirrortool.replay.replaylag import LagMeter, ReplayLag
+from mirrortool.replay.replayoptions import ReplayOptions
 from mirrortool.replay.resync import Resync
 from mirrortool.replay.slotregistration import Registration
 from mirrortool.replay.startposition import Start
-from mirrortool.replay.targetcommit import find_target, start_towards, stop_point
-from mirrortool.replay.taskgroup import GroupStatistics, Observer
+from mirrortool.replay.taskgroup import GroupStatistics
 from mirrortool.replay.tasktable import RowSnapshot
 from mirrortool.replay.tuner import Tuner, open_engine_plan
 from mirrortool.wording import quoted_word
-
-MAX_BYTES = 16 << 40
-"""A journal whose volumes are larger is more likely wrong than right; the owner may say otherwise."""
 
 
 @dataclass(frozen=True, slots=True)
 class ReplayStatistics:
     """A replay at one moment."""
 
-    progress: Progress
+    progress: ReplayProgress
     groups: tuple[GroupStatistics, ...]
     in_flight: InFlightStatistics
     choice: Choice
-    lag: Lag
+    lag: ReplayLag
     waits_for: str
     is_polling: bool
 
@@ -79,168 +77,141 @@ class Replay:
     """A replay of a journal into a mirror, which is made if it does not exist. `with` releases the locks.
 
     Attributes:
-        target: the commit that it goes to; None if it follows the journal.
+        goal: the commit that it is to reach; None if it follows the journal.
         is_new: whether the mirror was made by this call.
         start: where it begins: at the mirror's position, or at a base.
         slot: the name of its slot in the journal; None if it has none.
     """
 
     def __init__(
-        self,
-        journal_path: str,
-        mirror_path: str,
-        *,
-        until: Until | None = None,
-        flush_only: bool = False,
-        plan: Plan | Wanted | None = None,
-        targets: Mapping[str, str] | None = None,
-        overwrite: bool = False,
-        raw: bool = False,
-        force_known_bad: bool = False,
-        read_back: bool = True,
-        on_applied: Observer | None = None,
-        max_bytes: int = MAX_BYTES,
-        window_bytes: int = WINDOW_BYTES,
-        follow: bool = False,
-        observer: str = "auto",
-        delay_seconds: float = 0.0,
-        bytes_per_second: int | None = None,
-        slot: str | None = None,
-        replace_slot: bool = False,
-        trusts_times: bool = True,
-        is_scratch: bool = False,
-        group: int | None = None,
+        self, journal_path: str, mirror_path: str, options: ReplayOptions | None = None, **changes: Any
     ) -> None:
         """Open and check everything; nothing is replayed yet.
 
         Args:
-            plan: a Plan, or what of one is given; the rest is chosen as the first writes are timed. By default all.
-            until: the last commit at or before it is the target; by default the newest.
-            flush_only: only a flush commit or a mark can be the target; not together with `follow`.
-            targets: where a new mirror keeps volumes, by name; by default images in its directory.
-            overwrite: whether data in those targets may be lost.
-            raw: also where it is an image in a container format, such as qcow2.
-            max_bytes: the volumes may not be larger together.
-            read_back: whether pages are read back from the device before a checkpoint names them.
-            follow: go on at the journal's end, with each commit as it comes, until `cancel` or `until`.
-            observer: how the follower is woken; one of tail.OBSERVERS.
-            delay_seconds: keep the mirror at the newest commit that is so old; not together with `until`.
-            bytes_per_second: read no more of the journal.
-            slot: the name of a slot to keep in the journal, or OWN_SLOT; by default none is kept.
-            replace_slot: a mirror that was here, and whose slot the journal has, is gone for good; its slot goes.
-            trusts_times: refuse volumes whose times tell that they were written since; if not, a verification follows.
-            is_scratch: the mirror is one for the occasion, which may lie in the journal.
-            group: the number of one whose members may read a new mirror; by default nobody else may.
-            force_known_bad: go on although pages are not as they were left, where a verification has told which.
+            options: how to replay; by default, to the journal's newest commit.
+            changes: attributes of ReplayOptions, in place of those that `options` has.
         Raises:
             MirrortoolError: a guard refuses; the mirror is unchanged.
         """
-        wanted = Wanted.exactly(plan) if isinstance(plan, Plan) else plan or Wanted()
-        wanted.check()
-        if delay_seconds < 0 or window_bytes < 1:
-            raise UsageError(f"a delay of {delay_seconds} s and windows of {window_bytes} bytes make no sense")
-        pace = Pace(bytes_per_second)
-        if slot:
-            check_name(slot)
+        self._options = options = replace(options or ReplayOptions(), **changes)
         self.journal = open_finished(journal_path)
-        self.target: Commit | None = None
-        if follow:
-            until = stop_point(self.journal, until, delay_seconds)
-        else:
-            until, self.target = find_target(self.journal, until, delay_seconds, flush_only=flush_only)
-        check_total(self.journal.volumes, max_bytes)
-        self._until, self._delay_seconds = until, delay_seconds
+        self.goal: Commit | None = None
+        self._until = self._find_goal()
+        check_total(self.journal.volumes, options.max_bytes)
         self._former: list[Slot] = []
-        self._check_place(mirror_path, slot, replace_slot)
-        self._find_mirror(mirror_path, targets, overwrite=overwrite, raw=raw, is_scratch=is_scratch, group=group)
+        self._check_place(mirror_path)
+        self._find_mirror(mirror_path)
         with ExitStack() as opening:
-            opening.enter_context(self.mirror.lock(exclusive=True, doing="follow" if follow else "replay"))
+            opening.enter_context(self.mirror.lock(exclusive=True, doing="follow" if options.follow else "replay"))
             self._check_mirrors()
-            self._check_target(Until(lsn=self.target.lsn) if self.target and flush_only else until)
-            self._keeps_seen = self._check_seen(trusts_times) and not is_scratch
-            self._registration: Registration | None = None
-            if slot is not None:
-                # The slot of one that is gone becomes this mirror's in one step: kill -9 leaves one or the other.
-                name = slot or (self._former[0].name if replace_slot and self._former else slot)
-                self._registration = Registration(self.journal, self.mirror, name, may_adopt=replace_slot)
+            self._check_goal(Until(lsn=self.goal.lsn) if self.goal and options.flush_only else self._until)
+            self._keeps_seen = self._check_seen() and not options.is_scratch
+            self._registration = self._register()
             self.start = self._open_start()
-            self._reader = opening.enter_context(self._reader_at(self.start))
-            if replace_slot and slot is None:
-                drop_former(self.journal, self._former)
-            resync = self._open_resync(opening)
-            self._meter = LagMeter(self.journal, self._reader.file_first_lsn, self._reader.offset)
-            opening.enter_context(self._meter)
-            self._tail = opening.enter_context(Tail(self.journal, observer)) if follow else None
-            course = self._choose_course(opening)
-            self._course = FromBase(resync, course) if resync else course
-            self._reader.on_epoch = self._follow
-            self._follow()
-            self._is_at_rest, self._is_scratch = False, is_scratch
+            resync = self._open_journal(opening)
+            self._ended_soundly = False
             opening.callback(self._note_seen)
-            store = opening.enter_context(closing(self.mirror.open_store(write=True)))
-            sums = opening.enter_context(closing(self.mirror.open_sums(write=True)))
-            first = open_engine_plan(wanted, store)
-            engine = ReplayEngine(store, first.plan, on_applied=on_applied, timed=not first.is_final)
-            self._engine = opening.enter_context(engine)
-            self._tuner = Tuner(engine, store, wanted, first)
-            self._repairs = Repairs(self.mirror)
-            self._repairs.mend_sums(sums, self.mirror.checkpoint)
-            on_saved = self._registration.advance if self._registration else None
-            self._delegator = Delegator(
-                self._reader,
-                store,
-                sums,
-                engine,
-                self._tuner,
-                Checkpointer(self.mirror, store, sums, read_back=read_back, on_saved=on_saved, repairs=self._repairs),
-                self._course,
-                max_bytes=max_bytes,
-                window_bytes=window_bytes,
-                pace=pace,
-                resync=resync,
-                known_bad=self._repairs.runs(self.mirror.volumes) if force_known_bad else (),
-            )
+            self._open_writers(opening, resync)
             self._opened = Opened(opening.pop_all(), "replay", mirror_path)
 
-    def _check_place(self, path: str, slot: str | None, replace_slot: bool) -> None:
-        """Neither is a mirror missing whose slot is here, nor is another in its place; or its owner says so."""
+    def _find_goal(self) -> Until | None:
+        """Where the replay stops; sets the goal of one that does not follow."""
+        options = self._options
+        if options.follow:
+            return stop_point(self.journal, options.until, options.delay_seconds)
+        until, self.goal = find_goal(self.journal, options.until, options.delay_seconds, flush_only=options.flush_only)
+        return until
+
+    def _register(self) -> Registration | None:
+        slot, replaces = self._options.slot, self._options.replace_slot
+        if slot is None:
+            return None
+        # The slot of one that is gone becomes this mirror's in one step: kill -9 leaves one or the other.
+        name = slot or (self._former[0].name if replaces and self._former else slot)
+        return Registration(self.journal, self.mirror, name, may_adopt=replaces)
+
+    def _open_journal(self, opening: ExitStack) -> Resync | None:
+        """Open what is read: the journal, and a base where the replay begins with one."""
+        options = self._options
+        self._reader = opening.enter_context(self._reader_at(self.start))
+        if options.replace_slot and options.slot is None:
+            drop_former(self.journal, self._former)
+        resync = self._open_resync(opening)
+        self._meter = LagMeter(self.journal, self._reader.file_first_lsn, self._reader.offset)
+        opening.enter_context(self._meter)
+        self._tail = opening.enter_context(Tail(self.journal, options.observer)) if options.follow else None
+        source = self._choose_source(opening)
+        self._source = FramesFromBase(resync, source) if resync else source
+        self._reader.on_epoch = self._follow
+        self._follow()
+        return resync
+
+    def _open_writers(self, opening: ExitStack, resync: Resync | None) -> None:
+        """Open what is written: the store and the sums, and the threads that write them."""
+        options, wanted = self._options, self._options.wanted
+        store = opening.enter_context(closing(self.mirror.open_store(write=True)))
+        sums = opening.enter_context(closing(self.mirror.open_sums(write=True)))
+        first = open_engine_plan(wanted, store)
+        engine = ReplayEngine(store, first.plan, on_applied=options.on_applied, timed=not first.is_final)
+        self._engine = opening.enter_context(engine)
+        self._tuner = Tuner(engine, store, wanted, first)
+        self._repairs = Repairs(self.mirror)
+        self._repairs.mend_sums(sums, self.mirror.checkpoint)
+        on_saved = self._registration.advance if self._registration else None
+        self._delegator = Delegator(
+            self._reader,
+            store,
+            sums,
+            engine,
+            self._tuner,
+            Checkpointer(
+                self.mirror, store, sums, read_back=options.read_back, on_saved=on_saved, repairs=self._repairs
+            ),
+            self._source,
+            options,
+            resync=resync,
+            known_bad=self._repairs.runs(self.mirror.volumes) if options.force_known_bad else (),
+        )
+
+    def _check_place(self, path: str) -> None:
+        """The mirror that the journal has a slot of is neither missing nor replaced by another; or the user says so."""
+        slot, replaces = self._options.slot, self._options.replace_slot
         is_new = not files.exists(files.join(path, "mirror.json"))
         mirror = None if is_new else Mirror(path)
         has_own = mirror and mirror.slot and slots.is_there(self.journal, mirror.slot)
-        if replace_slot or is_new or (slot is not None and not has_own):
+        if replaces or is_new or (slot is not None and not has_own):
             self._former = former_slots(self.journal, path, mirror.uuid.hex() if mirror else None)
-        if replace_slot:
+        if replaces:
             self._former = slots_to_go(self.journal, self._former, slot)
         else:
             check_place(self.journal, path, self._former, slot, is_new=is_new)
 
-    def _find_mirror(
-        self,
-        path: str,
-        targets: Mapping[str, str] | None,
-        *,
-        overwrite: bool,
-        raw: bool,
-        is_scratch: bool,
-        group: int | None,
-    ) -> None:
+    def _find_mirror(self, path: str) -> None:
         """Open the mirror, or make it, if the journal holds what it needs."""
+        options, targets = self._options, self._options.targets
         self.is_new = directory.is_to_be_made(path)
         if self.is_new:
             self._start_from(directory.empty_checkpoint(self.journal))
             volumemarks.check_targets(targets or {})
             directory.create(
-                path, self.journal, targets, overwrite=overwrite, raw=raw, is_scratch=is_scratch, group=group
+                path,
+                self.journal,
+                targets,
+                overwrite=options.overwrite,
+                raw=options.raw,
+                is_scratch=options.is_scratch,
+                group=options.group,
             )
         self.mirror = Mirror(path)
         if not self.is_new and targets:
             _check_targets(self.mirror, targets)
 
     def _start_from(self, checkpoint: Checkpoint) -> Start:
-        return start_towards(self.journal, checkpoint, self.target, self._until, self._delay_seconds)
+        return start_towards(self.journal, checkpoint, self.goal, self._until, self._options.delay_seconds)
 
     def _check_mirrors(self) -> None:
-        """The mirror is one of this journal; if it never can be again, its slot there is lost."""
+        """The mirror is one of this journal; if it never can be again, its slot in the journal is lost."""
         try:
             self.mirror.check_mirrors(self.journal)
         except ForkedJournalError:
@@ -249,10 +220,10 @@ class Replay:
             raise
 
     def _open_start(self) -> Start:
-        """Choose where to begin, and let the slot say so before anything of it can go.
+        """Choose where to begin, and let the slot say so before any of that can be pruned.
 
-        This is where a start is handled that the journal no longer contains, as the files with it were removed: the
-        mirror's slot was lost, or it had none.
+        The journal may no longer contain the mirror's position, as the files with it were removed: the mirror's slot
+        was lost, or it had none.
 
         Raises:
             PrunedJournalError: that is so, and no base helps; the journal's slots are what they were.
@@ -270,10 +241,10 @@ class Replay:
         raise AssertionError
 
     def _reader_at(self, start: Start) -> JournalReader:
-        """A reader there.
+        """A reader at this start.
 
         Raises:
-            JournalError: the journal has another history, or is damaged there; its slots are what they were.
+            JournalError: the journal has another history, or is damaged at that position; its slots are what they were.
         """
         try:
             reader = JournalReader(self.journal, start.position)
@@ -286,33 +257,33 @@ class Replay:
             self._registration.keep()
         return reader
 
-    def _check_seen(self, trusts_times: bool) -> bool:
+    def _check_seen(self) -> bool:
         """Whether the volumes are as they were left, as far as is known.
 
         Raises:
             ChangedOutsideError: they are not, and that matters.
         """
         problem = lastseen.find_problem(self.mirror)
-        if problem and trusts_times:
+        if problem and self._options.trusts_times:
             raise self._with_findings(problem)
         self._is_suspect = problem is not None
         return problem is None
 
     def _with_findings(self, error: ChangedOutsideError) -> ChangedOutsideError:
-        """The error, with what a verification found: what is seen now may be known for long."""
+        """The error, with what a verification found: what is seen now may be known already."""
         if known := findings(self.mirror):
             error.what = f"{error.what}; {describe_findings(self.mirror, known, clock.now_ns())}"
         return error
 
     def _begin_writing(self) -> None:
-        if not self._is_scratch:
+        if not self._options.is_scratch:
             volumemarks.lay(self.mirror)
             if not self._is_suspect:
                 lastseen.forget(self.mirror)
 
     def _note_seen(self) -> None:
         """At the end, when the volumes are closed, and nothing was found that is not as it was left."""
-        if self._keeps_seen and self._is_at_rest:
+        if self._keeps_seen and self._ended_soundly:
             lastseen.note(self.mirror, lastseen.look(self.mirror))
         elif self._is_suspect:
             lastseen.carry_over(self.mirror)
@@ -330,14 +301,16 @@ class Replay:
         table = opening.enter_context(closing(self.mirror.open_sums(write=False)))
         return Resync(base, table, self.mirror.checkpoint, ignores_table=start.ignores_table)
 
-    def _choose_course(self, opening: ExitStack) -> Course:
-        if self.target:
-            return UpTo(self._reader, self.target.lsn)
+    def _choose_source(self, opening: ExitStack) -> FrameSource:
+        if self.goal:
+            return FramesUpTo(self._reader, self.goal.lsn)
         assert self._tail
-        if self._until is None and not self._delay_seconds:
-            return Following(self._reader, self._tail)
-        scout = Scout(self.journal, self._reader.position, delay_seconds=self._delay_seconds, until=self._until)
-        return Following(self._reader, self._tail, opening.enter_context(scout))
+        if self._until is None and not self._options.delay_seconds:
+            return FramesAsTheyCome(self._reader, self._tail)
+        limit = CommitLimit(
+            self.journal, self._reader.position, delay_seconds=self._options.delay_seconds, until=self._until
+        )
+        return FramesAsTheyCome(self._reader, self._tail, opening.enter_context(limit))
 
     def __enter__(self) -> Replay:
         return self
@@ -346,11 +319,11 @@ class Replay:
         self._opened.close()
 
     def run(self) -> Checkpoint:
-        """Replay to the target, or follow until that is cancelled or over; returns the mirror's checkpoint.
+        """Replay to the goal, or follow until that is cancelled or over; returns the mirror's checkpoint.
 
         Raises:
-            JournalError: damaged, or, up to a target, torn; before the target or behind it. The mirror is at a commit
-                before, or rolling forward.
+            JournalError: damaged, or, with a goal, torn; before the goal or after it. The mirror is at an earlier
+                commit, or rolling forward.
             NotComparableError: the mirror is between two commits, and the journal does not have the second yet.
             HostError: the store or the journal failed; the error says how the mirror was left.
         """
@@ -359,25 +332,25 @@ class Replay:
         self._begin_writing()
         try:
             self._delegator.run()
-            self._is_at_rest = True
+            self._ended_soundly = True
         except ChangedOutsideError as error:
             raise self._with_findings(error) from None
         except HostError as error:
-            self._is_at_rest = isinstance(error, NoSpaceError)
+            self._ended_soundly = isinstance(error, NoSpaceError)
             error.remedy = f"{error.remedy}; {describe(Mirror(self.mirror.path).checkpoint)}"
             raise
         except ForkedJournalError:
             if self._registration:
                 self._registration.give_up(Mirror(self.mirror.path))
-            self._is_at_rest = True
+            self._ended_soundly = True
             raise
         except JournalError:
-            self._is_at_rest = True
+            self._ended_soundly = True
             raise
         finally:
             self._keep_counts(start_lsn, clock.monotonic() - began)
-        if self.target and self.mirror.checkpoint.position.lsn >= self.target.lsn:
-            self._read_rest(self.target)
+        if self.goal and self.mirror.checkpoint.position.lsn >= self.goal.lsn:
+            self._read_remainder(self.goal)
         return self.mirror.checkpoint
 
     def cancel(self) -> None:
@@ -394,7 +367,7 @@ class Replay:
             in_flight,
             self._tuner.choice,
             self._meter.measure(self.mirror.checkpoint, progress.journal_bytes),
-            self._course.waits_for,
+            self._source.waits_for,
             self._tail is not None and self._tail.is_polling,
         )
 
@@ -417,10 +390,10 @@ class Replay:
         self.mirror.follow_to(self.journal)
 
     def _keep_counts(self, start_lsn: int, seconds: float) -> None:
-        """For `status` and `replay --dry-run`; a mirror without room for it does without."""
+        """For `status` and `replay --dry-run`; not in a mirror without room for it."""
         groups, _ = self._engine.statistics()
         lsn = self.mirror.checkpoint.position.lsn
-        is_done = self.target is not None and start_lsn < self.target.lsn == lsn
+        is_done = self.goal is not None and start_lsn < self.goal.lsn == lsn
         last = LastReplay(
             start_lsn,
             lsn,
@@ -436,10 +409,10 @@ class Replay:
         with suppress(HostError):
             lastreplay.save(self.mirror.path, last)
 
-    def _read_rest(self, target: Commit) -> None:
-        """Between the target and the point asked for nothing is damaged, or it might hide a later commit.
+    def _read_remainder(self, goal: Commit) -> None:
+        """Between the goal and the point asked for nothing is damaged, or it might hide a later commit.
 
-        And if that is not what hid it, a mirror past the newest commit says that it waits for the next.
+        And if that is not what hid it, a mirror that is after the newest commit says that it waits for the next.
         """
         until = self._until
         is_mark = until is not None and until.mark is not None
@@ -451,22 +424,22 @@ class Replay:
                     self._reader.batch()
         if not self.mirror.checkpoint.is_consistent:
             raise NotComparableError(
-                f"no commit after LSN {target.lsn} yet, but {describe(self.mirror.checkpoint)}",
+                f"no commit after LSN {goal.lsn} yet, but {describe(self.mirror.checkpoint)}",
                 where=self.journal.path,
             )
 
-    def _check_target(self, until: Until | None) -> None:
+    def _check_goal(self, until: Until | None) -> None:
         checkpoint = self.mirror.checkpoint
         reached = max(checkpoint.position.lsn, checkpoint.reached_lsn)
         if until is None:
             return  # if damage hides the commit that the mirror was going to, the damage is what to report
-        target_lsn = self.target.lsn if self.target else until.lsn
-        is_later = self.target is None and until.time_ns is not None and checkpoint.time_ns > until.time_ns
-        if is_later or (target_lsn is not None and target_lsn < reached):
+        goal_lsn = self.goal.lsn if self.goal else until.lsn
+        is_later = self.goal is None and until.time_ns is not None and checkpoint.time_ns > until.time_ns
+        if is_later or (goal_lsn is not None and goal_lsn < reached):
             raise PastTargetError(
-                f"the mirror is at LSN {reached} already, past {'that time' if is_later else f'LSN {target_lsn}'}",
+                f"the mirror is at LSN {reached} already, past {'that time' if is_later else f'LSN {goal_lsn}'}",
                 where=self.mirror.path,
-                remedy=f"mirrortool replay {quoted_word(self.journal.path)} NEW --until {target_lsn or 'TIME'} does",
+                remedy=f"mirrortool replay {quoted_word(self.journal.path)} NEW --until {goal_lsn or 'TIME'} does",
             )
 
 

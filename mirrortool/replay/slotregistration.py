@@ -1,9 +1,9 @@
 """A mirror's slot in the journal that it is replayed from.
 
 Rule: it is registered before the journal is read, so that nothing goes that the replay needs; and it follows the
-mirror's checkpoint, never leads it.
+mirror's checkpoint, and is never ahead of it.
 Rule: until the journal was found to contain the mirror's position, nothing is moved forward, dropped or noted in the
-mirror; `withdraw` leaves what was there before.
+mirror; `withdraw` leaves the slot as it was before.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Registration:
             name: OWN_SLOT for the slot that it has, or one named after it.
             may_adopt: another mirror that has a slot of this name is gone for good.
         Raises:
-            UsageError: the name is another mirror's, or no name.
+            UsageError: the name is another mirror's, or not a valid one.
             AccessError: the journal cannot be written.
         """
         checkpoint = mirror.checkpoint
@@ -61,24 +61,24 @@ class Registration:
         self._keeper.resync(base_lsn)
 
     def confirm(self, checkpoint: Checkpoint) -> None:
-        """The journal goes on from the mirror's checkpoint: the slot counts, also if it was lost before."""
+        """The journal continues from the mirror's checkpoint: the slot counts, also if it was lost before."""
         self._keeper.confirm(checkpoint.position, checkpoint.time_ns, self._where)
 
     def keep(self) -> None:
-        """The journal is this mirror's: the mirror notes the slot, and has no other there."""
+        """The journal is this mirror's: the mirror notes the slot, and has no other slot in this journal."""
         self._drop_former(self._mirror, self.name)
         self._mirror.keep_slot(self.name)
 
-    def advance(self, checkpoint: Checkpoint, is_resting: bool) -> None:
+    def advance(self, checkpoint: Checkpoint, is_idle: bool) -> None:
         """The mirror durably has this checkpoint; see SlotKeeper.advance."""
         if self._keeper.slot.resync_lsn and not checkpoint.resync_lsn:
-            with suppress(LockedError, HostError):  # with the next one, then
+            with suppress(LockedError, HostError):  # then with the next checkpoint
                 self._keeper.start_over(checkpoint.position, checkpoint.time_ns)
             return
-        self._keeper.advance(checkpoint.position, checkpoint.time_ns, now=is_resting)
+        self._keeper.advance(checkpoint.position, checkpoint.time_ns, now=is_idle)
 
     def give_up(self, mirror: Mirror) -> None:
-        """The replay ended as its journal forked: the slot is lost, unless the mirror is where the journal goes on."""
+        """The replay ended as its journal forked: the slot is lost, unless the journal continues the mirror."""
         try:
             mirror.check_mirrors(Journal(self._journal.path))
         except ForkedJournalError:

@@ -1,6 +1,6 @@
 """Where a replay begins: at the mirror's position, if the journal still has what follows, or at a base.
 
-Rule: a mirror that has begun to start over goes on with a base, whatever the journal has.
+Rule: a mirror that has begun to start over continues with a base, whatever the journal has.
 Rule: of the bases that will do, and for a mirror that holds nothing yet also the whole journal, the one after which
 least is to be read.
 """
@@ -25,7 +25,7 @@ class Start:
     """Where a replay begins.
 
     Attributes:
-        base: what the mirror starts over from; None if it goes on.
+        base: what the mirror starts over from; None if it continues from its position.
         position: what the frames of the journal are read after.
         ignores_table: whether all pages of the base are written, not only those that differ.
         base_bytes, journal_bytes: to be read, at most.
@@ -44,29 +44,29 @@ def choose_start(
     """Where a replay of a mirror begins.
 
     Args:
-        last_lsn, last_ns: it goes no further than that; by default as far as the journal does, or ever will.
+        last_lsn, last_ns: it ends there at the latest; by default as far as the journal does, or ever will.
     Raises:
         PrunedJournalError: what the mirror needs next is gone, and no base helps.
         JournalError: the header of a base is damaged.
     """
     sizes = _FileSizes(journal)
-    goes_on = not checkpoint.resync_lsn and sizes.reach(checkpoint.position.lsn)
+    continues = not checkpoint.resync_lsn and sizes.reach(checkpoint.position.lsn)
     here = Start(None, checkpoint.position, False, 0, sizes.between(checkpoint.position.lsn, last_lsn))
-    if goes_on and (checkpoint.position.lsn or not checkpoint.is_finished):
+    if continues and (checkpoint.position.lsn or not checkpoint.is_finished):
         return here
     if checkpoint.position.lsn >= last_lsn and not checkpoint.resync_lsn:
-        return here  # there is nothing to read
+        return here  # nothing is to be read
     missing: list[MissingFileError] = []
-    behind = [base for base in bases(journal, missing) if base.lsn > checkpoint.position.lsn and sizes.reach(base.lsn)]
-    fit = [_start_at(base, checkpoint, sizes, last_lsn) for base in behind if _is_allowed(base, last_lsn, last_ns)]
+    later = [base for base in bases(journal, missing) if base.lsn > checkpoint.position.lsn and sizes.reach(base.lsn)]
+    fit = [_start_at(base, checkpoint, sizes, last_lsn) for base in later if _is_allowed(base, last_lsn, last_ns)]
     if fit:
         fit[-1] = _without_what_precedes(journal, fit[-1])
-    if goes_on:
+    if continues:
         fit.append(here)
     if not fit and missing:
         raise missing[0]
     if not fit:
-        raise _no_base(journal, checkpoint, behind, sizes.first_lsn)
+        raise _no_base(journal, checkpoint, later, sizes.first_lsn)
     return min(fit, key=lambda start: (start.ignores_table, start.base_bytes + start.journal_bytes))
 
 
@@ -91,13 +91,13 @@ def _without_what_precedes(journal: Journal, start: Start) -> Start:
             is_counted = reader.file_first_lsn <= start.position.lsn
             return replace(start, journal_bytes=start.journal_bytes - reader.offset) if is_counted else start
     except (JournalError, HostError):
-        return start  # who reads there tells
+        return start  # the replay reads the same, and tells
 
 
-def _no_base(journal: Journal, checkpoint: Checkpoint, behind: list[Base], first_lsn: int) -> PrunedJournalError:
-    if behind:
+def _no_base(journal: Journal, checkpoint: Checkpoint, later: list[Base], first_lsn: int) -> PrunedJournalError:
+    if later:
         return PrunedJournalError(
-            f"begins with LSN {first_lsn}; the oldest point that can be restored is base {behind[0].lsn}",
+            f"begins with LSN {first_lsn}; the oldest point that can be restored is base {later[0].lsn}",
             where=journal.path,
             remedy="ask for a later one",
         )
@@ -123,7 +123,7 @@ class _FileSizes:
         return self._starts[0] if self._starts else 1
 
     def reach(self, lsn: int) -> bool:
-        """Whether what follows an LSN is there, or will be."""
+        """Whether the journal has what follows an LSN, or will have it."""
         return self.first_lsn <= lsn + 1
 
     def between(self, lsn: int, last_lsn: int) -> int:

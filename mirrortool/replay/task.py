@@ -1,4 +1,4 @@
-"""One task of a group (960): its mini queue, its row, its counter, and what it has done so far."""
+"""One task of a group (960): its mini queue, its row, its counter, and what it has done until now."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from enum import Enum
 from mirrortool.replay.counter import Counter
 from mirrortool.replay.tasktable import Row
 from mirrortool.replay.threads import Gate
-from mirrortool.replay.writeunit import Unit
+from mirrortool.replay.writeunit import WriteUnit
 
 
 class Verdict(Enum):
@@ -56,8 +56,8 @@ class Task:
         self.gate = gate
         self.row = Row(number)
         self.counter = Counter(number, gate)
-        self.mini: deque[Unit] = deque()
-        self.work: list[Unit] = []
+        self.mini: deque[WriteUnit] = deque()
+        self.work: list[WriteUnit] = []
         self.how = ""
         self.units = 0
         self.payload_bytes = 0

@@ -7,16 +7,16 @@ The method is FIG. 11 with six changes, which mirrortool-method(7) argues for:
 - One lock for the table, the main queue and all mini queues. The figure holds both of its locks wherever the order
   depends on it, and one lock cannot be taken in the wrong order.
 - An idle task parks instead of blocking in the dequeue (1138) with the main queue locked.
-- The mini queue is taken whole, not unit by unit.
-- It is split as it is taken: the task keeps the units that overlap the first one, shows no more than those, and gives
+- The mini queue is emptied at once, not unit by unit.
+- It is split as it is emptied: the task keeps the units that overlap the first one, shows no more than those, and gives
   the others back to the front of the main queue. Otherwise one wide unit captures all that follow it, and the group
-  runs on a single thread for as long as the load lasts.
-- A leader that meets a mini queue with MINI_UNITS_MAX units stops leading. That task wakes the next leader as it takes
-  its mini queue.
+  runs on a single thread until the load ends.
+- A leader that meets a mini queue with MINI_UNITS_MAX units stops leading. That task wakes the next leader as it
+  empties its mini queue.
 - An error stops the applying, not the method, so that no task and no receiver waits for ever.
 
 Bound: threads, `tasks`; queues, the bytes that InFlight admits for all groups of an engine together.
-Not here: which group a unit belongs to (delegator.py), and when the store is synced (engine.py).
+Not here: which group a unit belongs to (delegator.py), and when the store is made durable (checkpointer.py).
 """
 
 from __future__ import annotations
@@ -31,18 +31,18 @@ from mirrortool.errors import ExhaustedError
 from mirrortool.replay.inflight import InFlight
 from mirrortool.replay.task import Task, Verdict
 from mirrortool.replay.tasktable import ActiveTaskTable, Row, RowSnapshot
-from mirrortool.replay.threads import THREADS, Gate, Handle, Sync
-from mirrortool.replay.writeunit import PageSet, Unit
+from mirrortool.replay.threads import THREADS, Gate, Handle, ThreadSeam
+from mirrortool.replay.writeunit import PageSet, WriteUnit
 
-Apply = Callable[[Unit], None]
+Apply = Callable[[WriteUnit], None]
 
 # (unit, number of the group, number of the task, how the unit came to that task), called after each unit, by its task.
-Observer = Callable[[Unit, int, int, str], None]
+Observer = Callable[[WriteUnit, int, int, str], None]
 
 MINI_UNITS_MAX = 32
-"""A leader that finds a mini queue so long stops, and leaves the rest on the main queue.
+"""A leader that finds a mini queue this long stops, and leaves the remainder on the main queue.
 
-Behind a unit over the whole range everything would go to that task's mini queue and come back from there, which costs
+After a unit over the whole range everything would go to that task's mini queue and come back from there, which costs
 more than the writing: the work of all give-backs grew with the square of the units in flight.
 """
 
@@ -60,7 +60,7 @@ class GroupStatistics:
         active: rows in the table: tasks that apply, or wait to.
         parked: tasks that wait for the main queue.
         main_queue, mini_queues: units queued.
-        units, payload_bytes: finished so far.
+        units, payload_bytes: finished.
         direct: units that a task took from the main queue for itself (1178).
         delegated: units sent to another task's mini queue (1150).
         waited: units whose task had to wait for its counter first (1174).
@@ -105,7 +105,7 @@ class TaskGroup:
         in_flight: InFlight,
         *,
         tasks: int,
-        sync: Sync = THREADS,
+        seam: ThreadSeam = THREADS,
         on_applied: Observer | None = None,
     ) -> None:
         """A group whose tasks call `apply` for each unit; in parallel, but never for two that overlap."""
@@ -113,17 +113,17 @@ class TaskGroup:
         self.number = number
         self._apply = apply
         self._in_flight = in_flight
-        self._sync = sync
+        self._seam = seam
         self._on_applied = on_applied
-        # _lock protects everything below, and what hangs on the tasks. No other lock is taken while it is held,
-        # nothing is applied, and no gate is opened: whoever is woken would run into it.
-        self._lock = sync.lock()
+        # _lock protects everything below, and what hangs on the tasks. No other lock is acquired while it is
+        # held, nothing is applied, and no gate is opened: the thread that is woken would wait for this lock.
+        self._lock = seam.lock()
         # The main queue (950). In arrival order; units given back go to its front. Bound: InFlight. Drained by close.
-        self._main: deque[Unit] = deque()
-        # Parked tasks, the latest last: it is woken first, as its caches are warm. Whoever pops one opens its gate.
+        self._main: deque[WriteUnit] = deque()
+        # Parked tasks, the latest last: it is woken first, as its caches are warm. Whatever pops one opens its gate.
         self._idle: list[Task] = []
         self._table = ActiveTaskTable()
-        self._tasks = [Task(each, sync.gate()) for each in range(tasks)]
+        self._tasks = [Task(each, seam.gate()) for each in range(tasks)]
         self._closed = False
         self._crashed = False
         # Owned by the thread that starts and closes the group.
@@ -147,12 +147,12 @@ class TaskGroup:
         try:
             for task in self._tasks:
                 name = f"mirrortool-{self.number}.{task.number}"
-                self._threads.append(self._sync.spawn(name, lambda task=task: self._run(task)))  # type: ignore[misc]
+                self._threads.append(self._seam.spawn(name, lambda task=task: self._run(task)))  # type: ignore[misc]
         except RuntimeError as error:
             self.close()
             raise ExhaustedError("cannot start a thread", remedy="use fewer groups or tasks") from error
 
-    def submit(self, units: Sequence[Unit]) -> None:
+    def submit(self, units: Sequence[WriteUnit]) -> None:
         """Put units on the main queue, in arrival order, and wait for credit as often as needed. The receiver only.
 
         Raises:
@@ -221,17 +221,17 @@ class TaskGroup:
                 self._apply_one(me, unit)
             self._in_flight.finished(unit)
 
-    def _apply_one(self, me: Task, unit: Unit) -> None:
+    def _apply_one(self, me: Task, unit: WriteUnit) -> None:
         try:
             self._apply(unit)
             if self._on_applied is not None:
                 self._on_applied(unit, self.number, me.number, _how(me, unit))
-        except BaseException as error:  # whatever it is, the task goes on, so that its successors are not stuck
+        except BaseException as error:  # whatever it is, the task continues, so that its successors are not stuck
             self._in_flight.fail(unit.sequence, error)
 
     # The critical sections.
 
-    def _enqueue(self, units: islice[Unit]) -> None:
+    def _enqueue(self, units: islice[WriteUnit]) -> None:
         gates: list[Gate] = []
         with self._lock:
             assert not self._closed
@@ -258,7 +258,7 @@ class TaskGroup:
     # Inside the lock. Gates to open go to a list, for after it.
 
     def _pop_mini(self, me: Task, gates: list[Gate]) -> None:
-        """Take all that was sent to me, and keep what only I can do in order."""
+        """Pop all that was sent to me, and keep what only I can do in order."""
         me.work = list(me.mini)
         me.mini.clear()
         me.how = MINI_QUEUE
@@ -269,7 +269,7 @@ class TaskGroup:
         if self._main:
             self._wake_one(gates)  # what was given back, or what did not fit into my mini queue
 
-    def _split(self, me: Task, work: list[Unit]) -> tuple[list[Unit], list[Unit]]:
+    def _split(self, me: Task, work: list[WriteUnit]) -> tuple[list[WriteUnit], list[WriteUnit]]:
         """Keep the first unit and what overlaps it, directly or not; but nothing that a unit given back precedes."""
         keep, back = [work[0]], []
         kept, given = PageSet([work[0].footprint]), PageSet()
@@ -284,8 +284,8 @@ class TaskGroup:
         me.row.range = kept
         return keep, back
 
-    def _give_back(self, me: Task, back: list[Unit]) -> None:
-        """To the front of the main queue, in order: whatever is there and overlaps them arrived later."""
+    def _give_back(self, me: Task, back: list[WriteUnit]) -> None:
+        """To the front of the main queue, in order: whatever it holds that overlaps them arrived later."""
         self._main.extendleft(reversed(back))
         for unit in back:
             unit.given_back += 1
@@ -307,16 +307,16 @@ class TaskGroup:
             if len(hits) == 1:  # 1146
                 if len(self._tasks[hits[0].task].mini) >= self.mini_units_max:
                     self._main.appendleft(unit)
-                    return self._park(me)  # that task wakes somebody as it takes its mini queue
+                    return self._park(me)  # that task wakes another as it empties its mini queue
                 self._delegate(unit, hits[0])
                 continue  # 1154
             me.work = [unit]
             verdict = self._wait_for(me, unit, hits) if hits else self._claim_range(me, unit)
             if self._main:
-                self._wake_one(gates)  # somebody must lead in my place
+                self._wake_one(gates)  # another task must lead in my place
             return verdict
         if self._closed:
-            self._wake_one(gates)  # whoever parked beside a full mini queue after the closing
+            self._wake_one(gates)  # a task may have parked beside a full mini queue after the closing
             return Verdict.EXIT
         return self._park(me)
 
@@ -324,14 +324,14 @@ class TaskGroup:
         self._idle.append(me)
         return Verdict.PARK
 
-    def _delegate(self, unit: Unit, hit: Row) -> None:
-        """Send it to the one task that is at work on its pages, even if that task waits itself."""
+    def _delegate(self, unit: WriteUnit, hit: Row) -> None:
+        """Send it to the one task that works on its pages, even if that task waits itself."""
         task = self._tasks[hit.task]
         hit.range.add(unit.footprint)  # 1148
         task.mini.append(unit)  # 1150
         task.delegated += 1
 
-    def _wait_for(self, me: Task, unit: Unit, hits: list[Row]) -> Verdict:
+    def _wait_for(self, me: Task, unit: WriteUnit, hits: list[Row]) -> Verdict:
         """Stand for all tasks that it overlaps, and wait until they are done."""
         for hit in hits:
             assert hit.counter is None, "a cleared range matches nothing, so nobody is superseded twice"
@@ -344,7 +344,7 @@ class TaskGroup:
         me.waited += 1
         return Verdict.WAIT
 
-    def _claim_range(self, me: Task, unit: Unit) -> Verdict:
+    def _claim_range(self, me: Task, unit: WriteUnit) -> Verdict:
         self._table.enter(me.row, unit.footprint)  # 1178
         me.how = DIRECT
         me.direct += 1
@@ -362,5 +362,5 @@ class TaskGroup:
             gates.append(self._idle.pop().gate)
 
 
-def _how(me: Task, unit: Unit) -> str:
+def _how(me: Task, unit: WriteUnit) -> str:
     return f"{me.how}, given back" if unit.given_back else me.how

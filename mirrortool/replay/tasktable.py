@@ -1,4 +1,4 @@
-"""The active task table of FIG. 10: who works where in a task group, and who waits for them.
+"""The active task table of FIG. 10: which task works on which pages, and which tasks wait for it.
 
 Rule: the ranges shown by two rows never share a page, because a unit that overlaps a row either joins its task or
 clears its range. So the order of the rows does not matter.
@@ -76,12 +76,12 @@ class ActiveTaskTable:
         ]
 
     def enter(self, row: Row, footprint: Footprint) -> None:
-        """Show a task at work on a footprint (1178, 1166)."""
+        """Show that a task works on a footprint (1178, 1166)."""
         row.range.add(footprint)
         self._rows[row.task] = row
 
     def leave(self, row: Row) -> None:
-        """Take a task's entry out, if that was not previously done (1132)."""
+        """Remove a task's entry, if that was not previously done (1132)."""
         if self._rows.pop(row.task, None) is not None:
             row.range.clear()
 

@@ -1,8 +1,8 @@
 """The seam between the replay engine and the threads that it runs on.
 
 The engine makes its locks, gates and threads here and nowhere else. So a test hands in a scheduler (tests/fakes) that
-runs the engine unmodified, one thread at a time, and tries the interleavings one by one. `THREADS` is the real thing,
-and costs nothing beyond it: its lock is the interpreter's, and a gate's methods are those of a raw lock.
+runs the engine unmodified, one thread at a time, and tries the interleavings one by one. `THREADS` is the real
+thing, and adds no cost: its lock is the interpreter's, and a gate's methods are those of a raw lock.
 
 Rule: data that two threads touch is touched under a lock, or handed over through a gate. Nothing relies on the
 interpreter's own lock to make a statement atomic.
@@ -35,8 +35,8 @@ class Handle(Protocol):
         """Block until its function has returned."""
 
 
-class Sync(Protocol):
-    """Makes what a group needs to run in parallel."""
+class ThreadSeam(Protocol):
+    """Makes the locks, gates and threads of a group."""
 
     def lock(self) -> Lock:
         """A mutual exclusion, not re-entrant, for `with`."""

@@ -1,7 +1,7 @@
 """Times the first windows of a replay, and changes the engine's plan between them as planner.py says.
 
 Nothing is written to be timed: a window is timed as it is written, and for those that are timed it is drained, and made
-durable if O_DIRECT is a choice. The first are short, so that a store that waits does not cost much before it is known.
+durable if O_DIRECT is a choice. The first are short, so that a store that waits costs little before that is known.
 
 Owned by the delegator's thread, but for `choice`, which any thread may read.
 """
@@ -75,7 +75,7 @@ class Tuner:
             payload_bytes,
             written - self._started,
             clock.monotonic() - written if self._can_be_direct else 0.0,
-            self._engine.take_times(),
+            self._engine.pop_times(),
         )
         self._trials.append(trial)
         self._choice = choose(self._wanted, self._trials, can_be_direct=self._can_be_direct)

@@ -1,11 +1,11 @@
 """What a main queue holds: an atomic list of writes with its exact footprint.
 
-Rule: the task groups see only the footprint; what a unit writes matters to nobody but the task that applies it.
+Rule: the task groups see only the footprint; what a unit writes matters only to the task that applies it.
 Rule: exact sets of pages, not hulls. Hulls of scattered writes would be correct, but they serialise units that share
 no page.
 Bound: a contiguous footprint is two numbers, whatever its length; a scattered one holds each of its pages.
 
-Not here: how frames become units (coalesce.py), and who applies them when (taskgroup.py).
+Not here: how frames become units (coalesce.py), and which task applies them when (taskgroup.py).
 """
 
 from __future__ import annotations
@@ -80,9 +80,9 @@ class Footprint:
 class PageSet:
     """A set of pages that grows by whole footprints. Empty at first.
 
-    Owner: whoever holds the lock of the group whose row shows it.
-    Bound: scattered pages share one set, and a run merges with the one before where they touch; so what is long is
-    at most the list of distant runs.
+    Owner: the thread that holds the lock of the group in which a row shows it.
+    Bound: scattered pages share one set, and a run merges with the one before where they touch; so only the list
+    of distant runs can become long.
     """
 
     __slots__ = ("_pages", "_runs", "end", "first")
@@ -103,11 +103,11 @@ class PageSet:
         self._pages: set[int] | None = None  # of scattered footprints
 
     def add(self, footprint: Footprint) -> None:
-        """Take in the pages of a footprint."""
+        """Add the pages of a footprint."""
         first, end = footprint.first, footprint.end
         if footprint.pages is not None:
             self._add_scattered(footprint.pages)
-        elif first <= self.first and self.end <= end:  # covers everything so far
+        elif first <= self.first and self.end <= end:  # covers everything before it
             self._runs, self._pages = [(first, end)], None
         else:
             self._add_run(first, end)
@@ -115,7 +115,7 @@ class PageSet:
         self.end = max(self.end, end)
 
     def update(self, other: PageSet) -> None:
-        """Take in the pages of another set, which is not empty."""
+        """Add the pages of another set, which is not empty."""
         for run in other._runs:
             self._add_run(*run)
         if other._pages is not None:
@@ -160,7 +160,7 @@ def _has_any(pages: Set[int], first: int, end: int) -> bool:
 
 
 @dataclass(slots=True, eq=False)
-class Unit:
+class WriteUnit:
     """An atomic list of writes; applied whole by one task, or not at all.
 
     Attributes:
@@ -170,7 +170,7 @@ class Unit:
         zeros: (first page, count) to make read as zeros, disjoint from `runs`.
         payload_bytes: of all runs.
         lsn: the last LSN whose pages it carries, for traces.
-        cost: what it takes of the credits, in bytes.
+        cost: what it uses of the credits, in bytes.
         given_back: how often a task put it back on the main queue. Owner: the group's lock.
     """
 

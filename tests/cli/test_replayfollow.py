@@ -14,13 +14,13 @@ from mirrortool.cli.replayfollow import BEHIND_SECONDS, Following, FollowWatch, 
 from mirrortool.errors import CorruptJournalError, InputOutputError, JournalError, NoSpaceError, PrunedJournalError
 from mirrortool.journal.directory import Journal
 from mirrortool.mirror.directory import Mirror
-from mirrortool.replay.replaylag import Lag
+from mirrortool.replay.replaylag import ReplayLag
 from mirrortool.replay.session import Replay
 from tests.conftest import FakeClock
 from tests.fakes.journals import ONE_TASK, PAGE, Commit, Write, make_journal
 
 Capture = pytest.CaptureFixture[str]
-IN_SYNC = Lag(0, 0, 0.0, 0.0, 9, 9, None)
+IN_SYNC = ReplayLag(0, 0, 0.0, 0.0, 9, 9, None)
 
 
 @pytest.fixture
@@ -38,12 +38,12 @@ def opened(journal: Journal) -> Replay:
 @pytest.mark.parametrize(
     ("lag", "text"),
     [
-        (Lag(0, 0, 0.0, 0.0, 9, 9, None), "applied everything that was committed"),
-        (Lag(5, 2048, 1.5, None, 9, 9, None), "5 operations, 2.0 KiB and 1.5 s behind"),
-        (Lag(5, 2048, 1.5, 90.0, 9, 9, None), "5 operations, 2.0 KiB and 1.5 s behind, 1 min 30 s left"),
+        (ReplayLag(0, 0, 0.0, 0.0, 9, 9, None), "applied everything that was committed"),
+        (ReplayLag(5, 2048, 1.5, None, 9, 9, None), "5 operations, 2.0 KiB and 1.5 s behind"),
+        (ReplayLag(5, 2048, 1.5, 90.0, 9, 9, None), "5 operations, 2.0 KiB and 1.5 s behind, 1 min 30 s left"),
     ],
 )
-def test_the_lag_in_words(lag: Lag, text: str) -> None:
+def test_the_lag_in_words(lag: ReplayLag, text: str) -> None:
     assert describe_lag(lag) == text
 
 
@@ -166,7 +166,7 @@ class Watched:
     def told(self) -> list[str]:
         return self._capsys.readouterr().err.splitlines()
 
-    def tick(self, lag: Lag = IN_SYNC, *, waits_for: str = "", is_polling: bool = False) -> list[str]:
+    def tick(self, lag: ReplayLag = IN_SYNC, *, waits_for: str = "", is_polling: bool = False) -> list[str]:
         self._watch.tick(replace(self._now, lag=lag, waits_for=waits_for, is_polling=is_polling))
         return self.told()
 
@@ -181,7 +181,7 @@ def test_what_is_followed_is_told_once(journal: Journal, capsys: Capture, is_aga
 def test_a_lag_is_told_now_and_then_while_it_is_large(journal: Journal, capsys: Capture, fake_clock: FakeClock) -> None:
     watched = Watched(journal, capsys)
     watched.told()
-    large = Lag(5, 2048, BEHIND_SECONDS, None, 9, 9, None)
+    large = ReplayLag(5, 2048, BEHIND_SECONDS, None, 9, 9, None)
     assert watched.tick(large) == []
     fake_clock.elapsed += PLAIN_SECONDS
     assert watched.tick(replace(large, seconds=BEHIND_SECONDS - 0.1)) == []

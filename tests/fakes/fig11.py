@@ -15,19 +15,19 @@ from collections.abc import Callable, Sequence
 from types import TracebackType
 
 from mirrortool.replay.inflight import InFlight
-from mirrortool.replay.writeunit import Unit
+from mirrortool.replay.writeunit import WriteUnit
 from tests.fakes.scheduler import Scheduler
 
-Message = Unit | None
+Message = WriteUnit | None
 STOP = None
 
 
 class BlockingQueue:
     """The main queue: a receive blocks until there is a message. One task receives at a time."""
 
-    def __init__(self, sync: Scheduler) -> None:
-        self._sync = sync
-        self._lock = sync.lock()
+    def __init__(self, seam: Scheduler) -> None:
+        self._seam = seam
+        self._lock = seam.lock()
         self._messages: deque[Message] = deque()
         self._waiting = None
 
@@ -43,7 +43,7 @@ class BlockingQueue:
             with self._lock:
                 if self._messages:
                     return self._messages.popleft()
-                gate = self._waiting = self._sync.gate()
+                gate = self._waiting = self._seam.gate()
             gate.wait()
 
 
@@ -56,32 +56,32 @@ class Entry:
 
 
 class LiteralTask:
-    def __init__(self, number: int, sync: Scheduler) -> None:
+    def __init__(self, number: int, seam: Scheduler) -> None:
         self.number = number
-        self.mini: deque[Unit] = deque()
+        self.mini: deque[WriteUnit] = deque()
         self.count = 0
-        self.zero = sync.gate()
+        self.zero = seam.gate()
 
 
 class LiteralGroup:
     """A task group with the interface of TaskGroup, as far as the tests use it."""
 
     def __init__(
-        self, number: int, apply: Callable[[Unit], None], in_flight: InFlight, *, tasks: int, sync: Scheduler
+        self, number: int, apply: Callable[[WriteUnit], None], in_flight: InFlight, *, tasks: int, seam: Scheduler
     ) -> None:
         self.number = number
         self._apply = apply
         self._in_flight = in_flight
-        self._sync = sync
-        self._main = BlockingQueue(sync)
-        self._main_lock = sync.lock()
-        self._table_lock = sync.lock()
+        self._seam = seam
+        self._main = BlockingQueue(seam)
+        self._main_lock = seam.lock()
+        self._table_lock = seam.lock()
         self._table: dict[LiteralTask, Entry] = {}
-        self._tasks = [LiteralTask(each, sync) for each in range(tasks)]
+        self._tasks = [LiteralTask(each, seam) for each in range(tasks)]
 
     def __enter__(self) -> LiteralGroup:
         self._threads = [
-            self._sync.spawn(f"task {task.number}", lambda task=task: self._run(task)) for task in self._tasks
+            self._seam.spawn(f"task {task.number}", lambda task=task: self._run(task)) for task in self._tasks
         ]
         return self
 
@@ -92,7 +92,7 @@ class LiteralGroup:
         for thread in self._threads:
             thread.join()
 
-    def submit(self, units: Sequence[Unit]) -> None:
+    def submit(self, units: Sequence[WriteUnit]) -> None:
         start = 0
         while start < len(units):
             end = self._in_flight.admit(units, start)
@@ -111,11 +111,11 @@ class LiteralGroup:
             self._apply(unit)  # 1106, 1120, 1184
             self._in_flight.finished(unit)
 
-    def _own(self, me: LiteralTask) -> Unit | None:
-        self._sync.point()
+    def _own(self, me: LiteralTask) -> WriteUnit | None:
+        self._seam.point()
         return me.mini.popleft() if me.mini else None
 
-    def _leave(self, me: LiteralTask) -> Unit | None:
+    def _leave(self, me: LiteralTask) -> WriteUnit | None:
         with self._table_lock:  # 1112
             unit = self._own(me)  # 1114
             if unit is None:  # 1124
@@ -127,7 +127,7 @@ class LiteralGroup:
         return unit
 
     def _send_to_counter(self, owner: LiteralTask) -> None:
-        self._sync.point()
+        self._seam.point()
         owner.count -= 1
         if owner.count == 0:
             owner.zero.open()
@@ -143,10 +143,10 @@ class LiteralGroup:
                 with self._table_lock:  # 1140
                     pages = set(unit.footprint.each_page())
                     hits = [task for task, entry in self._table.items() if entry.pages & pages]  # 1142
-                    self._sync.point()
+                    self._seam.point()
                     if len(hits) == 1:  # 1146
                         self._table[hits[0]].pages |= pages  # 1148
-                        self._sync.point()
+                        self._seam.point()
                         hits[0].mini.append(unit)  # 1150
                         continue  # 1152, 1154
                     waits = bool(hits)
@@ -162,6 +162,6 @@ class LiteralGroup:
             entry.counter = me  # 1162
             pages |= entry.pages
             entry.pages = set()  # 1164
-            self._sync.point()
+            self._seam.point()
         self._table[me] = Entry(pages)  # 1166, 1178
         me.count = len(hits)  # 1168

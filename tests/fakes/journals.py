@@ -29,7 +29,8 @@ from mirrortool.mirror.directory import Mirror
 from mirrortool.operation import Batch, BatchBuilder, CommitKind
 from mirrortool.replay import readback
 from mirrortool.replay.engine import Plan
-from mirrortool.replay.session import MAX_BYTES, Replay
+from mirrortool.replay.replayoptions import MAX_BYTES
+from mirrortool.replay.session import Replay
 from mirrortool.store import parallelread
 from mirrortool.verify import Verify, VerifyResult
 from mirrortool.volume import Volume, VolumeSet, place

@@ -1,6 +1,6 @@
 """A scheduler that runs unmodified threaded code one thread at a time, in an order that a test chooses.
 
-It takes the place of mirrortool.replay.sync: the code under test makes its locks, gates and threads here. Its threads
+It replaces mirrortool.replay.threads: the code under test makes its locks, gates and threads here. Its threads
 are real ones, but only the one with the baton runs. It may lose the baton before each lock, gate, join and named
 point; what lies between two of those touches nothing that another thread touches, so no interleaving is missed.
 
@@ -234,7 +234,7 @@ _NOBODY_ELSE = _NobodyElse()
 
 
 class Scheduler:
-    """One run. Also what the code under test takes for its `Sync`."""
+    """One run. Also what the code under test takes for its `ThreadSeam`."""
 
     def __init__(self, chooser: Chooser) -> None:
         self._choose = chooser.choose

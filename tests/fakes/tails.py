@@ -71,14 +71,14 @@ def scripted(
     with Replay(str(path), str(mirror), follow=True, plan=options.pop("plan", ONE_TASK), **options) as replay:
         opened.append(replay)
         delegator = replay._delegator
-        rest = delegator._rest
+        rest = delegator._checkpoint_now
 
         def counted() -> None:
             rest()
             delegator._checkpointer.finish()
             tail.rests += 1
 
-        patch.setattr(delegator, "_rest", counted)
+        patch.setattr(delegator, "_checkpoint_now", counted)
         yield replay
 
 

@@ -16,7 +16,7 @@ from typing import Any
 
 from mirrortool.replay.inflight import InFlight
 from mirrortool.replay.taskgroup import TaskGroup
-from mirrortool.replay.writeunit import UNIT_COST_BYTES, Footprint, Unit
+from mirrortool.replay.writeunit import UNIT_COST_BYTES, Footprint, WriteUnit
 from tests.fakes.fig11 import LiteralGroup
 from tests.fakes.invariants import check_invariants, check_quiet
 from tests.fakes.scheduler import Chooser, Scheduler
@@ -40,7 +40,7 @@ class Case:
         drains: indices of units before which the receiver drains.
         fails: index of the unit that cannot be applied.
         drains_last: whether the receiver drains before it closes the groups.
-        lingers: indices of units whose application takes as long as anybody else has something to do.
+        lingers: indices of units whose application lasts as long as any other thread has something to do.
     """
 
     ops: Sequence[Pages]
@@ -72,7 +72,7 @@ class History:
     order: dict[int, list[int]] = field(default_factory=lambda: defaultdict(list))
     how: dict[int, str] = field(default_factory=dict)
 
-    def begin(self, unit: Unit) -> None:
+    def begin(self, unit: WriteUnit) -> None:
         """A unit is about to be applied."""
         me = unit.sequence
         assert me not in self.begun, f"unit {me} is applied twice"
@@ -85,7 +85,7 @@ class History:
             self.together.add((min(other, me), max(other, me)))
         self.running.add(me)
 
-    def end(self, unit: Unit) -> None:
+    def end(self, unit: WriteUnit) -> None:
         """A unit was applied."""
         for page in self.ops[unit.sequence]:
             self.order[page].append(unit.sequence)
@@ -110,28 +110,28 @@ class Bench:
         self._invariants = invariants
         self.history = History([frozenset(op) for op in case.ops])
         self.in_flight = InFlight(case.credits * UNIT_COST_BYTES, scheduler)
-        self.units = [Unit(each, footprint_of(op)) for each, op in enumerate(case.ops)]
+        self.units = [WriteUnit(each, footprint_of(op)) for each, op in enumerate(case.ops)]
         self.groups = [self._make(group, each) for each in range(case.groups)]
         self.raised: BaseException | None = None
 
     def _make(self, kind: type[Any], number: int) -> Any:
         if kind is LiteralGroup:
-            return LiteralGroup(number, self.apply, self.in_flight, tasks=self.case.tasks, sync=self.scheduler)
+            return LiteralGroup(number, self.apply, self.in_flight, tasks=self.case.tasks, seam=self.scheduler)
         group = kind(
-            number, self.apply, self.in_flight, tasks=self.case.tasks, sync=self.scheduler, on_applied=self.on_applied
+            number, self.apply, self.in_flight, tasks=self.case.tasks, seam=self.scheduler, on_applied=self.on_applied
         )
         if self._invariants:
             group._lock.on_release = lambda: check_invariants(group, self.history.finished)
         return group
 
     def guarded(self, check: Callable[..., None], *arguments: object) -> None:
-        """A failed check ends the run; the code under test must not take it for an error of the store."""
+        """A failed check ends the run; the code under test must not treat it as an error of the store."""
         try:
             check(*arguments)
         except AssertionError as error:
             self.scheduler.fail(error)
 
-    def apply(self, unit: Unit) -> None:
+    def apply(self, unit: WriteUnit) -> None:
         """The store."""
         self.guarded(self.history.begin, unit)
         try:
@@ -144,13 +144,13 @@ class Bench:
             self.history.running.discard(unit.sequence)
             self.history.finished.add(unit.sequence)
 
-    def _take_time(self, unit: Unit) -> None:
+    def _take_time(self, unit: WriteUnit) -> None:
         if unit.sequence in self.case.lingers:
             self.scheduler.linger()
         else:
             self.scheduler.point()
 
-    def on_applied(self, unit: Unit, _group: int, _task: int, how: str) -> None:
+    def on_applied(self, unit: WriteUnit, _group: int, _task: int, how: str) -> None:
         """The trace."""
         self.history.how[unit.sequence] = how
 
@@ -178,7 +178,7 @@ class Bench:
                 self.in_flight.wait_drained()
                 self.history.check_serial(end)
 
-    def _submit(self, units: list[Unit]) -> None:
+    def _submit(self, units: list[WriteUnit]) -> None:
         for number, group in enumerate(self.groups):
             group.submit([unit for unit in units if unit.footprint.first // PAGES_A_GROUP == number])
 

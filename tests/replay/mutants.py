@@ -11,7 +11,7 @@ from itertools import islice
 from mirrortool.replay.task import Task, Verdict
 from mirrortool.replay.taskgroup import TaskGroup
 from mirrortool.replay.tasktable import ActiveTaskTable, Row
-from mirrortool.replay.writeunit import Footprint, PageSet, Unit
+from mirrortool.replay.writeunit import Footprint, PageSet, WriteUnit
 from tests.fakes.scheduler import Scheduler, _Gate
 
 # Misreadings of the figure.
@@ -44,14 +44,14 @@ class SendsAfterUnlocking(TaskGroup):
         super().__init__(*arguments, **options)
         self._unsent = defaultdict(list)
 
-    def _delegate(self, unit: Unit, hit: Row):
+    def _delegate(self, unit: WriteUnit, hit: Row):
         hit.range.add(unit.footprint)
-        self._unsent[self._sync.running()].append((self._tasks[hit.task], unit))
+        self._unsent[self._seam.running()].append((self._tasks[hit.task], unit))
 
     def _step(self, me):
         verdict = super()._step(me)
-        self._sync.point()
-        for task, unit in self._unsent.pop(self._sync.running(), ()):
+        self._seam.point()
+        for task, unit in self._unsent.pop(self._seam.running(), ()):
             task.mini.append(unit)
             task.delegated += 1
         return verdict
@@ -94,7 +94,7 @@ class MatchesWhatIncludes(TaskGroup):
 class DoesNotGrow(TaskGroup):
     """1148 left out."""
 
-    def _delegate(self, unit: Unit, hit: Row):
+    def _delegate(self, unit: WriteUnit, hit: Row):
         task = self._tasks[hit.task]
         task.mini.append(unit)
         task.delegated += 1
@@ -103,7 +103,7 @@ class DoesNotGrow(TaskGroup):
 class DoesNotClear(TaskGroup):
     """1164 left out."""
 
-    def _wait_for(self, me: Task, unit: Unit, hits: list[Row]):
+    def _wait_for(self, me: Task, unit: WriteUnit, hits: list[Row]):
         for hit in hits:
             hit.counter = me.counter
             me.row.range.update(hit.range)
@@ -116,7 +116,7 @@ class DoesNotClear(TaskGroup):
 class ShowsOwnOnly(TaskGroup):
     """1166 without the ranges of the tasks that it waits for."""
 
-    def _wait_for(self, me: Task, unit: Unit, hits: list[Row]):
+    def _wait_for(self, me: Task, unit: WriteUnit, hits: list[Row]):
         verdict = super()._wait_for(me, unit, hits)
         me.row.range = PageSet([unit.footprint])
         return verdict
@@ -139,17 +139,17 @@ class PostsOutside(TaskGroup):
     def _step(self, me):
         if not me.mini and (counter := me.row.counter) is not None:
             me.row.counter = None
-            self._sync.point()
+            self._seam.point()
             if counter.post():
                 counter.gate.open()
         return super()._step(me)
 
-    def _wait_for(self, me: Task, unit: Unit, hits: list[Row]):
+    def _wait_for(self, me: Task, unit: WriteUnit, hits: list[Row]):
         for hit in hits:
             hit.counter = me.counter
             me.row.range.update(hit.range)
             hit.range.clear()
-        self._sync.point()
+        self._seam.point()
         self._table.enter(me.row, unit.footprint)
         me.counter.establish(len(hits))
         me.waited += 1
@@ -176,20 +176,20 @@ class _PulsingGate(_Gate):
 
 
 class PulsingScheduler(Scheduler):
-    """The counter as a bare notification: nobody hears it who does not wait already."""
+    """The counter as a bare notification: a task that does not wait yet misses it."""
 
     def gate(self):
         return _PulsingGate(self)
 
 
 class BoundsMiniQueues(TaskGroup):
-    """A mini queue of one unit; who finds it full waits, and holds the lock meanwhile."""
+    """A mini queue of one unit; a leader that finds it full waits, and holds the lock meanwhile."""
 
     def __init__(self, *arguments, **options):
         super().__init__(*arguments, **options)
-        self._room = defaultdict(self._sync.gate)
+        self._room = defaultdict(self._seam.gate)
 
-    def _delegate(self, unit: Unit, hit: Row):
+    def _delegate(self, unit: WriteUnit, hit: Row):
         if len(self._tasks[hit.task].mini) >= 1:
             self._room[hit.task].wait()
         super()._delegate(unit, hit)
@@ -202,7 +202,7 @@ class BoundsMiniQueues(TaskGroup):
 class DiesOfErrors(TaskGroup):
     """A task ends when the store raises: its row stays, and whoever waits for it waits for ever."""
 
-    def _apply_one(self, _me: Task, unit: Unit):
+    def _apply_one(self, _me: Task, unit: WriteUnit):
         try:
             self._apply(unit)
         except Exception as error:
@@ -290,7 +290,7 @@ class DoesNotWakeTheNext(TaskGroup):
     """Leaves the main queue without waking the next leader."""
 
     def _wake_one(self, gates):
-        if not self._sync.running().startswith("mirrortool"):
+        if not self._seam.running().startswith("mirrortool"):
             super()._wake_one(gates)
 
 
@@ -298,7 +298,7 @@ class WakesNobody(TaskGroup):
     """Submits without waking anybody."""
 
     def _wake_one(self, gates):
-        if self._sync.running().startswith("mirrortool"):
+        if self._seam.running().startswith("mirrortool"):
             super()._wake_one(gates)
 
 
@@ -310,7 +310,7 @@ class EndsEarly(TaskGroup):
 
 
 class LeavesSleepers(TaskGroup):
-    """Takes a full mini queue without waking those who stopped leading because of it."""
+    """Empties a full mini queue without waking the tasks that stopped leading because of it."""
 
     mini_units_max = 1
 
@@ -319,7 +319,7 @@ class LeavesSleepers(TaskGroup):
 
 
 class EndsBesideSleepers(TaskGroup):
-    """Once closed, a task that ends wakes nobody who parked after the closing."""
+    """Once closed, a task that ends does not wake one that parked after the closing."""
 
     mini_units_max = 1
 
@@ -347,7 +347,7 @@ class StoresErrorsLate(TaskGroup):
         super().__init__(*arguments, **options)
         self._late = defaultdict(deque)
 
-    def _apply_one(self, me: Task, unit: Unit):
+    def _apply_one(self, me: Task, unit: WriteUnit):
         try:
             self._apply(unit)
         except Exception as error:

@@ -38,7 +38,7 @@ SCENARIOS = {
     "bridge, then a part": _scenario([0, 1], [2, 3], [1, 2], [0], [3], tasks=3, how="counter wait 2; mini-queue"),
     "delegation to a waiter": _scenario([0], [2], [0, 1, 2], [1], tasks=4, how="counter wait 2; mini-queue"),
     "waiter superseded": _scenario([0], [2], [0, 1, 2], [1], [4], [1, 2, 3, 4], tasks=4, how="counter wait 2"),
-    "superseded, drains, posts, goes on": _scenario(
+    "superseded, drains, posts, continues": _scenario(
         [0], [2], [0], [0, 1, 2], [5], [0], tasks=3, how="mini-queue; counter wait 2; direct"
     ),
     "superseded with two to drain": _scenario(

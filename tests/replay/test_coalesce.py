@@ -107,7 +107,7 @@ def runs_of(unit):
 def units_of(stretch, ranges, unit_pages):
     if not stretch.sums:
         return []  # nothing is delegated then
-    return list(to_units(stretch.settled(PAGE), ranges, PAGE, unit_pages))
+    return list(to_units(stretch.without_overlaps(PAGE), ranges, PAGE, unit_pages))
 
 
 @settings(max_examples=300)
@@ -154,7 +154,7 @@ def test_units_are_disjoint_inside_one_range_and_say_exactly_what_they_touch(win
 
 @given(window=windows(resizes=False, longest=5), unit_pages=st.sampled_from([2, 3, 8]))
 def test_a_unit_is_bounded(window, unit_pages):
-    """It has at most so many pages, or it is one operation that alone has more."""
+    """It has at most this number of pages, or it is one operation that alone has more."""
     longest = max((count for kind, _, count, _ in window[1] if kind != Kind.RESIZE), default=0)
     for part in stretches(window[0], PAGE):
         if isinstance(part, Stretch):

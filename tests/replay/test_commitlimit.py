@@ -10,7 +10,7 @@ import pytest
 from mirrortool.journal.commits import Until, find_commit
 from mirrortool.journal.position import Position
 from mirrortool.journal.tail import SLOW_SECONDS
-from mirrortool.replay.commitlimit import Scout
+from mirrortool.replay.commitlimit import CommitLimit
 from tests.conftest import FakeClock
 from tests.fakes.journals import FRAME_NS, PAGE, START_NS, Commit, JournalMaker, Write
 from tests.fakes.tails import Torn
@@ -50,7 +50,7 @@ def position_of(maker: JournalMaker, lsn: int) -> Position:
 def test_it_goes_to_the_last_commit_at_or_before_the_point(
     maker: JournalMaker, until: Until | None, limit_lsn: int, is_over: bool
 ) -> None:
-    with Scout(maker.journal, maker.journal.start, until=until) as scout:
+    with CommitLimit(maker.journal, maker.journal.start, until=until) as scout:
         assert (scout.limit_lsn, scout.is_over) == (0, False)
         scout.look()
         assert (scout.limit_lsn, scout.is_over) == (limit_lsn, is_over)
@@ -61,13 +61,13 @@ def test_it_goes_to_the_last_commit_at_or_before_the_point(
 def test_who_begins_at_the_point_is_there(maker: JournalMaker) -> None:
     """Though nothing may ever follow it."""
     for lsn in (4, 5):
-        with Scout(maker.journal, position_of(maker, 5), until=Until(lsn=lsn)) as scout:
+        with CommitLimit(maker.journal, position_of(maker, 5), until=Until(lsn=lsn)) as scout:
             assert scout.is_over
 
 
 def test_a_delay_holds_commits_back_until_they_are_old(maker: JournalMaker, fake_clock: FakeClock) -> None:
     fake_clock.ns = START_NS + 1 * FRAME_NS
-    with Scout(maker.journal, maker.journal.start, delay_seconds=2 * FRAME_NS / 1e9) as scout:
+    with CommitLimit(maker.journal, maker.journal.start, delay_seconds=2 * FRAME_NS / 1e9) as scout:
         for frames, limit_lsn in [(1, 0), (2, 0), (3, 2), (4, 2), (5, 4), (6, 5)]:
             fake_clock.ns = START_NS + frames * FRAME_NS
             assert scout.is_due() == (frames in (3, 4, 5, 6))
@@ -79,7 +79,7 @@ def test_a_delay_holds_commits_back_until_they_are_old(maker: JournalMaker, fake
 def test_it_looks_again_when_the_next_frame_is_old_enough_but_soon(maker: JournalMaker, fake_clock: FakeClock) -> None:
     """The clock may be set forward meanwhile."""
     fake_clock.ns = START_NS + FRAME_NS
-    with Scout(maker.journal, maker.journal.start, delay_seconds=3600.0) as scout:
+    with CommitLimit(maker.journal, maker.journal.start, delay_seconds=3600.0) as scout:
         assert scout.due_seconds() == SLOW_SECONDS
         scout.look()
         assert scout.due_seconds() == SLOW_SECONDS
@@ -92,7 +92,7 @@ def test_it_looks_again_when_the_next_frame_is_old_enough_but_soon(maker: Journa
 def test_a_torn_tail_is_the_end_for_now(maker: JournalMaker) -> None:
     torn = Torn(maker)
     torn.write(20)
-    with Scout(maker.journal, maker.journal.start) as scout:
+    with CommitLimit(maker.journal, maker.journal.start) as scout:
         scout.look()
         assert scout.limit_lsn == 5
         torn.cut()

@@ -145,20 +145,20 @@ def many_commits(path, count=20):
 
 
 def test_a_window_ends_at_a_commit(tmp_path):
-    """Frames behind the last commit of a window wait for theirs, so that a stop between windows leaves a commit."""
+    """Frames after the last commit of a window wait for their own commit, so that a stop between windows leaves a commit."""
     frames = []
     for number in range(12):
         frames += [[Write("a", number, page_of(number))], [Write("a", number + 12, page_of(number))], [Commit()]]
     journal = make_journal(tmp_path / "journal", {"a": 40 * PAGE}, frames)
     seen = []
     with Replay(journal.path, str(tmp_path / "mirror"), window_bytes=4 * PAGE) as replay:
-        take = replay._delegator._take
+        add = replay._delegator._add
 
         def watch(header, batch):
-            take(header, batch)
+            add(header, batch)
             seen.append(replay.statistics().progress.lsn)
 
-        replay._delegator._take = watch
+        replay._delegator._add = watch
         replay.run()
     assert len(set(seen)) > 4, "there were several windows"
     assert set(seen) <= {0, *commits_of(journal)}
@@ -197,17 +197,17 @@ def test_a_checkpoint_is_made_each_second(tmp_path, monkeypatch):
     journal = many_commits(tmp_path / "journal")
     saved = []
     with Replay(journal.path, str(tmp_path / "mirror"), window_bytes=1) as replay:
-        take, save = replay._delegator._take, replay.mirror.save_checkpoint
+        add, save = replay._delegator._add, replay.mirror.save_checkpoint
 
         def tick(header, batch):
             now[0] += 0.25
-            take(header, batch)
+            add(header, batch)
 
         def watch(checkpoint):
             saved.append(checkpoint)
             save(checkpoint)
 
-        replay._delegator._take = tick
+        replay._delegator._add = tick
         replay.mirror.save_checkpoint = watch
         replay.run()
     positions = sorted({each.position.lsn for each in saved})
@@ -224,14 +224,14 @@ def test_cancel_stops_at_a_commit(tmp_path):
     journal = make_journal(tmp_path / "journal", {"a": 40 * PAGE}, frames)
     mirror = tmp_path / "mirror"
     with Replay(journal.path, str(mirror), window_bytes=1500) as replay:
-        take = replay._delegator._take
+        add = replay._delegator._add
 
         def cancel_soon(header, batch):
-            take(header, batch)
+            add(header, batch)
             if header.position.lsn == 11:  # not a commit
                 replay.cancel()
 
-        replay._delegator._take = cancel_soon
+        replay._delegator._add = cancel_soon
         checkpoint = replay.run()
     assert checkpoint.is_consistent
     assert 0 < checkpoint.position.lsn < journal_end(journal)

@@ -27,7 +27,7 @@ from mirrortool.journal.format import FILE_HEADER
 from mirrortool.mirror.directory import Mirror
 from mirrortool.operation import CommitKind
 from mirrortool.replay.checkpointer import Checkpointer
-from mirrortool.replay.framesource import UpTo
+from mirrortool.replay.framesource import FramesUpTo
 from mirrortool.replay.readahead import ReadAhead
 from mirrortool.replay.session import Replay
 from tests.fakes.journals import (
@@ -226,7 +226,7 @@ def test_a_journal_without_a_commit_is_waited_for(tmp_path: Path, monkeypatch: p
         lambda: maker.frame(Commit()),
     ]
     with scripted(monkeypatch, maker.journal.path, tmp_path / "m", actions) as replay:
-        assert replay.target is None
+        assert replay.goal is None
         assert replay.run().position.lsn == 2
     maker.abandon()
 
@@ -250,7 +250,7 @@ def test_it_never_claims_more_than_the_journal_has(
     assert all(lsn <= newest for lsn, newest in claimed)
 
 
-def test_what_is_handed_out_beside_a_settled_checkpoint_is_in_its_reached_lsn(
+def test_what_is_handed_out_beside_a_complete_checkpoint_is_in_its_reached_lsn(
     maker: JournalMaker, mirror: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A checkpoint of a rest is still being made when the next window begins."""
@@ -260,12 +260,12 @@ def test_what_is_handed_out_beside_a_settled_checkpoint_is_in_its_reached_lsn(
         goes_on = threading.Event()
         with monkeypatch.context() as patch:
             patch.setattr(checkpointer._store, "sync", lambda: goes_on.wait(PATIENCE_SECONDS))
-            checkpointer.begin(goal, settled=True)
+            checkpointer.begin(goal, is_complete=True)
             checkpointer.raise_reached(2)
             goes_on.set()
             checkpointer.finish()
         assert checkpointer.checkpoint.reached_lsn == 2
-        checkpointer.begin(goal, settled=True)
+        checkpointer.begin(goal, is_complete=True)
         checkpointer.finish()
         assert checkpointer.checkpoint.is_finished
 
@@ -368,7 +368,7 @@ def test_who_may_read_only_so_fast_pauses_and_hands_over_what_it_has(maker: Jour
         maker.frame(Commit())
     pace: Any = CountingPace()
     with JournalReader(maker.journal) as reader:
-        course = UpTo(reader, maker.commits[-1])
+        course = FramesUpTo(reader, maker.commits[-1])
         with ReadAhead(course, pace) as frames:
             found = [frame and frame[0].position.lsn for frame in frames]
     assert [lsn for lsn in found if lsn] == maker.commits

@@ -14,7 +14,7 @@ from mirrortool.journal.lineage import Epoch
 from mirrortool.journal.position import FrameEnd
 from mirrortool.journal.reader import JournalReader
 from mirrortool.journal.unfinished import PromotionNote, save_note
-from mirrortool.replay.framesource import Following, FromBase, UpTo
+from mirrortool.replay.framesource import FramesAsTheyCome, FramesFromBase, FramesUpTo
 from tests.fakes.journals import PAGE, Commit, JournalMaker, Write
 
 
@@ -61,16 +61,16 @@ def lsn_of(frame: Any) -> int:
 def test_what_came_between_the_end_and_the_look_is_not_waited_for(maker: JournalMaker, reader: JournalReader) -> None:
     tail: Any = QuietTail([lambda: maker.frame(Commit())])
     rests: list[int] = []
-    course = Following(reader, tail)
+    course = FramesAsTheyCome(reader, tail)
     assert lsn_of(course.next_frame(lambda: rests.append(1))) == 2
     assert lsn_of(course.next_frame(lambda: rests.append(1))) == 3
     assert (tail.waits, rests, course.sure_lsn) == (0, [], 3)
 
 
 def test_a_journal_json_that_changed_ends_a_wait(reader: JournalReader, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A promotion that was at work at the last look may add nothing to the files."""
+    """A promotion that was running at the last look may add nothing to the files."""
     tail: Any = QuietTail([])
-    course = Following(reader, tail)
+    course = FramesAsTheyCome(reader, tail)
     course.next_frame(lambda: None)
     tries: list[int] = []
     real = reader.next_header
@@ -89,8 +89,8 @@ def test_a_journal_json_that_changed_ends_a_wait(reader: JournalReader, monkeypa
 
 def test_a_stopped_course_gives_nothing_more(reader: JournalReader) -> None:
     resync: Any = SimpleNamespace(frames=lambda: iter(["a frame of the base"]))
-    then = UpTo(reader, 2)
-    course = FromBase(resync, then)
+    then = FramesUpTo(reader, 2)
+    course = FramesFromBase(resync, then)
     assert course.sure_lsn == 2
     course.stop()
     assert course.next_frame(lambda: None) is None
@@ -99,7 +99,7 @@ def test_a_stopped_course_gives_nothing_more(reader: JournalReader) -> None:
 
 def test_after_the_base_comes_what_follows_it(reader: JournalReader) -> None:
     resync: Any = SimpleNamespace(frames=lambda: iter(["a frame of the base"]))
-    course = FromBase(resync, UpTo(reader, 2))
+    course = FramesFromBase(resync, FramesUpTo(reader, 2))
     assert course.next_frame(lambda: None) == "a frame of the base"
     assert lsn_of(course.next_frame(lambda: None)) == 2
     assert course.next_frame(lambda: None) is None
@@ -108,7 +108,7 @@ def test_after_the_base_comes_what_follows_it(reader: JournalReader) -> None:
 def test_a_journal_that_ends_before_the_commit_is_damaged_unless_it_is_being_promoted(
     maker: JournalMaker, reader: JournalReader
 ) -> None:
-    course = UpTo(reader, 9)
+    course = FramesUpTo(reader, 9)
     assert lsn_of(course.next_frame(lambda: None)) == 2
     with pytest.raises(CorruptJournalError, match="ends at LSN 2, before LSN 9"):
         course.next_frame(lambda: None)

@@ -5,14 +5,14 @@ from __future__ import annotations
 import pytest
 
 from mirrortool.replay.inflight import Cancelled, InFlight, InFlightStatistics
-from mirrortool.replay.writeunit import RUN_COST_BYTES, UNIT_COST_BYTES, Footprint, Unit
+from mirrortool.replay.writeunit import RUN_COST_BYTES, UNIT_COST_BYTES, Footprint, WriteUnit
 from tests.fakes.scheduler import DeadlockError, Scheduler, Walk
 
 COST = 4096 + UNIT_COST_BYTES
 
 
-def _units(*payloads: int) -> list[Unit]:
-    return [Unit(each, Footprint(each, each + 1), payload_bytes=payload) for each, payload in enumerate(payloads)]
+def _units(*payloads: int) -> list[WriteUnit]:
+    return [WriteUnit(each, Footprint(each, each + 1), payload_bytes=payload) for each, payload in enumerate(payloads)]
 
 
 EACH_WAIT = pytest.mark.parametrize(
@@ -40,7 +40,7 @@ def test_admits_as_many_units_as_there_is_credit_for(bytes_max, payloads, admitt
 
 
 def test_runs_and_zeros_cost_something_without_payload():
-    unit = Unit(0, Footprint.of_runs([(0, 2), (4, 2)]), zeros=[(0, 2), (4, 2)])
+    unit = WriteUnit(0, Footprint.of_runs([(0, 2), (4, 2)]), zeros=[(0, 2), (4, 2)])
     in_flight = InFlight(1)
     in_flight.admit([unit])
     assert in_flight.statistics().pending_bytes == UNIT_COST_BYTES + 2 * RUN_COST_BYTES

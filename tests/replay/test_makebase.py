@@ -15,13 +15,13 @@ from mirrortool.journal.audit import Audit
 from mirrortool.journal.bases.listing import base_lsns, base_path, bases, lock_bases
 from mirrortool.journal.commits import Until
 from mirrortool.journal.directory import Journal
+from mirrortool.journal.pointlookup import require_commit
 from mirrortool.journal.retention.prune import Keep, prune
 from mirrortool.mirror.lastreplay import LastReplay, load, save
 from mirrortool.operation import CommitKind
 from mirrortool.replay.forecast import forecast, pages_held
 from mirrortool.replay.makebase import BaseCancelled, MakeBase
 from mirrortool.replay.session import Replay
-from mirrortool.replay.targetcommit import require_commit
 from mirrortool.store.parallelread import PieceReader
 from mirrortool.wording import exact_bytes
 from tests.fakes.faulty_os import PowerCut, cut_at, faulty
@@ -194,7 +194,7 @@ def test_a_forecast_is_an_upper_bound_and_changes_nothing(history: History) -> N
     target = require_commit(journal, None)
     found = forecast(journal, str(mirror), target)
     assert sorted(mirror.parent.rglob("*")) == before
-    assert (found.is_new, found.start.base, found.target.lsn, found.seconds) == (True, None, history.commits[-1], None)
+    assert (found.is_new, found.start.base, found.goal.lsn, found.seconds) == (True, None, history.commits[-1], None)
     assert found.pages >= pages_held(journal, history.commits[-1])
     assert found.start.journal_bytes == sum(each.stat().st_size for each in Path(journal.files_path).iterdir())
     make(journal, Until(lsn=history.commits[-2]))

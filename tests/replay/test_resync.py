@@ -286,7 +286,7 @@ def test_who_registers_at_a_position_that_is_gone_is_told(root: Path) -> None:
 
 @pytest.mark.usefixtures("no_sync")
 def test_what_reads_less_is_chosen(root: Path) -> None:
-    """Of a whole journal with bases: a new mirror takes the way with fewest bytes, another one goes on."""
+    """Of a whole journal with bases: a new mirror starts where the fewest bytes are to be read, another one continues."""
     history = make_history(root / "journal", 44)
     journal, commits = history.journal, history.commits
     empty = empty_checkpoint(journal)

@@ -191,9 +191,9 @@ def test_who_is_starting_over_holds_its_base_until_that_is_durable(maker: Journa
     with locked(maker.journal):
         save(maker.journal, replace(slot, is_lost=True, resync_lsn=slot.position.lsn))
     registration = Registration(maker.journal, opened, "m1")
-    registration.advance(replace(opened.checkpoint, resync_lsn=slot.position.lsn), is_resting=True)
+    registration.advance(replace(opened.checkpoint, resync_lsn=slot.position.lsn), is_idle=True)
     slot = find_slot(maker.journal, "m1")
     assert slot and slot.is_lost and slot.resync_lsn
-    registration.advance(opened.checkpoint, is_resting=True)
+    registration.advance(opened.checkpoint, is_idle=True)
     slot = find_slot(maker.journal, "m1")
     assert slot and not slot.is_lost and not slot.resync_lsn

@@ -19,7 +19,7 @@ from mirrortool.replay.inflight import Cancelled, InFlight
 from mirrortool.replay.taskgroup import GroupStatistics, TaskGroup
 from mirrortool.replay.tasktable import RowSnapshot
 from mirrortool.replay.threads import Threads
-from mirrortool.replay.writeunit import Footprint, Unit
+from mirrortool.replay.writeunit import Footprint, WriteUnit
 from tests.fakes.fig11 import LiteralGroup
 from tests.fakes.scheduler import DeadlockError, Scheduler, Script, Walk, explore
 from tests.replay import mutants
@@ -201,7 +201,7 @@ def test_a_wide_unit_moves_no_more_than_its_mini_queue_holds():
 
 WRONG = [
     (mutants.NoSecondLook, "all wait", "split, order of those given back"),
-    (mutants.SendsAfterUnlocking, "runs before|all wait", "superseded, drains, posts, goes on"),
+    (mutants.SendsAfterUnlocking, "runs before|all wait", "superseded, drains, posts, continues"),
     (mutants.DropsMainLock, "runs before", "two bridges"),
     (mutants.MatchesWhatIncludes, "runs before|run together", "chain"),
     (mutants.DoesNotGrow, "runs before", "chain grows the range"),
@@ -307,7 +307,7 @@ def test_a_crashed_task_does_not_leave_the_receiver_waiting():
 
 def test_closing_twice_and_without_work():
     def main():
-        group = TaskGroup(0, _ignore, InFlight(1, scheduler), tasks=3, sync=scheduler)
+        group = TaskGroup(0, _ignore, InFlight(1, scheduler), tasks=3, seam=scheduler)
         group.start()
         group.close()
         group.close()
@@ -329,7 +329,7 @@ def _cancel_meanwhile(scheduler, applied):
     in_flight = InFlight(1024, scheduler)
     canceller = scheduler.spawn("canceller", in_flight.cancel)
     units = [_unit(each, 0) for each in range(6)]
-    with TaskGroup(0, lambda unit: applied.append(unit.sequence), in_flight, tasks=2, sync=scheduler) as group:
+    with TaskGroup(0, lambda unit: applied.append(unit.sequence), in_flight, tasks=2, seam=scheduler) as group:
         try:
             group.submit(units)
             in_flight.wait_drained()
@@ -352,7 +352,7 @@ def test_threads_that_cannot_be_started():
             return super().spawn(name, function)
 
     before = set(threading.enumerate())
-    group = TaskGroup(0, _ignore, InFlight(1), tasks=3, sync=Few())
+    group = TaskGroup(0, _ignore, InFlight(1), tasks=3, seam=Few())
     with pytest.raises(ExhaustedError, match="cannot start a thread"):
         group.start()
     assert set(threading.enumerate()) <= before
@@ -362,7 +362,7 @@ def test_table_and_statistics_show_a_waiter():
     """X and Y are applied, Z waits for both: the table of FIG. 10 in the middle of FIG. 11."""
     seen = []
 
-    def look(unit: Unit) -> None:
+    def look(unit: WriteUnit) -> None:
         if unit.sequence == 0:
             scheduler.linger()
             seen.append((group.table(), group.statistics()))
@@ -371,12 +371,12 @@ def test_table_and_statistics_show_a_waiter():
 
     def main():
         with group:
-            group.submit([_unit(0, 0), _unit(1, 2), Unit(2, Footprint(0, 3)), _unit(3, 1)])
+            group.submit([_unit(0, 0), _unit(1, 2), WriteUnit(2, Footprint(0, 3)), _unit(3, 1)])
             in_flight.wait_drained()
 
     scheduler = Scheduler(Script())
     in_flight = InFlight(1 << 20, scheduler)
-    group = TaskGroup(7, look, in_flight, tasks=3, sync=scheduler)
+    group = TaskGroup(7, look, in_flight, tasks=3, seam=scheduler)
     scheduler.run(main)
     [(table, statistics)] = seen
     waiter = next(row for row in table if row.end)
@@ -445,7 +445,7 @@ class PageStore:
         self.busy = [False] * pages
         self.order: list[list[int]] = [[] for _ in range(pages)]
 
-    def apply(self, unit: Unit) -> None:
+    def apply(self, unit: WriteUnit) -> None:
         pages = list(unit.footprint.each_page())
         for page in pages:
             assert not self.busy[page], f"two units on page {page}"
@@ -466,7 +466,7 @@ def frequent_switches():
 @pytest.mark.usefixtures("frequent_switches")
 @pytest.mark.parametrize(("tasks", "credits"), [(1, 64), (2, 8), (4, 1024), (12, 100)])
 def test_real_threads_end_as_serial_replay_would(tasks, credits):
-    units = [Unit(each, footprint_of(op)) for each, op in enumerate(_many_ops(4000))]
+    units = [WriteUnit(each, footprint_of(op)) for each, op in enumerate(_many_ops(4000))]
     store = PageStore(512)
     in_flight = InFlight(credits * 512)
     with (
@@ -496,8 +496,8 @@ def _many_ops(count: int) -> list[list[int]]:
     return [[place + page for page in op] for place, op in itertools.islice(zip(places, ops), count)]  # noqa: B905
 
 
-def _unit(sequence: int, page: int) -> Unit:
-    return Unit(sequence, Footprint(page, page + 1))
+def _unit(sequence: int, page: int) -> WriteUnit:
+    return WriteUnit(sequence, Footprint(page, page + 1))
 
 
 def _ignore(_: object) -> None:

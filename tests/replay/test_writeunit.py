@@ -6,7 +6,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from mirrortool.replay.writeunit import RUN_COST_BYTES, UNIT_COST_BYTES, Footprint, PageSet, Unit
+from mirrortool.replay.writeunit import RUN_COST_BYTES, UNIT_COST_BYTES, Footprint, PageSet, WriteUnit
 
 PAGES = st.sets(st.integers(0, 40), min_size=1)
 RUNS = st.tuples(st.integers(0, 40), st.integers(1, 20)).map(lambda run: set(range(run[0], sum(run))))
@@ -92,5 +92,5 @@ def test_footprints_have_no_bound():
 
 
 def test_unit_costs_more_than_its_payload():
-    unit = Unit(0, Footprint(0, 2), runs=[(0, [b"x" * 512], 512)], zeros=[(1, 1)], payload_bytes=512)
+    unit = WriteUnit(0, Footprint(0, 2), runs=[(0, [b"x" * 512], 512)], zeros=[(1, 1)], payload_bytes=512)
     assert unit.cost == 512 + UNIT_COST_BYTES + 2 * RUN_COST_BYTES

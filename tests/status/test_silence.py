@@ -125,7 +125,7 @@ def test_the_alerts_of_the_manual_fire(maker: JournalMaker, monkeypatch: pytest.
 def test_a_scan_that_did_not_begin_when_promised_is_not_said_to_come(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As of a copy whose receiver is at work, while the primary's recorder is dead."""
+    """As of a copy that is being received, while the primary's recorder is dead."""
     made = JournalMaker(tmp_path / "journal", {"a": PAGE})
     made.frame(Commit())
     journal = Journal(made.close().path)

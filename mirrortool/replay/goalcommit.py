@@ -1,4 +1,4 @@
-"""Where a replay goes: the commit that it is to reach, and the place from which it gets there."""
+"""The goal of a replay, which is the commit that it is to reach, and where it begins for that."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from mirrortool.replay.startposition import Start, choose_start
 
 
 def start_towards(
-    journal: Journal, checkpoint: Checkpoint, target: Commit | None, until: Until | None, delay_seconds: float
+    journal: Journal, checkpoint: Checkpoint, goal: Commit | None, until: Until | None, delay_seconds: float
 ) -> Start:
-    """Where a replay to `target` begins; without one, of one that follows, with what that is limited by.
+    """Where a replay to `goal` begins; without a goal, one that follows, within its limits.
 
     Raises:
         PrunedJournalError: what the mirror needs next is gone, and no base helps.
     """
-    if target:
-        return choose_start(journal, checkpoint, target.lsn)
+    if goal:
+        return choose_start(journal, checkpoint, goal.lsn)
     last_lsn = until.lsn if until and until.lsn is not None else INTEGER_MAX
     last_ns = until.time_ns if until and until.time_ns is not None else INTEGER_MAX
     if delay_seconds:
@@ -32,7 +32,7 @@ def start_towards(
     return choose_start(journal, checkpoint, last_lsn, last_ns)
 
 
-def find_target(
+def find_goal(
     journal: Journal, until: Until | None, delay_seconds: float = 0.0, *, flush_only: bool = False
 ) -> tuple[Until | None, Commit]:
     """The point where a replay that ends stops, and the commit there.
@@ -40,20 +40,20 @@ def find_target(
     Raises:
         UsageError: the journal does not have that point.
         NotComparableError: it has no commit there yet.
-        JournalError: damage hides all commits that there may be. Where it hides only the point, the replay goes up to
-            it, and finds it.
+        JournalError: damage hides all commits that could be the goal. Where it hides only the point, the replay goes
+            up to the damage, and finds it.
     """
     _check_excluded(until, delay_seconds)
     accept = is_flush if flush_only else None
     if delay_seconds:
         old = Until(time_ns=clock.now_ns() - int(delay_seconds * 1e9))
-        return old, find_commit(journal, old, accept) or _raise_none_so_old(journal, old)
+        return old, find_commit(journal, old, accept) or _raise_none_old_enough(journal, old)
     commit = require_commit(journal, until, accept, up_to_damage=True)
     return None if until is None or until.is_newest else until, commit
 
 
 def stop_point(journal: Journal, until: Until | None, delay_seconds: float) -> Until | None:
-    """The point where a replay that follows stops; what is there already as its LSN.
+    """The point where a replay that follows stops; as an LSN, if the journal has it already.
 
     Raises:
         UsageError: it will never come.
@@ -75,7 +75,7 @@ def _check_excluded(until: Until | None, delay_seconds: float) -> None:
         raise UsageError("a delay and a point to stop at exclude each other")
 
 
-def _raise_none_so_old(journal: Journal, old: Until) -> NoReturn:
+def _raise_none_old_enough(journal: Journal, old: Until) -> NoReturn:
     raise_what_hides_commits(journal, old)
     raise NotComparableError(
         "no commit is as old as the delay yet", where=journal.path, remedy="replay again when one is"
