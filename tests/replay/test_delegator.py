@@ -145,7 +145,7 @@ def many_commits(path, count=20):
 
 
 def test_a_window_ends_at_a_commit(tmp_path):
-    """Frames after the last commit of a window wait for their own commit, so that a stop between windows leaves a commit."""
+    """Frames after the last commit of a window wait for their own, so that a stop between windows leaves a commit."""
     frames = []
     for number in range(12):
         frames += [[Write("a", number, page_of(number))], [Write("a", number + 12, page_of(number))], [Commit()]]

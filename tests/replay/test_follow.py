@@ -257,12 +257,12 @@ def test_what_is_handed_out_beside_a_complete_checkpoint_is_in_its_reached_lsn(
     with Replay(maker.journal.path, str(mirror)) as replay:
         checkpointer = replay._delegator._checkpointer
         goal = checkpointer.checkpoint
-        goes_on = threading.Event()
+        may_end = threading.Event()
         with monkeypatch.context() as patch:
-            patch.setattr(checkpointer._store, "sync", lambda: goes_on.wait(PATIENCE_SECONDS))
+            patch.setattr(checkpointer._store, "sync", lambda: may_end.wait(PATIENCE_SECONDS))
             checkpointer.begin(goal, is_complete=True)
             checkpointer.raise_reached(2)
-            goes_on.set()
+            may_end.set()
             checkpointer.finish()
         assert checkpointer.checkpoint.reached_lsn == 2
         checkpointer.begin(goal, is_complete=True)

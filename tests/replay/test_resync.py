@@ -191,7 +191,7 @@ def _assert_truthful(history: History, mirror: Path, before_lsn: int) -> None:
 
 
 @pytest.mark.parametrize("kept", [True, False])
-def test_it_goes_on_with_its_own_base_or_writes_all_of_another(
+def test_it_continues_with_its_own_base_or_writes_all_of_another(
     root: Path, kept: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What the first base gave a page may be what the second takes back: the table cannot know."""
@@ -286,7 +286,7 @@ def test_who_registers_at_a_position_that_is_gone_is_told(root: Path) -> None:
 
 @pytest.mark.usefixtures("no_sync")
 def test_what_reads_less_is_chosen(root: Path) -> None:
-    """Of a whole journal with bases: a new mirror starts where the fewest bytes are to be read, another one continues."""
+    """Of a whole journal with bases: a new mirror starts where least is to be read, another one continues."""
     history = make_history(root / "journal", 44)
     journal, commits = history.journal, history.commits
     empty = empty_checkpoint(journal)
