@@ -15,7 +15,8 @@ Recording
     InitialScan                    read into the journal what the volumes of a Recorder held before
     import_log, LogFormat       write and journal what another program logged; returns an ImportResult
 Replaying
-    Replay, Plan, Wanted        bring a mirror up to a commit, which it has as a Checkpoint; ReplayStatistics
+    Replay, ReplayOptions       bring a mirror up to a commit, which it has as a Checkpoint; ReplayStatistics
+    Plan, Wanted                how many groups and tasks, or what of that is given
     Mirror                      what lies in its directory
     Verify                      prove one; run() returns a VerifyResult, with a BadRun and its LastWrite for what is
                                 wrong, or raises VerifyCancelled; VerifyStatistics on the way
@@ -63,6 +64,7 @@ if TYPE_CHECKING:
     from mirrortool.replay.engine import Plan
     from mirrortool.replay.makebase import BaseCancelled, BaseProgress, MakeBase
     from mirrortool.replay.planner import Wanted
+    from mirrortool.replay.replayoptions import ReplayOptions
     from mirrortool.replay.session import Replay, ReplayStatistics
     from mirrortool.ship.sender import Shipping
     from mirrortool.ship.shipoptions import ShipOptions
@@ -102,6 +104,7 @@ __all__ = [
     "Recorder",
     "RecorderStatistics",
     "Replay",
+    "ReplayOptions",
     "ReplayStatistics",
     "Scan",
     "ScanCancelled",
@@ -159,6 +162,7 @@ _MODULES = {
     "replay.planner": "Wanted",
     "replay.engine": "Plan",
     "replay.makebase": "BaseCancelled BaseProgress MakeBase",
+    "replay.replayoptions": "ReplayOptions",
     "replay.session": "Replay ReplayStatistics",
     "ship.shipoptions": "ShipOptions",
     "ship.shipprogress": "ShipStatistics",
