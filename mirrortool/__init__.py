@@ -25,7 +25,7 @@ Shipping and keeping
     Shipping, ShipOptions       send a journal to other places; ShipStatistics
     MakeBase                    write down a whole state; run() may raise BaseCancelled; BaseProgress on the way
     prune, Keep, Pruned         remove what nobody needs
-    slots, Slot, drop_slot      who reads a journal
+    slots, Slot, drop_slot      the readers of a journal
     status_of                   how a journal or mirror stands: a JournalStatus or MirrorStatus
 MirrortoolError                 what all of them raise: what, where, remedy, exit_code; its kinds are in
                                 mirrortool.errors

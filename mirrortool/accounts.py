@@ -1,4 +1,4 @@
-"""Users and groups of this host, and who this process is of them.
+"""Users and groups of this host, and which of them this process runs as.
 
 Not here: what they may do with a file (files.py, exposure.py).
 """

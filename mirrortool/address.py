@@ -24,12 +24,12 @@ PAGE_SIZE_DEFAULT = 4096
 
 
 def is_page_size(size: int) -> bool:
-    """Whether a journal can have pages of so many bytes."""
+    """Whether a journal can have pages of this many bytes."""
     return PAGE_SIZE_MIN <= size <= PAGE_SIZE_MAX and size & (size - 1) == 0
 
 
 def pages_in(size: int, page_size: int) -> int:
-    """Pages that `size` bytes take; the last one may be partial."""
+    """The number of pages that hold `size` bytes; the last one may be partial."""
     return -(-size // page_size)
 
 

@@ -7,7 +7,7 @@ of digests is joined without converting any.
 The state sum of a volume is the XOR of one term for each page that is not zero, and of one for its name and size. It
 does not depend on the order in which pages were written, and a change costs two terms.
 
-xxh3 is no cryptographic hash: sums find rot, lost and misplaced writes, not forgery.
+xxh3 is not a cryptographic hash: sums find rot, lost and misplaced writes, not forgery.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def pack_sums(sums: Iterable[int]) -> bytes:
 
 
 def state_term(pages: Sequence[int], sums: Sequence[int]) -> int:
-    """The XOR of the terms of pages whose sums are not zero.
+    """The XOR of the terms of all pages with a sum that is not zero.
 
     A term is the xxh3-64 of the page sum as stored, seeded with the page number. Pages with the sum 0 have none.
     """

@@ -1,17 +1,17 @@
 """Every error of mirrortool, with the exit code that it ends the program with.
 
     MirrortoolError                     70  a bug, unless a class below says otherwise
-      UsageError                         2  the arguments make no sense together
+      UsageError                         2  the arguments do not fit together
       NotComparableError                 3  replay unfinished or base incomplete: ask again later
       JournalError                      10-19
-        TornJournalError                10  bytes past the newest durable LSN cannot be decoded
+        TornJournalError                10  bytes after the newest durable LSN cannot be decoded
         CorruptJournalError             11  bytes that were durable cannot be decoded, or contradict each other
         MissingFileError                12  a journal file between two others, or the first, is gone
           PrunedJournalError            12  what is asked for was removed on purpose: start over from a base
           UnfinishedArrivalError        12  a base has only begun to take the place of older files
         ForkedJournalError              13  a position that this journal does not contain
         NotAJournalError                14  not a journal, or one of a newer format
-          DamagedSlotError              14  the file of a slot makes no sense: others can be gone on with
+          DamagedSlotError              14  the file of a slot is not valid: the other slots can be used
         OtherJournalError               15  a journal of another uuid than the mirror's
         UnfinishedPromotionError        16  a promotion was interrupted; run it again
       VolumeError                       20-29: a volume or a mirror
@@ -31,7 +31,7 @@
         CommandFailedError              34  a command that the user gave failed
       LinkError                         40
       LagError                          50  --max-lag exceeded
-      BadLogError                       60  a log to be imported makes no sense
+      BadLogError                       60  a log to be imported is not valid
 
 A class stands for a decision that the caller makes. Facts are attributes; only the command line turns an
 error into text. Bugs are assertions, not errors.
@@ -109,7 +109,7 @@ class PrunedJournalError(MissingFileError):
 
 
 class UnfinishedArrivalError(MissingFileError):
-    """A base has only begun to take the place of a copy's older files; who can write there finishes it."""
+    """A base has only begun to take the place of a copy's older files; a command that can write there finishes it."""
 
 
 class ForkedJournalError(JournalError):
@@ -125,7 +125,7 @@ class NotAJournalError(JournalError):
 
 
 class DamagedSlotError(NotAJournalError):
-    """What a slot needs is not known, as its file makes no sense; its owner writes it anew."""
+    """What a slot needs is not known, as its file is not valid; its owner writes it anew."""
 
 
 class OtherJournalError(JournalError):
@@ -163,7 +163,7 @@ class LockedError(VolumeError):
 
 
 class PastTargetError(VolumeError):
-    """A mirror does not go back; a new one can be made up to the target."""
+    """A mirror does not go back; a new one can be made up to the point."""
 
     exit_code = 23
 
@@ -175,7 +175,7 @@ class NotAMirrorError(VolumeError):
 
 
 class FuzzyCommitError(VolumeError):
-    """The commit is in the journal, but it is no state that the volume ever had."""
+    """The commit is in the journal, but it is not a state that the volume ever had."""
 
     exit_code = 25
 
@@ -238,7 +238,7 @@ class LinkError(MirrortoolError):
 
 
 class LagError(MirrortoolError):
-    """A mirror is further behind than --max-lag allows."""
+    """A mirror lags further behind than --max-lag allows."""
 
     exit_code = 50
 

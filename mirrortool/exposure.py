@@ -1,4 +1,4 @@
-"""Who else can reach what mirrortool keeps: for root, whom another user could lead astray, and for `status`.
+"""Other users that can reach what mirrortool keeps: for root, which they could lead astray, and for `status`.
 
 Only owners and permission bits count. An access control list can say more, and is not looked at.
 """
@@ -15,7 +15,7 @@ _ROOT = 0
 
 @dataclass(frozen=True, slots=True)
 class Writer:
-    """Who beside root may change names in a directory.
+    """A user or group beside root that may change names in a directory.
 
     Attributes:
         who: as a phrase, such as `user alice`.
@@ -31,7 +31,7 @@ class Writer:
 def other_writer(path: str) -> Writer | None:
     """Somebody beside root who may write in a directory, or replace something on the way to it; None if nobody may.
 
-    In a directory with the sticky bit only owners replace names; so /tmp is no danger to what root has in it.
+    In a directory with the sticky bit only owners replace names; so /tmp is not a danger to what root has in it.
     """
     ends = {files.absolute(path), files.real(path)}
     for where in _ways(ends):

@@ -2,7 +2,7 @@
 
 Every fault test goes through here: replace a method of `File` or a function of this module, and the whole tool sees
 the fault. All errors leave as HostError with the path in them (errors.host_error). Paths are str, decoded with
-surrogateescape, so that a path which is no UTF-8 survives the way through JSON and back (portable_path).
+surrogateescape, so that a path that is not UTF-8 survives the way through JSON and back (portable_path).
 
 Rule: a small file is replaced atomically: write beside it, fdatasync, rename, fsync the directory.
 Not here: what any byte means.
@@ -64,7 +64,7 @@ class Facts:
 
 @dataclass(frozen=True, slots=True)
 class Permissions:
-    """Who may do what with a name's file or directory; of a link, its own. Owner and group by their numbers."""
+    """Which users may do what with a name's file or directory; of a link, its own. Owner and group by their numbers."""
 
     owner: int
     group: int
@@ -118,7 +118,7 @@ class File:
         wanted = sum(len(buffer) for buffer in buffers)
         got = self._call("read", os.preadv, buffers, offset)
         while 0 < got < wanted:
-            more = self._call("read", os.preadv, rest_of(buffers, got), offset + got)
+            more = self._call("read", os.preadv, remainder_of(buffers, got), offset + got)
             if not more:
                 break
             got += more
@@ -141,33 +141,33 @@ class File:
         wanted = sum(map(len, buffers))
         written = self._call("write", os.pwritev, buffers, offset)
         while written < wanted:
-            rest = rest_of([memoryview(buffer) for buffer in buffers], written)
-            written += self._call("write", os.pwritev, rest, offset + written)
+            remainder = remainder_of([memoryview(buffer) for buffer in buffers], written)
+            written += self._call("write", os.pwritev, remainder, offset + written)
 
-    def pwrite_runs(self, runs: Iterable[tuple[int, Sequence[Buffer], int]], page_size: int, base: int) -> None:
-        """Write runs, each (page, buffers, bytes in all), to `base` + page × page_size: the store's hot path."""
+    def pwrite_runs(self, runs: Iterable[tuple[int, Sequence[Buffer], int]], page_size: int, origin: int) -> None:
+        """Write runs, each (page, buffers, bytes in all), to `origin` + page × page_size: the store's hot path."""
         descriptor, pwritev = self._fd, os.pwritev
         try:
             for page, buffers, length in runs:
-                offset = base + page * page_size
+                offset = origin + page * page_size
                 if len(buffers) > IOV_MAX:
                     self.pwritev(buffers, offset)
                     continue
                 written = pwritev(descriptor, buffers, offset)
                 if written < length:
-                    rest = rest_of([memoryview(buffer) for buffer in buffers], written)
-                    self.pwritev(rest, offset + written)
+                    remainder = remainder_of([memoryview(buffer) for buffer in buffers], written)
+                    self.pwritev(remainder, offset + written)
         except OSError as error:
             raise host_error(error, self.path, "write") from error
 
     def pwrite_pages(
-        self, runs: Iterable[tuple[int, Sequence[Buffer], int]], page_size: int, base: int, room: memoryview
+        self, runs: Iterable[tuple[int, Sequence[Buffer], int]], page_size: int, origin: int, room: memoryview
     ) -> None:
         """Like `pwrite_runs` for runs of one page, each copied to `room` first: the hot path of direct writes."""
         descriptor, pwrite = self._fd, os.pwrite
         try:
             for page, (room[:],), _ in runs:
-                offset = base + page * page_size
+                offset = origin + page * page_size
                 written = pwrite(descriptor, room, offset)
                 if written < page_size:
                     self.pwrite(room[written:], offset + written)
@@ -184,7 +184,7 @@ class File:
         try:
             os.fdatasync(self._fd)
         except OSError as error:
-            # A pipe, /dev/null or squashfs has nothing to keep. EROFS is no such case: a file system that an error made
+            # A pipe, /dev/null or squashfs has nothing to keep. EROFS is different: a file system that an error made
             # read-only says so, and what waits there is lost.
             if error.errno != errno.EINVAL:
                 raise host_error(error, self.path, "make durable") from error
@@ -368,7 +368,7 @@ class File:
 
 
 def _scribble(descriptor: int, data: bytes) -> None:
-    """Bytes of a lock file are no content: it is no fault that they cannot be written, such as on a full disk."""
+    """Bytes of a lock file are not content: it is not a fault that they cannot be written, such as on a full disk."""
     with contextlib.suppress(OSError):
         os.lseek(descriptor, 0, os.SEEK_SET)
         os.write(descriptor, data)
@@ -420,8 +420,8 @@ def open_file(
             directory could lead us to a file of ours, or make us make one.
         exclusive: with `create`, it must not exist; on a block device, nobody may have it mounted or held.
         follow: a symbolic link in the last place; not for files of our own that are written, or locked.
-        mode: of a file that is made, less the umask; by default group and mode are as its directory's, so that who may
-            use that may use it. Others never write.
+        mode: of a file that is made, less the umask; by default group and mode are as its directory's, so that all
+            that may use that may use it. Others never write.
     """
     flags = os.O_RDWR if write else os.O_RDONLY
     if exclusive and not create:
@@ -527,7 +527,7 @@ def birth_ns(path: str) -> int:
 
 
 def permissions(path: str) -> Permissions | None:
-    """Who may do what there, symbolic links not followed; None where nothing is, or it cannot be looked at."""
+    """The permissions of a path, symbolic links not followed; None where nothing is, or it cannot be looked at."""
     try:
         found = os.lstat(path)
     except (OSError, ValueError):
@@ -573,7 +573,7 @@ def replace_small(path: str, data: bytes) -> None:
 
 
 def replace_unsynced(path: str, data: bytes, mode: int) -> None:
-    """Replace a small file atomically for who reads it now; after a power cut it may be gone, or empty.
+    """Replace a small file atomically for its readers; after a power cut it may be gone, or empty.
 
     The directory may belong to somebody else: what is put where the new file is made is not written through.
     """
@@ -651,7 +651,7 @@ def set_attribute(path: str, name: str, value: bytes) -> None:
 def remove_attribute(path: str, name: str) -> None:
     """Remove an extended attribute, if it is there."""
     if get_attribute(path, name) is not None:
-        _on_path(path, "take the mark from", os.removexattr, name)
+        _on_path(path, "remove the mark from", os.removexattr, name)
 
 
 def make_directory(path: str, *, exist_ok: bool = False, mode: int | None = None) -> None:
@@ -673,10 +673,10 @@ def make_directory(path: str, *, exist_ok: bool = False, mode: int | None = None
 
 
 def claim_directory(path: str, group: int | None = None) -> None:
-    """Make a directory for what holds the contents of disks, durably, or take an empty one: nobody else may read it.
+    """Make a directory for what holds the contents of disks, durably, or use an empty one: nobody else may read it.
 
     Args:
-        group: the number of one whose members may.
+        group: the number of one whose members may read it.
     Raises:
         AccessError: one that is there is open to others, and belongs to somebody else.
     """
@@ -832,14 +832,14 @@ def _kind_of(mode: int) -> str:
     return next((name for name, test in tests.items() if test(mode)), "special file")
 
 
-def rest_of(buffers: Sequence[memoryview], done: int) -> list[memoryview]:
+def remainder_of(buffers: Sequence[memoryview], done: int) -> list[memoryview]:
     """What is left of buffers after `done` bytes of them."""
-    rest = []
+    remainder = []
     for buffer in buffers:
         if done < len(buffer):
-            rest.append(buffer[done:])
+            remainder.append(buffer[done:])
         done = max(0, done - len(buffer))
-    return rest
+    return remainder
 
 
 def _on_path(path: str, doing: str, function: Callable[..., Result], *args: Any) -> Result:

@@ -100,9 +100,9 @@ def loop_birth_ns(identity: Identity) -> int:
 
 def _made_of(number: int) -> list[int]:
     """The devices that a device is made of, or is a partition of."""
-    base = _sysfs(number)
-    places = [f"{base}/slaves/{name}/dev" for name in list_directory(f"{base}/slaves")]
-    places += [f"{real(base)}/../dev"] if exists(f"{base}/partition") else []
+    device = _sysfs(number)
+    places = [f"{device}/slaves/{name}/dev" for name in list_directory(f"{device}/slaves")]
+    places += [f"{real(device)}/../dev"] if exists(f"{device}/partition") else []
     return [found for place in places if (found := _read_number(place)) is not None]
 
 
@@ -147,7 +147,7 @@ def _numbers_of(path: str) -> list[int]:
 
 
 def refuse_used(path: str) -> None:
-    """Nothing is written past who else uses the bytes of a file or device.
+    """Refuse a file or device with bytes that another user has in use, bypassing it.
 
     Raises:
         LockedError: somebody does.
@@ -158,9 +158,9 @@ def refuse_used(path: str) -> None:
 
 
 def user_of(path: str) -> str | None:
-    """Who uses the bytes of a file or device past it: a loop device that is mounted or held, or swap; None for nobody.
+    """What uses the bytes of a file or device bypassing it: a mounted or held loop device, or swap; None for nothing.
 
-    Who holds the device itself is found by opening it exclusively.
+    A holder of the device itself is found by opening it exclusively.
     """
     bytes_of = _bytes_of(path)
     for area in _swap_areas():
@@ -212,15 +212,15 @@ def _loops_over(bytes_of: set[Identity]) -> list[int]:
 
 def _is_used(number: int) -> bool:
     """Whether a device, or a partition of it, is mounted, swapped to, or held by another device or process."""
-    base = real(_sysfs(number))
-    name = base.rpartition("/")[2]
-    parts = [each for each in list_directory(base) if each.startswith(name)]
-    numbers = {number} | {found for each in parts if (found := _read_number(f"{base}/{each}/dev")) is not None}
-    if any(list_directory(f"{base}/{each}/holders") for each in ("", *parts)):
+    device = real(_sysfs(number))
+    name = device.rpartition("/")[2]
+    parts = [each for each in list_directory(device) if each.startswith(name)]
+    numbers = {number} | {found for each in parts if (found := _read_number(f"{device}/{each}/dev")) is not None}
+    if any(list_directory(f"{device}/{each}/holders") for each in ("", *parts)):
         return True
     if any(area.is_device and area.inode in numbers for area in _swap_areas()) or numbers & _mounted():
         return True
-    try:  # which also knows of mounts in other namespaces, but is for who may open it
+    try:  # which also knows of mounts in other namespaces, but needs the right to open it
         open_file(f"/dev/{name}", exclusive=True).close()
     except LockedError:
         return True
@@ -255,7 +255,7 @@ class DiskMarks:
     """What identifies a disk or partition, whatever its name and number; empty where the kernel does not tell.
 
     Attributes:
-        wwid: of the whole disk, behind the kind of name that it is: `wwid`, `dm`, `md` or `serial`, and a colon.
+        wwid: of the whole disk, after the kind of name that it is: `wwid`, `dm`, `md` or `serial`, and a colon.
         partuuid: of a partition; `number:N` where its table has none.
         diskseq: another one each time that a disk is attached, until the next boot; 0 where not known.
     """
@@ -289,20 +289,20 @@ def disk_marks(identity: Identity) -> DiskMarks:
     """What identifies a block device (sysfs, and the links of udev)."""
     if not identity.is_device:
         return UNMARKED
-    base = real(_sysfs(identity.inode))
-    number = _read(f"{base}/partition")
-    disk = os.path.dirname(base) if number else base
+    device = real(_sysfs(identity.inode))
+    number = _read(f"{device}/partition")
+    disk = os.path.dirname(device) if number else device
     found = ((kind, _read(f"{disk}/{name}")) for kind, name in _WWIDS)
     wwid = next((f"{kind}:{name}" for kind, name in found if name), "")
     diskseq = _read(f"{disk}/diskseq")
-    return DiskMarks(wwid, _partuuid(base, identity, number), int(diskseq) if diskseq.isdecimal() else 0)
+    return DiskMarks(wwid, _partuuid(device, identity, number), int(diskseq) if diskseq.isdecimal() else 0)
 
 
-def _partuuid(base: str, identity: Identity, number: str) -> str:
+def _partuuid(device: str, identity: Identity, number: str) -> str:
     """Newer kernels tell it, else udev does."""
     if not number:
         return ""
-    for line in _read(f"{base}/uevent").splitlines():
+    for line in _read(f"{device}/uevent").splitlines():
         if line.startswith("PARTUUID="):
             return line.removeprefix("PARTUUID=")
     for name in list_directory(_PARTUUIDS):

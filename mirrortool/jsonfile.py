@@ -119,15 +119,15 @@ class Fields:
         return {**self._values, **values}
 
     def wrong(self, name: str) -> MirrortoolError:
-        """The error for a field that is missing or makes no sense."""
-        return self._error(f"field {name!r} is missing or makes no sense", where=self._path, remedy=self._remedy)
+        """The error for a field that is missing or not valid."""
+        return self._error(f"field {name!r} is missing or not valid", where=self._path, remedy=self._remedy)
 
 
 def load(path: str, error: type[MirrortoolError], remedy: str | None = None) -> Fields | None:
     """The object in a file; None if there is no such file.
 
     Args:
-        remedy: what helps where it, or a field of it, makes no sense.
+        remedy: what helps where it, or a field of it, is not valid.
     """
     data = files.read_small(path)
     if data is None:
@@ -135,9 +135,9 @@ def load(path: str, error: type[MirrortoolError], remedy: str | None = None) -> 
     try:
         values = json.loads(data)
     except (ValueError, RecursionError):
-        raise error("is no JSON, or was cut short", where=path, remedy=remedy) from None
+        raise error("is not JSON, or was cut short", where=path, remedy=remedy) from None
     if not isinstance(values, dict):
-        raise error("is no JSON object", where=path, remedy=remedy)
+        raise error("is not a JSON object", where=path, remedy=remedy)
     return Fields(to_local(values), path, error, remedy)
 
 

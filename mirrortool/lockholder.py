@@ -1,10 +1,10 @@
-"""Who is at work on a journal, copy or mirror: what the holder of a lock file says of itself in that file.
+"""The process that uses a journal, copy or mirror: what the holder of a lock file says of itself in that file.
 
-Rule: the lock says whether, the bytes say who. They count only while the file is locked exclusively, and only if the
-process that they name runs in this boot, can be seen from here, and was started when they say: so nothing that a
-process left behind when it was killed passes for another. Who lets the lock go wipes them first.
+Rule: the lock says whether there is one, the bytes say which. They count only while the file is locked exclusively, and
+only if the process that they name runs in this boot, can be seen from here, and was started when they say: so nothing
+that a process left when it was killed passes for another. A holder that releases the lock wipes them first.
 
-A holder of version 0.1.0 says nothing; then it is known that somebody is at work, and not who.
+A holder of version 0.1.0 says nothing; then it is known that a process runs, and not which.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _NOTE_BYTES = 256
 
 @dataclass(frozen=True, slots=True)
 class Worker:
-    """A process that is at work.
+    """A process that holds a lock.
 
     Attributes:
         doing: `record`, `scan`, `mark`, `receive`, `ship`, `replay`, `follow` or `promote`; None if that is not known.
@@ -76,7 +76,7 @@ def _introduction(doing: str) -> dict[str, object]:
 
 
 def find_worker(path: str) -> Worker | None:
-    """Who holds a lock file; None if nobody does.
+    """The holder of a lock file; None if there is none.
 
     Raises:
         AccessError: this user may not ask.
@@ -90,7 +90,7 @@ def find_worker(path: str) -> Worker | None:
 
 
 def _introduced(note: bytes) -> Worker:
-    """Who the bytes of a lock that is held speak of, if they can be believed."""
+    """The process that the bytes of a held lock speak of, if they can be believed."""
     try:
         values = json.loads(note)
         doing, pid, since_ns = str(values["doing"]), int(values["pid"]), int(values["since_ns"])

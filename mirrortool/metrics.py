@@ -2,7 +2,7 @@
 
 METRICS is the table of mirrortool-metrics(5). `*_samples` make samples of what a command knows of itself; `exposition`
 makes text of samples. Several commands of one host write a file each, and node_exporter reads them together: so every
-sample says by `journal` or `mirror` whose it is, and no two files have the same one.
+sample says by `journal` or `mirror` which it belongs to, and no two files have the same one.
 
 Not here: the file (metricsfile.py).
 Source: https://prometheus.io/docs/instrumenting/exposition_formats/, and its naming conventions: base units,

@@ -1,7 +1,7 @@
 """The file of `--metrics-file`, for node_exporter's textfile collector.
 
 Rule: replaced whole, so that a reader never sees half of it; at most every WRITE_SECONDS, and written anew also when
-nothing has changed, so that its time tells that somebody is at work. It is not made durable.
+nothing has changed, so that its time tells that the command runs. It is not made durable.
 Rule: that it cannot be written is told once, and changes nothing else.
 """
 

@@ -30,9 +30,9 @@ class Kind(IntEnum):
 class CommitKind(IntEnum):
     """Why there is a commit. The value is the `pages` column of a COMMIT or MARK.
 
-    Two are no state of the primary: FUZZY, as a volume changed while it was scanned, and INCOMPLETE, as a volume is
+    Two are not a state of the primary: FUZZY, as a volume changed while it was scanned, and INCOMPLETE, as a volume is
     being read into the journal for the first time while it is served. HEARTBEAT repeats the commit before it: nothing
-    changed, and the recorder is at work.
+    changed, and the recorder runs.
     """
 
     FLUSH = 1

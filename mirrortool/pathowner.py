@@ -1,7 +1,7 @@
 """Ground that is taken: the directories of journals, copies and mirrors, in which nothing of another's is made.
 
 Such a directory is known by its small files, also where it was only begun, or is damaged.
-Rule: only what is made anew is refused there. What an older version put inside another's goes on to be usable.
+Rule: only what is made anew is refused there. What an older version put inside another's stays usable.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ _BESIDE = ("files", "sums", "lock")
 
 @dataclass(frozen=True, slots=True)
 class Owner:
-    """Whose directory it is: `kind` is `journal`, `copy` or `mirror`."""
+    """What a directory is of: `kind` is `journal`, `copy` or `mirror`."""
 
     kind: str
     path: str
 
 
 def find_owner(path: str) -> Owner | None:
-    """The nearest journal, copy or mirror in whose directory the path lies, links followed, be it there yet or not.
+    """The nearest journal, copy or mirror that has the path in its directory, links followed, whether it exists or not.
 
     A directory of ours does not lie in itself.
     """

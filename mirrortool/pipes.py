@@ -13,11 +13,11 @@ import select
 from collections.abc import Sequence
 
 from mirrortool.errors import host_error
-from mirrortool.files import Buffer, rest_of
+from mirrortool.files import Buffer, remainder_of
 
 
 def wait_readable(descriptor: int, seconds: float) -> bool:
-    """Whether a pipe or socket has bytes, or has ended, within so many seconds."""
+    """Whether a pipe or socket has bytes, or has ended, within this many seconds."""
     poll = select.poll()
     poll.register(descriptor, select.POLLIN)
     return bool(poll.poll(max(0.0, seconds) * 1000))
@@ -39,18 +39,18 @@ def read_pipe(descriptor: int, view: memoryview) -> int:
 
 
 def write_pipe(descriptor: int, buffers: Sequence[Buffer]) -> Sequence[Buffer]:
-    """Write what a pipe or socket takes now, or, if it blocks, all; returns the rest."""
+    """Write what a pipe or socket takes now, or, if it blocks, all; returns the remainder."""
     try:
         written = os.writev(descriptor, buffers)
     except BlockingIOError:
         return buffers
     except OSError as error:
         raise host_error(error, None, "send") from error
-    return rest_of([memoryview(buffer) for buffer in buffers], written)
+    return remainder_of([memoryview(buffer) for buffer in buffers], written)
 
 
 def wait_writable(descriptor: int, seconds: float) -> bool:
-    """Whether a pipe or socket takes bytes, or has nobody who reads, within so many seconds."""
+    """Whether a pipe or socket takes bytes, or has no reader, within this many seconds."""
     poll = select.poll()
     poll.register(descriptor, select.POLLOUT)
     return bool(poll.poll(seconds * 1000))
@@ -62,6 +62,6 @@ def unblock(descriptor: int) -> None:
 
 
 def widen_pipe(descriptor: int, length: int) -> None:
-    """Let a pipe hold so many bytes, as far as the system allows it."""
+    """Let a pipe hold this many bytes, as far as the system allows it."""
     with contextlib.suppress(OSError, AttributeError):
         fcntl.fcntl(descriptor, fcntl.F_SETPIPE_SZ, length)

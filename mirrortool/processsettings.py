@@ -17,7 +17,7 @@ _OPEN_FILES = 65536
 
 
 def allow_open_files() -> None:
-    """As many as the host lets this process have, up to 65,536: a volume takes some, and a soft limit of 1,024 is for
+    """As many as the host lets this process have, up to 65,536: a volume needs some, and a soft limit of 1,024 is for
     programs that use select(2), which this one does not.
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -29,10 +29,10 @@ def allow_open_files() -> None:
 
 @contextmanager
 def taking_turns(switch_seconds: float) -> Iterator[None]:
-    """Let a thread that comes back from the kernel wait so long for the interpreter, at most, while another computes.
+    """The longest that a thread back from the kernel waits for the interpreter while another computes.
 
-    And hold garbage collection back: what is recorded and replayed makes no cycles, and a collection visits all that
-    waits while every thread stands. At the end both are as they were before; so one within another ends first.
+    Garbage collection is held back, too: what is recorded and replayed makes no cycles, and a collection stops every
+    thread while it visits all that waits. At the end both are as they were before; a use inside another must end first.
     """
     before, collect_after = sys.getswitchinterval(), gc.get_threshold()
     sys.setswitchinterval(switch_seconds)

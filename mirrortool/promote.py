@@ -6,16 +6,16 @@ Order, each step durable before the next:
                                                                   and mirror are what they were
     2  JOURNAL/promoting.json says what is to be done             nobody reads or appends to the journal from here on
     3  mirror.json says that the mirror is promoted               nobody replays into it from here on
-    4  frames behind the commit go to JOURNAL/forked              bytes are durable there before they are cut off
+    4  frames after the commit go to JOURNAL/forked               bytes are durable there before they are cut off
     5  JOURNAL/sums, local.json and recorder.json become those
-       of the mirror's volumes, and slots behind the commit lost
+       of the mirror's volumes, and slots after the commit lost
     6  journal.json gets the new epoch, and where frames end
     7  promoting.json goes                                        record can begin
 
 Rule: a promotion that was interrupted between 2 and 3 is forgotten by the next one, as nothing had changed; one that
 was interrupted later is completed, and nothing but promote can use journal or mirror before. So at no point are there
 two primaries.
-Rule: the journal is locked from the first look to the end, so that no recorder and no receiver is at work; the mirror
+Rule: the journal is locked from the first look to the end, so that no recorder and no receiver runs; the mirror
 is locked while it is looked at, and from 2 on.
 
 Not here: making sure that the old primary has stopped. What it records from here on is refused, by its epoch.
@@ -79,7 +79,7 @@ class PromotionPlan:
         age_seconds: since it was made.
         operations_to_replay: that the mirror lacks of it.
         end: where the journal is cut.
-        dropped: what lies behind it.
+        dropped: what lies after it.
     """
 
     commit: Commit
@@ -119,7 +119,7 @@ class Promotion:
             force_known_bad: promote a mirror of which a verification found that pages are bad, too.
         Raises:
             ChangedOutsideError: it is known to be bad.
-            LockedError: a recorder, a receiver or a replay is at work.
+            LockedError: a recorder, a receiver or a replay is running.
             PromotedError: the mirror was promoted with another journal, or another one was since.
             UnfinishedPromotionError: another mirror's promotion was interrupted.
             NotComparableError: there is no commit yet, or the base is not complete.
@@ -160,13 +160,13 @@ class Promotion:
         self._opened.require()
         assert self.plan is not None
         commit = self.plan.commit
-        until = Until(lsn=commit.lsn)  # what is known to be bad was forced by who promotes
+        until = Until(lsn=commit.lsn)  # what is known to be bad was forced by the caller
         with Replay(
             self.journal.path, self.mirror.path, until=until, trusts_times=not verifies, force_known_bad=True
         ) as replay:
             try:
                 run(replay)
-            except JournalError:  # damage behind the commit does not matter
+            except JournalError:  # damage after the commit does not matter
                 if replay.mirror.checkpoint.position != commit.position:
                     raise
         self.mirror = Mirror(self.mirror.path)

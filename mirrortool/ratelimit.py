@@ -1,7 +1,7 @@
 """How fast bytes may go: a token bucket, for --bwlimit.
 
 Rule: over any time of T seconds no more than rate × T + BURST_SECONDS × rate bytes are let through, counting each
-`take` as made when it returns. Not here: waiting; the caller does, so that it can be woken.
+`consume` as made when it returns. Not here: waiting; the caller does, so that it can be woken.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ class Pace:
     def __init__(self, bytes_per_second: int | None) -> None:
         """
         Raises:
-            UsageError: nothing would ever go.
+            UsageError: nothing would ever be sent.
         """
         if bytes_per_second is not None and bytes_per_second < 1:
-            raise UsageError(f"at {bytes_per_second} bytes a second nothing would ever go")
+            raise UsageError(f"at {bytes_per_second} bytes a second nothing would ever be sent")
         self._rate = bytes_per_second
         self._free_at = clock.monotonic()  # when everything taken so far will have been paid for
 

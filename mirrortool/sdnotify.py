@@ -1,7 +1,7 @@
 """Tells a service manager how a long-running command stands: sd_notify(3), a datagram to the socket in $NOTIFY_SOCKET.
 
 Rule: nobody listening, or nobody answering, never fails the program; without the variable nothing is sent.
-Not here: what a unit looks like (cli/unit.py); $NOTIFY_SOCKET is given by the caller, who reads the environment.
+Not here: what a unit looks like (cli/unit.py); $NOTIFY_SOCKET is given by the caller, which reads the environment.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ class Notifier:
     """A way to the service manager. `ready` may be called by any thread, the others by the main thread."""
 
     def __init__(self, environment: Mapping[str, str], process_id: int) -> None:
-        """Find out who wants to know.
+        """Find out where messages are wanted.
 
         Args:
             environment: NOTIFY_SOCKET, and WATCHDOG_USEC with WATCHDOG_PID (sd_watchdog_enabled(3)).
@@ -33,7 +33,7 @@ class Notifier:
         self._alive_at = clock.monotonic() - self._alive_seconds
 
     def ready(self, status: str) -> None:
-        """The service has begun: who waits for it may go on."""
+        """The service has begun: whatever waits for it may begin, too."""
         self._status = status
         self._send("READY=1", f"STATUS={_one_line(status)}")
 
@@ -71,8 +71,8 @@ def _address(text: str) -> bytes | None:
 
 def _watchdog_seconds(environment: Mapping[str, str], process_id: int) -> float:
     """The time that may pass between two answers; 0 without a watchdog of this process."""
-    text, whose = environment.get("WATCHDOG_USEC", ""), environment.get("WATCHDOG_PID", str(process_id))
-    return int(text) / 1e6 if text.isdecimal() and text.isascii() and whose == str(process_id) else 0.0
+    text, owner = environment.get("WATCHDOG_USEC", ""), environment.get("WATCHDOG_PID", str(process_id))
+    return int(text) / 1e6 if text.isdecimal() and text.isascii() and owner == str(process_id) else 0.0
 
 
 def _one_line(text: str) -> str:

@@ -1,12 +1,12 @@
 """Moments and durations, as people write them and as they are printed.
 
-    2026-11-23, 2026-11-23 14:30[:20[.5]]   a T may stand in place of the space; behind it Z, +hh:mm or +hhmm
+    2026-11-23, 2026-11-23 14:30[:20[.5]]   a T may stand in place of the space; after it Z, +hh:mm or +hhmm
     14:30[:20[.5]]                          today; `today 14:30` is the same, `yesterday 14:30` the day before
     @1764343696[.5]                         seconds since 1970 UTC
-    @1764343696123456789                    nanoseconds since then: what --json prints, behind an @
-    -10m                                    so long ago
+    @1764343696123456789                    nanoseconds since then: what --json prints, after an @
+    -10m                                    that long ago
 
-Rule: a moment that was printed selects what it was printed of. Digits behind the decimal point therefore stand for
+Rule: a moment that was printed selects what it was printed of. Digits after the decimal point therefore stand for
 every nanosecond that begins with them: .123 is .123000000 to .123999999. Without any, a moment is one nanosecond.
 Rule: without a zone a time is this host's. One that a change of its clocks left out, or gave twice, is refused.
 """
@@ -23,7 +23,7 @@ EXAMPLES = "'2026-11-23 14:30', 2026-11-23T14:30:00Z, 14:30, @1764343696 or -10m
 SECOND_NS = 10**9
 _DAY_SECONDS = 86400
 _SECONDS_MAX = (1 << 63) // SECOND_NS
-"""Behind an @: a larger number counts nanoseconds. No frame's time is later."""
+"""After an @: a larger number counts nanoseconds. No frame's time is later."""
 _PROBE_HOURS = 26
 """No zone is further from UTC; nor did one ever set its clocks by more."""
 
@@ -69,7 +69,7 @@ def parse_moment(text: str) -> Moment:
         return _counted(int(match["count"]), match["fraction"])
     match = _DATED.fullmatch(text) or _DAILY.fullmatch(text)
     if match is None:
-        raise NotATimeError(f"{text!r} is no time, such as {EXAMPLES}")
+        raise NotATimeError(f"{text!r} is not a time, such as {EXAMPLES}")
     try:
         seconds = _seconds(match, text)
     except OverflowError:
@@ -85,7 +85,7 @@ def parse_duration(text: str) -> float:
     """
     match = _DURATION.fullmatch(text.strip())
     if not match:
-        raise ValueError(f"{text!r} is no duration, such as 30s, 10m, 1h or 7d")
+        raise ValueError(f"{text!r} is not a duration, such as 30s, 10m, 1h or 7d")
     seconds = float(match[1]) * _UNIT_SECONDS[match[2]]
     if seconds > _DURATION_SECONDS_MAX:
         raise ValueError(f"{text!r} is longer than a hundred years")
@@ -166,7 +166,7 @@ def _offset_seconds(zone: timezone) -> int:
 
 
 def _local_seconds(wall: datetime, text: str, fraction: str) -> int:
-    """Of what this host's clocks show; text and fraction are for who is told what to write in place of it.
+    """Of what this host's clocks show; text and fraction are for the message that says what to write in place of it.
 
     Raises:
         ValueError: they never did, or did so twice.

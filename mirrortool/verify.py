@@ -4,7 +4,7 @@ Two proofs together. Each page read from the store has the sum that the mirror's
 sum is the one that the primary's frame at that position carries. With a journal given, the sums come from it instead,
 so that the table itself is proved.
 
-A mirror whose replay was killed may hold pages of operations past its checkpoint. These pages are found in the journal
+A mirror whose replay was killed may hold pages of operations after its checkpoint. These pages are found in the journal
 and are not called bad; they are not called right either.
 """
 
@@ -46,14 +46,14 @@ from mirrortool.store.pagesums import PageSums, Proof
 from mirrortool.store.parallelread import PieceReader, Run, Work, for_each_piece, pieces
 
 BAD_RUNS_MAX = 10_000
-"""So many runs of bad pages are listed; behind them they are only counted."""
+"""The number of runs of bad pages that are listed; after them they are only counted."""
 ATTRIBUTED_PAGES_MAX = 1 << 16
-"""Of so many bad pages the last write is looked for."""
+"""The number of bad pages of which the last write is looked for."""
 
 
 @dataclass(frozen=True, slots=True)
 class LastWrite:
-    """Who last wrote a page, as far as the journal reaches back."""
+    """What last wrote a page, as far as the journal reaches back."""
 
     lsn: int
     time_ns: int
@@ -118,7 +118,7 @@ class VerifyStatistics:
 
 
 class Verify:
-    """A verification of a resting mirror; `with` releases its lock.
+    """A verification of an idle mirror; `with` releases its lock.
 
     Attributes:
         journal_error: why the mirror's own journal, which is at hand, could not be asked; None if it could.
@@ -134,7 +134,7 @@ class Verify:
             journal_path: take the sums from this journal, not from the mirror's table.
             cached: accept pages from the kernel's cache; otherwise they are read from the device.
         Raises:
-            LockedError: a replay is at work.
+            LockedError: a replay is running.
             MirrortoolError: a guard refuses.
         """
         with ExitStack() as opening:
@@ -334,7 +334,7 @@ class Verify:
         return runs.merged()
 
     def _attribute(self, bad: Sequence[Run]) -> list[BadRun]:
-        """Name volume and place of bad pages, and who last wrote them, if the journal tells; a run for each writer."""
+        """Name volume and place of bad pages, and what last wrote them, if the journal tells; a run for each writer."""
         last: dict[int, LastWrite] = {}
         if bad and self._journal is not None:
             wanted = list(
@@ -377,7 +377,7 @@ def _journal_of(mirror: Mirror, path: str | None) -> tuple[Journal | None, Journ
 
 
 def _touched(reader: JournalReader, sums: PageSums, up_to_lsn: int) -> Iterator[tuple[int, int, LastWrite]]:
-    """Every run of pages that an operation up to an LSN touches; a RESIZE may touch everything behind its end."""
+    """Every run of pages that an operation up to an LSN touches; a RESIZE may touch everything after its end."""
     while reader.position.lsn < up_to_lsn and (header := reader.next_header()):
         batch = reader.batch(payload=False)
         file = files.base_name(reader.journal.file_path(reader.file_first_lsn))
@@ -385,7 +385,7 @@ def _touched(reader: JournalReader, sums: PageSums, up_to_lsn: int) -> Iterator[
         for lsn, (kind, page, count) in enumerate(columns, header.first_lsn):
             if kind in (Kind.WRITE, Kind.ZERO):
                 yield page, count, LastWrite(lsn, header.time_ns, file)
-            elif kind == Kind.RESIZE and (volume := sums.volumes.at_base(page)):
+            elif kind == Kind.RESIZE and (volume := sums.volumes.starting_at(page)):
                 kept = count // sums.page_size
                 limit = sums.volumes.limit_of(volume) // sums.page_size
                 yield page + kept, limit - kept, LastWrite(lsn, header.time_ns, file)

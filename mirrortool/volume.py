@@ -83,8 +83,8 @@ class VolumeSet:
         fits = page + count <= self._first_pages[index] + self.page_count(volume)
         return volume if fits else None
 
-    def at_base(self, page: int) -> Volume | None:
-        """The volume whose first page this is."""
+    def starting_at(self, page: int) -> Volume | None:
+        """The volume that has this as its first page."""
         index = bisect.bisect_left(self._first_pages, page)
         found = index < len(self._first_pages) and self._first_pages[index] == page
         return self._volumes[index] if found else None
@@ -107,7 +107,7 @@ class VolumeSet:
             return f"a journal has 1 to {VOLUMES_MAX} volumes"
         for volume, following in zip(self._volumes, (*self._volumes[1:], None), strict=True):
             if not VOLUME_NAME.fullmatch(volume.name):
-                return f"{volume.name!r} is no volume name: letters, digits, '.', '_', '-', at most 64"
+                return f"{volume.name!r} is not a volume name: letters, digits, '.', '_', '-', at most 64"
             if volume.start < 0 or volume.start % VOLUME_ALIGNMENT or volume.size < 0:
                 return f"volume {volume.name} is not based at a multiple of 2^48"
             if volume.start + volume.size > (following.start if following else ADDRESS_LIMIT):
@@ -117,8 +117,8 @@ class VolumeSet:
 
 def place(sizes: Sequence[tuple[str, int]], page_size: int) -> VolumeSet:
     """Place named sizes one after another in the address space, each on the next free multiple of 2^48."""
-    volumes, base = [], 0
+    volumes, start = [], 0
     for name, size in sizes:
-        volumes.append(Volume(name, base, size))
-        base += max(1, -(-size // VOLUME_ALIGNMENT)) * VOLUME_ALIGNMENT
+        volumes.append(Volume(name, start, size))
+        start += max(1, -(-size // VOLUME_ALIGNMENT)) * VOLUME_ALIGNMENT
     return VolumeSet(volumes, page_size)

@@ -20,7 +20,7 @@ def format_bytes(count: float) -> str:
 
 
 def exact_bytes(count: int) -> str:
-    """The same, with all digits behind it unless it says exactly that: sizes that differ by a byte look different."""
+    """The same, with all digits after it unless it says exactly that: sizes that differ by a byte look different."""
     short = format_bytes(count)
     number, unit = short.split()
     is_exact = float(number) * 1024 ** _UNITS.index(unit) == count

@@ -84,7 +84,7 @@ def test_who_mounts_a_loop_device_uses_its_file_and_every_other_device_over_that
                 call("losetup", "--detach", third)
         finally:
             call("losetup", "--detach", second)
-        assert hostinfo.user_of(device) is None, "who opens it exclusively finds that out"
+        assert hostinfo.user_of(device) is None, "opening it exclusively finds that out"
 
 
 def test_swap_files_are_in_use(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -82,7 +82,7 @@ def test_what_does_not_parse_is_named(path: str, data: bytes) -> None:
 )
 def test_a_field_of_another_kind_is_refused(read: Callable[[Fields], object], values: list[object]) -> None:
     for value in values:
-        with pytest.raises(NotAMirrorError, match="'x' is missing or makes no sense"):
+        with pytest.raises(NotAMirrorError, match="'x' is missing or not valid"):
             read(Fields({"x": value}, "f", NotAMirrorError))
     with pytest.raises(NotAMirrorError):
         read(Fields({}, "f", NotAMirrorError))

@@ -1,4 +1,4 @@
-"""Who is at work is known by a lock and by what its holder says; what a dead process left behind says nothing."""
+"""A running process is known by a lock and by what it says in it; what a dead process left there says nothing."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from mirrortool.errors import LockedError
 from mirrortool.lockholder import Worker, find_worker, hold
 from tests.fakes.waiting import wait_until
 
-# Holds the lock until the test kills it; the sleep only bounds what a test that failed leaves behind.
+# Holds the lock until the test kills it; the sleep only bounds what a failed test leaves running.
 HOLDER = """
 import sys, time
 from mirrortool import lockholder

@@ -1,4 +1,4 @@
-"""The service manager is told what sd_notify(3) says, and whatever becomes of it, the program goes on."""
+"""The service manager is told what sd_notify(3) says, and whatever becomes of it, the program continues."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Manager:
         return self.heard()
 
     def heard(self) -> list[str]:
-        """What came since; a datagram is there when its sender goes on."""
+        """What came since; a datagram is there when its sender continues."""
         found = []
         while True:
             try:

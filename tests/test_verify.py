@@ -96,7 +96,7 @@ def writers(result: VerifyResult) -> dict[tuple[str, int], LastWrite | None]:
 
 
 def true_writers(journal: Journal, up_to: int | None = None) -> dict[tuple[str, int], LastWrite]:
-    """Who last touched each page, frame by frame, sizes ignored."""
+    """What last touched each page, frame by frame, sizes ignored."""
     places = {volume.name: volume.start // journal.page_size for volume in journal.volumes}
     found: dict[tuple[str, int], LastWrite] = {}
     with JournalReader(journal, journal.start) as reader:

@@ -46,12 +46,12 @@ def test_find_gives_the_volume_that_holds_all_pages(sizes: list[int], data: st.D
 
 
 @given(SIZES)
-def test_at_base_knows_first_pages_only(sizes: list[int]) -> None:
+def test_starting_at_knows_first_pages_only(sizes: list[int]) -> None:
     volumes = named(sizes)
     for volume in volumes:
-        assert volumes.at_base(volumes.first_page(volume)) == volume
-        assert volumes.at_base(volumes.first_page(volume) + 1) is None
-    assert volumes.at_base(ADDRESS_LIMIT // PAGE) is None
+        assert volumes.starting_at(volumes.first_page(volume)) == volume
+        assert volumes.starting_at(volumes.first_page(volume) + 1) is None
+    assert volumes.starting_at(ADDRESS_LIMIT // PAGE) is None
 
 
 @given(SIZES)
@@ -95,7 +95,7 @@ def test_volumes_are_known_by_name() -> None:
         ([Volume("a", 4096, 1)], "2\\^48"),
         ([Volume("a", -STEP, 1)], "2\\^48"),
         ([Volume("a", 0, -1)], "2\\^48"),
-        *(([Volume(name, 0, 1)], "no volume name") for name in ["", ".", "-a", "a/b", "..", "a\n", "é", "x" * 65]),
+        *(([Volume(name, 0, 1)], "not a volume name") for name in ["", ".", "-a", "a/b", "..", "a\n", "é", "x" * 65]),
     ],
 )
 def test_sets_that_make_no_sense_are_refused(volumes: list[Volume], problem: str) -> None:

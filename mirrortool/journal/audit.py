@@ -1,7 +1,7 @@
 """Audits a journal: every frame decodes, continues the one before, and its pages have the sums that it gives them.
 
 So do the frames of each base, which also is what the journal had at its commit. A journal that was pruned is audited
-from its oldest file on, and must have a base from which it goes on.
+from its oldest file on, and must have a base from which it continues.
 """
 
 from __future__ import annotations

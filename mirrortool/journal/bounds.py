@@ -12,7 +12,7 @@ from mirrortool.volume import VolumeSet
 
 
 def of_unknown_size(volumes: VolumeSet) -> VolumeSet:
-    """The volumes as large as they can be, for who begins in the middle of a journal; a RESIZE or a base tells more."""
+    """The volumes as large as they can be: to begin in the middle of a journal; a RESIZE or a base tells more."""
     for volume in volumes:
         volumes = volumes.resized(volume, volumes.limit_of(volume))
     return volumes
@@ -40,7 +40,7 @@ def check_inside(
             return volumes
     for kind, page, count in zip(kinds, batch.pages, batch.counts, strict=False):
         if kind == Kind.RESIZE:
-            volume = volumes.at_base(page)
+            volume = volumes.starting_at(page)
             if volume is None or count > volumes.limit_of(volume):
                 raise _outside(header, path)
             volumes = volumes.resized(volume, count)

@@ -2,7 +2,7 @@
 
 Decoding trusts nothing: lengths are checked against their limits and against each other before anything is allocated,
 then the checksum, then every operation. What cannot be decoded raises FrameError; whether that is a torn tail or damage
-only the reader can tell, who knows what was durable.
+only the reader can tell, which knows what was durable.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _JOINED_BYTES_MAX = 64 << 10
 
 
 class FrameError(Exception):
-    """These bytes are no frame; the text says why."""
+    """These bytes are not a frame; the text says why."""
 
 
 class ShortFrameError(FrameError):
@@ -257,7 +257,7 @@ def decode_body(header: FrameHeader, body: Buffer, page_size: int, *, payload: b
     Returns:
         A batch that shares no memory with `body`.
     Raises:
-        FrameError: a checksum fails, the payload does not decompress, or an operation makes no sense.
+        FrameError: a checksum fails, the payload does not decompress, or an operation is not valid.
     """
     view = memoryview(body)
     assert len(view) == header.body_bytes

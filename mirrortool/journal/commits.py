@@ -63,7 +63,7 @@ def newest_commits(
 
     Args:
         heartbeats: whether those count, which repeat the commit before them.
-        damage: takes in what hides commits in the files that were read: those behind it in its file, no others.
+        damage: takes in what hides commits in the files that were read: those after it in its file, no others.
         accept: which commits count; by default all.
     """
     found: list[Commit] = []
@@ -106,7 +106,7 @@ def find_commit(journal: Journal, until: Until | None, accept: Callable[[Commit]
 
 
 def is_flush(commit: Commit) -> bool:
-    """Whether somebody asked for it, so that it means something to him: a client's flush, or a mark."""
+    """Whether a client or a person asked for it: a flush, or a mark."""
     return commit.name is not None or commit.kind == CommitKind.FLUSH
 
 
@@ -124,7 +124,7 @@ def _is_meant(commit: Commit, until: Until | None) -> bool:
 
 
 def is_past(lsn: int, time_ns: int, until: Until) -> bool:
-    """Whether a frame that ends with this LSN, of this time, lies behind a point; never behind a mark."""
+    """Whether a frame that ends with this LSN, of this time, lies after a point; never after a mark."""
     if until.lsn is not None:
         return lsn > until.lsn
     return until.time_ns is not None and time_ns > until.time_ns
@@ -216,7 +216,7 @@ def may_rest(header: FrameHeader, kind: CommitKind | None) -> bool:
 
 
 def newest_change(journal: Journal, after_lsn: int) -> Commit | None:
-    """The newest commit after an LSN that is no heartbeat; None if only heartbeats follow, which change nothing.
+    """The newest commit after an LSN that is not a heartbeat; None if only heartbeats follow, which change nothing.
 
     Reads no older file than it must.
     """

@@ -11,7 +11,7 @@ seen.json       the volumes' times after the newest write-back, not made durable
 reserve         allocated, so that there is room for that
 copy.json       of a copy that is received: its own id
 control.sock    the door of a running recorder
-slots/          who reads the journal, and up to where
+slots/          the readers of the journal, and up to where each has read
 torn/           torn tails, moved there by the recorder; never read
 forked/         frames that a promotion dropped; never read
 promoting.json  a promotion under way; see journal/unfinished.py
@@ -155,7 +155,7 @@ def is_described(path: str) -> bool:
 
 
 def _remedy_for(path: str) -> str:
-    """What mends a journal.json that makes no sense."""
+    """What mends a journal.json that is not valid."""
     if any(files.exists(files.join(path, name)) for name in ("local.json", "recorder.json")):
         return "put that of a copy of the journal, or of a backup, in its place"
     return "the next mirrortool ship to this copy writes it anew"
@@ -175,9 +175,9 @@ class Journal:
 
         Args:
             promoting: even if a promotion was interrupted; for promote.
-            switching: even if a base has only begun to take the place of older files; for who finishes that.
+            switching: even if a base has only begun to take the place of older files; to finish that.
         Raises:
-            NotAJournalError: no journal.json, or one of a newer format, or one that makes no sense.
+            NotAJournalError: no journal.json, or one of a newer format, or one that is not valid.
             UnfinishedPromotionError: a promotion was interrupted.
             UnfinishedArrivalError: a base is taking the place of older files.
         """
@@ -199,7 +199,7 @@ class Journal:
         """The journal at `path` as `description` tells of it, whatever is there.
 
         Raises:
-            NotAJournalError: of a newer format, or it makes no sense.
+            NotAJournalError: of a newer format, or it is not valid.
         """
         journal = cls.__new__(cls)
         journal.path, journal._seen = path, None
@@ -305,7 +305,7 @@ class Journal:
         return self._seen != files.find_facts(files.join(self.path, "journal.json"))
 
     def adopt(self, newer: Journal) -> None:
-        """Go on with the epochs and the clean end that another look at the same journal found."""
+        """Continue with the epochs and the clean end that another look at the same journal found."""
         self.history, self.clean_end, self._seen = newer.history, newer.clean_end, newer._seen
         self.next_scan = self._saved_next_scan = newer.next_scan
 
@@ -317,7 +317,7 @@ class Journal:
         """Where this host has the volumes; empty on a host that has only the journal.
 
         Raises:
-            NotAJournalError: the file makes no sense.
+            NotAJournalError: the file is not valid.
         """
         remedy = f"mirrortool volume set {quoted_word(self.path)} NAME=PATH, with every volume, writes it anew"
         fields = jsonfile.load(files.join(self.path, "local.json"), NotAJournalError, remedy)
@@ -333,10 +333,10 @@ class Journal:
     def recorder_checkpoint(self) -> RecorderCheckpoint | None:
         """The recorder's checkpoint; None on a host that has only the journal.
 
-        That is so too where the primary of an epoch before was: what is in its volumes is for nobody to go on with.
+        That is so too where the primary of an epoch before was: nothing may continue with what is in its volumes.
 
         Raises:
-            NotAJournalError: it makes no sense.
+            NotAJournalError: it is not valid.
         """
         command = f"mirrortool record --scan {quoted_word(self.path)}"
         remedy = f"{command} makes it anew, of the journal and the volumes as they are"
@@ -346,7 +346,7 @@ class Journal:
         return RecorderCheckpoint.from_json(fields)
 
     def known_checkpoint(self) -> RecorderCheckpoint | None:
-        """The same for who only reads: also None if it makes no sense, as if this host had only the journal."""
+        """The same for a reader: also None if it is not valid, as if this host had only the journal."""
         try:
             return self.recorder_checkpoint()
         except NotAJournalError:
@@ -377,7 +377,7 @@ class Journal:
         return lockholder.hold(self.lock_path, "the journal", doing)
 
     def worker(self) -> Worker | None:
-        """Who appends to the journal now; None if nobody does.
+        """The process that appends to the journal now; None if none does.
 
         Raises:
             AccessError: this user may not ask.
@@ -426,7 +426,7 @@ def create(
     An interrupted call leaves no journal.json and can be repeated.
 
     Args:
-        group: the number of one whose members may read it; by default nobody else may.
+        group: the number of one whose members may read it; by default only the owner may.
     Raises:
         AccessError: something else is at `path`.
         LockedError: another call makes one there.

@@ -70,7 +70,7 @@ class JournalFile:
         self._buffered = 0
 
     def is_in_place(self) -> bool:
-        """Whether the file still has its name: who copies a journal may put a longer one in its place."""
+        """Whether the file still has its name: copying a journal may put a longer one in its place."""
         facts = files.find_facts(self.path)
         return facts is not None and facts.identity == self._file.facts().identity
 

@@ -3,7 +3,7 @@
     another journal file follows                                    damage: a file is durable before its successor is
     they are a sound header of another file                         damage: no crash renames a file
     they begin before the end that a clean stop noted               damage
-    somebody holds a position behind them                           damage: a position is durable before it is held
+    a reader holds a position after them                            damage: a position is durable before it is held
     they begin with an LSN that is known to have been durable       damage: by a COMMIT, wherever it stands, or by the
                                                                     recorder's checkpoint
     the kernel that wrote them still runs                           torn if the file ends inside the frame, else damage:
@@ -54,12 +54,12 @@ class Judge:
         self.durable_lsn = max(self.durable_lsn, durable_lsn)
 
     def forget_after(self, lsn: int) -> None:
-        """A promotion dropped what was behind this LSN, so that it was durable says nothing any more."""
+        """A promotion dropped what was after this LSN, so that it was durable says nothing any more."""
         self.durable_lsn = min(self.durable_lsn, lsn)
         self.read_small_files()
 
     def hold(self, lsn: int) -> None:
-        """Somebody has acted on everything up to this LSN."""
+        """The reader's owner has acted on everything up to this LSN."""
         self._held_lsn = lsn
 
     def is_noted(self, first_lsn: int) -> bool:
@@ -114,7 +114,7 @@ class Judge:
         return MissingFileError(f"the journal file with LSN {lsn} is missing", where=path, remedy=COPY_AGAIN)
 
     def torn(self, file: JournalFile, offset: int, lsn: int, why: str, length: int = 0) -> TornJournalError:
-        """The error for a tail of so many bytes that were never durable."""
+        """The error for a tail of this many bytes, which were never durable."""
         is_copy = not files.exists(files.join(self._journal.path, "recorder.json"))
         return TornJournalError(
             f"torn tail of {length} bytes at offset {offset} (LSN {lsn}): {why}",

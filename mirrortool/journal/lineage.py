@@ -1,7 +1,7 @@
-"""The epochs of a journal, and whether one journal may go on where another, or a mirror of it, stands.
+"""The epochs of a journal, and whether one journal may continue where another, or a mirror of it, stands.
 
 Each promotion begins an epoch, with a random lineage, at the position of the commit that was promoted. Up to there the
-new primary's journal and the old one's are the same; what the old one has behind it is another history.
+new primary's journal and the old one's are the same; what the old one has after it is another history.
 
     sender's epochs    receiver's epochs   may the sender's frames follow what the receiver has?
     0                  0                   yes
@@ -74,7 +74,7 @@ class History:
         return self.epochs[-1]
 
     def promoted(self, start: Position, lineage: bytes) -> History:
-        """With one epoch more, and without those that began behind that.
+        """With one epoch more, and without those that began after that.
 
         Raises:
             UsageError: there are as many as there may be.
@@ -90,7 +90,7 @@ class History:
         return next((each for each in self.epochs if (each.number, each.lineage) == (number, lineage)), None)
 
     def end_of(self, epoch: Epoch) -> Position | None:
-        """Where the epoch after one of these began; None for the current one, which goes on."""
+        """Where the epoch after one of these began; None for the current one, which continues."""
         following = self.epochs.index(epoch) + 1
         return self.epochs[following].start if following < len(self.epochs) else None
 
@@ -107,7 +107,7 @@ def load_history(fields: Fields, uuid: bytes) -> History:
     """The history in an object with `epoch`, `lineage`, and, if it was ever promoted, the list `history`.
 
     Raises:
-        the error class of `fields`: it makes no sense.
+        the error class of `fields`: it is not valid.
     """
     number = fields.integer("epoch", EPOCH_MAX)
     lineage = fields.hexadecimal("lineage", LINEAGE_BYTES)

@@ -1,7 +1,7 @@
 """The head of a journal: its newest frame and commit, and how much there is, found cheaply again and again.
 
-Reads headers only, from where it was; where it is files behind, it goes on in the newest one. Makes nothing durable:
-for people who watch, and for nobody who acts. A torn tail or damage ends what it sees.
+Reads headers only, from where it was; where newer files were begun since, it continues in the newest. Makes nothing
+durable: for display, not to act on. A torn tail or damage ends what it sees.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ class Head:
 
     Attributes:
         lsn, time_ns: of the newest frame; 0 if there is none.
-        commit_lsn, commit_time_ns: of the newest commit that is no heartbeat, which would only repeat it; 0 if there is
-            none.
+        commit_lsn, commit_time_ns: of the newest commit that is not a heartbeat, which would only repeat it; 0 if there
+            is none.
         frame_bytes: of all frames after the place where the watch began, as they are stored.
-        may_rest: see silence.Heard.
+        may_rest: see overdue.Heard.
         is_heartbeat: whether the newest frame is one: then everything before it is committed.
     """
 
@@ -45,7 +45,7 @@ class Head:
 
     @property
     def heard(self) -> Heard:
-        """The newest frame, for who asks whether another is due."""
+        """The newest frame, to tell whether another is due."""
         return Heard(self.lsn, self.time_ns, self.may_rest)
 
 

@@ -3,11 +3,11 @@
     what the journal says                          when its next frame is late
     the frames end cleanly                         never
     ... and somebody scans again and again         when the next scan should have committed
-    a scan is at work, as this host can tell       never, or as above
+    a scan is running, as this host can tell       never, or as above
     the newest frame is a commit of a recorder     SILENT_SECONDS after it: heartbeats come every HEARTBEAT_SECONDS
     the newest frame is any other                  UNCOMMITTED_SECONDS after it: a scan need not find much
 
-Rule: a lock proves nothing here but that of a scan. Who holds that of a copy only receives, and a recorder that is
+Rule: a lock proves nothing here but that of a scan. The holder of that of a copy only receives, and a recorder that is
 stopped, or hangs, holds its own.
 """
 
@@ -19,11 +19,11 @@ from mirrortool.errors import HostError, JournalError
 from mirrortool.journal.directory import Journal
 
 HEARTBEAT_SECONDS = 10.0
-"""A recorder that serves appends a commit of kind HEARTBEAT when it has appended nothing for so long."""
+"""A recorder that serves appends a commit of kind HEARTBEAT when it has appended nothing for that long."""
 SILENT_SECONDS = 3 * HEARTBEAT_SECONDS
 UNCOMMITTED_SECONDS = 300.0
-"""Between two frames of a scan, or of an initial scan, so much time may go by in what the journal has already."""
-_AT_WORK_WITHOUT_FRAMES = ("scan", "mark", "promote")
+"""Between two frames of a scan, or of an initial scan, this much time may pass in what the journal has already."""
+_RUNS_WITHOUT_FRAMES = ("scan", "mark", "promote")
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,7 @@ class Heard:
 
     Attributes:
         lsn, time_ns: of it; 0 if there is none.
-        may_rest: whether a recorder at work follows it up with heartbeats, when nothing changes.
+        may_rest: whether a running recorder follows it up with heartbeats, when nothing changes.
     """
 
     lsn: int
@@ -41,10 +41,10 @@ class Heard:
 
 
 def silent_seconds(journal: Journal, heard: Heard, now_ns: int) -> float | None:
-    """How long nothing was heard of who records, where that is longer than it should be; else None.
+    """How long nothing was heard of the recorder, where that is longer than it should be; else None.
 
     Args:
-        journal: with the end that journal.json tells of by now.
+        journal: with the end that journal.json now tells of.
     """
     if not heard.time_ns:
         return None
@@ -68,7 +68,7 @@ def _is_scanned(journal: Journal) -> bool:
         worker = journal.worker()
     except HostError:
         return False
-    return worker is not None and worker.doing in _AT_WORK_WITHOUT_FRAMES
+    return worker is not None and worker.doing in _RUNS_WITHOUT_FRAMES
 
 
 class SilenceMeter:
@@ -82,6 +82,6 @@ class SilenceMeter:
         try:
             if self._journal.has_news():
                 self._journal = Journal(self._journal.path)
-        except (JournalError, HostError):  # being promoted, or not there for a moment: who reads it says so
+        except (JournalError, HostError):  # being promoted, or missing for a moment: its reader says so
             pass
         return silent_seconds(self._journal, heard, now_ns)

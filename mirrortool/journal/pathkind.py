@@ -94,7 +94,7 @@ def names_where_ours_is_made(path: str) -> set[str]:
     """What is in a directory that is to be a journal, copy or mirror, and may not be there yet.
 
     Raises:
-        AccessError: it is no directory.
+        AccessError: it is not a directory.
     """
     facts = files.find_facts(path) if path else None
     if facts and facts.kind != "directory":
@@ -126,7 +126,7 @@ def _described(path: str, wanted: str, makes: str) -> tuple[str, str]:
 
 
 def _owner_of(path: str) -> str | None:
-    """The journal or mirror in whose directory a path lies; None if it lies in none."""
+    """The journal or mirror that has a path in its directory; None if none has."""
     place = files.parent(files.absolute(path))
     for _ in range(2):  # files/…, volumes/…
         with suppress(MirrortoolError):

@@ -16,7 +16,7 @@ NEWEST = "newest"
 """A word, and so no name for a mark; one that was given it by an earlier version is found by its LSN."""
 MARK_NAMES = f"a letter, then letters, digits, '.', '_', '-', at most 64; not {NEWEST!r}"
 LSN_MAX = 10**16 - 1
-"""No journal comes so far; whoever gives more has the nanoseconds of --json in mind."""
+"""No journal comes that far; a larger number is meant as the nanoseconds of --json."""
 _LSN = re.compile(r"\d{1,20}", re.ASCII)
 
 

@@ -1,7 +1,7 @@
 """What a point means in one journal: the only way from what people name to a commit.
 
 Rule: a point that the journal does not have is refused, never replaced by another. It has what its frames, heartbeats
-included, have come to; what is later may still come, and who waits for that does not ask here.
+included, have come to; what is later may still come; to wait for that is not done here.
 Rule: nothing is called absent that damage may hide. A torn tail hides nothing, as it never was durable.
 """
 
@@ -50,8 +50,8 @@ def require_commit(
 
     Args:
         accept: which commits count: None, `is_flush` or `is_state`.
-        up_to_damage: where damage may hide the point, what there is before it; for who reads on to the point, and so
-            finds the damage.
+        up_to_damage: where damage may hide the point, what there is before it; for a caller that reads on to the point,
+            and so finds the damage.
     Raises:
         UsageError: the journal does not have that point.
         NotComparableError: it has, but no commit that counts; or no commit yet.
@@ -108,7 +108,7 @@ def position_before(journal: Journal, since: Until) -> Position | None:
 
 
 def position_after(journal: Journal, point: Until) -> Position:
-    """Where what follows a point begins: behind an LSN or mark; of a time, before the first frame not older than it.
+    """Where what follows a point begins: after an LSN or mark; of a time, before the first frame not older than it.
 
     Raises:
         UsageError: the journal does not have that point.
@@ -127,7 +127,7 @@ def position_after(journal: Journal, point: Until) -> Position:
 
 
 def _seek(journal: Journal, start: Position | None, is_wanted: Callable[[int, int], bool]) -> Position | None:
-    """Before the first frame whose LSN and time are wanted, or behind the last that can be read; from `start` on."""
+    """Before the first frame whose LSN and time are wanted, or after the last that can be read; from `start` on."""
     position = start
     with suppress(JournalError), JournalReader(journal, start, headers_only=True) as reader:
         while (header := reader.next_header()) and not is_wanted(header.position.lsn, header.time_ns):

@@ -1,4 +1,4 @@
-"""Reads frames as they lie in their files, many at a time, for who passes them on.
+"""Reads frames as they lie in their files, many at a time, to pass them on.
 
 Rule: no byte is given out before it is durable, and none of a frame that is not whole and sound: header, body, chain
 and epoch are checked, as reader.py does. What the operations say is not looked at.
@@ -52,7 +52,7 @@ class RunReader(JournalReader):
         file, start, before = self._file, self._frame_offset, self._before[0]
         assert file is not None
         begin = 0 if start == layout.FILE_HEADER.size else start
-        file.raw(begin, self._offset - begin)  # so that what lies behind it is read along
+        file.raw(begin, self._offset - begin)  # so that what lies after it is read along
         try:
             found = file.frame_in_memory(start)
             if found is None or found[0] != header:  # it may have been read anew just now

@@ -1,7 +1,7 @@
 """Reads the frames of a journal in order, also while it is recorded, pruned, copied or promoted.
 
 Rule: undecodable bytes are a *torn tail* only where a crash can explain them; otherwise they are damage (judgement.py).
-They are looked at once more before they are called damage, as somebody may be at work on them.
+They are looked at once more before they are called damage, as a recorder may be writing them.
 Bound: one frame, and at least 4 MiB, in memory.
 """
 
@@ -50,7 +50,7 @@ class Frame:
 
 @contextlib.contextmanager
 def up_to_what_is_appended(journal: Journal) -> Iterator[None]:
-    """What a recorder appends while somebody reads is no torn tail; it only ends what there is to read."""
+    """What a recorder appends meanwhile is not a torn tail; it only ends what there is to read."""
     try:
         yield
     except TornJournalError:
@@ -62,14 +62,14 @@ class JournalReader:
     """Frames in order, from a position on.
 
     `next_header` moves to the next frame, `batch` decodes it. After an error the same call tries again with what the
-    file holds by then: so a recorder may append, be killed, cut its torn tail and go on, all while it is read. Used by
-    one thread at a time.
+    file holds by then: so a recorder may append, be killed, cut its torn tail and continue, all while it is read.
+    Used by one thread at a time.
 
     Attributes:
         position, time_ns, state_sum: after the frame that was read last.
         file_time_ns: of the first frame in the file; None while none was read.
         is_in_current_epoch: whether the file in which it stands is of the journal's epoch, not of one before.
-        on_epoch: called, in the thread that reads, when the journal was promoted meanwhile and goes on here, before
+        on_epoch: called, in the thread that reads, when the journal was promoted meanwhile and continues here, before
             a frame of the new epoch is given out. The history of the journal has the epoch by then.
     """
 
@@ -84,7 +84,7 @@ class JournalReader:
         """Stand after `start`, by default before the oldest frame, or at the start of the file with `first_lsn`.
 
         Args:
-            headers_only: read no payload, and make nothing durable: nobody may act on what is read so.
+            headers_only: read no payload, and make nothing durable: no caller may act on what is read so.
         Raises:
             ForkedJournalError: the journal does not contain that position.
             PrunedJournalError: it begins later: what would come next was removed on purpose.
@@ -191,7 +191,7 @@ class JournalReader:
         return Frame(header, batch, self.file_first_lsn, self._frame_offset)
 
     def _move_past(self, header: FrameHeader) -> None:
-        """Stand behind the frame at the offset."""
+        """Stand after the frame at the offset."""
         self._header, self._frame_offset = header, self._offset
         self._before = self.position, self.time_ns, self.state_sum
         if self.file_time_ns is None:
@@ -200,7 +200,7 @@ class JournalReader:
         self._stand_at(header.position, header.time_ns, header.state_sum)
 
     def _step_back(self, error: FrameError) -> JournalError:
-        """Stand before the frame again whose body cannot be decoded; returns what that means."""
+        """Stand again before the frame that has a body which cannot be decoded; returns what that means."""
         file, header = self._file, self._header
         assert file is not None and header is not None
         self._offset = self._frame_offset
@@ -248,7 +248,7 @@ class JournalReader:
             return True
         if self.journal.has_news() or self.journal.history is not self._history:
             self._is_promoted()
-        # Listed before the size is taken: a file whose successor is in the list was finished by then.
+        # Listed before the size is taken: a file was finished by then if the list has its successor.
         starts = self.journal.file_starts()
         if self._file:
             self._file = self._follow_name(self._file)
@@ -268,7 +268,7 @@ class JournalReader:
         return False
 
     def _follow_name(self, file: JournalFile) -> JournalFile:
-        """The file that has the name by now: who copies a journal may replace it by a longer one.
+        """The file that now has the name: copying a journal may replace it by a longer one.
 
         Also a recorder that could not finish beginning a file begins it anew. One that is gone is read to its end.
         """
@@ -344,12 +344,12 @@ class JournalReader:
     def _check_before_fork(self, file: JournalFile, header: FrameHeader) -> None:
         end, position = self._epoch_end, header.position
         if end is not None and position.lsn >= end.lsn and position != end:
-            raise self._forked(file, f"goes on to position {position}, past the end of its epoch at {end}")
+            raise self._forked(file, f"continues to position {position}, past the end of its epoch at {end}")
 
     def _is_promoted(self) -> bool:
-        """Take in what journal.json says by now; whether a promotion explains that the files are not as expected.
+        """Take in what journal.json now says; whether a promotion explains that the files are not as expected.
 
-        It does if it is complete, or still at work: then there is nothing to read until it is complete. So does a base
+        It does if it is complete, or still running: then there is nothing to read until it is complete. So does a base
         that is taking the place of files in a copy.
 
         Raises:
@@ -368,7 +368,7 @@ class JournalReader:
         journal.adopt(newer)
         is_promoted = newer.history != self._history
         self._history = newer.history
-        if is_promoted:  # what was known to be durable behind its start was dropped
+        if is_promoted:  # what was known to be durable after its start was dropped
             self._judge.forget_after(self.position.lsn)
         return is_promoted
 
@@ -399,7 +399,7 @@ class JournalReader:
         """What an undecodable frame means; None if it is whole by now.
 
         It is looked at again before it is called damage: while it was judged, its recorder may have finished it, or
-        have been killed, and another may have cut it off and gone on from there.
+        have been killed, and another may have cut it off and continued from there.
         """
         lsn = self._lsn_at(offset)
         failure = self._judge.frame(file, offset, lsn, error)

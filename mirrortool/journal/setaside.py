@@ -1,4 +1,4 @@
-"""Drops the frames behind a commit that becomes the end of an epoch: they go to `forked/`, and none is deleted.
+"""Drops the frames after a commit that becomes the end of an epoch: they go to `forked/`, and none is deleted.
 
 Rule: bytes are durable in `forked/` before they are cut off. So each step can be repeated after a crash: a file that is
 still longer than what stays is copied again, and a later file that is still there is moved.
@@ -23,10 +23,10 @@ from mirrortool.journal.reader import JournalReader
 
 @dataclass(frozen=True, slots=True)
 class Dropped:
-    """What lies behind a position in a journal.
+    """What a journal has after a position.
 
     Attributes:
-        frames, operations: that are whole; behind damage, none is counted.
+        frames, operations: that are whole; after damage, none is counted.
         size: of everything there, in bytes.
         problem: what ends the count early, a torn tail or damage; None if nothing does.
     """
@@ -75,7 +75,7 @@ def count_after(journal: Journal, end: FrameEnd, *, check: bool) -> Dropped:
 
 
 def fork(journal: Journal, end: FrameEnd, epoch: int) -> None:
-    """Move what lies behind `end` to `forked/`, bases of it too; whole if it was interrupted before.
+    """Move what lies after `end` to `forked/`, bases of it too; whole if it was interrupted before.
 
     Args:
         epoch: in which it is dropped.

@@ -1,7 +1,7 @@
 """Whether a journal contains the positions that its slots name: an LSN alone says nothing of another history.
 
 Cost: of the positions in one journal file, the headers of that file up to the furthest of them, once. What was found is
-kept as long as the journal's history is the same, so that who looks again reads only what is new.
+kept as long as the journal's history is the same, so that the next look reads only what is new.
 """
 
 from __future__ import annotations
@@ -66,5 +66,5 @@ def _contained_in_file(journal: Journal, first_lsn: int, positions: Sequence[Pos
                     pass
                 found[position] = reader.position == position
     except (JournalError, HostError):
-        pass  # damage is told by who reads there; of what lies behind it nothing is known
+        pass  # the reader that meets damage tells of it; of what lies after it nothing is known
     return found

@@ -1,13 +1,13 @@
-"""Slots: who reads a journal, and up to where, so that it keeps what they still need.
+"""Slots: the readers of a journal, and up to where each has read, so that the journal keeps what they still need.
 
-`JOURNAL/slots/NAME.json`, one for each mirror and for each copy that is shipped to, replaced atomically by who reads.
+`JOURNAL/slots/NAME.json`, one for each mirror and for each copy that is shipped to, replaced atomically by its reader.
 
-Rule: a slot never is ahead of what its owner has durably. It may be behind: it is saved once in SLOT_SECONDS.
-Rule: a slot that is lost stays so until its owner is where the journal goes on again: as he has started over, or got
-there by files that he had open. Only retention makes one lost, or a promotion that dropped what its owner has; an owner
-who finds that out says so too, as his slot may have been saved before the fork, or after the promotion.
+Rule: a slot never is ahead of what its owner has durably. It may lag behind that: it is saved once in SLOT_SECONDS.
+Rule: a slot that is lost stays so until its owner is at a position from which the journal continues: because it started
+over, or got there by files that it had open. Only retention makes one lost, or a promotion that dropped what its owner
+has; an owner that finds that out marks it too, as its slot may have been saved before the fork, or after the promotion.
 Locks: `slots/lock`, of this host, is held to read all slots and act on what they say, and for each save; it orders
-savers and retention. Who finds it held tries again with the next position.
+savers and retention. A saver that finds it held tries again with the next position.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class Slot:
         updated_ns: when the slot was saved.
         is_lost: what it needs was removed.
         resync_lsn: of the base from which the owner is starting over: that one, and the files after it, are kept for
-            him. 0 otherwise.
+            it. 0 otherwise.
         via: of a mirror that reads a copy, the name of the slot through which that is shipped; such a slot holds
             nothing back here. Empty for a reader of this journal.
     """
@@ -115,7 +115,7 @@ class Slot:
 def check_name(name: str) -> None:
     """Raise UsageError unless a slot can have this name."""
     if not MARK_NAME.fullmatch(name):
-        raise UsageError(f"{name!r} is no slot's name: a letter, then letters, digits, '.', '_', '-', at most 64")
+        raise UsageError(f"{name!r} is not a slot's name: a letter, then letters, digits, '.', '_', '-', at most 64")
 
 
 def slots_path(journal: Journal) -> str:
@@ -126,26 +126,26 @@ def find_slot(journal: Journal, name: str) -> Slot | None:
     """The slot of this name.
 
     Raises:
-        DamagedSlotError: its file makes no sense.
+        DamagedSlotError: its file is not valid.
     """
     try:
         fields = jsonfile.load(_path(journal, name), DamagedSlotError)
         return None if fields is None else Slot.from_json(name, fields)
     except DamagedSlotError as error:
         error.remedy = (
-            "the next replay or ship of whose it is writes it anew, "
+            "the next replay or ship of its owner writes it anew, "
             f"and mirrortool slot drop {quoted_word(journal.path)} {name} forgets it"
         )
         raise
 
 
 def slots(journal: Journal) -> list[Slot]:
-    """All slots whose files make sense, by name; `damaged_slots` has the others."""
+    """All slots whose files are valid, by name; `damaged_slots` has the others."""
     return _look(journal)[0]
 
 
 def damaged_slots(journal: Journal) -> dict[str, DamagedSlotError]:
-    """The slots of which nothing is known, as their files make no sense: what is wrong, by name."""
+    """The slots of which nothing is known, as their files are not valid: what is wrong, by name."""
     return _look(journal)[1]
 
 
@@ -208,7 +208,7 @@ def remove(journal: Journal, name: str) -> None:
 
 
 def drop(journal: Journal, name: str) -> Slot | None:
-    """Forget a slot: what it held back may go. None if its file made no sense.
+    """Forget a slot: what it held back may go. None if its file was not valid.
 
     Raises:
         UsageError: there is none of this name.
@@ -223,7 +223,7 @@ def drop(journal: Journal, name: str) -> Slot | None:
 
 
 def lose_after_fork(journal: Journal, end: Position, promoted: str) -> None:
-    """What is behind `end` was dropped: slots there are lost, as the journal will never have what their owners have.
+    """What was after `end` was dropped: slots there are lost, as the journal will never have what their owners have.
 
     Args:
         promoted: the owner that became the primary; it needs no slot any more.
@@ -240,7 +240,7 @@ def lose_after_fork(journal: Journal, end: Position, promoted: str) -> None:
 
 
 def lose(journal: Journal, name: str, where: str) -> None:
-    """A promotion dropped what the owner has, who is at `where`: he cannot go on, and needs nothing; best effort."""
+    """A promotion dropped what the owner at `where` has: it cannot continue, and needs nothing; best effort."""
     with suppress(LockedError, HostError, JournalError), locked(journal):
         found = find_slot(journal, name)
         if found and found.where == where:
@@ -266,7 +266,7 @@ class SlotKeeper:
         check_name(slot.name)
         self._journal = journal
         with _saying_no_slot(), locked(journal):
-            found = find_sound(journal, slot.name)  # what makes no sense is written anew here
+            found = find_sound(journal, slot.name)  # a file that is not valid is written anew here
             self._former = found
             if found and found.owner != slot.owner:
                 if not may_adopt:
@@ -306,7 +306,7 @@ class SlotKeeper:
                 remove(self._journal, self._slot.name)
 
     def confirm(self, position: Position, time_ns: int, where: str) -> None:
-        """The journal contains the position, and goes on there: the slot counts, also if it was lost before."""
+        """The journal contains the position, and continues there: the slot counts, also if it was lost before."""
         if self.was_lost or self._slot.resync_lsn:
             self._slot = replace(self._slot, where=where)
             self.start_over(position, time_ns)
@@ -329,16 +329,16 @@ class SlotKeeper:
                 if found is None or found.owner != self._slot.owner:  # dropped: the owner was told to go
                     return
                 # What was said of it meanwhile stays, but that it is lost: the owner may have got on by what it had
-                # open, to where the journal goes on.
+                # open, to where the journal continues.
                 is_dropped = self._is_dropped(position)
-                is_lost = is_dropped or (found.is_lost and not self._goes_on(found, position))
+                is_lost = is_dropped or (found.is_lost and not self._continues(found, position))
                 resync_lsn = 0 if is_dropped else found.resync_lsn
                 self._save(replace(found, position=position, time_ns=time_ns, is_lost=is_lost, resync_lsn=resync_lsn))
         except (LockedError, HostError, JournalError):
             return
 
     def _is_dropped(self, position: Position) -> bool:
-        """Whether a promotion since dropped what the owner has, who may have had it open until now."""
+        """Whether a promotion since dropped what the owner has, which may have had the old files open until now."""
         newer = Journal(self._journal.path)
         try:
             check_continues(newer.history, self._journal.history, position, where=newer.path)
@@ -346,7 +346,7 @@ class SlotKeeper:
             return True
         return False
 
-    def _goes_on(self, found: Slot, position: Position) -> bool:
+    def _continues(self, found: Slot, position: Position) -> bool:
         """Whether the journal has what follows a position, and was not promoted meanwhile."""
         if found.resync_lsn or _is_gone(self._journal, position.lsn + 1):
             return False
@@ -364,13 +364,13 @@ class SlotKeeper:
             self._save(replace(self._slot, resync_lsn=lsn))
 
     def start_over(self, position: Position, time_ns: int) -> None:
-        """The owner was lost, and durably is at a place again from which the journal goes on."""
+        """The owner was lost, and durably is at a position again from which the journal continues."""
         with locked(self._journal):
             self.was_lost = _is_gone(self._journal, position.lsn + 1)
             self._save(replace(self._slot, position=position, time_ns=time_ns, is_lost=self.was_lost, resync_lsn=0))
 
     def give_up(self) -> None:
-        """A promotion dropped what the owner has: it cannot go on, and needs nothing; best effort."""
+        """A promotion dropped what the owner has: it cannot continue, and needs nothing; best effort."""
         with suppress(LockedError, HostError, JournalError), locked(self._journal):
             found = find_slot(self._journal, self._slot.name)
             if found and found.owner == self._slot.owner:

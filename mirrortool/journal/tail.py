@@ -1,4 +1,4 @@
-"""Wakes who follows a journal when it may have grown.
+"""Wakes a follower when its journal may have grown.
 
 Sizes are the truth, events only say when to look: an event may be lost, and there is none for what another host writes
 (NFS). So each wait ends after SLOW_SECONDS at the latest, and says whether the journal is as it was seen.
@@ -92,7 +92,7 @@ class Tail:
         return Seen(names, self._newest, facts.size if facts else 0, facts.modified_ns if facts else 0)
 
     def wait(self, seen: Seen, seconds: float = SLOW_SECONDS) -> bool:
-        """Wait until the files are no longer as they were seen; whether that is so.
+        """Wait until the files differ from what was seen; whether they do.
 
         False also after `wake`, after `seconds`, and after SLOW_SECONDS at the latest.
 

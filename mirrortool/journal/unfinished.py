@@ -88,7 +88,7 @@ def check_no_promotion(journal_path: str) -> None:
     note = load_note(journal_path)
     if note:
         raise UnfinishedPromotionError(
-            f"a promotion of the mirror {note.mirror_path} was interrupted, or is at work",
+            f"a promotion of the mirror {note.mirror_path} was interrupted, or is running",
             where=journal_path,
             remedy=f"mirrortool promote {quoted_word(note.mirror_path)} completes it",
         )

@@ -11,7 +11,7 @@ or another recorder, which came by a mount that shares no locks, has commits the
 The writer is dead then, too, and changes nothing more.
 
 Appended to by one thread at a time, under the journal's lock; made durable by any thread, meanwhile too: that is what
-lets one fdatasync serve everybody who waits. Not here: which operations, and when to sync.
+lets one fdatasync serve every waiting thread. Not here: which operations, and when to sync.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class JournalWriter:
         self._is_over = was_cut or not end.is_in_current_epoch  # whether the file takes no more frames
         self._dead = self._is_closed = False
         # _syncing is held for an fdatasync, and while a file gives way to its successor: so none is closed under an
-        # fdatasync, and `durable` never goes back. Who waits for it finds, mostly, that he has been served.
+        # fdatasync, and `durable` never goes back. A thread that waits for it finds, mostly, that it was served.
         self._syncing = threading.Lock()
         with ExitStack() as opening:
             self._directory = opening.enter_context(files.open_file(journal.files_path))

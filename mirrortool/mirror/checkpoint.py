@@ -5,7 +5,7 @@ written and made durable; then the sums; then the checkpoint. So after a crash e
 touched by an operation in `position.lsn + 1 … reached_lsn`, and redo from `position` mends it.
 
 A mirror that starts over from a base raises `reached_lsn` to that, with `resync_lsn`; replay/resync.py says why what
-the sums tell is enough to go on after a crash.
+the sums tell is enough to continue after a crash.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class Checkpoint:
 
     @property
     def is_fuzzy(self) -> bool:
-        """Whether a volume changed under the newest commit, so that it is no state that it ever had."""
+        """Whether a volume changed under the newest commit, so that it is not a state that the volume ever had."""
         return self.commit_kind == CommitKind.FUZZY
 
     @property

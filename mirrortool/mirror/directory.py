@@ -6,7 +6,7 @@ sums/             page sums as of the checkpoint
 volumes/          images of the volumes that no --volume names
 receipts/         one for each verification
 bad/              what verifications found wrong that is not put right
-lock              exclusive for who writes, shared for who needs it at rest
+lock              exclusive for a writer, shared for a reader that needs it unchanged
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ class Mirror:
         """Open what is there.
 
         Raises:
-            NotAMirrorError: no mirror.json, or one of a newer format, or one that makes no sense.
+            NotAMirrorError: no mirror.json, or one of a newer format, or one that is not valid.
         """
         self.path = path
         self._load()
@@ -207,7 +207,7 @@ class Mirror:
             doing: of an exclusive lock, what it is for; see lockholder.Worker.
             promoting: even if it was promoted; for promote.
         Raises:
-            LockedError: a replay, repair or promote is at work, or, for those, anything is.
+            LockedError: a replay or promote is running, or, for those, anything is.
             PromotedError: it is a primary now.
         """
         # A read-only file system can still be verified: nobody can write there.
@@ -237,7 +237,7 @@ class Mirror:
         return file
 
     def worker(self) -> Worker | None:
-        """Who replays into it, or promotes it, now; None if nobody does.
+        """The process that replays into it, or promotes it, now; None if none does.
 
         Raises:
             AccessError: this user may not ask.
@@ -260,7 +260,7 @@ class Mirror:
             )
 
     def check_mirrors(self, journal: Journal) -> None:
-        """The mirror is one of this journal, and may go on with it.
+        """The mirror is one of this journal, and may continue with it.
 
         Raises:
             OtherJournalError, ForkedJournalError: it is not, and what to do.
@@ -344,7 +344,7 @@ def create(
         overwrite: whether data in them that is not ours may be lost.
         raw: also where it is an image in a container format.
         is_scratch: a mirror for the occasion, which lies in the journal.
-        group: the number of one whose members may read what is made; by default nobody else may.
+        group: the number of one whose members may read what is made; by default only the owner may.
     Raises:
         AccessError: something else is at `path`, or that lies inside a journal, copy or mirror.
         UsageError: `targets` names a volume that the journal does not have.
@@ -445,7 +445,7 @@ def _own_name(volume: Volume) -> str:
 
 
 def _refuse_duplicates(targets: Mapping[str, str]) -> None:
-    """Before anything is changed: no two names lead to one file or device, be it there yet or not."""
+    """Before anything is changed: no two names lead to one file or device, whether it exists yet or not."""
     seen: dict[Identity | str, str] = {}
     for name, target in targets.items():
         facts = files.find_facts(target)

@@ -4,10 +4,10 @@ One file for each verification that found something, named by when it began. A r
 says what is to be taken as so now.
 
 Rule: a finding ends where its pages were written by a replay and read back from the device; and with a later
-verification of a mirror at rest, begun when the finding was known, which says all there is to say itself. What was read
+verification of an idle mirror, begun when the finding was known, which says all there is to say itself. What was read
 from the device is not disproved by what is in the kernel's cache.
-Rule: who verifies only adds files and removes whole ones, so that several may run at once; who replays has the mirror
-to itself, and may change them.
+Rule: a verification only adds files and removes whole ones, so that several may run at once; a replay has the mirror to
+itself, and may change them.
 Bound: runs of pages as many as a receipt lists; others are only counted, and end with a verification.
 """
 
@@ -44,7 +44,7 @@ class Finding:
         sums: what is wrong with the mirror's sums, as a phrase; empty if nothing is.
         is_cached: it was not the device that was read.
         is_partial: the verification was stopped.
-        is_unreadable: the file makes no sense, so that nothing but its name is known.
+        is_unreadable: the file is not valid, so that nothing but its name is known.
     """
 
     name: str
@@ -162,7 +162,7 @@ def count_pages(known: Sequence[Finding]) -> int:
 
 
 def union(known: Iterable[Finding]) -> list[tuple[str, int, int]]:
-    """The bad pages that are listed, as disjoint runs: the volume, the first page and the one behind the last."""
+    """The bad pages that are listed, as disjoint runs: the volume, the first page and the one after the last."""
     merged: list[tuple[str, int, int]] = []
     runs = ((run.volume, run.first_page, run.first_page + run.count) for each in known for run in each.runs)
     for volume, start, end in sorted(runs):

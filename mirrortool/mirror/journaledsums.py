@@ -13,7 +13,7 @@ def journaled_sums(journal: Journal, directory: str, last_lsn: int) -> tuple[Pag
     """A new table in a directory, and the position that it is of; the caller applies the frames from there on.
 
     Args:
-        last_lsn: where the caller goes; the position is not behind it.
+        last_lsn: where the caller goes; the position is not after it.
     Raises:
         PrunedJournalError: the older files are gone, and there is no base before `last_lsn`.
         JournalError: the base is damaged.

@@ -1,4 +1,4 @@
-"""What the last replay of a mirror did: for people, who want to see how operations came to their tasks.
+"""What the last replay of a mirror did: for people, to see how operations came to their tasks.
 
 Nothing depends on it: it is written when a replay ends, and where it cannot be, there is none.
 """
@@ -22,7 +22,7 @@ class LastReplay:
     Attributes:
         time_ns: when it ended.
         direct: taken from the main queue by the task that applied them.
-        mini_queue: delegated to a task that was at work on the same pages.
+        mini_queue: delegated to a task that was writing the same pages.
         counter_waits: applied after several tasks were waited for.
         given_back: put back on the main queue; each is counted again by the way that it then went.
         milliseconds: how long it took to go to its target; 0 if it did not reach one.

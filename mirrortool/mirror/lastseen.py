@@ -76,7 +76,7 @@ def find_problem(mirror: Mirror) -> ChangedOutsideError | None:
                 return ChangedOutsideError(
                     f"volume {kept.name} changed outside of mirrortool: {problem}",
                     where=mirror.volume_path(kept),
-                    remedy=f"if mirrortool verify {quoted_word(mirror.path)} finds it right, replay goes on",
+                    remedy=f"if mirrortool verify {quoted_word(mirror.path)} finds it right, replay continues",
                 )
     return None
 

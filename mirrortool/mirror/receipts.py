@@ -51,7 +51,7 @@ class Receipt:
         are_sums_right: whether the sums agree with each other and with the journal, as far as that was asked.
         is_cached: the kernel's cache was read, not the device.
         is_of_0_1: an older version wrote it, which knew no findings.
-        is_unreadable: it makes no sense; nothing but its name is known.
+        is_unreadable: it is not valid; nothing but its name is known.
         changed: a volume that is another file or device by now than the one that was read; None if none is.
     """
 

@@ -75,7 +75,7 @@ def prepare_target(path: str, volume: Volume, *, overwrite: bool, group: int | N
     """Make a target that was checked a sparse file of the volume's size that reads as zeros, or a device that does.
 
     Args:
-        group: the number of one whose members may read a file that is made; by default nobody else may.
+        group: the number of one whose members may read a file that is made; by default only the owner may.
     """
     is_new = not files.exists(path)
     with open_target(path, create=True) as file:
@@ -94,7 +94,7 @@ def open_target(path: str, *, create: bool = False, write: bool = True) -> File:
 
     Raises:
         LockedError: a file that another process has locked, or a device that is mounted or held; to write, also one
-            whose bytes are used through a loop device.
+            with bytes that are used through a loop device.
         UnusableVolumeError: neither a file nor a block device.
     """
     facts = files.find_facts(path)

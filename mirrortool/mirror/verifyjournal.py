@@ -1,5 +1,5 @@
 """Proves a journal: what its audit proves, that each frame's state sum follows from its operations, and the recorder's
-own table of sums, where that is at rest.
+own table of sums, where the journal is not being recorded.
 
 For the state sums a table is made in the directory for temporary files, 8 bytes for each page that is not zero. Where
 there is no room for it, they are not proved, and the result says so. A journal that was pruned is proved from its
@@ -31,7 +31,7 @@ class JournalProof:
     Attributes:
         proved_after: the state sums of all frames after this LSN were proved; None if those of none were.
         why_not: why not, as a phrase; empty if they were.
-        is_table_proved: whether the recorder's table of sums was proved as well; it is not while it is at work.
+        is_table_proved: whether the recorder's table of sums was proved as well; it is not while that runs.
     """
 
     audit: AuditResult
@@ -123,13 +123,13 @@ class _StateSums:
                 f"the state sum of the frame with LSN {header.first_lsn} is not what its operations give",
                 where=path,
                 remedy=f"it can be replayed up to there: mirrortool replay {quoted_word(path)} MIRROR --until "
-                f"{header.first_lsn - 1}; mirrortool init makes a journal to go on with",
+                f"{header.first_lsn - 1}; mirrortool init makes a journal to continue with",
             )
         self.position = header.position
 
 
 def _prove_table(journal: Journal, sums: PageSums, position: Position) -> bool:
-    """Whether the recorder's own table was found to be that of the journal's end; False where it is not at rest.
+    """Whether the recorder's own table was found to be that of the journal's end; False where it is being recorded.
 
     Raises:
         CorruptJournalError: it is not; the message names the file.

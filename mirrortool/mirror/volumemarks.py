@@ -5,7 +5,7 @@ A file has an extended attribute. It names its own device and inode, so that it 
 Devices, and files where there are no such attributes, stand in a registry; see volumeregistry.py.
 
 Rule: a mark alone proves nothing. It counts while the mirror that it names is there, and was not promoted; where there
-is no such mirror any more, or its file system is not mounted, it only asks.
+is no such mirror left, or its file system is not mounted, it only asks.
 Rule: a mark is best effort: without room or rights for it, a mirror does without.
 """
 
@@ -186,7 +186,7 @@ def _lay_one(path: str, facts: Facts, mark: Mark) -> None:
 def _parse(data: bytes, path: str) -> jsonfile.Fields:
     values = json.loads(data)
     if not isinstance(values, dict):
-        raise NotAMirrorError("the mark makes no sense", where=path)
+        raise NotAMirrorError("the mark is not valid", where=path)
     return jsonfile.Fields(values, path, NotAMirrorError)
 
 

@@ -144,7 +144,7 @@ def forget(mirror: str) -> None:
 
 
 def forget_volume(path: str, identity: Identity) -> None:
-    """The file or device at a path is no mirror's; best effort."""
+    """The file or device at a path is not a mirror's any more; best effort."""
     for each in find(path, identity):
         _remove(each)
 

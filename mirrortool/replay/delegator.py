@@ -229,7 +229,7 @@ class Delegator:
             self._bring_up_sums()
         self._raise_reached(last)
         if operation.kind == Kind.RESIZE:
-            volume = self._store.volumes.at_base(operation.page)
+            volume = self._store.volumes.starting_at(operation.page)
             assert volume is not None
             kept, pages = operation.count // self._store.page_size, self._store.volumes.page_count(volume)
             if kept < pages:

@@ -202,7 +202,7 @@ class ReplayEngine:
         """Carry out a RESIZE or a large ZERO with nothing beside it; everything is drained, with its sums."""
         self.wait_drained()
         if operation.kind == Kind.RESIZE:
-            volume = self._store.volumes.at_base(operation.page)
+            volume = self._store.volumes.starting_at(operation.page)
             assert volume is not None, "checked where the operation was decoded"
             self._store.resize(volume.name, operation.count)
             self._ranges = divide(self._plan.ranges, self._plan.groups, self._store.volumes)

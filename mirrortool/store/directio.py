@@ -54,20 +54,20 @@ class DirectFile:
     def close(self) -> None:
         self._direct.close()
 
-    def pwrite_runs(self, runs: Sequence[WriteRun], page_size: int, base: int) -> None:
-        """Write runs, each (page, buffers, bytes in all), to `base` + page × page_size."""
+    def pwrite_runs(self, runs: Sequence[WriteRun], page_size: int, origin: int) -> None:
+        """Write runs, each (page, buffers, bytes in all), to `origin` + page × page_size."""
         try:
             with self._arenas.borrow() as arena:
                 if all(length == page_size for _, _, length in runs):
-                    self._direct.pwrite_pages(runs, page_size, base, arena[:page_size])
+                    self._direct.pwrite_pages(runs, page_size, origin, arena[:page_size])
                     return
                 for page, buffers, _ in runs:
-                    self._write_run(arena, buffers, base + page * page_size)
+                    self._write_run(arena, buffers, origin + page * page_size)
         except HostError as error:
             # The device has blocks larger than a page of memory, or cut a write short inside one.
             if not isinstance(error.__cause__, OSError) or error.__cause__.errno != errno.EINVAL:
                 raise
-            self._cached.pwrite_runs(runs, page_size, base)
+            self._cached.pwrite_runs(runs, page_size, origin)
 
     def _write_run(self, arena: memoryview, buffers: Sequence[Buffer], offset: int) -> None:
         """Fill the arena as often as needed."""

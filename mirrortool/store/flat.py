@@ -1,7 +1,7 @@
 """A store with one file or block device for each volume.
 
 A volume is written through the page cache, or past it (directio.py); everything else goes through it.
-A file is as long as its volume and sparse. A device may be longer than the volume; what is behind the volume's end is
+A file is as long as its volume and sparse. A device may be longer than the volume; what is after the volume's end is
 never touched.
 """
 
@@ -46,7 +46,7 @@ class FlatStore:
     def find_why_not_direct(self) -> str | None:
         """Why the volumes cannot be written past the page cache; None if they can."""
         if self.page_size % ALIGNMENT:
-            return f"pages of {self.page_size} bytes are no multiple of {ALIGNMENT}"
+            return f"pages of {self.page_size} bytes are not a multiple of {ALIGNMENT}"
         for name, file in self._opened.items():
             direct = file.reopen_direct()
             if direct is None:
@@ -100,7 +100,7 @@ class FlatStore:
         # From the page that holds a smaller end on all becomes zeros; the journal brings that page again.
         kept = size - size % self.page_size if size < volume.size else volume.size
         if self._is_device[name]:
-            file.punch(kept, max(size, volume.size) - kept)  # behind the volume's end a device may hold anything
+            file.punch(kept, max(size, volume.size) - kept)  # after the volume's end a device may hold anything
         else:
             file.truncate(kept)
             file.truncate(size)
@@ -118,7 +118,7 @@ class FlatStore:
         file = self._opened[name]
         if file.pread_into([buffer], offset) < len(buffer):
             raise InputOutputError(
-                f"volume {name} ends before it should", where=file.path, remedy="find out who truncated it"
+                f"volume {name} ends before it should", where=file.path, remedy="find out what truncated it"
             )
 
     def data_runs(self, page: int, count: int) -> Iterator[tuple[int, int]]:

@@ -28,7 +28,7 @@ class PageWriter(Protocol):
     def resize(self, name: str, size: int) -> None:
         """Give a volume a new size in bytes.
 
-        From the page that holds a smaller end on, and behind the old end of a larger one, it reads as zeros.
+        From the page that holds a smaller end on, and after the old end of a larger one, it reads as zeros.
         """
 
 
@@ -41,7 +41,7 @@ class Store(PageWriter, Protocol):
     """
 
     def read_into(self, page: int, buffers: Sequence[memoryview]) -> None:
-        """Fill buffers of whole pages; what is behind the end of the volume reads as zeros."""
+        """Fill buffers of whole pages; what is after the end of the volume reads as zeros."""
 
     def data_runs(self, page: int, count: int) -> Iterable[tuple[int, int]]:
         """Runs (first page, count) among these pages that may hold something else than zeros."""

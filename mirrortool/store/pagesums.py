@@ -36,7 +36,7 @@ class Proof:
     """What the page sums give.
 
     Attributes:
-        contradicted: names of volumes whose segments are not those of their page sums.
+        contradicted: names of volumes with segments that are not those of their page sums.
     """
 
     state_sum: int
@@ -144,7 +144,7 @@ class PageSums:
         """A volume got a new size; pages from the one that holds a smaller end on became zeros."""
         volume = self.volumes[name]
         first, end = size // self.page_size, self.volumes.page_count(volume)
-        # A larger end in the same page leaves that page as it is: behind the old end it reads as zeros already.
+        # A larger end in the same page leaves that page as it is: after the old end it reads as zeros already.
         if size < volume.size and first < end:
             self.zero(self.volumes.first_page(volume) + first, end - first)
         self.volumes = self.volumes.resized(volume, size)
@@ -215,7 +215,7 @@ class PageSums:
         if kind == Kind.ZERO:
             self.zero(page, count)
             return
-        volume = self.volumes.at_base(page)
+        volume = self.volumes.starting_at(page)
         assert volume is not None, "checked where the operation was decoded"
         self.resize(volume.name, count)
 

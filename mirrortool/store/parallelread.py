@@ -35,7 +35,7 @@ class PieceReader:
         self.views = [self.buffer[i : i + page_size] for i in range(0, PIECE_BYTES, page_size)]
 
     def read(self, page: int, count: int) -> None:
-        """Fill the buffer with these pages; what is behind a volume's end reads as zeros."""
+        """Fill the buffer with these pages; what is after a volume's end reads as zeros."""
         self._store.read_into(page, [self.buffer[: count * self._page_size]])
 
     def sums(self, count: int) -> bytes:

@@ -22,9 +22,9 @@ from mirrortool.volume import Volume
 
 _SAMPLES = 64
 _NONZERO_MAX, _NONZERO_MIN = 128, 8
-"""So many of pages that are not zero, of all volumes together; and of each at least, where there are many volumes."""
+"""Pages that are not zero, at most of all volumes together; and at least of each, where there are many volumes."""
 _BLOCK_PAGES = 512
-"""So many sums are a block of the table on most file systems."""
+"""The number of sums in a block of the table on most file systems."""
 _ZERO = bytes(SUM_BYTES)
 
 
@@ -100,7 +100,7 @@ def _sums_since(batches: Iterable[Batch], samples: list[int], sums: PageSums) ->
         packed, done = memoryview(batch.sums), 0
         for kind, page, count in zip(batch.kinds, batch.pages, batch.counts, strict=True):
             first, end = page, page + count
-            if kind == Kind.RESIZE and (volume := sums.volumes.at_base(page)):
+            if kind == Kind.RESIZE and (volume := sums.volumes.starting_at(page)):
                 first, end = page + count // sums.page_size, page + sums.volumes.limit_of(volume) // sums.page_size
             elif kind not in (Kind.WRITE, Kind.ZERO):
                 continue

@@ -40,9 +40,9 @@ def test_what_is_no_rate(text: str) -> None:
         (["--slot", "x", "--no-slot"], "exclude each other"),
         (["--delay", "1h", "--until", "4"], "exclude each other"),
         (["--follow", "--delay", "1h", "--until", "4"], "exclude each other"),
-        (["--slot", "a b"], "no slot's name"),
+        (["--slot", "a b"], "not a slot's name"),
         (["--bwlimit", "0"], "has no unit"),
-        (["--delay", "soon"], "no duration"),
+        (["--delay", "soon"], "not a duration"),
         (["--observer", "eye"], "eye"),
     ],
 )

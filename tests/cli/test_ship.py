@@ -153,7 +153,7 @@ def test_a_journal_goes_through_a_command_in_place_of_ssh() -> None:
         ("J disk.img", 32, ""),
         ("J C C", 2, "named twice"),
         ("J C --after 3", 2, "--after is for a pipe"),
-        ("J C --slot 1x", 2, "no slot's name"),
+        ("J C --slot 1x", 2, "not a slot's name"),
         ("J C D --slot x", 2, "--slot names"),
         ("J C --timeout 1s", 2, "at least 15s"),
         ("J C --bwlimit 0", 2, "has no unit"),

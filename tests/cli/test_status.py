@@ -50,7 +50,7 @@ CASES = [
     ("J-kept --max-lag 1h", 0, ""),
     ("J-kept --max-lag 0s", 50, "slot behind-"),
     ("J-kept level --max-lag 1h", 0, ""),
-    ("level --max-lag soon", 2, "no duration"),
+    ("level --max-lag soon", 2, "not a duration"),
     ("level behind --watch --max-lag 0s", 50, "behind: "),
     ("level nothing --watch", 14, "does not exist"),
     ("nothing", 14, "does not exist"),

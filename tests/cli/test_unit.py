@@ -77,7 +77,7 @@ REFUSED = [
     (2, "record J --nbd", "argument"),
     (2, "record J --nonsense --every 1m", "No such option"),
     (2, "record J K --every 1m", "unexpected extra argument"),
-    (2, "record J --every often", "no duration"),
+    (2, "record J --every often", "not a duration"),
     (2, "record J --nbd nonsense", "unix:PATH"),
     (2, f"record J --nbd unix:{'x' * 120}", "107"),
     (2, "record J --nbd tcp:127.0.0.1:1", "--insecure"),

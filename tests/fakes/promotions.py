@@ -43,7 +43,7 @@ FRAMES: list[list[Op]] = [
     [Resize("a", 12 * PAGE + 5), Write("b", 6, page("D")), Commit()],  # 9
     [Write("a", 7, page("E")), Commit("last")],  # 11
 ]
-BEHIND: list[list[Op]] = [[Write("a", 8, page("X", 2))], [Write("b", 0, page("Y"))]]  # 12, 13: no commit
+AFTER: list[list[Op]] = [[Write("a", 8, page("X", 2))], [Write("b", 0, page("Y"))]]  # 12, 13: no commit
 
 
 @dataclass

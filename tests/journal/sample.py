@@ -169,7 +169,7 @@ class Model:
             elif kind == Kind.ZERO:
                 self._clear(page, page + count)
             elif kind == Kind.RESIZE:
-                volume = self.volumes.at_base(page)
+                volume = self.volumes.starting_at(page)
                 assert volume
                 self._clear(page + count // PAGE, page + self.volumes.page_count(volume))
                 self.volumes = self.volumes.resized(volume, count)

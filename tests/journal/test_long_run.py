@@ -91,9 +91,9 @@ def test_a_commit_a_second_for_days(
         # A file an hour, and what a base, the hour that is kept and the next base's start need.
         assert seen.files <= base_hours + keep_seconds / HOUR + 3
         assert journal.file_starts()[0] > 1
-        settled = len(seen.descriptors) // 2
-        assert max(seen.descriptors[settled:]) <= max(seen.descriptors[:settled])
-        assert max(seen.blocks[settled:]) <= max(seen.blocks[:settled]) + 5000
+        half = len(seen.descriptors) // 2
+        assert max(seen.descriptors[half:]) <= max(seen.descriptors[:half])
+        assert max(seen.blocks[half:]) <= max(seen.blocks[:half]) + 5000
         assert Audit(journal.path).run().lsn == 2 * hours * HOUR
         replay_all(journal, path / "mirror", read_back=False)
         last = (hours * HOUR).to_bytes(8, "big")

@@ -119,7 +119,7 @@ def test_scans_that_follow_each_other_are_promised_and_taken_back(primary: Prima
             scan.expect_next(after(60), 5.0)
         assert Journal(primary.journal_path).next_scan == NextScan(after(60), after(70))
         with Scan(primary.journal_path) as scan:
-            assert Journal(primary.journal_path).next_scan == NextScan(after(60), after(70)), "while it is at work, too"
+            assert Journal(primary.journal_path).next_scan == NextScan(after(60), after(70)), "while it runs, too"
             scan.run()
             scan.expect_next(after(120), 5.0)
     journal = Journal(primary.journal_path)

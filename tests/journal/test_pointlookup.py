@@ -115,7 +115,7 @@ def test_a_time_is_refused_or_the_last_commit_not_after_it(
 
 @pytest.fixture
 def journal(tmp_path: pathlib.Path) -> Journal:
-    """Commits at LSN 2, 3 and 5, the last with a heartbeat's frame behind it, and a write that is not committed."""
+    """Commits at LSN 2, 3 and 5, the last with a heartbeat's frame after it, and a write that is not committed."""
     frames = [(0, "write"), (MS, "nightly-6"), (MS, "fuzzy"), (MS, "write"), (MS, "commit"), (9 * MS, "beat")]
     return build(tmp_path / "j", [*frames, (MS, "write")], file_bytes=150)[0]
 
@@ -196,7 +196,7 @@ def test_who_waits_waits_for_what_may_come(journal: Journal) -> None:
 
 
 def test_damage_is_told_where_it_may_hide_the_point(journal: Journal) -> None:
-    """Not that the point is not there; and who reads on finds it himself."""
+    """Not that the point is not there; and a caller that reads on finds it."""
     *_, before, damaged = sorted(journal_files(journal.path))
     assert before != damaged
     flip(damaged, 100)

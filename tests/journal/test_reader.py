@@ -184,7 +184,7 @@ def test_a_missing_file_between_two_others_is_named(journal: Journal, frames: li
 
 
 def test_a_missing_first_file_is_named_where_it_is_needed(journal: Journal, frames: list[Recorded]) -> None:
-    """Older files may be gone for good (retention): who asks for what is left gets it."""
+    """Older files may be gone for good (retention): a reader that asks for what is left gets it."""
     second = starts(frames)[1]
     os.unlink(journal.file_path(1))
     left = [frame for frame in frames if frame.position.lsn >= second]

@@ -1,4 +1,4 @@
-"""Slots: a journal knows who reads it and how far he is, never further than he durably is."""
+"""Slots: a journal knows its readers and how far each is, never further than it durably is."""
 
 from __future__ import annotations
 
@@ -95,9 +95,9 @@ def test_while_somebody_prunes_a_slot_waits(journal: Journal, monkeypatch: pytes
 
 @pytest.mark.parametrize("name", ["", "9", "a/b", "../x", "a" * 65, "a\n"])
 def test_a_slot_has_a_name_that_is_a_file_name(journal: Journal, name: str) -> None:
-    with pytest.raises(UsageError, match="is no slot's name"):
+    with pytest.raises(UsageError, match="is not a slot's name"):
         SlotKeeper(journal, slot(name))
-    with pytest.raises(UsageError, match="is no slot's name"):
+    with pytest.raises(UsageError, match="is not a slot's name"):
         drop(journal, name)
 
 
@@ -184,7 +184,7 @@ def test_an_owner_whose_next_file_is_gone_stays_lost(tmp_path: Path, fake_clock:
 
 
 def test_an_owner_that_is_starting_over_stays_lost_until_it_has(journal: Journal, fake_clock: FakeClock) -> None:
-    """What it has meanwhile is no place from which the journal goes on."""
+    """What it has meanwhile is not a position from which the journal continues."""
     keeper = SlotKeeper(journal, slot())
     with locked(journal):
         save(journal, replace(keeper.slot, is_lost=True, resync_lsn=9))

@@ -1,4 +1,4 @@
-"""Tail: who follows a journal is woken by what is appended, and misses nothing that no event told of."""
+"""Tail: a follower of a journal is woken by what is appended, and misses nothing that no event told of."""
 
 from __future__ import annotations
 

@@ -98,7 +98,7 @@ def test_this_module_has_a_test_for_every_row() -> None:
         "another journal file follows",
         "they are a sound header of another file",
         "they begin before the end that a clean stop noted",
-        "somebody holds a position behind them",
+        "a reader holds a position after them",
         "they begin with an LSN that is known to have been durable",
         "the kernel that wrote them still runs",
         "otherwise",

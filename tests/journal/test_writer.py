@@ -521,7 +521,7 @@ def test_a_failed_append_that_cannot_be_made_durable_ends_a_sync_that_waits(
 
 
 def test_nothing_is_appended_by_a_writer_that_was_closed(journal: Journal) -> None:
-    """Its lock is gone: another recorder may be at work."""
+    """Its lock is gone: another recorder may be running."""
     writer = open_writer(journal)
     frame = put(writer, 0)
     writer.close()

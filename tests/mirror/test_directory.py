@@ -175,7 +175,7 @@ def test_a_target_of_an_unknown_volume_is_a_usage_error(primary: Primary, direct
 
 
 @pytest.mark.parametrize("size", [10 * PAGE, 10 * PAGE + 4096])
-def test_a_device_is_a_target_and_what_is_behind_the_volume_stays(primary: Primary, tmp_path: Path, size: int) -> None:
+def test_a_device_is_a_target_and_what_is_after_the_volume_stays(primary: Primary, tmp_path: Path, size: int) -> None:
     with loop_device(tmp_path, size) as device:
         mirror = primary.mirror(targets={"a": device})
         assert read_bytes(device) == primary.contents()["a"].ljust(size, b"\0")

@@ -1,4 +1,4 @@
-"""A replay that ended cleanly is gone on with only over volumes that nobody wrote to since, where that can be known."""
+"""A replay that ended cleanly is continued only over volumes that nobody wrote to since, where that can be known."""
 
 from __future__ import annotations
 

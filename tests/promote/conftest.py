@@ -9,7 +9,7 @@ import pytest
 
 from mirrortool.journal.commits import Until
 from tests.fakes.journals import memory_directory, shrink_pieces
-from tests.fakes.promotions import BEHIND, FRAMES, Site, make_site
+from tests.fakes.promotions import AFTER, FRAMES, Site, make_site
 from tests.fakes.recorders import small_scale
 
 
@@ -27,4 +27,4 @@ def place() -> Iterator[Path]:
 
 @pytest.fixture
 def site(place: Path) -> Site:
-    return make_site(place, FRAMES + BEHIND, until=Until(lsn=6))
+    return make_site(place, FRAMES + AFTER, until=Until(lsn=6))

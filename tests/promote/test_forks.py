@@ -33,7 +33,7 @@ from mirrortool.ship.shipoptions import RefusedError, ShipOptions
 from mirrortool.status import mirror_status
 from mirrortool.verify import Verify
 from tests.fakes.journals import JournalMaker, assert_verifies, images_of, replay_all
-from tests.fakes.promotions import BEHIND, FRAMES, SIZES, Site, make_site, promote, receive, record_on, snapshot
+from tests.fakes.promotions import AFTER, FRAMES, SIZES, Site, make_site, promote, receive, record_on, snapshot
 from tests.fakes.serial import volumes_at
 from tests.fakes.waiting import wait_until
 from tests.journal.sample import commit_batch
@@ -175,13 +175,13 @@ def test_frames_that_only_the_stale_primary_has_are_refused(site: Site) -> None:
     name = layout.file_name(1)
     shutil.copy(f"{site.primary.path}/files/{name}", f"{site.journal}/files/{name}")
     with pytest.raises(ForkedJournalError, match="past the end of its epoch at 11:"), Recorder(site.journal):
-        pass  # its checkpoint is at the fork, and behind that there may be nothing of the old epoch
+        pass  # its checkpoint is at the fork, and after that there may be nothing of the old epoch
     journal = Journal(site.journal)
-    with pytest.raises(ForkedJournalError, match="goes on to position 12:"):
+    with pytest.raises(ForkedJournalError, match="continues to position 12:"):
         volumes_at(journal)
 
 
-# Who reads the journal meanwhile.
+# Readers of the journal meanwhile.
 
 
 def test_a_reader_at_the_commit_goes_on_into_the_new_epoch(place: Path) -> None:
@@ -212,7 +212,7 @@ def test_a_replay_at_work_notes_the_epoch_before_it_has_a_frame_of_it(place: Pat
         replay_all(site.primary, other)
 
 
-def test_a_reader_behind_the_commit_learns_that_it_forked(site: Site) -> None:
+def test_a_reader_after_the_commit_learns_that_it_forked(site: Site) -> None:
     with JournalReader(Journal(site.journal)) as reader:
         while reader.next_header():
             pass
@@ -243,7 +243,7 @@ def test_a_reader_of_an_epoch_that_a_promotion_drops_learns_of_it(place: Path) -
 def test_a_reader_before_the_fork_goes_on_though_the_old_primary_had_stopped_cleanly(place: Path) -> None:
     """What was noted as durable, and is gone, was dropped; it is not missing."""
     maker = JournalMaker(place / "primary", SIZES, file_bytes=1)
-    for frame in FRAMES + BEHIND:
+    for frame in FRAMES + AFTER:
         maker.frame(*frame)
     site = Site(place, maker.close())
     site.receive()

@@ -23,7 +23,7 @@ from mirrortool.record.recovery import OpenJournal
 from tests.fakes.faulty_os import Call, PowerCut, faulty
 from tests.fakes.journals import replay_all
 from tests.fakes.promotions import (
-    BEHIND,
+    AFTER,
     FRAMES,
     Site,
     check_is_primary,
@@ -99,7 +99,7 @@ def fail(number: int) -> Callable[[Call], object]:
 def test_it_is_completed_whatever_call_it_stopped_at(
     place: Path, kind: Callable[[int], Callable[[Call], object]], loses: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made = make_site(place, FRAMES + BEHIND, file_bytes=600, until=Until(lsn=11))
+    made = make_site(place, FRAMES + AFTER, file_bytes=600, until=Until(lsn=11))
     register(made.journal, made.mirror)
     (place / "run").mkdir()
     halves = 0
@@ -166,7 +166,7 @@ def _strange_notes() -> dict[str, object]:
         "nothing": {},
         "no list": [],
         "another end": {**good, "end": {"position": {**start, "lsn": 9}, "file": 1, "offset": 128}},
-        "a file behind the end": {**good, "end": {"position": start, "file": 12, "offset": 128}},
+        "a file after the end": {**good, "end": {"position": start, "file": 12, "offset": 128}},
     }
 
 

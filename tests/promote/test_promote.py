@@ -35,7 +35,7 @@ from mirrortool.record.recorder import Recorder
 from mirrortool.replay.session import Replay
 from tests.fakes.journals import PAGE, Commit, Write, images_of, replay_all
 from tests.fakes.promotions import (
-    BEHIND,
+    AFTER,
     FRAMES,
     SIZES,
     Site,
@@ -98,7 +98,7 @@ def test_the_machine_may_be_started_anew_before_it_is_recorded(site: Site, monke
 
 @pytest.mark.parametrize("file_bytes", [64 << 20, 500, 1])
 def test_what_is_dropped_is_kept_where_it_was(place: Path, file_bytes: int) -> None:
-    site = make_site(place, FRAMES + BEHIND, file_bytes=file_bytes, until=Until(lsn=3))
+    site = make_site(place, FRAMES + AFTER, file_bytes=file_bytes, until=Until(lsn=3))
     before = {path.name: path.read_bytes() for path in Path(site.journal, "files").iterdir()}
     promotion = site.promote()
     end, dropped = promotion.plan.end, 0
@@ -168,7 +168,7 @@ def test_it_can_be_done_again_and_again(site: Site) -> None:
 
 
 def test_a_device_can_be_promoted(place: Path) -> None:
-    site = make_site(place, FRAMES + BEHIND)
+    site = make_site(place, FRAMES + AFTER)
     with loop_device(place, 1 << 20) as device:
         replay_all(site.journal, site.mirror, targets={"a": device})
         site.promote()
@@ -198,7 +198,7 @@ def _damage_before_the_commit(site: Site) -> None:
     _flip(Path(site.journal, "files", layout.file_name(7)), layout.FILE_HEADER.size + 100)
 
 
-def _damage_behind_a_commit(site: Site) -> None:
+def _damage_after_a_commit(site: Site) -> None:
     """It hides commit 11; two files follow, so it is no torn tail."""
     _flip(Path(site.journal, "files", layout.file_name(10)), layout.FILE_HEADER.size + 20)
 
@@ -218,7 +218,7 @@ def _other_size(site: Site) -> None:
 
 REFUSED: list[tuple[Callable[[Site], None], type[MirrortoolError]]] = [
     (_damage_before_the_commit, CorruptJournalError),
-    (_damage_behind_a_commit, CorruptJournalError),
+    (_damage_after_a_commit, CorruptJournalError),
     (_damaged_commit, CorruptJournalError),
     (_bad_page, ChangedOutsideError),
     (_other_size, ChangedOutsideError),
@@ -229,7 +229,7 @@ REFUSED: list[tuple[Callable[[Site], None], type[MirrortoolError]]] = [
 def test_what_is_wrong_is_found_before_anything_changes(
     place: Path, spoil: Callable[[Site], None], error: type[MirrortoolError]
 ) -> None:
-    site = make_site(place, FRAMES + BEHIND, file_bytes=1, until=Until(lsn=6))
+    site = make_site(place, FRAMES + AFTER, file_bytes=1, until=Until(lsn=6))
     spoil(site)
     before = snapshot(Path(site.journal))
     with pytest.raises(error):
@@ -239,9 +239,9 @@ def test_what_is_wrong_is_found_before_anything_changes(
 
 
 @pytest.mark.parametrize("until", [Until(lsn=6), Until(lsn=9)])
-def test_damage_behind_an_earlier_commit_that_is_named_does_not_matter(place: Path, until: Until) -> None:
-    site = make_site(place, FRAMES + BEHIND, file_bytes=1, until=Until(lsn=6))
-    _damage_behind_a_commit(site)
+def test_damage_after_an_earlier_commit_that_is_named_does_not_matter(place: Path, until: Until) -> None:
+    site = make_site(place, FRAMES + AFTER, file_bytes=1, until=Until(lsn=6))
+    _damage_after_a_commit(site)
     promotion = site.promote(until=until)
     assert "another file" in promotion.plan.dropped.problem or "frame" in promotion.plan.dropped.problem
     check_is_primary(site.journal, promotion, site.path / "third")

@@ -1,4 +1,4 @@
-"""A flat store keeps each volume's bytes in its own file or device, and touches nothing behind its end."""
+"""A flat store keeps each volume's bytes in its own file or device, and touches nothing after its end."""
 
 from __future__ import annotations
 
@@ -88,21 +88,21 @@ def read(store: FlatStore, page: int, count: int) -> bytes:
     return b"".join(buffers)
 
 
-def behind(path: str, size: int) -> bytes:
+def after_end(path: str, size: int) -> bytes:
     return read_bytes(path)[size:]
 
 
 def test_a_partial_last_page_is_cut_when_written_and_padded_when_read(one: tuple[FlatStore, str]) -> None:
     store, path = one
     size = 5 * PAGE + 100
-    before = behind(path, size)
+    before = after_end(path, size)
     data = pattern(1, 2 * PAGE)
     put(store, 4, [data[:PAGE], data[PAGE:]])
     assert read(store, 4, 2) == data[: PAGE + 100] + bytes(PAGE - 100)
     put(store, 5, [memoryview(pattern(2, PAGE))])
     assert read(store, 5, 1) == pattern(2, 100) + bytes(PAGE - 100)
     store.sync()
-    assert behind(path, size) == before
+    assert after_end(path, size) == before
     if path.endswith("v0"):
         assert os.path.getsize(path) == size
 
@@ -113,7 +113,7 @@ def test_runs_are_written_whole_each_at_its_place(
 ) -> None:
     """Also where the kernel writes a part of what it is given, and only the last run is cut."""
     store, path = one
-    before = behind(path, 5 * PAGE + 100)
+    before = after_end(path, 5 * PAGE + 100)
     one_page, two, last = pattern(1, PAGE), pattern(2, 2 * PAGE), pattern(3, 2 * PAGE)
 
     def pwritev(descriptor: int, buffers: Sequence[files.Buffer], offset: int) -> int:
@@ -122,7 +122,7 @@ def test_runs_are_written_whole_each_at_its_place(
     monkeypatch.setattr(os, "pwritev", pwritev)
     store.write([(0, [one_page], PAGE), (2, [two[:PAGE], two[PAGE:]], 2 * PAGE), (4, [last], 2 * PAGE)])
     assert read(store, 0, 6) == one_page + bytes(PAGE) + two + last[: PAGE + 100].ljust(2 * PAGE, b"\0")
-    assert behind(path, 5 * PAGE + 100) == before
+    assert after_end(path, 5 * PAGE + 100) == before
 
 
 def test_a_run_of_any_number_of_buffers_is_written(directory: str) -> None:
@@ -138,31 +138,31 @@ def test_zeroed_pages_read_as_zeros_and_no_others(one: tuple[FlatStore, str], pa
     store, path = one
     size = 5 * PAGE + 100
     data = bytearray(pattern(1, size))
-    before = behind(path, size)
+    before = after_end(path, size)
     put(store, 0, [bytes(data).ljust(6 * PAGE, b"\0")])
     store.zero(page, count)
     data[page * PAGE : (page + count) * PAGE] = bytes(len(data[page * PAGE : (page + count) * PAGE]))
     assert read(store, 0, 6) == bytes(data).ljust(6 * PAGE, b"\0")
-    assert behind(path, size) == before
+    assert after_end(path, size) == before
 
 
 SIZES = [0, 1, PAGE - 1, PAGE, 3 * PAGE, 3 * PAGE + 7, 5 * PAGE + 99, 5 * PAGE + 100, 5 * PAGE + 101, 9 * PAGE + 5]
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_a_resized_volume_keeps_whole_pages_and_reads_as_zeros_behind(one: tuple[FlatStore, str], size: int) -> None:
+def test_a_resized_volume_keeps_whole_pages_and_reads_as_zeros_after_it(one: tuple[FlatStore, str], size: int) -> None:
     store, path = one
     before = 5 * PAGE + 100
     data = pattern(1, before)
     put(store, 0, [data.ljust(6 * PAGE, b"\0")])
-    untouched = behind(path, max(size, before))
+    untouched = after_end(path, max(size, before))
     store.resize("v0", size)
     kept = before if size >= before else size - size % PAGE
     assert store.volumes["v0"].size == size
     pages = -(-size // PAGE)
     if pages:
         assert read(store, 0, pages) == data[:kept].ljust(pages * PAGE, b"\0")
-    assert behind(path, max(size, before)) == untouched
+    assert after_end(path, max(size, before)) == untouched
     if path.endswith("v0"):
         assert os.path.getsize(path) == size
         assert read_bytes(path) == data[:kept].ljust(size, b"\0")

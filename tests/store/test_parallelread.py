@@ -22,7 +22,7 @@ COUNT = 200
 
 
 class FakeStore:
-    """A store that knows its data runs, and whose pages hold their own number."""
+    """A store that knows its data runs, and has pages that hold their own number."""
 
     def __init__(self, runs: list[Run]) -> None:
         self.runs = runs
@@ -76,7 +76,7 @@ def test_pieces_cover_the_union_of_data_and_sums(data: set[int], summed: set[int
     covered = [page for first, number in found for page in range(first, first + number)]
     assert len(covered) == len(set(covered)), "no page comes twice"
     assert covered == sorted(covered)
-    # A block at the end of the table is cut where the file ends, which is behind the last page that has a sum.
+    # A block at the end of the table is cut where the file ends, which is after the last page that has a sum.
     assert {base + unit * GRAIN for unit in summed} <= set(covered) <= expected
     assert {base + unit * GRAIN + i for unit in data for i in range(GRAIN)} & expected <= set(covered)
     assert all(number <= PIECE_BYTES // PAGE for _, number in found)

@@ -170,7 +170,7 @@ def encode_end(frames: int, pages: int, file_checksum: int) -> bytes:
 
 
 def header_bytes_max() -> int:
-    """A header and its table of volumes are no longer than that."""
+    """The most bytes of a header and its table of volumes."""
     return HEADER.size + _TABLE_BYTES_MAX
 
 

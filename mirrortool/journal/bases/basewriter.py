@@ -60,7 +60,7 @@ class BaseWriter:
             self._remove()
 
     def add(self, page: int, data: Buffer, sums: Buffer) -> None:
-        """Take in a run of pages, none of them zero, all of them behind those of the calls before."""
+        """Take in a run of pages, none of them zero, all of them after those of the calls before."""
         self._builder.write(page, data, sums)
         if self._builder.payload_bytes >= FRAME_BYTES or len(self._builder) >= RUNS_MAX:
             self._append_frame()

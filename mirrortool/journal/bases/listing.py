@@ -1,8 +1,8 @@
-"""The bases of a journal: which there are, and the lock of who makes one.
+"""The bases of a journal: which there are, and the lock of the process that makes one.
 
 bases/LSN.base  a base, see basefile.py
 bases/work/     where one is being made; nobody else reads it
-bases/lock      held by who makes one, and by who removes journal files
+bases/lock      held by a process that makes one, or that removes journal files
 
 A base may lie elsewhere, where the journal's own file system has no room: then its name here is a link to it. What is
 elsewhere is named in a link before it is made, and until it is gone, so that no crash leaves what nobody knows of.
@@ -80,8 +80,8 @@ def remove_base(journal: Journal, lsn: int) -> None:
 def place_elsewhere(journal: Journal, directory: str, lsn: int | None) -> str:
     """Where a base of this journal lies in another directory; without an LSN, the work for one.
 
-    The name says whose it is: who copies a journal copies its links, and must not remove what they lead to. It is
-    short, because on a full disk there is room for a short link only.
+    The name says of which journal it is: copying a journal copies its links, and must not remove what they lead to.
+    It is short, because on a full disk there is room for a short link only.
     """
     number = secrets.token_hex(2)
     name = f"work-{_owner(journal)}-{number}" if lsn is None else f"{lsn:x}-{_owner(journal)}-{number}.base"
@@ -92,7 +92,7 @@ def link_elsewhere(place: str, path: str) -> None:
     """Make a name here, a link, for what is about to be made there.
 
     Raises:
-        NoSpaceError: there is no room for so long a link.
+        NoSpaceError: there is no room for a link of that length.
     """
     try:
         files.make_link(place, path)

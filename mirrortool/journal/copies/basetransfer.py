@@ -9,8 +9,8 @@ Until both are whole up to the commit, and durable, the copy stays what it was. 
     3  the new file gets its name in files/
 each of them durable before the next. Whoever opens the copy after a crash finishes what follows 1.
 
-Rule: no base gets its name whose every page was not compared with its sum, and all of them with the state sum of the
-commit; nor one whose commit the file does not have. What is damaged is removed, so that it is begun anew.
+Rule: a base gets its name only when each page was compared with its sum, all of them with the state sum of the commit,
+and the file has that commit. What is damaged is removed, so that it is begun anew.
 Bound: one frame of the base in memory. Not here: what arrives (copy.py).
 """
 
@@ -94,7 +94,7 @@ class ArrivingBase:
     """
 
     def __init__(self, journal: Journal, announced: Announced, *, anew: bool) -> None:
-        """Go on with what an earlier connection left of the same base, unless `anew`; of another one it goes."""
+        """Continue what an earlier connection left of the same base, unless `anew`; what another left is removed."""
         self.announced = announced
         self.is_whole = self.has_file = False
         self._journal = journal

@@ -56,9 +56,9 @@ class Copy:
         """Lock what is there, or make the directory; cut off a tail that a crash tore: it comes again.
 
         Args:
-            group: the number of one whose members may read a new copy; by default nobody else may.
+            group: the number of one whose members may read a new copy; by default only the owner may.
         Raises:
-            AccessError: what is there is no copy.
+            AccessError: the directory is not a copy.
             LockedError: somebody appends to it.
             JournalError: it is damaged.
         """
@@ -158,7 +158,7 @@ class Copy:
         return True
 
     def base_place(self) -> int | None:
-        """Where the base goes on that was begun, once what is there of it was checked; call again while None."""
+        """Where a base that was begun continues, once the bytes before were checked; call again while None."""
         assert self._arriving is not None
         return self._arriving.received if self._arriving.check() else None
 
@@ -181,7 +181,7 @@ class Copy:
             NoSpaceError, InputOutputError: nothing was stored, and a later call with the same may succeed.
             ForkedJournalError: the copy has other bytes there.
             MissingFileError: something between the copy's end and that place did not arrive.
-            LinkError: the bytes make no sense there: they were damaged on the way.
+            LinkError: the bytes are not valid there: they were damaged on the way.
         """
         self._require_alive()
         if self._arriving and not self._arriving.has_file:
@@ -205,7 +205,7 @@ class Copy:
             )
 
     def append_run(self, run: Run) -> None:
-        """Store frames of a journal on this host as `append` does: their reader checked more than their checksums."""
+        """Store frames that a RunReader gave, as `append` does: of the operations it checks only the checksums."""
         self.append(run.file_first_lsn, run.offset, run.data)
 
     def sync(self) -> Position:
@@ -250,7 +250,7 @@ class Copy:
             if self._read_file(journal, first_lsn):
                 break
         self.durable, self._durable_offset = self.position, self._offset
-        # Who goes on in the middle of a journal learns sizes from the next RESIZE.
+        # A copy that continues in the middle of a journal learns sizes from the next RESIZE.
         self._volumes = of_unknown_size(journal.volumes) if self.position.lsn else journal.volumes
         if self._file_first_lsn:
             self._file = files.open_file(journal.file_path(self._file_first_lsn), write=True, follow=False)
@@ -386,7 +386,7 @@ class Copy:
         return True
 
     def _require_in_place(self, file: File) -> None:
-        """Who is told that something is kept may forget it: so it is in the copy, not in a file that has no name."""
+        """A sender that is told that bytes are kept may drop them: so they are in the copy, not in an unlinked file."""
         if not file.is_in_place():
             self._is_dead = True
             raise InputOutputError(

@@ -21,12 +21,12 @@ def is_primary(path: str) -> bool:
 
 
 def lock_copy(path: str, group: int | None = None) -> File:
-    """Lock the copy, whose directory is made if it is not there, until the returned file is closed.
+    """Lock the copy until the returned file is closed; a missing directory is made.
 
     Args:
-        group: the number of one whose members may read a new copy; by default nobody else may.
+        group: the number of one whose members may read a new copy; by default only the owner may.
     Raises:
-        AccessError: what is there is no copy, or would lie inside a journal, copy or mirror.
+        AccessError: the directory is not a copy, or would lie inside a journal, copy or mirror.
         LockedError: somebody appends to it.
     """
     if pathowner.kind_of(path) is None:
@@ -69,7 +69,7 @@ def check_is_there(path: str, slot: str, where: str) -> None:
 
 
 def load_id(path: str) -> bytes:
-    """The copy's id; one that was copied by other means gets one now, and one whose file makes no sense another."""
+    """The copy's id; one that was copied by other means gets one now, and one with a file that is not valid another."""
     where = files.join(path, "copy.json")
     with suppress(NotAJournalError):
         fields = jsonfile.load(where, NotAJournalError)

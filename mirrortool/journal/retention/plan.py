@@ -1,9 +1,9 @@
-"""Retention: what of a journal may go, and why the rest stays. Planning only; prune.py carries it out.
+"""Retention: what of a journal may go, and why the remainder stays. Planning only; prune.py carries it out.
 
 A journal loses its oldest files first, so a plan is a first LSN that must stay, and why. A *promise* is a point in time
 from which on every commit stays restorable: that needs the newest base at or before it, and everything after that base.
 
-Rule: after any plan, every promised commit can be restored, and every slot that holds back can go on.
+Rule: after any plan, every promised commit can be restored, and every slot that holds back can continue.
 Rule: without a base that stands for what went before, nothing goes. The newest base stays, as does the newest file.
 """
 
@@ -38,7 +38,7 @@ class SlotLag:
 
 @dataclass(frozen=True, slots=True)
 class Hold:
-    """Everything from an LSN on is needed, and by whom; for people."""
+    """Everything from an LSN on is needed, and by which reader; for people."""
 
     lsn: int
     why: str
@@ -69,7 +69,7 @@ class PrunePlan:
         files: first LSNs of the journal files that go: the oldest ones.
         bases: LSNs of the bases that go.
         lost: slots that need one of these files.
-        holds: why the rest stays, the one that reaches back furthest first.
+        holds: why the remainder stays, the one that reaches back furthest first.
         needs_base: whether files stay only because no base stands for them.
     """
 
@@ -116,7 +116,7 @@ def plan(
 
 
 def _floor(bases: Sequence[KeptFile], promised_lsn: int | None) -> KeptFile | None:
-    """The base that the promise is restored from: the newest that is not behind it."""
+    """The base that the promise is restored from: the newest that is not after it."""
     fit = [base for base in bases if promised_lsn is None or base.lsn <= promised_lsn]
     return fit[-1] if fit else None
 

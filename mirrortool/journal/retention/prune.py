@@ -1,10 +1,10 @@
 """Removes what plan.py plans: journal files, oldest first, then bases.
 
 Rule: slots are locked from the look at them until the last file is gone, so that none registers in between for a
-position that goes; who registers later is told (slots.py). A slot is marked lost, durably, before its files go.
+position that goes; a later reader is told (slots.py). A slot is marked lost, durably, before its files go.
 Rule: each file's name is durably gone before the next goes, so that a crash leaves a journal without a gap.
 
-It works beside a recorder and readers: who has a file open keeps it.
+It works beside a recorder and readers: a process that has a file open keeps it.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ from mirrortool.journal.slots import Slot, damaged_slots, locked, remove, save, 
 
 @dataclass(frozen=True, slots=True)
 class Keep:
-    """What the owner wants kept, as he says it.
+    """What the user wants kept, as the command says it.
 
     Attributes:
-        seconds: every commit of so long stays restorable.
+        seconds: every commit of the last `seconds` stays restorable.
         size, slot_size, slot_seconds: as in retention.Wish.
     """
 
@@ -71,7 +71,7 @@ def prune(path: str, keep: Keep, *, dry_run: bool = False) -> Pruned:
     """Remove what nobody needs; with `dry_run` only say what that is.
 
     Raises:
-        LockedError: a base is being made, or another prune is at work.
+        LockedError: a base is being made, or another prune is running.
         JournalError: a base is damaged; nothing was removed.
         HostError: a file cannot be removed; the newer ones are there.
     """
@@ -130,7 +130,7 @@ def _size(path: str) -> int:
 
 
 def _seconds_behind(journal: Journal, slot: Slot, now_ns: int) -> float:
-    """How old the first frame is that the slot's owner lacks; 0 if he lacks none, or none is left."""
+    """How old the first frame is that the slot's owner lacks; 0 if it lacks none, or none is left."""
     if not slot.holds_back:
         return 0.0
     try:

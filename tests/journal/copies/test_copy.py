@@ -438,7 +438,7 @@ def test_a_copy_contains_what_its_frames_went_through(tmp_path: Path) -> None:
 
 
 def test_a_clean_end_that_could_not_be_forgotten_is_forgotten_later(tmp_path: Path) -> None:
-    """Else frames behind it would count as damage."""
+    """Else frames after it would count as damage."""
     maker = JournalMaker(tmp_path / "J", {"disk": 64 * 512})
     maker.frame(Commit())
     maker.writer.sync()

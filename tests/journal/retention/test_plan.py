@@ -1,4 +1,4 @@
-"""Plans: whatever is kept and whoever reads, what was promised is restorable and every slot can go on."""
+"""Plans: whatever is kept and whoever reads, what was promised is restorable and every slot can continue."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def has(files: list[int], lsn: int) -> bool:
 
 
 def restorable(files: list[int], bases: list[int], lsn: int) -> bool:
-    """From LSN 1, or from a base at or before, with every file behind it."""
+    """From LSN 1, or from a base at or before, with every file after it."""
     return files[0] == 1 or any(base <= lsn and has(files, base + 1) for base in bases)
 
 

@@ -41,7 +41,7 @@ def maker() -> Iterator[JournalMaker]:
 
 
 def add_base(journal: Journal, lsn: int) -> None:
-    """A base of that commit by its header; what it holds does not matter to who prunes."""
+    """A base of that commit by its header; what it holds does not matter to prune."""
     commit = find_commit(journal, Until(lsn=lsn))
     assert commit and commit.lsn == lsn
     lock_bases(journal).close()
