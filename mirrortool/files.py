@@ -395,7 +395,7 @@ def local_path(text: str) -> str:
     """What `portable_path` made this of, under this locale."""
     try:
         return os.fsdecode(text.encode("utf-8", "surrogateescape"))
-    except UnicodeEncodeError:  # a surrogate that stands for no byte; who reads the field refuses it
+    except UnicodeEncodeError:  # a surrogate that stands for no byte; the reader of the field refuses it
         return text
 
 

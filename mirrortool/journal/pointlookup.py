@@ -74,7 +74,7 @@ def check_may_come(journal: Journal, until: Until) -> None:
     """
     if find_commit(journal, until) is not None:
         return
-    with suppress(JournalError):  # who follows meets the damage, and waits at a torn tail
+    with suppress(JournalError):  # a follower meets the damage, and waits at a torn tail
         oldest = next(commits(journal), None)
         if oldest and is_past(oldest.lsn, oldest.time_ns, until):
             raise _no_commit(journal, until, None)

@@ -377,7 +377,7 @@ class Copy:
             return False
         assert self._file is not None and self.journal is not None
         with base.lock():
-            self._is_dead = True  # unless all of it succeeds: who opens the copy next finishes it
+            self._is_dead = True  # unless all of it succeeds: the next opening finishes it
             base.install()
             self._arriving = None
             self._file.close()
