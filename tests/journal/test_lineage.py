@@ -74,7 +74,9 @@ def test_another_journal_is_refused_with_both_identities() -> None:
 
 @given(st.lists(st.integers(0, 3), max_size=4), st.lists(st.integers(0, 3), max_size=4), st.integers(0, 40))
 def test_a_receiver_goes_on_only_with_what_it_has(ours: list[int], theirs: list[int], lsn: int) -> None:
-    """The oracle: which primary recorded each LSN. A receiver may continue if the sender has the same for all of its."""
+    """The oracle: which primary recorded each LSN. A receiver may continue if the sender has the same for all that
+    the receiver has.
+    """
 
     def made(choices: Sequence[int]) -> History:
         history, at = FIRST, 0
