@@ -150,9 +150,9 @@ REFUSED = [
     (2, "init new a=disk.img a=other.img", "same name"),
     (2, "init new d=made:9223372036854775808", "too large"),
     (2, "init new d=made:8E", "too large"),
-    (2, "init new --page-size 511 d=disk.img", "no page size"),
-    (2, "init new --page-size 0 d=disk.img", "no page size"),
-    (2, "init new --page-size 128K d=disk.img", "no page size"),
+    (2, "init new --page-size 511 d=disk.img", "not a page size"),
+    (2, "init new --page-size 0 d=disk.img", "not a page size"),
+    (2, "init new --page-size 128K d=disk.img", "not a page size"),
     (2, f"init new --page-size {DIGITS} d=disk.img", "no size"),
     (2, "init new", "Missing argument"),
     # where no journal can be made
