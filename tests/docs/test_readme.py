@@ -16,6 +16,7 @@ from xml.etree import ElementTree
 import pytest
 
 import mirrortool
+from tests.docs.manual import literal_lines, page
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text()
@@ -88,17 +89,20 @@ def test_python_example_does_what_it_says(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 def test_guests_disk_is_the_one_that_is_moved_and_served() -> None:
-    """libvirt, QEMU and QMP name one socket and one export."""
-    source = ElementTree.fromstring(block("xml")).find("source")
+    """libvirt, QEMU and QMP name one socket and one export, in the README and in the page of guests."""
+    text = "\n".join(literal_lines(page("mirrortool-guests", 7).lines))
+    (xml,) = re.findall(r"^<disk.*?^</disk>$", text, re.DOTALL | re.M)
+    source = ElementTree.fromstring(xml).find("source")
     assert source is not None
     host = source.find("host")
     assert host is not None
-    commands = [json.loads(text) for text in re.findall(r"^{.*?}}+(?=$|\s{2,})", block("text"), re.DOTALL | re.M)]
+    commands = [json.loads(each) for each in re.findall(r"^{.*?}}+$", text, re.DOTALL | re.M)]
     added = commands[0]["arguments"]
     assert [each["execute"] for each in commands] == ["blockdev-add", "blockdev-mirror", "block-job-complete"]
     assert (source.get("name"), host.get("socket")) == (added["export"], added["server"]["path"])
-    assert f"export={added['export']},server.type=unix,server.path={added['server']['path']}," in README
-    assert f"--nbd unix:{added['server']['path']} " in README
+    for place in (README, re.sub(r"\\\n *", "", text)):
+        assert f"export={added['export']},server.type=unix,server.path={added['server']['path']}," in place
+        assert f"--nbd unix:{added['server']['path']} " in place
 
 
 def test_a_source_distribution_has_what_its_tests_read() -> None:
