@@ -14,7 +14,7 @@ def run() -> NoReturn:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
     from mirrortool.cli import startupsignals
 
-    if startupsignals.goes_on(sys.argv[1:]):
+    if startupsignals.is_long_running(sys.argv[1:]):
         startupsignals.end_at_once()
     from mirrortool.cli import main
 

@@ -23,7 +23,7 @@ from mirrortool.replay.makebase import BaseCancelled, MakeBase
 )  # fmt: skip
 @click.option(
     "--max-size", type=SIZE, default="16T", show_default=True, metavar="SIZE",
-    help="Refuse a journal whose volumes are larger together.",
+    help="Refuse a journal if its volumes together are larger.",
 )  # fmt: skip
 @click.option(
     "--to", metavar="DIRECTORY", type=DIRECTORY,
@@ -33,14 +33,14 @@ from mirrortool.replay.makebase import BaseCancelled, MakeBase
 @quiet
 @writes_in("journal")
 def command(journal: str, at: Until | None, max_size: int, to: str | None, as_json: bool, quiet: bool) -> None:
-    """Write down a whole committed state of a journal, so that older journal files can go.
+    """Write a whole committed state of a journal into one file, so that older journal files can be removed.
 
-    It is made from the journal alone, by replaying an older base and what follows it, beside a recorder and whoever
-    follows; no volume is read. Meanwhile it needs about twice the room of what the volumes hold.
+    It is made from the journal alone, by replaying an older base and the journal after it. Recorders and readers may
+    run meanwhile; no volume is read. While it is made, it needs about twice the space of what the volumes hold.
     """
     with MakeBase(journal, at, max_bytes=max_size, to=to) as making, Display("base", quiet=quiet) as display:
         commit = making.commit
-        display.note(f"base of commit {commit.lsn} of {format_time(commit.time_ns)}")
+        display.note(f"base of the commit at LSN {commit.lsn} of {format_time(commit.time_ns)}")
 
         def view() -> View:
             now = making.statistics()
@@ -58,7 +58,7 @@ def command(journal: str, at: Until | None, max_size: int, to: str | None, as_js
         values = {"journal": journal, "lsn": commit.lsn, "time_ns": commit.time_ns, "bytes": size}
         click.echo(json.dumps(values | {"state_sum": f"{commit.state_sum:016x}", "is_new": not making.exists}))
     else:
-        made = "there is a base already" if making.exists else "base"
-        click.echo(f"{made} of commit {commit.lsn}  {format_time(commit.time_ns)}  {format_bytes(size)}")
+        made = "commit at LSN {} already has a base" if making.exists else "base of the commit at LSN {}"
+        click.echo(f"{made.format(commit.lsn)}  {format_time(commit.time_ns)}  {format_bytes(size)}")
     if not quiet:
         tell(f"next: mirrortool prune {quoted(journal)} --keep 7d")

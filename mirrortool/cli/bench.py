@@ -27,7 +27,7 @@ def parse_latency(text: str) -> float:
     """Seconds; a number with us, ms or s."""
     match = _LATENCY.fullmatch(text.strip())
     if not match:
-        raise ValueError(f"{text!r} is no latency, such as 200us, 1ms or 0.5s")
+        raise ValueError(f"{text!r} is not a latency, such as 200us, 1ms or 0.5s")
     return float(match[1]) * _SECONDS[match[2]]
 
 
@@ -40,7 +40,7 @@ def parse_latency(text: str) -> float:
 @click.option("--writes", type=int, default=Settings().writes, show_default=True, help="Operations to replay.")
 @click.option("--groups", type=int, default=Settings().groups, show_default=True, help="Task groups.")
 @click.option("--tasks", type=int, default=Settings().tasks, show_default=True, help="Tasks in each group.")
-@click.option("--runs", type=int, default=Settings().runs, show_default=True, help="Take the median of so many runs.")
+@click.option("--runs", type=int, default=Settings().runs, show_default=True, help="Take the median of this many runs.")
 @click.option("--peers", is_flag=True, help="Compare with bare threads and with an ideal scheduler too.")
 @as_json
 @quiet

@@ -23,6 +23,6 @@ def script(shell: str) -> str:
 def command(shell: str) -> None:
     """Print the completion script of a shell.
 
-    An installed mirrortool brings them along; this is for where the shell does not find them.
+    An installed mirrortool has them already; print one where the shell does not find it.
     """
     click.echo(script(shell), nl=False)

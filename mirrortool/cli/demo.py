@@ -124,10 +124,10 @@ class Demo:
             self._copy(disk, "disk-before-upgrade.img")
             self._write(disk, self._every_other_page())
             disk.punch(self._size // 2, 8 * MIB)
-            self._say(f"record  pages changed, 8 MiB given back: {self._scan()}")
+            self._say(f"record  pages changed, 8 MiB discarded: {self._scan()}")
 
     def _replay_and_kill(self) -> None:
-        """A real process, and a real SIGKILL when half of the volume is there."""
+        """A real process, and a real SIGKILL when half of the volume is written."""
         self._step("replay", "in another process, killed with SIGKILL half-way")
         for attempt in range(_ATTEMPTS):
             self._check_cancelled()
@@ -138,7 +138,7 @@ class Demo:
             raise DemoError("the replay was too fast to be killed half-way", remedy="give a larger --size")
         checkpoint = mirror_status(self._mirror).checkpoint
         self._say(f"    killed; {describe(checkpoint)}")
-        self._require(not checkpoint.is_consistent, "a killed replay leaves a mirror that says it is rolling forward")
+        self._require(not checkpoint.is_consistent, "the mirror of a killed replay says that it is between two commits")
         result = self._verify(self._mirror)
         self._require(not result.bad_pages, "pages in flight are not called bad")
         self._say(f"    verify: no bad page, {result.pages_in_flight} in flight; not comparable yet")
@@ -159,9 +159,7 @@ class Demo:
         return False
 
     def _resume(self) -> None:
-        self._step(
-            "replay", f"again: it goes on, now with {PLAN.groups} groups of {PLAN.tasks} tasks, one unit a write"
-        )
+        self._step("replay", f"again: it resumes, now with {PLAN.groups} groups of {PLAN.tasks} tasks")
         self._replay(self._mirror, None)
         self._compare(self._mirror, "disk.img")
         self._step("verify", "each page, and the state sum against the primary's")
@@ -170,7 +168,7 @@ class Demo:
         self._say(f"    {result.pages_checked} pages checked, no bad page, state sum as in the journal")
 
     def _damage(self) -> None:
-        self._step("damage", "one byte of the mirror, behind its back")
+        self._step("damage", "one byte of the mirror is changed by another program")
         page = self._size // PAGE // 3
         with files.open_file(files.join(self._mirror, "volumes", "disk.img"), write=True) as image:
             byte = image.pread(1, page * PAGE + 77)
@@ -180,9 +178,9 @@ class Demo:
         found = [(run.first_page, run.count) for run in result.bad_runs]
         self._require(found == [(page, 1)], "verify names the one page that differs")
         last = result.bad_runs[0].last_write
-        self._require(last is not None, "verify names who wrote it last")
+        self._require(last is not None, "verify names the operation that wrote it last")
         assert last is not None
-        self._say(f"    verify: bad page {page}, last written by LSN {last.lsn} in {last.file}; put right again")
+        self._say(f"    verify: bad page {page}, last written by LSN {last.lsn} in {last.file}; restored")
 
     def _go_back(self) -> None:
         self._step("replay", "into a second mirror, up to the mark before-upgrade")
@@ -214,20 +212,20 @@ class Demo:
             result = scan.run()
         now = result.statistics
         return (
-            f"commit {result.commit.lsn}, {counted(now.pages_written, 'page')} written, {now.pages_zeroed} zeroed, "
-            f"{format_bytes(now.bytes_journaled)} journaled"
+            f"commit at LSN {result.commit.lsn}, {counted(now.pages_written, 'page')} written, "
+            f"{now.pages_zeroed} zeroed, {format_bytes(now.bytes_journaled)} journaled"
         )
 
     def _replay(self, mirror: str, until: Until | None) -> None:
         """Replay with the live display, and count how the units came to their tasks."""
         self._check_cancelled()
         with Replay(self._path("journal"), mirror, plan=PLAN, until=until) as replay:
-            start, target = replay.mirror.checkpoint.position.lsn, replay.goal
-            assert target, "it does not follow"
+            start, goal = replay.mirror.checkpoint.position.lsn, replay.goal
+            assert goal, "a replay that does not follow has one"
 
             def show() -> None:
                 now = replay.statistics()
-                done, total = now.progress.lsn - start, target.lsn - start
+                done, total = now.progress.lsn - start, goal.lsn - start
                 display.show(View(done, total, now.progress.payload_bytes, f"LSN {now.progress.lsn}", now.groups))
 
             with Display("replay", quiet=self._quiet) as display:

@@ -27,13 +27,13 @@ def print_forecast(
     if as_json:
         click.echo(json.dumps(_to_json(mirror, found, journal.page_size)))
         return
-    begins = f"base {found.start.base.lsn}" if found.start.base else f"LSN {found.start.position.lsn}"
-    click.echo(f"from {begins} to commit {found.goal.lsn} of {format_time(found.goal.time_ns)}")
+    begins = f"the base of LSN {found.start.base.lsn}" if found.start.base else f"LSN {found.start.position.lsn}"
+    click.echo(f"from {begins} to the commit at LSN {found.goal.lsn} of {format_time(found.goal.time_ns)}")
     base = f"{format_bytes(found.start.base_bytes)} of the base, " if found.start.base else ""
     click.echo(f"reads {base}{format_bytes(found.start.journal_bytes)} of the journal, at most")
     click.echo(f"writes {counted(found.pages, 'page')}, {format_bytes(found.pages * journal.page_size)}, at most")
     if found.seconds is None:
-        click.echo("takes a time that is not known: this mirror has not been replayed to a commit yet")
+        click.echo("no estimate of the time: this is the mirror's first replay")
     else:
         click.echo(f"takes about {format_seconds(found.seconds)}, at the rate of this mirror's last replay")
 

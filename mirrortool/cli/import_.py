@@ -47,11 +47,11 @@ def complete_name(ctx: click.Context, param: click.Parameter, incomplete: str) -
 )  # fmt: skip
 @click.option(
     "--map", "mapped", multiple=True, type=Value("file=volume", parse_mapped), metavar="FILE=VOLUME",
-    help="The volume that stands for a file in a log of fio.",
+    help="The volume to use for a file in a log of fio.",
 )  # fmt: skip
 @click.option(
     "--seed", type=click.IntRange(0, (1 << 64) - 1), metavar="N",
-    help=f"Of the data that is made up for a log of fio.  [default: {SEED_DEFAULT}]",
+    help=f"Of the data that is generated for a log of fio.  [default: {SEED_DEFAULT}]",
 )  # fmt: skip
 @as_json
 @quiet
@@ -66,10 +66,10 @@ def command(
     as_json: bool,
     quiet: bool,
 ) -> None:
-    """Write what a log of another program tells of into the volumes, and journal it.
+    """Write the operations in another program's log to the volumes, and journal them.
 
-    Its flushes become commits and its marks become marks, so that a mirror can be had as of each. A log of fio has no
-    data; that is made up, and always the same for the same seed. The log is checked before anything is changed.
+    Its flushes become commits and its marks become marks, so that a mirror can be replayed to each. A log of fio has no
+    data: it is generated, always the same for the same seed. The log is checked before anything is changed.
     """
     if kind != LogFormat.FIO and (mapped or seed is not None):
         raise UsageError("--map and --seed are for --format fio")
@@ -89,7 +89,7 @@ def command(
 
 
 class _Work:
-    """Checks a log, gives the volumes a base if they have none, and imports the log."""
+    """Checks a log, scans the volumes if the journal does not have them yet, and imports the log."""
 
     def __init__(self, recorder: Recorder, log: Log) -> None:
         self._unit = log.unit
@@ -121,7 +121,7 @@ class _Work:
     def _view(self) -> View:
         done, total = self._initial_scan.progress()
         if done < total:
-            return View(done, total, done * self._page_size, "of the base")
+            return View(done, total, done * self._page_size, "initial scan")
         now = self._import.statistics()
         return View(now.log_bytes_done, now.log_bytes, now.bytes, f"{now.writes} writes")
 
@@ -130,8 +130,8 @@ class _Work:
         if number < 0:
             return "stopped before anything of the log was imported"
         return (
-            f"stopped at {self._unit} {number}; what the log tells of up to there is journaled; import it again: that "
-            "goes through the whole log once more, and ends as if it had not been stopped"
+            f"stopped at {self._unit} {number}; the log is journaled up to there; import it again: that goes through "
+            "the whole log once more, and ends as if it had not been stopped"
         )
 
 
@@ -142,7 +142,7 @@ def _print(journal: str, result: ImportResult, unit: str, as_json: bool, quiet: 
     done = result.statistics
     units = {"entry": "entries", "line": "lines"}[unit]
     click.echo(
-        f"commit {result.commit.lsn}  {result.entries} {units}: {counted(done.writes, 'write')}, "
+        f"commit at LSN {result.commit.lsn}  {result.entries} {units}: {counted(done.writes, 'write')}, "
         f"{format_bytes(done.bytes)}, {done.zeros} zeroed, "
         f"{counted(done.commits, 'commit')}, {counted(done.marks, 'mark')}"
     )

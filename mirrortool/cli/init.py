@@ -12,15 +12,15 @@ from mirrortool.record.createjournal import NewVolume, init
 
 
 def parse_new_volume(text: str) -> NewVolume:
-    """NAME=PATH or NAME=PATH:SIZE; a colon in the path is no size unless a size follows the last one."""
-    name, rest = parse_named_path(text)
-    path, colon, size = rest.rpartition(":")
+    """NAME=PATH or NAME=PATH:SIZE; a colon belongs to the path unless a size follows the last one."""
+    name, place = parse_named_path(text)
+    path, colon, size = place.rpartition(":")
     if colon and path:
         try:
             return NewVolume(name, path, parse_size(size))
         except ValueError:
             pass
-    return NewVolume(name, rest)
+    return NewVolume(name, place)
 
 
 @click.command("init")
@@ -32,7 +32,7 @@ def parse_new_volume(text: str) -> NewVolume:
     "--page-size", type=SIZE, default=str(PAGE_SIZE_DEFAULT), show_default=True, metavar="SIZE",
     help="Unit of journal, sums and repair: a power of two from 512 to 64K.",
 )  # fmt: skip
-@click.option("--raw", is_flag=True, help="Take an image in a container format, such as qcow2, for a volume as it is.")
+@click.option("--raw", is_flag=True, help="Accept an image in a container format, such as qcow2, as raw bytes.")
 @group
 @quiet
 @writes_in("journal")
@@ -41,8 +41,8 @@ def command(
 ) -> None:
     """Make a journal for volumes: image files or block devices.
 
-    Nothing is read yet: the first record journals everything. With a SIZE, a missing file is made, sparse; an existing
-    one must have that size.
+    Nothing is read yet: the first record journals everything. With a SIZE, a missing file is made, sparse; a file that
+    exists must have that size.
     """
     made = init(journal, volumes, page_size, raw=raw, group=group)
     for volume in made.volumes:

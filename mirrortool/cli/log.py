@@ -29,13 +29,13 @@ COMMITS_SHOWN = 20
 @click.argument("journal", type=DIRECTORY)
 @click.option(
     "-n", "number", type=click.IntRange(1),
-    help="The newest so many.  [default: 20; with --since, --all or --ops as many as there are]",
+    help="Only the newest N.  [default: 20; with --since, --all or --ops, all]",
 )  # fmt: skip
 @click.option(
     "--since", type=POINT, metavar=POINT_METAVAR, shell_complete=complete_point, help="All commits at or after this."
 )
 @click.option("--all", "every", is_flag=True, help="All commits, heartbeats too.")
-@click.option("--flush-only", is_flag=True, help="Only what a client's flush, or a mark, made a commit.")
+@click.option("--flush-only", is_flag=True, help="Only commits that a client's flush or a mark made.")
 @click.option("--ops", is_flag=True, help="All operations, one a line, instead of commits.")
 @as_json
 def command(
@@ -43,9 +43,9 @@ def command(
 ) -> None:
     """List the commits of a journal, oldest first.
 
-    Any of their LSNs, times and marks is good for replay --until. Heartbeats, which a recorder appends when nothing
-    changes, repeat the commit before them, and are left out unless --all is given. A torn tail or damage is reported
-    after what could be read before it.
+    Give any of their LSNs, times and marks to replay --until. A recorder appends heartbeats when nothing changes: they
+    repeat the commit before them, and are left out unless --all is given. A torn tail or damage is reported after what
+    could be read before it.
     """
     opened = Journal(journal)
     if ops and flush_only:
@@ -85,7 +85,7 @@ def _print_commits(journal: str, listed: list[Commit]) -> None:
 
 
 def _print_lines(lines: Iterator[str], number: int | None) -> None:
-    """Lines as they are read, however many; or the last so many, which need be kept, when all are read.
+    """Print all lines as they are read; or, after the last one is read, only that number of the last ones.
 
     Raises:
         JournalError: after the lines before the torn tail or the damage.

@@ -30,22 +30,22 @@ EXIT_BUG = 70
 COMMANDS = {
     "init": "Make a journal for volumes.",
     "record": "Journal what changed in the volumes since the last record.",
-    "import": "Journal what a log of dm-log-writes, QEMU or fio tells of.",
+    "import": "Journal the operations in a log of dm-log-writes, QEMU or fio.",
     "replay": "Bring a mirror up to a commit of its journal.",
     "ship": "Send a journal to other hosts, as it grows.",
-    "receive": "Take in a journal that another host ships.",
+    "receive": "Receive a journal that another host ships.",
     "verify": "Prove, page by page, that a mirror or journal is right.",
-    "promote": "Make a mirror the primary, when that has died.",
+    "promote": "Make a mirror the primary, when the old one has died.",
     "status": "Show how journals and mirrors stand.",
     "log": "List the commits of a journal.",
     "mark": "Give the newest commit a name.",
-    "base": "Write down a whole committed state, so that older journal files can go.",
-    "prune": "Remove the journal files that nobody needs.",
-    "slot": "Show who reads a journal, and forget who does not any more.",
+    "base": "Write a whole committed state into one file, so that older journal files can be removed.",
+    "prune": "Remove the journal files that are no longer needed.",
+    "slot": "List the readers of a journal, and remove those that are gone.",
     "volume": "Say where the volumes of a journal are now.",
-    "unit": "Print a systemd unit for a command that goes on.",
-    "bench": "Measure what replaying with groups of tasks is worth.",
-    "demo": "Mirror a volume before your eyes, kill the replay, and prove the result.",
+    "unit": "Print a systemd unit for a command that runs until stopped.",
+    "bench": "Measure how much faster groups of tasks replay.",
+    "demo": "Show it all: mirror a small volume, kill the replay, and prove the result.",
     "completion": "Print the shell's completion script.",
 }
 
@@ -58,7 +58,7 @@ def _without_environment(option: click.Option | None) -> click.Option | None:
 
 
 def _name_variables(name: str, command: click.Command) -> None:
-    """MIRRORTOOL_<COMMAND>_<OPTION> for each option, by the name that the user knows it by.
+    """MIRRORTOOL_<COMMAND>_<OPTION> for each option, by the name that the manual gives it.
 
     Of a command with commands of its own: MIRRORTOOL_<COMMAND>_<ITS COMMAND>_<OPTION>.
     """
@@ -112,7 +112,7 @@ def cli(ctx: click.Context) -> None:
     mirrortool replay JOURNAL MIRROR      bring the mirror up to it
     mirrortool verify MIRROR              prove it
 
-    mirrortool(1) has the whole story, mirrortool-COMMAND(1) each command's.
+    mirrortool(1) explains the whole, mirrortool-COMMAND(1) each command.
     """
     if ctx.invoked_subcommand is None:
         click.echo(ctx.get_help())
@@ -120,7 +120,7 @@ def cli(ctx: click.Context) -> None:
 
 def run() -> NoReturn:
     """The entry point: mirrortool's exit code is the process's."""
-    if startupsignals.goes_on(sys.argv[1:]):
+    if startupsignals.is_long_running(sys.argv[1:]):
         startupsignals.unwind()
     else:
         if signal.getsignal(signal.SIGINT) == signal.SIG_DFL:
@@ -138,7 +138,7 @@ def run() -> NoReturn:
 
 
 def _open_closed_streams() -> None:
-    """What the caller closed goes nowhere, rather than into the first file that we open."""
+    """Output to a stream that the caller closed is dropped, instead of going into the first file that we open."""
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
             descriptor = os.open(os.devnull, os.O_RDWR)  # the lowest that is free: the one that was closed
@@ -147,9 +147,9 @@ def _open_closed_streams() -> None:
 
 
 def _flush_streams() -> bool:
-    """Write out what the streams still hold; whether they took it.
+    """Write out what the streams still hold; whether that worked.
 
-    One that did not was told of by main, if it matters: what is left is what it could not write.
+    Where it did not, main has reported it already, if it matters: what is left is what could not be written.
     """
     is_empty = True
     for stream in (sys.stdout, sys.stderr):
@@ -202,7 +202,7 @@ def _run_command(arguments: Sequence[str]) -> int:
         result = cli.main(list(arguments), prog_name="mirrortool", standalone_mode=False)
     except click.exceptions.Exit as end:
         return end.exit_code
-    except SystemExit as end:  # nothing of ours raises it; click does: 1 for a broken pipe, 0 after a completion
+    except SystemExit as end:  # only click raises it: 1 for a broken pipe, 0 after a completion
         if end.code == 1:
             raise BrokenPipeError from end
         return 0
@@ -232,7 +232,7 @@ def _fail_with_bug(error: Exception) -> int:
 
 
 def _end_by_sigpipe() -> int:
-    """Whoever read our output has gone; end as any other program does then, silently."""
+    """The reader of our output has gone: end silently, as any other program does then."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     os.kill(os.getpid(), signal.SIGPIPE)

@@ -14,7 +14,7 @@ from mirrortool.record.mark import mark
 def parse_mark(text: str) -> str:
     """A mark's name."""
     if not is_mark_name(text):
-        raise ValueError(f"{text!r} is no mark: {MARK_NAMES}")
+        raise ValueError(f"{text!r} is not a mark: {MARK_NAMES}")
     return text
 
 
@@ -24,9 +24,10 @@ def parse_mark(text: str) -> str:
 @quiet
 @writes_in("journal")
 def command(journal: str, name: str, quiet: bool) -> None:
-    """Give what a running recorder has acknowledged, or else the newest commit, a name, for replay --until.
+    """Give the newest state of a journal a name, for replay --until.
 
-    A name that was given before means the newest commit with it from now on.
+    That is what a running recorder has acknowledged, or the newest commit if none is running. A name that was given
+    before means the newest commit with it from now on.
     """
     position = mark(journal, name)
     click.echo(f"mark {name} at LSN {position.lsn}")

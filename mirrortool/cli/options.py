@@ -36,7 +36,7 @@ def parse_size(text: str) -> int:
     """Bytes; K, M, G, T, P, E are powers of 1024, with or without iB."""
     match = _SIZE.fullmatch(text.strip())
     if not match:
-        raise ValueError(f"{text!r} is no size, such as 512, 64M or 10GiB")
+        raise ValueError(f"{text!r} is not a size, such as 512, 64M or 10GiB")
     return int(match[1]) << (10 * " KMGTPE".index((match[2] or " ").upper()))
 
 
@@ -58,7 +58,7 @@ def parse_mode(text: str) -> int:
     except ValueError:
         mode = -1
     if not 0 <= mode <= 0o777:
-        raise ValueError(f"{text!r} is no mode, such as 0660")
+        raise ValueError(f"{text!r} is not a mode, such as 0660")
     return mode
 
 
@@ -71,7 +71,7 @@ def parse_named_path(text: str) -> tuple[str, str]:
 
 
 def parse_lag(text: str) -> SlotLag:
-    """A duration, or else a size: 10m are minutes."""
+    """A duration, or else a size: 10m is 10 minutes."""
     try:
         return SlotLag(None, parse_duration(text))
     except ValueError:
@@ -99,7 +99,7 @@ class Value(click.ParamType[Any]):
 
 
 class PathName(click.ParamType[str]):
-    """A path, whatever is there; the shell completes names of directories, or of files too."""
+    """A path, whether anything is there or not; the shell completes names of directories, or of files too."""
 
     name = "path"
 
@@ -108,7 +108,11 @@ class PathName(click.ParamType[str]):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         if isinstance(value, str) and _URL.match(value):
-            self.fail(f"{value!r} is a URL, and a path is wanted here; one that looks so begins with ./", param, ctx)
+            self.fail(
+                f"{value!r} is a URL, where a path is needed; write a path that looks like one with ./ before it",
+                param,
+                ctx,
+            )
         return value
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
@@ -126,10 +130,10 @@ POINT_METAVAR = "LSN|TIME|MARK"
 MODE = Value("mode", parse_mode)
 NAMED_PATH = Value("name=path", parse_named_path)
 
-quiet = click.option("-q", "--quiet", is_flag=True, help="Print nothing but errors and results.")
+quiet = click.option("-q", "--quiet", is_flag=True, help="Print only errors and results.")
 group = click.option(
     "--group", type=Value("group", group_number), metavar="GROUP",
-    help="Let the members of this group read what is made; by default nobody else may.",
+    help="Let the members of this group read what is made.  [default: only its owner]",
 )  # fmt: skip
 as_json = click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object.")
 

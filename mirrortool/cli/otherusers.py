@@ -1,4 +1,4 @@
-"""Tells root who else may write where a command is about to write."""
+"""Warns root of other users that may write where a command is about to write."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Result = TypeVar("Result")
 
 
 def writes_in(*names: str) -> Callable[[Callable[Parameters, Result]], Callable[Parameters, Result]]:
-    """Of a command: it writes in the directories that these parameters name."""
+    """Decorates a command that writes in the directories that these parameters name."""
 
     def decorate(function: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
         @wraps(function)
@@ -36,6 +36,6 @@ def tell_root(*paths: str, quiet: bool) -> None:
         instead = f"run mirrortool as {printable(found.user)}, or " if found.user else ""
         tell(
             f"mirrortool: {printable(found.who)} may write in {printable(found.where)}, and could lead root to other "
-            f"files there; {instead}keep this where only root may write"
+            f"files there; {instead}keep this in a directory that only root may write"
         )
         return

@@ -24,12 +24,12 @@ PLAIN_SECONDS = 10.0
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """What there is to show at one moment.
+    """What is shown at one moment.
 
     Attributes:
         done, total: in whatever the work counts.
         bytes_done: for the rate.
-        detail: a few words behind the bar.
+        detail: a few words after the bar.
         groups: of a replay.
     """
 
@@ -41,7 +41,7 @@ class View:
 
 
 class Display:
-    """Shows views of one piece of work; `with` takes the terminal and gives it back."""
+    """Shows views of one piece of work; the terminal is used inside the `with` block only."""
 
     def __init__(self, title: str, *, quiet: bool) -> None:
         self._title = title
@@ -53,7 +53,7 @@ class Display:
         if not self._quiet and sys.stderr.isatty():
             from mirrortool.cli.richdisplay import LiveView
 
-            with contextlib.suppress(OSError):  # the terminal has gone; the work goes on
+            with contextlib.suppress(OSError):  # the terminal has gone; the work continues
                 self._live = LiveView(self._title)
         return self
 
@@ -85,7 +85,7 @@ class Display:
                 self._live.show_lines([printable(line) for line in lines])
 
     def note(self, text: str) -> None:
-        """A line for the person who watches; not part of the result."""
+        """A line for the person at the terminal; not part of the result."""
         if not self._quiet:
             tell(printable(text))
 

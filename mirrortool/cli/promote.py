@@ -34,10 +34,10 @@ from mirrortool.replay.session import Replay, describe
     "--until", type=POINT, metavar=POINT_METAVAR, shell_complete=complete_point,
     help="Promote at the last commit at or before this.  [default: the newest]",
 )  # fmt: skip
-@click.option("--allow-fuzzy", is_flag=True, help="Promote a commit under which a volume changed, too.")
+@click.option("--allow-fuzzy", is_flag=True, help="Also promote a fuzzy commit: a volume changed while it was scanned.")
 @click.option(
     "--force-known-bad", is_flag=True,
-    help="Promote a mirror with pages that are known to be bad, too.",
+    help="Also promote a mirror with pages that are known to be bad.",
 )  # fmt: skip
 @click.option("--no-verify", is_flag=True, help="Do not prove the mirror first.")
 @click.option("-y", "--yes", is_flag=True, help="Do not ask.")
@@ -57,12 +57,12 @@ def command(
     as_json: bool,
     quiet: bool,
 ) -> None:
-    """Make a mirror the primary of its journal: to be used when the primary has died.
+    """Make a mirror the primary of its journal, when the old primary has died.
 
-    The mirror is brought to the last commit that has arrived, and verified. What the journal has behind that is moved
-    aside, and the journal gets a new epoch, so that nothing that the old primary still records is ever taken for it.
-    Then mirrortool record serves the mirror's volumes. A promotion that was interrupted is completed by running it
-    again; until then neither journal nor mirror can be used.
+    The mirror is brought to the last commit that has arrived, and verified. What the journal has after that is moved
+    aside, and the journal gets a new epoch, so that nothing that the old primary still records is accepted. Then
+    mirrortool record serves the mirror's volumes. If a promotion is interrupted, run it again to complete it; until
+    then neither journal nor mirror can be used.
     """
     with Promotion(
         mirror, journal_path=journal, until=until, allow_fuzzy=allow_fuzzy, force_known_bad=force_known_bad
@@ -86,13 +86,14 @@ def _tell_plan(promotion: Promotion, plan: PromotionPlan) -> None:
     commit, dropped, mirror = plan.commit, plan.dropped, promotion.mirror
     name = f" {commit.name}" if commit.name else ""
     tell(
-        f"mirror {printable(mirror.path)} becomes the primary at commit {commit.lsn}{name} ({commit.kind.name.lower()})"
-        f"\n  of {format_time(commit.time_ns)}, {format_seconds(plan.age_seconds)} ago; what was written since is lost"
+        f"mirror {printable(mirror.path)} becomes the primary at the commit of LSN {commit.lsn}{name} "
+        f"({commit.kind.name.lower()})\n  of {format_time(commit.time_ns)}, "
+        f"{format_seconds(plan.age_seconds)} ago; what was written since is lost"
     )
     if promotion.known_bad:
         tell(f"  WARNING: {printable(describe_known(mirror, promotion.known_bad, clock.now_ns()))}")
     if plan.operations_to_replay:
-        tell(f"  {counted(plan.operations_to_replay, 'operation')} of the journal will be replayed before")
+        tell(f"  {counted(plan.operations_to_replay, 'operation')} of the journal will be replayed first")
     if dropped.size:
         tell(
             f"  dropped: {counted(dropped.operations, 'operation')} in {counted(dropped.frames, 'frame')}, "
@@ -101,8 +102,8 @@ def _tell_plan(promotion: Promotion, plan: PromotionPlan) -> None:
     else:
         tell("  the journal has nothing after it")
     if dropped.problem:
-        tell(f"  WARNING: what is dropped cannot be read to its end: {printable(dropped.problem)}")
-    tell("  make sure that the old primary has stopped and stays so: its clients' writes would be lost")
+        tell(f"  WARNING: the dropped part cannot be read to its end: {printable(dropped.problem)}")
+    tell("  make sure that the old primary has stopped and stays stopped: writes of its clients would be lost")
 
 
 def _confirm(yes: bool) -> None:
@@ -120,7 +121,7 @@ def _prepare(promotion: Promotion, no_verify: bool, quiet: bool) -> bool:
     if no_verify:
         tell("mirrortool: WARNING: the mirror was not verified")
         return False
-    promotion.verify(lambda verify: run_shown(verify, quiet, "not promoted; the mirror is a mirror still"))
+    promotion.verify(lambda verify: run_shown(verify, quiet, "not promoted; the mirror is still a mirror"))
     return True
 
 
@@ -128,23 +129,23 @@ def _carry_out(promotion: Promotion) -> None:
     try:
         promotion.carry_out()
     except KeyboardInterrupt as error:
-        again = "interrupted; run mirrortool promote again, which completes what was begun"
+        again = "interrupted; run mirrortool promote again, which completes it"
         raise Interrupted(number_of(error), again) from None
 
 
 def _replay(replay: Replay, quiet: bool) -> Checkpoint:
-    start, target = replay.mirror.checkpoint.position.lsn, replay.goal
-    assert target is not None
+    start, goal = replay.mirror.checkpoint.position.lsn, replay.goal
+    assert goal is not None
 
     def view() -> View:
         now = replay.statistics()
         done = now.progress.lsn - start
-        return View(done, target.lsn - start, now.progress.payload_bytes, f"LSN {now.progress.lsn}", now.groups)
+        return View(done, goal.lsn - start, now.progress.payload_bytes, f"LSN {now.progress.lsn}", now.groups)
 
     with Display("replay", quiet=quiet) as display:
         runner = Runner(replay.run, replay.cancel)
         checkpoint = runner.run(lambda: display.show(view()))
-    if runner.signal_number and checkpoint.position != target.position:
+    if runner.signal_number and checkpoint.position != goal.position:
         raise Interrupted(runner.signal_number, f"not promoted; {describe(checkpoint)}")
     return checkpoint
 
@@ -157,10 +158,11 @@ def _print(promotion: Promotion, verified: bool | None, as_json: bool, dry_run: 
     elif promotion.promoted:
         epoch = promotion.promoted.epoch
         click.echo(
-            f"{printable(promotion.mirror.path)} is the primary of epoch {epoch.number}, from LSN {epoch.start.lsn} on"
+            f"{printable(promotion.mirror.path)} is the primary of epoch {epoch.number}, "
+            f"which begins after LSN {epoch.start.lsn}"
         )
         if not quiet:
-            scan = "--scan " if promotion.known_bad else ""  # of the bad pages, the journal has something else
+            scan = "--scan " if promotion.known_bad else ""  # the journal has other content for the bad pages
             tell(f"next: mirrortool record {quoted(promotion.journal.path)} {scan}--nbd unix:SOCKET")
 
 

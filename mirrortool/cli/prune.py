@@ -8,20 +8,20 @@ import click
 
 from mirrortool.cli.options import DIRECTORY, DURATION, SIZE, SLOT_LAG, SlotLag, as_json, quiet
 from mirrortool.cli.otherusers import writes_in
-from mirrortool.cli.text import describe_ahead, format_bytes, printable, quoted, tell
+from mirrortool.cli.text import counted, describe_ahead, format_bytes, printable, quoted, tell
 from mirrortool.errors import UsageError
 from mirrortool.journal.retention.prune import Keep, Pruned, prune
 
 
 @click.command("prune")
 @click.argument("journal", type=DIRECTORY)
-@click.option("--keep", type=DURATION, metavar="DURATION", help="Every commit of so long stays restorable.")
-@click.option("--keep-size", type=SIZE, metavar="SIZE", help="Newer files stay while all together fit into this.")
+@click.option("--keep", type=DURATION, metavar="DURATION", help="Keep every commit of the last DURATION restorable.")
+@click.option("--keep-size", type=SIZE, metavar="SIZE", help="Keep the newest files that fit into this size together.")
 @click.option(
     "--max-slot-lag", type=SLOT_LAG, metavar="SIZE|DURATION",
-    help="A slot that is further behind holds nothing back; its mirror starts over from a base.",
+    help="Do not keep files for a slot that is further behind; its mirror starts over from a base.",
 )  # fmt: skip
-@click.option("--dry-run", is_flag=True, help="Say what would go; remove nothing.")
+@click.option("--dry-run", is_flag=True, help="Print what would be removed; remove nothing.")
 @as_json
 @quiet
 @writes_in("journal")
@@ -34,9 +34,9 @@ def command(
     as_json: bool,
     quiet: bool,
 ) -> None:
-    """Remove the oldest journal files, and bases, that neither a slot nor a promised point in time needs.
+    """Remove the oldest journal files and bases that neither a slot nor --keep and --keep-size need.
 
-    Nothing goes for which no base stands: mirrortool base makes one. Works beside a recorder and whoever follows.
+    Only what a newer base stands for is removed: mirrortool base makes one. Recorders and readers may run meanwhile.
     """
     if keep is None and keep_size is None:
         raise UsageError("what is to stay? give --keep, --keep-size, or both")
@@ -49,7 +49,7 @@ def command(
     if ahead := describe_ahead(pruned.newest_ns, pruned.ahead_seconds):
         tell(f"mirrortool: WARNING: {ahead}; --keep counts from this host's clock")
     if pruned.plan.needs_base and not quiet:
-        tell(f"older files stay, as no base stands for them; next: mirrortool base {quoted(journal)}")
+        tell(f"older files are kept, because no base replaces them; next: mirrortool base {quoted(journal)}")
 
 
 def _print(pruned: Pruned, dry_run: bool) -> None:
@@ -57,15 +57,11 @@ def _print(pruned: Pruned, dry_run: bool) -> None:
         verb = "would be" if dry_run else "is"
         click.echo(f"slot {slot.name} {verb} LOST: {printable(slot.where)} starts over from a base")
     verb = "would remove" if dry_run else "removed"
-    gone = f"{_count(len(pruned.plan.files), 'file')}, {_count(len(pruned.plan.bases), 'base')}"
-    click.echo(f"{verb} {gone}, {format_bytes(pruned.size)}; {_count(pruned.kept, 'file')} left")
+    gone = f"{counted(len(pruned.plan.files), 'file')}, {counted(len(pruned.plan.bases), 'base')}"
+    click.echo(f"{verb} {gone}, {format_bytes(pruned.size)}; {counted(pruned.kept, 'file')} left")
     if pruned.plan.holds:
         hold = pruned.plan.holds[0]
-        click.echo(f"stays from LSN {max(hold.lsn, 1)} on: {hold.why}")
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}" if number == 1 else f"{number} {what}s"
+        click.echo(f"kept: everything from LSN {max(hold.lsn, 1)}: {hold.why}")
 
 
 def _to_json(journal: str, pruned: Pruned, dry_run: bool) -> dict[str, object]:

@@ -8,22 +8,22 @@ from collections.abc import Hashable, Sequence
 from mirrortool import clock
 
 SPAN_SECONDS = 5.0
-"""Long enough that a write-back's pause is evened out, short enough that a client that stops is seen to."""
+"""Long enough to even out a pause of the write-back, short enough to show soon that a client has stopped."""
 
 
 class Rates:
     """Rates of counters that only grow, such as statistics; each by a key of the caller's choice.
 
-    Bound: of each key the readings of the last SPAN_SECONDS, of a display some twenty.
+    Bound: for each key the readings of the last SPAN_SECONDS, about twenty for a display.
     """
 
     def __init__(self) -> None:
         self._readings: dict[Hashable, deque[tuple[float, Sequence[int]]]] = {}
 
-    def take(self, key: Hashable, counters: Sequence[int]) -> list[float]:
+    def per_second(self, key: Hashable, counters: Sequence[int]) -> list[float]:
         """What each counter grew by in a second, over the last SPAN_SECONDS or since the key's first reading.
 
-        The counters of a key are as many, in the same order, each time; after the first reading nothing is known: 0.
+        A key has the same counters in the same order each time. After the first reading every rate is 0.
         """
         now = clock.monotonic()
         readings = self._readings.setdefault(key, deque())

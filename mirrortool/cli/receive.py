@@ -26,18 +26,18 @@ _STDIN, _STDOUT = 0, 1
 @click.argument("journal", type=DIRECTORY, required=False)
 @click.option(
     "--restrict-to", type=DIRECTORY, metavar="DIRECTORY",
-    help="Only below this directory; without JOURNAL, take what the ssh client asks for.",
+    help="Only below this directory; without JOURNAL, use the path that the ssh client asks for.",
 )  # fmt: skip
 @click.option(
     "--timeout", type=DURATION, default="30s", show_default=True, metavar="DURATION",
-    help="A link that is silent for so long is broken.",
+    help="A connection that is silent for longer is broken.",
 )  # fmt: skip
 @group
 @quiet
 def command(journal: str | None, restrict_to: str | None, timeout: float, group: int | None, quiet: bool) -> None:
-    """Take in on standard input what ship sends, into a copy of its journal; answer on standard output.
+    """Receive on standard input what ship sends, into a copy of its journal; answer on standard output.
 
-    Nothing is stored that was not checked, and nothing acknowledged that is not durable.
+    Everything is checked before it is stored, and durable before it is acknowledged.
     """
     if timeout < SILENCE_SECONDS_MIN:
         raise UsageError(f"--timeout is at least {SILENCE_SECONDS_MIN:.0f}s: a sender speaks every 10 seconds")

@@ -33,24 +33,27 @@ from mirrortool.record.scan import Scan, ScanCancelled, ScanResult
 from mirrortool.record.scanschedule import scanning_again_and_again
 
 _LOOK_SECONDS = 1.0
-"""Between scans, whoever wants to know that the command is alive is told this often."""
+"""Between scans, the service manager is told this often that the command is alive."""
 
 
 @click.command("record")
 @click.argument("journal", type=DIRECTORY)
 @click.option(
-    "--scan", "take_over", is_flag=True, help="Scan also a volume that was replaced by another file or device."
+    "--scan", "take_over", is_flag=True, help="Also scan a volume that was replaced by another file or device."
 )
 @click.option(
-    "--every", type=DURATION, metavar="DURATION", help="Scan again and again, with so long between two starts."
+    "--every",
+    type=DURATION,
+    metavar="DURATION",
+    help="Scan again and again, each time this long after the last start.",
 )
 @click.option(
     "--source", "sources", multiple=True, type=NAMED_PATH, metavar="NAME=PATH", shell_complete=complete_volume,
     help="Read this snapshot instead of the volume.",
 )  # fmt: skip
 @click.option("--before", metavar="COMMAND", help="Run by the shell before each scan, such as to make a snapshot.")
-@click.option("--after", metavar="COMMAND", help="Run by the shell after each scan, whatever became of it.")
-@click.option("--allow-fuzzy", is_flag=True, help="Exit 0 also if a volume changed while it was scanned.")
+@click.option("--after", metavar="COMMAND", help="Run by the shell after each scan, also one that failed.")
+@click.option("--allow-fuzzy", is_flag=True, help="Exit 0 even if a volume changed while it was scanned.")
 @click.option(
     "--nbd", multiple=True, metavar="URI",
     help="Serve the volumes at unix:PATH or tcp:HOST:PORT, and journal every write before it is acknowledged.",
@@ -75,7 +78,7 @@ _LOOK_SECONDS = 1.0
 )  # fmt: skip
 @click.option(
     "--when-full", type=click.Choice([each.value for each in WhenFull]),
-    help=f"What becomes of writes when the journal has no room.  [default: {WhenFull.STOP}]",
+    help=f"What to do with writes when the journal has no space.  [default: {WhenFull.STOP}]",
 )  # fmt: skip
 @click.option("--reserve", type=SIZE, metavar="SIZE", help="Space kept free for --when-full detach.  [default: 16M]")
 @metrics_file
@@ -104,14 +107,14 @@ def command(
     as_json: bool,
     quiet: bool,
 ) -> None:
-    """Journal what changed in the volumes since the last record, under one commit.
+    """Journal what changed in the volumes since the last record, as one commit.
 
     The first time that is everything that is not zero. Each volume is read and compared with the sums that the journal
-    keeps of it; holes cost nothing. A volume that is written meanwhile makes the commit fuzzy, which is no state that
-    it ever had: scan a snapshot then, with --source, --before and --after.
+    keeps of it; holes cost nothing. If a volume is written meanwhile, the commit is fuzzy: not a state that the volume
+    ever had. To avoid that, scan a snapshot, with --source, --before and --after.
 
     With --nbd nothing is scanned again: the volumes are served to NBD clients such as QEMU until SIGINT or SIGTERM, and
-    each write is journaled before the client hears of it.
+    each write is journaled before the client gets its answer.
     """
     check_options(click.get_current_context().params)
     serving = ServingOptions(
@@ -132,7 +135,7 @@ def command(
 
 
 def check_options(values: Mapping[str, Any]) -> None:
-    """Options that make sense one by one make sense together.
+    """Check that options which are each valid are valid together.
 
     Raises:
         UsageError: they do not.
@@ -201,14 +204,14 @@ class _Once:
         if result.kind == CommitKind.FUZZY and not self._allow_fuzzy:
             name, why = next(iter(result.changed.items()))
             raise FuzzyCommitError(
-                f"the commit is fuzzy, no state that volume {name} ever had: {why}",
+                f"the commit is fuzzy, not a state that volume {name} ever had: {why}",
                 where=self._journal,
                 remedy="scan a snapshot (--source, --before, --after), or give --allow-fuzzy",
             )
 
     @contextmanager
     def _around(self) -> Iterator[None]:
-        """--before and --after; the latter always, and its failure never hides another error."""
+        """Run --before and --after; the latter always, and its failure never hides another error."""
         try:
             if self._before:
                 _shell(self._before, "--before", self._before)
@@ -220,7 +223,7 @@ class _Once:
         self._clean_up()
 
     def _clean_up(self) -> None:
-        """--after. A terminal that is closed sends SIGHUP to it, too: it has to be done all the same."""
+        """Run --after. A terminal that is closed sends SIGHUP to it, too: it must be done all the same."""
         if self._after:
             _shell(f"trap '' HUP\n{self._after}", "--after", self._after)
 
@@ -256,7 +259,7 @@ class _Once:
                     return result
                 except ScanCancelled:
                     raise Interrupted(
-                        runner.signal_number, "stopped without a commit; record again goes on from here"
+                        runner.signal_number, "stopped without a commit; the next record resumes from here"
                     ) from None
 
     def _print(self, result: ScanResult, *, final: bool) -> None:
@@ -266,7 +269,7 @@ class _Once:
             return
         kind = "fuzzy commit" if result.kind == CommitKind.FUZZY else "commit"
         click.echo(
-            f"{kind} {result.commit.lsn}  {format_time(result.time_ns)}  "
+            f"{kind} at LSN {result.commit.lsn}  {format_time(result.time_ns)}  "
             f"{counted(statistics.pages_written, 'page')} written, {statistics.pages_zeroed} zeroed, "
             f"{format_bytes(statistics.bytes_journaled)} journaled"
         )
@@ -312,8 +315,8 @@ def _signals_held() -> Iterator[list[int]]:
 
 
 def _shell(command: str, option: str, given: str) -> None:
-    """Run a command; `given` is what the user called it."""
-    with _signals_held() as held:  # else one that comes while the command starts leaves it behind, not waited for
+    """Run a command; `given` is the text that the user gave."""
+    with _signals_held() as held:  # else one that comes now would leave the command running
         try:
             process = subprocess.Popen(command, shell=True, stdin=subprocess.DEVNULL, stdout=2)
         except OSError as error:

@@ -57,7 +57,7 @@ def serve(
     """Record until a signal stops it, which ends cleanly.
 
     Raises:
-        MirrortoolError: it could not begin, or cannot go on.
+        MirrortoolError: it could not begin, or cannot continue.
     """
     directory = options.tls_certificates
     tls = server_context(directory, anonymous=options.tls_anonymous) if directory else None
@@ -106,7 +106,7 @@ def _status(recording: LiveRecording) -> str:
     """For the service manager."""
     recorder, server = recording.statistics()
     names = ", ".join(export.name for export in server.exports)
-    return recorder.problem or f"serving {names}; clients: {server.connections}, commit {recorder.commit_lsn}"
+    return recorder.problem or f"serving {names}; clients: {server.connections}, commit at LSN {recorder.commit_lsn}"
 
 
 def _samples(recording: LiveRecording, serving: bool) -> list[Sample]:
@@ -122,15 +122,15 @@ def _tell_ready(display: Display, recorder: Recorder, addresses: Sequence[str], 
 
 
 def nbd_uri(address: str, name: str, has_tls: bool) -> str:
-    """The address of an export as NBD clients take it (the NBD project's uri.md)."""
-    kind, _, rest = address.partition(":")
+    """The address of an export as NBD clients write it (the NBD project's uri.md)."""
+    kind, _, place = address.partition(":")
     if kind == "unix":
-        return f"nbd+unix:///{name}?socket={quote(files.path_bytes(rest))}"
-    return f"nbd{'s' * has_tls}://{rest}/{name}"
+        return f"nbd+unix:///{name}?socket={quote(files.path_bytes(place))}"
+    return f"nbd{'s' * has_tls}://{place}/{name}"
 
 
 class _Watch:
-    """Shows how a recording stands, and tells once when changes are refused, and when no more."""
+    """Shows the state of a recording, and tells once when changes are refused, and when they are accepted again."""
 
     def __init__(self, display: Display, recording: LiveRecording) -> None:
         self._display = display
@@ -143,31 +143,31 @@ class _Watch:
         recorder, server = self._recording.statistics()
         if recorder.problem != self._problem:
             self._problem = recorder.problem
-            self._display.warn(self._problem or "changes are taken and journaled again")
+            self._display.warn(self._problem or "changes are accepted and journaled again")
         scan_problem = self._recording.initial_scan_problem
         if scan_problem != self._scan_problem:
             self._scan_problem = scan_problem
-            self._display.warn(f"initial scan: {scan_problem or 'it gets on again'}")
+            self._display.warn(f"initial scan: {scan_problem or 'it continues'}")
         if self._incomplete and not recorder.incomplete:
             self._incomplete = ()
-            self._display.note("the base is complete: from now on commits are states of the volumes")
+            self._display.note("the initial scan is complete: from now on commits are states of the volumes")
         headings = ("export", "clients", "writes", "written", "flushes", "writes/s", "written/s")
         table = columns(headings, [self._row(each) for each in server.exports])
         self._display.show_lines([*table, *self._lines(recorder)])
 
     def _row(self, now: ExportStatistics) -> tuple[str, ...]:
-        writes, written = self._rates.take(now.name, (now.writes, now.bytes_written))
+        writes, written = self._rates.per_second(now.name, (now.writes, now.bytes_written))
         counted = str(now.clients), str(now.writes), format_bytes(now.bytes_written), str(now.flushes)
         return (now.name, *counted, f"{writes:.0f}", f"{format_bytes(written)}/s")
 
     def _lines(self, now: RecorderStatistics) -> list[str]:
         ratio = f", {now.bytes_journaled / now.bytes_written:.2f} of what was written" if now.bytes_written else ""
-        operations, journaled = self._rates.take(None, (now.operations, now.bytes_journaled))
+        operations, journaled = self._rates.per_second(None, (now.operations, now.bytes_journaled))
         synced = f"made durable in {format_seconds(now.sync_seconds)}"
         lines = [
             f"{format_bytes(now.bytes_journaled)} journaled{ratio}; "
             f"{operations:.0f} operations/s, {format_bytes(journaled)}/s",
-            f"{format_bytes(now.bytes_waiting)} on the way to the volumes",
+            f"{format_bytes(now.bytes_waiting)} not yet written to the volumes",
             f"commit {now.commit_lsn} of {format_time(now.commit_time_ns)}, {synced}" if now.commit_lsn else synced,
         ]
         if now.incomplete:
@@ -182,7 +182,7 @@ def _conclude(journal: str, last: RecorderStatistics, as_json: bool, quiet: bool
         click.echo(json.dumps({**asdict(last), "incomplete": list(last.incomplete)}))
         return
     click.echo(
-        f"commit {last.commit_lsn}  {counted(last.operations, 'operation')}, "
+        f"commit at LSN {last.commit_lsn}  {counted(last.operations, 'operation')}, "
         f"{format_bytes(last.bytes_written)} written, {format_bytes(last.bytes_journaled)} journaled"
     )
     if not quiet:

@@ -60,44 +60,55 @@ from mirrortool.replay.tasktable import RowSnapshot
     "--volume", "targets", multiple=True, type=NAMED_PATH, metavar="NAME=PATH", shell_complete=complete_volume,
     help="Keep a new mirror's volume in this file or device, not in MIRROR/volumes.",
 )  # fmt: skip
-@click.option("--overwrite", is_flag=True, help="What these files and devices hold may be lost.")
+@click.option("--overwrite", is_flag=True, help="Allow --volume to overwrite what these files and devices hold.")
 @click.option("--raw", is_flag=True, help="With --overwrite: also an image in a container format, such as qcow2.")
 @click.option(
-    "--ranges", type=click.Choice(RANGES), default="auto", show_default=True, help="How groups share the space."
+    "--ranges",
+    type=click.Choice(RANGES),
+    default="auto",
+    show_default=True,
+    help="How groups share the addresses.",
 )
-@click.option("--groups", type=int, help="Task groups.  [default: as the first writes tell]")
-@click.option("--tasks", type=int, help="Tasks in each group.  [default: as the first writes tell]")
+@click.option("--groups", type=int, help="Task groups.  [default: chosen from the first writes]")
+@click.option("--tasks", type=int, help="Tasks in each group.  [default: chosen from the first writes]")
 @click.option(
     "--unit", type=click.Choice(["auto", "batch", "op"]), default="auto", show_default=True,
-    help="What is delegated: hundreds of pages at once, or single operations.",
+    help="What a task gets at once: hundreds of pages, or one operation.",
 )  # fmt: skip
 @click.option(
     "--io", type=click.Choice(["auto", "buffered", "direct"]), default="auto", show_default=True,
-    help="Write through the page cache, or past it (O_DIRECT).",
+    help="Write through the page cache, or without it (O_DIRECT).",
 )  # fmt: skip
 @click.option(
     "--trace",
     metavar="FILE",
     type=FILE,
-    help="Write a JSON line for each unit: LSN, range, group, task, and how it ran.",
+    help="Write a JSON line for each unit of work: LSN, range, group, task, and how it ran.",
 )
 @click.option(
     "--max-size", type=SIZE, default="16T", show_default=True, metavar="SIZE",
-    help="Refuse a journal whose volumes are larger together.",
+    help="Refuse a journal if its volumes together are larger.",
 )  # fmt: skip
 @click.option("--no-check", is_flag=True, help="Do not read the written pages back from the device.")
-@click.option("--follow", is_flag=True, help="Go on with each commit as it comes, until SIGINT or SIGTERM.")
+@click.option("--follow", is_flag=True, help="Keep running: replay each commit as it comes, until SIGINT or SIGTERM.")
 @click.option(
     "--observer", type=click.Choice(OBSERVERS), default="auto", show_default=True,
-    help="How a growing journal is noticed: by events, or by looking at sizes (NFS).",
+    help="How to notice that the journal grows: by events, or by looking at file sizes (NFS).",
 )  # fmt: skip
-@click.option("--delay", type=DURATION, metavar="DURATION", help="Keep the mirror at the newest commit that is so old.")
-@click.option("--bwlimit", type=RATE, metavar="RATE", help="Read no more of the journal a second.")
-@click.option("--flush-only", is_flag=True, help="Stop only at what a client's flush, or a mark, made a commit.")
-@click.option("--dry-run", is_flag=True, help="Say what would be read and written; change nothing.")
-@click.option("--slot", metavar="NAME", help="Name of the slot in the journal that keeps what this mirror needs.")
-@click.option("--no-slot", is_flag=True, help="Keep no slot: the journal may be read-only.")
-@click.option("--replace-slot", is_flag=True, help="A mirror that was here is gone for good: its slot goes, too.")
+@click.option(
+    "--delay",
+    type=DURATION,
+    metavar="DURATION",
+    help="Keep the mirror this far behind: at the newest commit that is at least this old.",
+)
+@click.option(
+    "--bwlimit", type=RATE, metavar="RATE", help="Read at most this much of the journal in a second, such as 10M."
+)
+@click.option("--flush-only", is_flag=True, help="Stop only at a commit that a client's flush or a mark made.")
+@click.option("--dry-run", is_flag=True, help="Print what would be read and written; change nothing.")
+@click.option("--slot", metavar="NAME", help="Name of the mirror's slot, for which the journal keeps what it needs.")
+@click.option("--no-slot", is_flag=True, help="Register no slot: the journal may be read-only.")
+@click.option("--replace-slot", is_flag=True, help="The mirror that was here is gone for good: remove its slot, too.")
 @metrics_file
 @as_json
 @group
@@ -135,8 +146,8 @@ def command(
     """Bring a mirror up to a commit of its journal; a first replay makes the mirror.
 
     Operations on different ranges of the address space go to different task groups; within a group, those that touch
-    the same pages keep their order and all others run in parallel. Whatever stops a replay, the next one goes on from
-    the last checkpoint. With --follow it does not end: it replays what is there, and then each commit as it comes.
+    the same pages keep their order and all others run in parallel. Whatever stops a replay, the next one resumes from
+    the last checkpoint. With --follow it keeps running: it replays the journal, and then each commit as it comes.
     """
     check_options(click.get_current_context().params)
     if dry_run:
@@ -200,7 +211,7 @@ def _next_step(journal: str, mirror: str, checkpoint: Checkpoint) -> str:
 
 
 def check_options(values: Mapping[str, Any]) -> None:
-    """Options that make sense one by one make sense together.
+    """Check that options which are each valid are valid together.
 
     Raises:
         UsageError: they do not.
@@ -217,10 +228,10 @@ def _run(replay: Replay, metrics_file: str | None, quiet: bool, *, is_again: boo
     """Replay with a display; returns the signal that ended it early, or 0. Following has no end, so none is early."""
     with (
         Display("replay", quiet=quiet) as display,
-        Service(metrics_file, lambda at_work: _samples(replay, at_work), display.warn) as service,
+        Service(metrics_file, lambda running: _samples(replay, running), display.warn) as service,
     ):
-        target = replay.goal
-        watch = _TargetWatch(display, replay, target) if target else FollowWatch(display, replay, is_again=is_again)
+        goal = replay.goal
+        watch = _GoalWatch(display, replay, goal) if goal else FollowWatch(display, replay, is_again=is_again)
         noted = _ChoiceNote(display)
 
         def work() -> Checkpoint:
@@ -239,11 +250,11 @@ def _run(replay: Replay, metrics_file: str | None, quiet: bool, *, is_again: boo
     return runner.signal_number if replay.goal and checkpoint.position != replay.goal.position else 0
 
 
-def _samples(replay: Replay, is_at_work: bool) -> list[Sample]:
+def _samples(replay: Replay, is_running: bool) -> list[Sample]:
     now, checkpoint = replay.statistics(), replay.mirror.checkpoint
     return replay_samples(
         files.absolute(replay.mirror.path),
-        following=is_at_work and replay.goal is None,
+        following=is_running and replay.goal is None,
         consistent=checkpoint.is_consistent,
         applied_lsn=checkpoint.position.lsn,
         applied_time_ns=checkpoint.time_ns,
@@ -257,25 +268,25 @@ def _samples(replay: Replay, is_at_work: bool) -> list[Sample]:
     )
 
 
-class _TargetWatch:
-    """Shows how far a replay is on its way to its target."""
+class _GoalWatch:
+    """Shows how far a replay is on its way to its goal."""
 
-    def __init__(self, display: Display, replay: Replay, target: Commit) -> None:
-        self._display, self._target = display, target
+    def __init__(self, display: Display, replay: Replay, goal: Commit) -> None:
+        self._display, self._goal = display, goal
         self._start = replay.mirror.checkpoint.position.lsn
-        begun = f" from base {replay.start.base.lsn}" if replay.start.base else ""
-        display.note(f"replaying{begun} to commit {target.lsn} of {format_time(target.time_ns)}")
+        begun = f" from the base of LSN {replay.start.base.lsn}" if replay.start.base else ""
+        display.note(f"replaying{begun} to the commit at LSN {goal.lsn} of {format_time(goal.time_ns)}")
 
     def tick(self, now: ReplayStatistics) -> None:
-        done, total = now.progress.lsn - self._start, self._target.lsn - self._start
+        done, total = now.progress.lsn - self._start, self._goal.lsn - self._start
         detail = f"LSN {now.progress.lsn}"
         self._display.show(View(done, total, now.progress.payload_bytes, detail, now.groups))
 
 
 class _ChoiceNote:
-    """Says once how the replay is divided among threads, and why, when that is settled.
+    """Says once how the replay is divided among threads, and why, when that is decided.
 
-    A replay that was over before has nothing to say.
+    Says nothing of a replay that ends before.
     """
 
     def __init__(self, display: Display) -> None:
@@ -288,7 +299,7 @@ class _ChoiceNote:
 
 
 def _print_tables(replay: Replay) -> None:
-    """Each group's active task table (FIG. 10), for who sends SIGUSR1."""
+    """Each group's active task table (FIG. 10), when SIGUSR1 comes."""
     rows = [_table_row(group, row) for group, table in enumerate(replay.tables()) for row in table]
     for line in columns(("GROUP", "TASK", "PAGES", "COUNTER OF", "WAITS FOR"), rows):
         tell(line)

@@ -1,4 +1,4 @@
-"""What `replay --follow` shows and says while it runs: the lag on a terminal, and what happens, once, anywhere."""
+"""What `replay --follow` prints while it runs: on a terminal the lag, and everywhere, once, what happens."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ from mirrortool.sdnotify import Notifier
 _REOPEN_SECONDS = 30.0
 _PAUSE_SECONDS = 1.0
 BEHIND_SECONDS = 5.0
-"""In a pipe, where a service's log would fill with it, the lag is told only while it is larger."""
+"""In a pipe, where it would fill a service's log, the lag is printed only while it is larger."""
 
 
 def waited_for(journal: str, quiet: bool) -> bool:
     """Wait until there is a journal; False if a signal came before.
 
     Raises:
-        NotAJournalError: what came to be there is none that can be read.
+        NotAJournalError: what appeared there is not a journal that can be read.
     """
     kind = kind_of(journal)
     may_become = kind == PathKind.MISSING or (kind == PathKind.OTHER and files.is_directory(journal))
@@ -52,7 +52,7 @@ def waited_for(journal: str, quiet: bool) -> bool:
 
 
 class Following:
-    """A follower that outlives what a fresh start mends: a full disk, and files that the journal removed.
+    """A follower that starts again where that helps: after a full disk, and when the journal has removed files.
 
     Attributes:
         replay: the one that is open; the last one, once it has ended.
@@ -68,7 +68,7 @@ class Following:
         self._open_replay = open_again or open_first
         self.replay = open_first()
         self._place = ExitStack()
-        with suppress(LockedError, HostError):  # only for who asks; see lockholder.py
+        with suppress(LockedError, HostError):  # only for processes that ask; see lockholder.py
             if self.replay.goal is None:
                 self._place.enter_context(lockholder.hold_beside(self.replay.mirror.path, "follower", "follow"))
         self.is_again = False
@@ -82,12 +82,12 @@ class Following:
         self.replay.__exit__(*exc)
 
     def run(self, once: Callable[[Replay], int]) -> None:
-        """Follow until that is cancelled or over.
+        """Follow until it is cancelled or over.
 
         Args:
             once: runs a replay that is open.
         Raises:
-            MirrortoolError: nothing that a fresh start mends.
+            MirrortoolError: of a kind that starting again does not help.
         """
         while True:
             try:
@@ -96,7 +96,7 @@ class Following:
             except (PrunedJournalError, UnfinishedArrivalError) as error:
                 tell(f"mirrortool: {printable(error.what)}; starting over from a base")
             except NoSpaceError as error:
-                self._tell_once(f"blocked: {error}; trying again until there is room")
+                self._tell_once(f"blocked: {error}; retrying until there is space")
             self.replay.__exit__()
             ending = threading.Event()
             found = Runner(partial(self._reopen, ending), ending.set).run(lambda: None)
@@ -107,10 +107,10 @@ class Following:
     def _reopen(self, ending: threading.Event) -> Replay | None:
         """The replay once more; None if `ending` is set before.
 
-        A receiver that puts a base in the place of a copy's files may be at it just now.
+        A receiver may just now be replacing a copy's files by a base.
 
         Raises:
-            MirrortoolError: also when that is over, it cannot go on.
+            MirrortoolError: it cannot continue, also after the receiver has had the time for that.
         """
         gives_up_at = clock.monotonic() + _REOPEN_SECONDS
         while not ending.wait(_PAUSE_SECONDS):
@@ -160,17 +160,17 @@ class FollowWatch:
             self._display.note("the journal's files are polled, not watched")
         if now.waits_for != self._waits_for:
             self._waits_for = now.waits_for
-            self._display.warn(now.waits_for or "the journal goes on")
+            self._display.warn(now.waits_for or "the journal continues")
         silent = now.lag.silent_seconds
         if (silent is not None) != self._is_silent:
             self._is_silent = silent is not None
-            self._display.warn(describe_silence(now.lag.head_time_ns, silent) or "the primary is heard of again")
+            self._display.warn(describe_silence(now.lag.head_time_ns, silent) or "the primary is back")
 
     def _lines(self, now: ReplayStatistics) -> list[str]:
         done = f"{counted(now.progress.operations, 'operation')}, {format_bytes(now.progress.payload_bytes)} replayed"
         checkpoint = self._replay.mirror.checkpoint
         is_short = not (now.lag.operations or checkpoint.is_consistent)
-        lag = "the commit that it needs has not come yet" if is_short else describe_lag(now.lag)
+        lag = "waiting for the commit that it needs" if is_short else describe_lag(now.lag)
         lines = [describe(checkpoint, is_at_work=True), lag, done]
         return [*lines, now.waits_for] if now.waits_for else lines
 
@@ -178,9 +178,9 @@ class FollowWatch:
 def describe_lag(lag: ReplayLag) -> str:
     """How far a mirror is behind, as a phrase."""
     if not lag.operations and lag.silent_seconds:
-        return f"applied everything that has come; silent for {format_seconds(lag.silent_seconds)}"
+        return f"up to date with what has come; the primary is silent for {format_seconds(lag.silent_seconds)}"
     if not lag.operations:
-        return "applied everything that was committed"
+        return "up to date"
     left = f", {format_seconds(lag.eta_seconds)} left" if lag.eta_seconds else ""
     amount = f"{counted(lag.operations, 'operation')}, {format_bytes(lag.bytes)}"
     return f"{amount} and {format_seconds(lag.seconds)} behind{left}"

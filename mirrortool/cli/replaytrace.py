@@ -19,10 +19,10 @@ class TraceFile:
     """A file of trace lines, written by all tasks; `with` writes the last of them."""
 
     def __init__(self, path: str) -> None:
-        """Open the file; what is in it stays until `begin`.
+        """Open the file; its content stays until `begin`.
 
         Raises:
-            AccessError: there is something else than an earlier trace, which must not be overwritten.
+            AccessError: the file is not an earlier trace, so it must not be overwritten.
         """
         check_output(path, "a trace", _LINE_BEGINS)
         self._file = files.open_file(path, write=True, create=True, mode=0o666)

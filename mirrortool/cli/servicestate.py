@@ -1,7 +1,7 @@
-"""A long-running command as its host sees it: the service manager is told when it has begun and when it ends, and
-Prometheus reads how it does.
+"""What a long-running command tells its host: the service manager, when it has begun and when it ends; Prometheus,
+its figures.
 
-    service = Service(metrics_file, lambda is_at_work: replay_samples(...), display.warn)
+    service = Service(metrics_file, lambda is_running: replay_samples(...), display.warn)
     with service:
         Runner(work, service.before(cancel)).run(lambda: service.tick("following"))     and service.ready(...) in `work`
 """
@@ -24,7 +24,7 @@ STATUS_SECONDS = 5.0
 
 
 def _checked(_context: click.Context, _parameter: click.Parameter, path: str | None) -> str | None:
-    """The path, before anything is done; the file is replaced, so that it may be nothing but an earlier one."""
+    """The path, before anything is done; the file is replaced, so an existing one must be an earlier one of ours."""
     if path is not None:
         check_output(path, "metrics", FILE_BEGINS.encode())
         if not path.endswith(".prom"):
@@ -39,7 +39,7 @@ metrics_file = click.option(
 
 
 class Service:
-    """What the command does is told inside the `with` block; nothing of it can make the command fail.
+    """Reports what the command does, inside the `with` block; no failure to report makes the command fail.
 
     `ready` may be called by the thread that does the work, the others by the main thread.
     """
@@ -50,17 +50,17 @@ class Service:
         collect: Callable[[bool], Iterable[Sample]],
         on_problem: Callable[[str], None],
     ) -> None:
-        """Find out who wants to know.
+        """Find out whether a service manager started us.
 
         Args:
             metrics_path: of --metrics-file; None for none.
-            collect: what goes into it; told whether the service is at work, which it is from `ready` to the end.
-            on_problem: told, in a line, why that cannot be written.
+            collect: finds what goes into it; told whether the service is running, which it is from `ready` to the end.
+            on_problem: told, in a line, why the file cannot be written.
         """
         self._notifier = Notifier(os.environ, os.getpid())
-        self._is_at_work = False
+        self._is_running = False
         self._metrics = (
-            MetricsFile(metrics_path, lambda: collect(self._is_at_work), on_problem) if metrics_path else None
+            MetricsFile(metrics_path, lambda: collect(self._is_running), on_problem) if metrics_path else None
         )
         self._told_at = clock.monotonic()
 
@@ -68,27 +68,27 @@ class Service:
         return self
 
     def __exit__(self, *exc: object) -> None:
-        self._is_at_work = False
+        self._is_running = False
         if self._metrics:
             self._metrics.write()
 
     def ready(self, status: str) -> None:
-        """It has really begun; called again, nothing new is told."""
-        if not self._is_at_work:
-            self._is_at_work = True
+        """It has really begun; further calls do nothing."""
+        if not self._is_running:
+            self._is_running = True
             self._notifier.ready(status)
 
     def tick(self, status: str | Callable[[], str]) -> None:
-        """How it stands, or what finds that out where it costs something; to be called about four times a second."""
+        """Its status, or a function that finds it where that is expensive; to be called about four times a second."""
         self._notifier.alive()
-        if self._is_at_work and clock.monotonic() - self._told_at >= STATUS_SECONDS:
+        if self._is_running and clock.monotonic() - self._told_at >= STATUS_SECONDS:
             self._told_at = clock.monotonic()
             self._notifier.status(status if isinstance(status, str) else status())
         if self._metrics:
             self._metrics.tick()
 
     def before(self, cancel: Callable[[], None]) -> Callable[[], None]:
-        """`cancel`, with word of it to the service manager."""
+        """`cancel`, which tells the service manager first."""
 
         def stop() -> None:
             self.stopping()

@@ -37,24 +37,26 @@ from mirrortool.ship.shipprogress import ShipStatistics
 SILENCE_SECONDS_MIN = 15.0
 """A receiver says every 10 seconds that it is alive."""
 REASONS_MAX = 8
-"""Of one outage, so many reasons are told: each once, as attempts may fail by turns in one way and another."""
+"""Of one outage at most this many reasons are printed, each once: attempts may fail in several ways by turns."""
 
 
 @click.command("ship")
 @click.argument("journal", type=DIRECTORY)
 @click.argument("destinations", metavar="DEST...", nargs=-1, required=True)
-@click.option("--follow", is_flag=True, help="Go on as the journal grows, through every outage, until stopped.")
-@click.option("--bwlimit", type=RATE, metavar="RATE", help="At most so many bytes a second to each DEST, such as 10M.")
+@click.option(
+    "--follow", is_flag=True, help="Keep running: send what is recorded, through every outage, until stopped."
+)
+@click.option("--bwlimit", type=RATE, metavar="RATE", help="Send at most this much a second to each DEST, such as 10M.")
 @click.option("--slot", metavar="NAME", help="Name of the slot in the journal.  [default: made of DEST]")
-@click.option("--no-slot", is_flag=True, help="Register none: the journal keeps nothing back for the copy.")
-@click.option("--replace-slot", is_flag=True, help="The copy that had the slot is gone for good: begin another.")
-@click.option("--rsh", metavar="COMMAND", help="Run this in place of ssh; host and remote command follow.")
+@click.option("--no-slot", is_flag=True, help="Register no slot: the journal keeps nothing for the copy.")
+@click.option("--replace-slot", is_flag=True, help="The copy that had the slot is gone for good: begin a new one.")
+@click.option("--rsh", metavar="COMMAND", help="Run this instead of ssh, with the host and the remote command.")
 @click.option(
     "--remote-path", default=PROGRAM, show_default=True, metavar="PROGRAM", help="The program on the other host."
 )
 @click.option(
     "--timeout", type=DURATION, default="30s", show_default=True, metavar="DURATION",
-    help="A link that is silent for so long is broken.",
+    help="A connection that is silent for longer is broken.",
 )  # fmt: skip
 @click.option(
     "--after", type=POINT, metavar=POINT_METAVAR, shell_complete=complete_point,
@@ -62,7 +64,11 @@ REASONS_MAX = 8
 )  # fmt: skip
 @click.option("--from", "old_after", type=POINT, metavar=POINT_METAVAR, hidden=True, help="The old name of --after.")
 @click.option(
-    "--observer", type=click.Choice(OBSERVERS), default="auto", show_default=True, help="How to notice that it grows."
+    "--observer",
+    type=click.Choice(OBSERVERS),
+    default="auto",
+    show_default=True,
+    help="How to notice that the journal grows.",
 )
 @metrics_file
 @as_json
@@ -87,8 +93,8 @@ def command(
 ) -> None:
     """Send a journal to a directory, to another host through ssh, or into a pipe (-).
 
-    DEST becomes a copy of the journal, byte for byte, for replay, log, status and verify. What is there already is not
-    sent again.
+    DEST becomes a copy of the journal, byte for byte, for replay, log, status and verify. What the copy has already is
+    not sent again.
     """
     check_options(click.get_current_context().params)
     parsed = [parse_destination(each) for each in destinations]
@@ -113,14 +119,14 @@ def command(
     try:
         stopped_by = _run(shipping, opened, follow, metrics_file, quiet)
     except MirrortoolError:
-        # What went wrong comes after what was done, where anything was.
+        # The error comes after what was done, if anything was.
         made = [each for each in shipping.statistics() if as_json or each.connections]
         _print(journal, made, as_json, to_stderr=to_stderr)
         raise
     shipped = shipping.statistics()
     _print(journal, shipped, as_json, to_stderr=to_stderr)
     if stopped_by and not follow:
-        raise Interrupted(stopped_by, "stopped; the next ship goes on from there")
+        raise Interrupted(stopped_by, "stopped; the next ship resumes from there")
     directory = parsed[0].directory
     has_some = shipped[0].acknowledged and shipped[0].acknowledged.lsn
     if directory and not quiet and has_some:
@@ -128,7 +134,7 @@ def command(
 
 
 def check_options(values: Mapping[str, Any]) -> None:
-    """Destinations and options that make sense one by one make sense together.
+    """Check that destinations and options which are each valid are valid together.
 
     Raises:
         UsageError: they do not.
@@ -150,7 +156,7 @@ def check_options(values: Mapping[str, Any]) -> None:
         raise UsageError("--after is for a pipe (-); other destinations say themselves what they have")
     if pipes and values["as_json"]:
         raise UsageError("--json and a pipe (-) would both use standard output")
-    _split_rsh(values["rsh"])  # names what is wrong with it
+    _split_rsh(values["rsh"])  # raises what is wrong with it
 
 
 def _split_rsh(text: str | None) -> list[str] | None:
@@ -227,7 +233,7 @@ def _describe(lag: ShipLag) -> str:
 
 
 class _Watch:
-    """Shows how shipments stand."""
+    """Shows the state of shipments."""
 
     def __init__(self, display: Display, shipping: Shipping, follow: bool) -> None:
         self._display, self._shipping, self._follow = display, shipping, follow
@@ -245,7 +251,7 @@ class _Watch:
         self._display.show(View(one.bytes_sent, total, one.bytes_sent, f"LSN {one.sent_lsn}"))
 
     def tell_failures(self) -> None:
-        """The one that ends the command is told by that."""
+        """The errors of shipments, but for the one that the command ends with."""
         told = str(max(self._shipping.errors, key=lambda error: getattr(error, "exit_code", 100)))
         for error in self._shipping.errors:
             if str(error) != told:
@@ -253,22 +259,22 @@ class _Watch:
 
 
 class Outages:
-    """Tells when something keeps a shipment from going on, and why; when it is something else; and when it is over."""
+    """Tells when and why a shipment is interrupted, when the reason changes, and when it is connected again."""
 
     def __init__(self, warn: Callable[[str], None], follow: bool) -> None:
         self._warn = warn
-        self._again = "; trying again until it goes on" if follow else ""
-        # What was told of the outage that a destination has; empty while it has none.
+        self._again = "; retrying" if follow else ""
+        # The reasons told of the outage that a destination has; empty while it has none.
         self._told: dict[str, set[str]] = defaultdict(set)
 
     def look(self, now: ShipStatistics) -> None:
-        """How a shipment stands now."""
+        """Look at a shipment's state."""
         told = self._told[now.destination]
         if now.state == "ended":
             return
         if not now.problem and told:
             told.clear()
-            self._warn(f"{now.destination}: it goes on")
+            self._warn(f"{now.destination}: connected again")
         elif now.problem and now.problem not in told and len(told) < REASONS_MAX:
             told.add(now.problem)
             is_named = now.problem.startswith((f"{now.destination}: ", f"the copy {now.destination}: "))
@@ -302,7 +308,7 @@ def _print(journal: str, found: Sequence[ShipStatistics], as_json: bool, *, to_s
         if to_stderr:
             tell(f"{reached} is sent, {amount}")
         else:
-            click.echo(f"{printable(each.destination)}  {reached} is there, {amount} sent")
+            click.echo(f"{printable(each.destination)}  has {reached}, {amount} sent")
 
 
 def _to_json(now: ShipStatistics) -> dict[str, object]:

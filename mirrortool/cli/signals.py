@@ -1,15 +1,15 @@
 """The signals that stop the program, as something that the main thread waits for, or as an exception in it.
 
     SIGINT, SIGTERM     stop it
-    SIGHUP, SIGQUIT     stop it as well, unless who started it had them ignored, as nohup(1) does
+    SIGHUP, SIGQUIT     stop it as well, unless it was started with them ignored, as by nohup(1)
 
 A handler runs between any two steps of the main thread, which may hold a lock there: that of an Event that it waits
-for, or one that statistics are under. What a handler did with these could wait for ever. So while work goes on in
-a thread, it only puts the signal's number where the main thread finds it, into a queue that may be put into from
+for, or one that statistics are under. What a handler did with these could wait for ever. So while work runs in a
+thread, it only puts the signal's number where the main thread finds it, into a queue that may be put into from
 anywhere.
 
 Rule: the second ends the process at once. But SIGHUP counts once, as a terminal that is closed sends several.
-Not here: signals before anything goes on (startupsignals.py).
+Not here: signals before the work has begun (startupsignals.py).
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ class Interruption(KeyboardInterrupt):
 
 
 def interrupt() -> None:
-    """From now on, while nothing else takes signals, SIGTERM, SIGHUP and SIGQUIT unwind the main thread as SIGINT does:
-    what is open is closed, and what was begun is undone.
+    """From now on, unless something else handles them, SIGTERM, SIGHUP and SIGQUIT unwind the main thread as SIGINT
+    does: what is open is closed, and what was begun is undone.
     """
     came: set[int] = set()
 
@@ -75,11 +75,11 @@ class Signals:
     """
 
     def __init__(self, *others: signal.Signals) -> None:
-        """Take those that stop the program, and others."""
+        """Handle those that stop the program, and others."""
         self._stopping = stopping()
         self._numbers = (*self._stopping, *others)
         self.number = 0
-        # Put by handlers and by `wake`, taken by the main thread, in order. No bound: who sends more ends the process.
+        # Put by handlers and by `wake`, read by the main thread, in order. No bound: a second signal ends the process.
         # SimpleQueue.put is reentrant (library reference, queue), so a handler may interrupt it.
         self._came: queue.SimpleQueue[int] = queue.SimpleQueue()
 
@@ -93,14 +93,14 @@ class Signals:
                 signal.signal(number, handler)
 
     def wait(self, seconds: float) -> int:
-        """The number of the next signal; 0 if none comes within so many seconds, or `wake` is called."""
+        """The number of the next signal; 0 if none comes within that time, or `wake` is called."""
         try:
             return self._came.get(timeout=max(0.0, seconds))
         except queue.Empty:
             return 0
 
     def wake(self) -> None:
-        """End the wait that is on, or the next one; from any thread."""
+        """End the current wait, or the next one; from any thread."""
         self._came.put(0)
 
     def _on_signal(self, number: int, _frame: FrameType | None) -> None:

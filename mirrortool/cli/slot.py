@@ -18,9 +18,10 @@ from mirrortool.journal.slots import Slot, damaged_slots, drop, slots
 @click.group("slot", invoke_without_command=True)
 @click.pass_context
 def command(ctx: click.Context) -> None:
-    """Show who reads a journal, and forget who does not any more.
+    """List the readers of a journal, and remove those that are gone.
 
-    A slot belongs to a mirror, or to a copy that the journal is shipped to. The journal keeps what slots need.
+    A slot is the registration of a reader: a mirror, or a copy that the journal is shipped to. The journal keeps what
+    its slots need.
     """
     if ctx.invoked_subcommand is None:
         click.echo(ctx.get_help())
@@ -41,7 +42,7 @@ def list_slots(journal: str, as_json: bool) -> None:
     for problem in damaged.values():
         tell(f"mirrortool: {printable(str(problem))}")
     if not listed and not damaged:
-        tell("no slots: nobody who reads this journal has registered")
+        tell("no slots: no reader of this journal has registered")
         return
     for line in columns(("NAME", "KIND", "LSN", "TIME", "HOLDS BACK", "WHERE"), [_row(*each) for each in listed]):
         click.echo(line)
@@ -53,18 +54,20 @@ def list_slots(journal: str, as_json: bool) -> None:
 @quiet
 @writes_in("journal")
 def drop_slot(journal: str, name: str, quiet: bool) -> None:
-    """Forget a slot: what it held back may be pruned.
+    """Remove a slot: what the journal kept for it may be pruned.
 
-    An owner that still reads goes on while the files that it needs are there; then it starts over from a base.
+    If its reader still runs, it continues while the files that it needs are there; then it starts over from a base.
     """
     opened = open_finished(journal)
     slot = drop(opened, name)
     if slot is None:
-        click.echo(f"dropped slot {name}, whose file made no sense: what it held back is not known")
+        click.echo(f"dropped slot {name}, whose file was not valid: what it held back is not known")
         return
     click.echo(f"dropped slot {slot.name} of {printable(slot.where)}, which held back {_held(slot, opened)}")
     if not quiet and slot.holds_back:
-        tell(f"if these are pruned, it starts over from a base; next: mirrortool prune {quoted(journal)} --keep 7d")
+        tell(
+            f"its reader starts over from a base if that is pruned; next: mirrortool prune {quoted(journal)} --keep 7d"
+        )
 
 
 def _held(slot: Slot, journal: Journal) -> str:
@@ -73,11 +76,11 @@ def _held(slot: Slot, journal: Journal) -> str:
 
 def _row(slot: Slot, held: int) -> tuple[str, ...]:
     if slot.resync_lsn:
-        state = f"{format_bytes(held)}, starts over from base {slot.resync_lsn}"
+        state = f"{format_bytes(held)}, starts over from the base of LSN {slot.resync_lsn}"
     elif slot.is_lost:
         state = "LOST"
     else:
-        state = format_bytes(held) if slot.holds_back else f"nothing, reads by slot {slot.via}"
+        state = format_bytes(held) if slot.holds_back else f"nothing, reads the copy of slot {slot.via}"
     return slot.name, slot.kind, str(slot.position.lsn), format_time(slot.time_ns), state, slot.where
 
 

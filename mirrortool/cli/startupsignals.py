@@ -1,10 +1,10 @@
-"""Signals that come before a command has begun that goes on until it is told to stop: it ends with 0.
+"""Signals that come before a command that runs until it is stopped has begun: it ends with 0.
 
     while modules are imported    at once: nothing is open yet
     while it opens what it needs  what is open is closed
 
 Without any of this a service that is stopped just after its start would seem to have failed. A command that ends by
-itself is left as it is: a signal means that it did not do what it was for. Not here: signals once it goes on
+itself is not treated so: a signal means that it did not do its job. Not here: signals once it has begun
 (workthread.py), and options that are given by the environment.
 """
 
@@ -16,18 +16,18 @@ from collections.abc import Callable, Sequence
 from types import FrameType
 from typing import NoReturn
 
-_THAT_GO_ON = {"record": {"--nbd", "--every"}, "replay": {"--follow"}, "ship": {"--follow"}}
+_LONG_RUNNING = {"record": {"--nbd", "--every"}, "replay": {"--follow"}, "ship": {"--follow"}}
 _NUMBERS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 
 
 class Stopped(BaseException):
-    """A signal came before there was anything to stop."""
+    """A signal came before the work had begun."""
 
 
-def goes_on(arguments: Sequence[str]) -> bool:
-    """Whether these are the arguments of a command that goes on until it is told to stop."""
+def is_long_running(arguments: Sequence[str]) -> bool:
+    """Whether these are the arguments of a command that runs until it is stopped."""
     options = {argument.partition("=")[0] for argument in arguments[1:]}
-    return bool(arguments) and not options.isdisjoint(_THAT_GO_ON.get(arguments[0], ()))
+    return bool(arguments) and not options.isdisjoint(_LONG_RUNNING.get(arguments[0], ()))
 
 
 def end_at_once() -> None:
@@ -36,7 +36,7 @@ def end_at_once() -> None:
 
 
 def unwind() -> None:
-    """From now on a signal raises Stopped in the main thread, until something else takes signals."""
+    """From now on a signal raises Stopped in the main thread, until something else handles signals."""
     _handle(_raise_stopped)
 
 

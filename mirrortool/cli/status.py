@@ -27,14 +27,14 @@ WATCH_SECONDS = 2.0
     "--max-lag",
     type=DURATION,
     metavar="DURATION",
-    help="Exit 50 if a mirror or copy is further behind, or that is not known.",
+    help="Exit 50 if a mirror or copy is further behind, or its lag is not known.",
 )
 @as_json
 def command(paths: tuple[str, ...], is_watching: bool, max_lag: float | None, as_json: bool) -> None:
-    """Show how journals and mirrors stand, and how a running recorder does.
+    """Show the state of journals and mirrors, and of a running recorder.
 
-    Exits with the worst of what is wrong: first with the journals, then with volumes and hosts, then with lags.
-    Everything is printed before.
+    If something is wrong, everything is printed, and the exit code is that of the worst: first journals, then volumes
+    and hosts, then lags.
     """
     with Watch() as watch:
         if is_watching:
@@ -48,10 +48,10 @@ def command(paths: tuple[str, ...], is_watching: bool, max_lag: float | None, as
 
 
 def _watch(watch: Watch, paths: Sequence[str], max_lag: float | None, as_json: bool) -> None:
-    """Show everything again and again, until a signal stops it; what is damaged does not end it.
+    """Show everything again and again, until a signal stops it; damage does not end it.
 
     Raises:
-        MirrortoolError: a path shows nothing any more, or a lag is too large.
+        MirrortoolError: a path cannot be shown any more, or a lag is too large.
     """
     with Signals() as signals:
         while not signals.number:
@@ -69,7 +69,7 @@ def _watch(watch: Watch, paths: Sequence[str], max_lag: float | None, as_json: b
 
 
 def _lag_problems(found: Sequence[Found], max_lag: float | None) -> list[MirrortoolError]:
-    """A LagError for each mirror and copy that is further behind, or of which that is not known."""
+    """A LagError for each mirror and copy that is further behind, or whose lag is not known."""
     if max_lag is None:
         return []
     lags = [each for status in found for each in lags_of(status)]
@@ -80,9 +80,7 @@ def _lag_problems(found: Sequence[Found], max_lag: float | None) -> list[Mirrort
 
 def _lag_error(name: str, seconds: float | None, max_lag: float) -> LagError | None:
     if seconds is None:
-        return LagError(
-            "how far the mirror is behind is not known", where=name, remedy="status of its journal tells why"
-        )
+        return LagError("its lag is not known", where=name, remedy="mirrortool status of its journal says why")
     if seconds > max_lag:
         return LagError(f"{format_seconds(seconds)} behind, more than {format_seconds(max_lag)}", where=name)
     return None
@@ -94,7 +92,7 @@ def _show(found: Sequence[Found], as_json: bool, ends_with: MirrortoolError | No
         click.echo(json.dumps(values[0] if len(values) == 1 else {"paths": values}))
         return
     if len(found) == 1 and isinstance(found[0], Unseen):
-        return  # all that there is to say is the error
+        return  # the error says all
     for each in found:
         for line in lines_of(each, ends_with):
             click.echo(line)

@@ -33,7 +33,7 @@ def lines_of(found: Found, left_out: MirrortoolError | None = None) -> Iterator[
     """The lines of one path.
 
     Args:
-        left_out: the problem that is told elsewhere, as the command ends with it.
+        left_out: the problem that the command ends with, which is printed then.
     """
     if isinstance(found, Unseen):
         yield printable(found.path)
@@ -61,9 +61,9 @@ def _journal_lines(status: JournalStatus) -> Iterator[str]:
         kind = status.commit.kind
         what = f" ({kind.name.lower()})" if kind in _KINDS_TOLD else ""
         yield f"  newest commit {status.commit.lsn}{what} of {format_time(status.commit.time_ns)}"
-        behind = status.head.lsn - status.commit.lsn
-        if behind:
-            yield f"  {counted(behind, 'newer operation is', 'newer operations are')} not committed yet"
+        uncommitted = status.head.lsn - status.commit.lsn
+        if uncommitted:
+            yield f"  {counted(uncommitted, 'newer operation is', 'newer operations are')} not committed yet"
     else:
         yield f"  {no_commit_yet(journal.path)}"
     yield f"  {_journal_work(status)}"
@@ -80,9 +80,9 @@ def _openness_lines(status: Found, path: str) -> Iterator[str]:
     if where is None:
         return
     if files.real(where).startswith(files.join(files.real(path), "")):
-        closing = f"chmod o= {quoted(path)}"  # not what is in it: replay takes images of a new mode for written
+        closing = f"chmod o= {quoted(path)}"  # not its files: to replay, a new mode looks like a write
     else:
-        closing = f"chmod o= {quoted(where)}, and mirrortool verify {quoted(path)} if no replay is at work,"
+        closing = f"chmod o= {quoted(where)}, and mirrortool verify {quoted(path)} if no replay is running,"
     yield f"  open: every local user may read and lock {printable(where)}; {closing} closes it"
 
 
@@ -93,9 +93,9 @@ def _reader_line(reader: SlotStatus, room: Room) -> str:
     elif reader.lag_operations:
         how = f"{counted(reader.lag_operations, 'operation')} and {format_seconds(reader.lag_seconds)} behind"
     elif reader.lag_seconds:
-        how = "has everything that has come, which is not everything that is due"
+        how = "up to date with what has come; more is due"
     else:
-        how = "has everything that is committed"
+        how = "up to date"
     then = f"{_held(room.held_bytes(slot))}{_reader_work(reader)}"
     return f"slot {slot.name}, {slot.kind} at {printable(slot.where)}: {how}{then}"
 
@@ -111,7 +111,7 @@ def _room_line(room: Room) -> str:
 
 
 def _reader_work(reader: SlotStatus) -> str:
-    """Whether its owner goes on; nothing where that is not known."""
+    """Whether its owner is running; nothing where that is not known."""
     doing = "shipped" if reader.slot.kind == "ship" else "replayed"
     if reader.work.is_on is None:
         return ""
@@ -121,14 +121,14 @@ def _reader_work(reader: SlotStatus) -> str:
 def _unknown_lag(reader: SlotStatus) -> str:
     slot = reader.slot
     if slot.resync_lsn:
-        return f"starts over from base {slot.resync_lsn}"
+        return f"starts over from the base of LSN {slot.resync_lsn}"
     if reader.is_contained is False:
         return f"OF ANOTHER HISTORY, at position {slot.position}"
     return "LOST" if slot.is_lost else "nothing is committed yet"
 
 
 def _verified(status: MirrorStatus) -> str:
-    """When it was proved last; what is known to be bad is a problem, and is told with these."""
+    """When it was verified last; pages that are known to be bad are among the problems."""
     if status.verified:
         return receipts.describe(status.verified, clock.now_ns())
     return "never verified; mirrortool verify proves the content"
@@ -160,10 +160,10 @@ def no_commit_yet(path: str) -> str:
 
 
 def _journal_work(status: JournalStatus) -> str:
-    """Who records or receives a journal."""
+    """Which process records or receives a journal."""
     if not status.work.is_on:
-        who = "recorder" if is_primary(status.journal.path) else "receiver"
-        return f"no {who} is at work" if status.work.is_on is False else f"whether a {who} is at work is not known"
+        role = "recorder" if is_primary(status.journal.path) else "receiver"
+        return f"no {role} is running" if status.work.is_on is False else f"whether a {role} is running is not known"
     following = status.journal.next_scan
     is_between = following and status.journal.clean_end
     then = ""
@@ -174,38 +174,45 @@ def _journal_work(status: JournalStatus) -> str:
 
 
 def _by(work: Work, doing: str) -> str:
-    """What a process does that is at work, and since when, as far as that is known."""
+    """What the running process does, and since when, as far as that is known."""
     worker = work.worker or Worker()
     doing = _DOING.get(worker.doing or "", doing)
     if worker.pid is None or worker.since_ns is None:
-        return f"{doing} by a process that is not known"
+        return f"{doing} by an unknown process"
     return f"{doing} by process {worker.pid} since {format_time(worker.since_ns)}"
 
 
 def _recorder_lines(recorder: Mapping[str, Any]) -> Iterator[str]:
-    """A recorder may be of another version: what it does not say is not shown."""
+    """Its own words. A recorder may be of another version: what it does not say is not shown."""
     clients = sum(export.get("clients", 0) for export in recorder.get("exports", ()))
     waiting = format_bytes(recorder.get("bytes_waiting", 0))
-    yield f"  {clients} client{'s' * (clients != 1)}, {waiting} on the way to the volumes"
+    yield f"  {counted(clients, 'client')}, {waiting} not yet written to the volumes"
     if recorder.get("incomplete"):
         done, total = recorder.get("base", (0, 0))
         problem = printable(str(recorder.get("base_problem") or ""))
-        yield f"  the base is not complete: {done} of {total} pages are read{'; ' + problem if problem else ''}"
+        yield f"  the initial scan is not complete: {done} of {total} pages are read{'; ' + problem if problem else ''}"
 
 
 def _up_to_date(status: MirrorStatus) -> str:
     if status.lag_seconds:
-        return "applied everything that has come, which is not everything that is due"
+        return "up to date with what has come; more is due"
     if not status.checkpoint.is_consistent:
-        return "the commit that it needs has not come yet"
-    return "applied everything that its journal has committed"
+        return "waiting for the commit that it needs"
+    return "up to date with its journal"
 
 
 def _mirror_work(status: MirrorStatus) -> str:
-    """Who replays into a mirror."""
+    """Which process replays into a mirror."""
     if status.work.is_on is None:
-        return "whether a replay is at work is not known"
-    return _by(status.work, "replayed") if status.work.is_on else "no replay is at work"
+        return "whether a replay is running is not known"
+    return _by(status.work, "replayed") if status.work.is_on else "no replay is running"
+
+
+def _unknown_mirror_lag(status: MirrorStatus) -> str:
+    path = status.mirror.journal_path
+    if not files.exists(path):
+        return f"its lag is not known: its journal {printable(path)} is not there"
+    return f"its lag is not known: its journal {printable(path)} cannot be read"
 
 
 def _mirror_lines(status: MirrorStatus) -> Iterator[str]:
@@ -226,14 +233,12 @@ def _mirror_lines(status: MirrorStatus) -> Iterator[str]:
         )
     if mirror.promoted:
         since, where = format_time(mirror.promoted.time_ns), printable(mirror.promoted.journal_path)
-        then = (
-            f"and replaced since: it is not recorded in {where} any more" if status.damage else f"recorded in {where}"
-        )
+        then = f"and replaced since: {where} does not record it any more" if status.damage else f"recorded in {where}"
         yield f"  promoted on {since} to the primary of epoch {mirror.promoted.epoch.number}, {then}"
     elif status.journal and status.journal.commit is None:
-        yield "  its journal has no commit yet, so there is nothing that the mirror could have"
+        yield "  its journal has no commit yet, so there is nothing to replay"
     elif status.lag_operations is None or status.lag_seconds is None:
-        yield ("  its journal is not at hand, so how far it is behind is not known")
+        yield f"  {_unknown_mirror_lag(status)}"
     elif status.lag_operations:
         lag = f"{counted(status.lag_operations, 'operation')} and {format_seconds(status.lag_seconds)}"
         yield f"  {lag} behind its journal"

@@ -14,26 +14,26 @@ from mirrortool.wording import quoted_word
 
 
 def printable(text: str) -> str:
-    """Text in one line that no terminal obeys: control characters and bytes that are no UTF-8 are escaped."""
-    with contextlib.suppress(UnicodeEncodeError):  # of a surrogate that stands for no byte, which JSON can hold
+    """Text in one line that no terminal obeys: control characters and bytes that are not UTF-8 are escaped."""
+    with contextlib.suppress(UnicodeEncodeError):  # JSON can hold a surrogate that stands for no byte
         text = text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
 
 
 def quoted(path: str) -> str:
-    """A path as a shell takes it, in one line."""
+    """A path as it is written in a shell, in one line."""
     return printable(quoted_word(path))
 
 
 def tell(text: str) -> None:
-    """A line on standard error for the person who watches. That nobody can read it must not stop the work."""
+    """A line on standard error for the person at the terminal. A failure to print it must not stop the work."""
     with contextlib.suppress(OSError, ValueError, RuntimeError):  # the last: a signal came while a line was written
         sys.stderr.write(f"{text}\n")
         sys.stderr.flush()
 
 
 def format_time(time_ns: int) -> str:
-    """A time as people read it; 0 is that of what has none, such as a mirror into which nothing was replayed yet."""
+    """A time as people read it; 0 stands for none, as of a mirror into which nothing was replayed yet."""
     return times.format_time(time_ns) if time_ns else "no time"
 
 
@@ -41,7 +41,7 @@ def describe_silence(heard_ns: int, silent: float | None) -> str:
     """When a primary was last heard of, if that is long ago, as a phrase."""
     if silent is None:
         return ""
-    return f"the primary was last heard of at {format_time(heard_ns)}: silent for {format_seconds(silent)}"
+    return f"the last word of the primary is of {format_time(heard_ns)}: silent for {format_seconds(silent)}"
 
 
 def describe_ahead(heard_ns: int, ahead: float | None) -> str:
@@ -49,8 +49,8 @@ def describe_ahead(heard_ns: int, ahead: float | None) -> str:
     if ahead is None:
         return ""
     return (
-        f"its times are ahead of this host's clock by {format_seconds(ahead)}, and stand still at "
-        f"{format_time(heard_ns)} until that is over: a clock was set wrong"
+        f"its times are ahead of this host's clock by {format_seconds(ahead)}, and stay at "
+        f"{format_time(heard_ns)} until this clock has reached that: a clock was set wrong"
     )
 
 

@@ -32,9 +32,9 @@ class Service:
     """A command that can be a service.
 
     Attributes:
-        always: options without which it would end by itself.
+        always: options that are added, without which it would end by itself.
         one_of: parameters, one of which must be given for the same reason, and how to say so.
-        final_codes: exit codes that a restart cannot mend; see mirrortool-unit(1).
+        final_codes: exit codes after which a restart does not help; see mirrortool-unit(1).
         restart_seconds: between an end and the next start.
     """
 
@@ -58,18 +58,18 @@ SERVICES = {
 def _parse_unit_name(text: str) -> str:
     name = text.removesuffix(".service")
     if not re.fullmatch(r"[A-Za-z0-9:_.@-]{1,200}", name):
-        raise ValueError(f"{text!r} is no name of a unit, such as mirrortool-vm")
+        raise ValueError(f"{text!r} is not a name of a unit, such as mirrortool-vm")
     return name
 
 
 def _parse_user(text: str) -> str:
     if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_.-]{0,30}|[0-9]{1,9}", text):
-        raise ValueError(f"{text!r} is no user's name")
+        raise ValueError(f"{text!r} is not a user's name")
     return text
 
 
 class _UnitCommand(click.Command):
-    """Behind the name of a command, its own options are completed."""
+    """After the name of a command, its own options are completed."""
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
         name = ctx.params.get("name")
@@ -95,7 +95,7 @@ def _complete_argument(_ctx: click.Context, _param: click.Parameter, incomplete:
 @click.option("--user-name", type=Value("user", _parse_user), metavar="USER", help="Run as this user.  [default: root]")
 @click.option(
     "--name", "unit_name", type=Value("name", _parse_unit_name), metavar="NAME",
-    help="Call the unit so.  [default: mirrortool-COMMAND- and the path]",
+    help="Name of the unit.  [default: mirrortool-COMMAND- and the path]",
 )  # fmt: skip
 @quiet
 @click.pass_context
@@ -107,13 +107,17 @@ def command(
     The options of unit itself stand before COMMAND.
     """
     if name not in _names(ctx):
-        raise UsageError(f"{name!r} is no command that can be a service", remedy=f"choose {' or '.join(_names(ctx))}")
+        raise UsageError(
+            f"{name!r} is not a command that can be a service", remedy=f"choose {' or '.join(_names(ctx))}"
+        )
     service = SERVICES[name]
     line = _CommandLine(_command(ctx, name), name, [*service.always, *arguments])
     if service.one_of and not any(line.values[each] for each in service.one_of):
-        raise UsageError(f"a service goes on: give {' or '.join(f'--{each}' for each in service.one_of)}")
+        raise UsageError(
+            f"a service runs until it is stopped: give {' or '.join(f'--{each}' for each in service.one_of)}"
+        )
     if line.values.get("replace_slot"):
-        raise UsageError("--replace-slot is for once: a service would do it at each start")
+        raise UsageError("--replace-slot is for one start: a service would do it at each")
     needs = _needs(line)
     codes = service.final_codes
     if needs.network and name == "record":  # an address that this host does not have yet ends with 2, too
@@ -140,7 +144,7 @@ def _tell_steps(unit: Unit) -> None:
 
 
 def _unit_name(name: str, line: _CommandLine) -> str:
-    """One that no other journal, mirror or destination gives: the path of what it is about, as far as names go."""
+    """A name that no other journal, mirror or destination gives: made of the path, as far as it fits into names."""
     about = [line.values.get("mirror") or line.values["journal"], *line.destinations]
     plain = "-".join(path.strip("/").replace("/", "-") for path in about)
     shown = re.sub(r"[^A-Za-z0-9_.-]", "_", plain)
@@ -157,7 +161,7 @@ def _names(ctx: click.Context) -> list[str]:
 
 
 def _command(ctx: click.Context, name: str) -> click.Command:
-    """The command, to which the environment says nothing: a service has another one."""
+    """The command, which ignores our environment: a service has another one."""
     root = ctx.find_root().command
     assert isinstance(root, click.Group)
     found = root.get_command(ctx, name)
@@ -192,9 +196,9 @@ class _CommandLine:
         self.words: list[str] = []
         for parameter in command.params:
             given = raw.get(parameter.name or "")
-            self._take(parameter, given if isinstance(given, list | tuple) else [given])
+            self._add(parameter, given if isinstance(given, list | tuple) else [given])
 
-    def _take(self, parameter: click.Parameter, given: Sequence[Any]) -> None:
+    def _add(self, parameter: click.Parameter, given: Sequence[Any]) -> None:
         texts = [_from_root(parameter, text) if isinstance(text, str) else text for text in given]
         for text in texts:
             if not isinstance(text, str):
@@ -217,7 +221,7 @@ class _CommandLine:
 
     @property
     def destinations(self) -> Sequence[str]:
-        """Where it ships to."""
+        """The destinations of ship."""
         for parameter in self.command.params:
             if _is_destination(parameter):
                 value = self.values[parameter.name or ""]
@@ -294,7 +298,7 @@ def _need_address(needs: Needs, text: str) -> None:
     directory = files.parent(address.path)
     below = directory.removeprefix("/var").removeprefix("/run/")
     is_ours = below.startswith("mirrortool") or not files.exists(files.join("/run", below.partition("/")[0]))
-    # A directory that is somebody else's, such as libvirt's, must not become ours.
+    # A directory of another program, such as libvirt, must not become ours.
     if directory.startswith(("/run/", "/var/run/")) and is_ours:
         needs.runtime.add(below)
     else:
@@ -314,7 +318,7 @@ def _volumes(line: _CommandLine) -> Iterator[str]:
     """The paths of the volumes: those that the options name, and those that journal or mirror know.
 
     Raises:
-        NotAJournalError, NotAMirrorError: it knows none, as it is none.
+        NotAJournalError, NotAMirrorError: it knows none, because it is not a journal or mirror.
     """
     for named in line.given(NAMED_PATH, is_argument=False):
         yield named.partition("=")[2]

@@ -1,7 +1,7 @@
 """The text of a systemd unit: what a service needs, as the settings that give it that and nothing else.
 
 Source: systemd.unit(5), systemd.service(5), systemd.exec(5), systemd.resource-control(5), systemd.syntax(7).
-Not here: what a command line needs (writeunit.py).
+Not here: what a command line needs (unit.py).
 """
 
 from __future__ import annotations
@@ -62,10 +62,10 @@ class Unit:
         title: what it is, in a line.
         manual: of the command.
         words: the command line, with the program's path.
-        user: as whom it runs; None for root.
-        final_codes: exit codes that a restart cannot mend.
+        user: it runs as this user; None for root.
+        final_codes: exit codes after which a restart does not help.
         restart_seconds: between an end and the next start.
-        made: directories that it makes before each start, where they are missing.
+        made: directories that it makes before each start if they are missing.
     """
 
     name: str
@@ -127,7 +127,7 @@ class Unit:
             yield from self._confinement()
 
     def _make_directories(self) -> str:
-        """Those that are there stay as they are."""
+        """Make those that are missing; the others stay as they are."""
         owner = f"-o {self.user} " if self.user else ""
         return f'for path; do test -d "$path" || install -d -m 0700 {owner}"$path" || exit; done'
 
@@ -143,7 +143,7 @@ class Unit:
         yield "UMask=0027"
         yield "NoNewPrivileges=yes"
         yield "ProtectSystem=strict"
-        # With -, one that is gone is said by the command, and not by systemd with 226/NAMESPACE.
+        # With -, the command reports one that is gone, and not systemd with 226/NAMESPACE.
         yield from _list("ReadWritePaths", (f"-{path}" for path in _outermost(needs.writes)))
         if needs.devices and needs.flushes_devices and not self.user:  # a mirror's devices are registered there
             yield "StateDirectory=mirrortool"
@@ -203,7 +203,7 @@ def _checked(text: str) -> str:
     """Text that a line of a unit can hold: UTF-8 without control characters.
 
     Raises:
-        UsageError: it is none.
+        UsageError: it is not such text.
     """
     if not text.isprintable():
         raise UsageError(f"{text!r} cannot be in a unit", remedy="choose a name of printable characters")

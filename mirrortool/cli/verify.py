@@ -30,18 +30,18 @@ RUNS_SHOWN = 20
     "--journal",
     metavar="JOURNAL",
     type=DIRECTORY,
-    help="Take the sums from this journal, not from the mirror's own table.",
+    help="Use the sums of this journal, not those of the mirror's own table.",
 )
-@click.option("--cached", is_flag=True, help="Accept pages from the kernel's cache instead of asking the device.")
-@click.option("--allow-fuzzy", is_flag=True, help="Exit 0 also if the mirror is at a fuzzy commit.")
+@click.option("--cached", is_flag=True, help="Read pages from the kernel's cache where it has them.")
+@click.option("--allow-fuzzy", is_flag=True, help="Exit 0 even if the mirror is at a fuzzy commit.")
 @as_json
 @quiet
 @writes_in("path")
 def command(path: str, journal: str | None, cached: bool, allow_fuzzy: bool, as_json: bool, quiet: bool) -> int:
     """Prove, page by page, that a mirror holds what the primary had at the mirror's commit.
 
-    Of a journal: that every frame is whole, continues the one before, and holds pages of the sums that it gives them,
-    and that each base is what the journal had at its commit.
+    For a journal: prove that every frame is whole and continues the one before, that its pages have the sums that it
+    says, and that each base is what the journal had at its commit.
     """
     kind = kind_of(path)
     if kind in (PathKind.JOURNAL, PathKind.COPY):
@@ -89,7 +89,8 @@ def _conclude(verify: Verify, result: VerifyResult, quiet: bool, allow_fuzzy: bo
     checkpoint, path = result.checkpoint, verify.mirror.path
     if verify.not_kept:
         tell(
-            f"mirrortool: WARNING: the result is not kept, so status cannot tell it: {printable(str(verify.not_kept))}"
+            "mirrortool: WARNING: the result could not be saved, so status does not show it: "
+            f"{printable(str(verify.not_kept))}"
         )
     if result.bad_pages:
         if not quiet:
@@ -119,13 +120,13 @@ def _conclude(verify: Verify, result: VerifyResult, quiet: bool, allow_fuzzy: bo
         )
     if checkpoint.is_incomplete:
         raise NotComparableError(
-            f"nothing wrong, but at commit {checkpoint.position.lsn} the primary's base was not complete",
+            f"nothing wrong, but at LSN {checkpoint.position.lsn} the primary's initial scan was not complete",
             where=verify.mirror.path,
             remedy="replay again when the initial scan is done",
         )
     if checkpoint.is_fuzzy and not allow_fuzzy:
         raise FuzzyCommitError(
-            f"nothing wrong, but commit {checkpoint.position.lsn} is fuzzy: a volume changed while it was scanned",
+            f"nothing wrong, but the commit at LSN {checkpoint.position.lsn} is fuzzy: a volume changed under the scan",
             where=path,
             remedy="record a snapshot and replay that, or give --allow-fuzzy",
         )
@@ -133,14 +134,14 @@ def _conclude(verify: Verify, result: VerifyResult, quiet: bool, allow_fuzzy: bo
 
 
 def _wrong_sums(verify: Verify, result: VerifyResult) -> ChangedOutsideError:
-    """The pages are right as far as sums tell, but some of these are wrong: the error names the files."""
+    """The pages are as their sums say, but some of these are wrong: the error names the files."""
     path, journal = quoted_word(verify.mirror.path), quoted_word(verify.mirror.journal_path)
     if result.table_is_right:
         what = "the sums of segments are not those of the pages' sums, which are right"
-        remedy = f"mirrortool replay {journal} {path} makes them anew"
+        remedy = f"mirrortool replay {journal} {path} makes them again"
     else:
-        what = "the pages are as their sums say, but these do not give the state sum of the checkpoint"
-        remedy = f"mirrortool verify --journal {journal} {path} proves the pages without them; make the mirror anew"
+        what = "the pages are as their sums say, but these do not add up to the state sum of the checkpoint"
+        remedy = f"mirrortool verify --journal {journal} {path} proves the pages without them; then make a new mirror"
     return ChangedOutsideError(what, where=", ".join(result.wrong_sums), remedy=remedy)
 
 
@@ -169,7 +170,7 @@ def _print(result: VerifyResult) -> None:
 
 
 def _state_sum(result: VerifyResult) -> str:
-    """Whether it is the journal's; said of what was proved only."""
+    """Whether it is the journal's; only where that was proved."""
     if result.journal_agrees is False:
         return ", STATE SUM NOT AS IN THE JOURNAL"
     is_proved = result.journal_agrees and result.table_is_right and result.checkpoint.position.lsn
@@ -179,7 +180,7 @@ def _state_sum(result: VerifyResult) -> str:
 def _describe_run(run: BadRun) -> str:
     pages = f"page {run.first_page}" if run.count == 1 else f"pages {run.first_page}-{run.first_page + run.count - 1}"
     if run.last_write is None:
-        return f"bad: volume {run.volume} {pages}, never written as far as the journal tells"
+        return f"bad: volume {run.volume} {pages}, never written, as far as the journal shows"
     last = run.last_write
     when = format_time(last.time_ns)
     return f"bad: volume {run.volume} {pages}, last written by LSN {last.lsn} of {when} in {last.file}"
@@ -226,7 +227,7 @@ def _print_audit(path: str, proof: JournalProof, as_json: bool) -> None:
         click.echo(json.dumps(values))
         return
     if not result.frames and not result.bases:
-        return  # of nothing nothing is right
+        return  # nothing was proved
     click.echo(
         f"{printable(path)} is whole up to LSN {result.lsn}: {counted(result.frames, 'frame')}, "
         f"{counted(result.commits, 'commit')}, {counted(result.bases, 'base')}, "

@@ -14,7 +14,7 @@ from mirrortool.record.relocate import set_volume_paths
 @click.group("volume", invoke_without_command=True)
 @click.pass_context
 def command(ctx: click.Context) -> None:
-    """Say where the volumes of a journal are now."""
+    """Tell a journal where its volumes are now."""
     if ctx.invoked_subcommand is None:
         click.echo(ctx.get_help())
 
@@ -26,9 +26,9 @@ def command(ctx: click.Context) -> None:
 )
 @quiet
 def set_path(journal: str, volumes: tuple[tuple[str, str], ...], quiet: bool) -> None:
-    """Note that a volume was moved: the next record finds it there.
+    """Tell the journal that a volume was moved: the next record looks for it there.
 
-    Nothing is recorded. Whether it is the volume, and not another file or device, record finds out.
+    Nothing is recorded. Record checks that it is the volume, and not another file or device.
     """
     paths = dict(volumes)
     if len(paths) < len(volumes):

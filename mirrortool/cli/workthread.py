@@ -1,7 +1,7 @@
 """Runs a long piece of work in a thread, while the main thread waits for signals and feeds the display.
 
 The first signal that stops the program (signals.py) asks the work to stop, and the program ends with 128 and the
-signal's number when it has; the second ends the process at once, also while it prints what became of the work. Nothing
+signal's number when it has; the second ends the process at once, also while it prints the result. Nothing
 durable depends on a clean stop.
 """
 
@@ -36,7 +36,7 @@ class Runner(Generic[Result]):
     def __init__(
         self, work: Callable[[], Result], cancel: Callable[[], None], inspect: Callable[[], None] | None = None
     ) -> None:
-        """Do `work`, which `cancel`, called in the main thread, stops soon; so is `inspect`, on SIGUSR1."""
+        """Do `work`. `cancel` stops it soon, and SIGUSR1 calls `inspect`; both are called in the main thread."""
         self._work = work
         self._cancel = cancel
         self._inspect = inspect
@@ -80,7 +80,7 @@ class Runner(Generic[Result]):
                 self._inspect()
             elif number:
                 self._cancel()
-                tell("\nmirrortool: stopping; once more to stop at once")
+                tell("\nmirrortool: stopping; signal once more to stop at once")
             elif not self._is_done:
                 tick()
         tick()

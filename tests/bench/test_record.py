@@ -122,8 +122,8 @@ def test_cost_of_a_initial_scan(place: Path) -> None:
     init(str(place / "J"), [NewVolume("disk", str(image))], PAGE)
     with LiveRecorder(place / "J") as recorder:
         during = rate(recorder.uri(), LOADS["4k depth 32"])
-        was_scanning = not any("the base is complete" in line for line in recorder.lines)
-        recorder.wait_for("the base is complete")
+        was_scanning = not any("the initial scan is complete" in line for line in recorder.lines)
+        recorder.wait_for("the initial scan is complete")
         after = rate(recorder.uri(), LOADS["4k depth 32"])
     print(f"\nduring the initial scan {during / after:.2f} x of the rate after it ({during:.0f}/s, {after:.0f}/s)")
     assert was_scanning, "the scan ended before the load did: give a larger volume or fewer MIRRORTOOL_BENCH_SECONDS"

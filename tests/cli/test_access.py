@@ -278,7 +278,7 @@ def test_status_warns_of_a_volume_elsewhere_that_every_user_can_read(place: Path
     assert mode_of(place / "target.img") == 0o644, "it was there"
     assert (
         f"  open: every local user may read and lock {place}/target.img; chmod o= {place}/target.img, and "
-        "mirrortool verify M if no replay is at work, closes it"
+        "mirrortool verify M if no replay is running, closes it"
     ) in run("status", "M")[0]
     (place / "target.img").chmod(0o640)
     run("verify", "M")

@@ -79,7 +79,7 @@ def test_latencies(text: str, seconds: float) -> None:
 
 @pytest.mark.parametrize("text", ["", "1", "-1ms", "1m", "ms", "1 ms"])
 def test_what_is_no_latency(text: str) -> None:
-    with pytest.raises(ValueError, match="is no latency"):
+    with pytest.raises(ValueError, match="is not a latency"):
         parse_latency(text)
 
 

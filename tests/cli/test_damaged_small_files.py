@@ -170,6 +170,6 @@ def test_a_damaged_slot_is_listed_and_dropped(place: Path, capsys: Capture) -> N
     printed = capsys.readouterr()
     assert "n  " in printed.out and "mirrortool slot drop J m forgets it" in printed.err
     assert main(["slot", "drop", "J", "m"]) == 0
-    assert capsys.readouterr().out == "dropped slot m, whose file made no sense: what it held back is not known\n"
+    assert capsys.readouterr().out == "dropped slot m, whose file was not valid: what it held back is not known\n"
     assert main(["slot", "drop", "J", "m"]) == 2
     assert main(["status", "J"]) == 0

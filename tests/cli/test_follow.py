@@ -97,7 +97,7 @@ def test_status_says_since_when_the_primary_is_silent(journal: Journal, capsys: 
     journal.save_clean_end(None)  # as if its recorder had been killed
     for path in ("J", "M"):
         assert main(["status", path]) == 0
-        assert "the primary was last heard of at 20" in capsys.readouterr().out
+        assert "the last word of the primary is of 20" in capsys.readouterr().out
         with journal.lock("scan"):  # which appends nothing for as long as nothing differs
             assert main(["status", path]) == 0
         assert "silent" not in capsys.readouterr().out

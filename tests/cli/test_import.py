@@ -96,7 +96,7 @@ def test_what_is_printed(place: Path, capsys: Capture) -> None:
     printed = capsys.readouterr()
     lsn = max(commit.lsn for commit in commits(Journal("J")))
     assert printed.out.splitlines() == [
-        f"commit {lsn}  7 entries: 4 writes, 6.5 KiB, 1 zeroed, 3 commits, 2 marks",
+        f"commit at LSN {lsn}  7 entries: 4 writes, 6.5 KiB, 1 zeroed, 3 commits, 2 marks",
         "mark made-it is what the log calls 'made it'",
     ]
     assert printed.err == "next: mirrortool replay J MIRROR\n"

@@ -79,7 +79,10 @@ def test_a_dry_run_changes_nothing(here: Path, capsys: Capture, options: list[st
         assert (told["is_complete"], told["lsn"], told["epoch"], told["verified"]) == (False, 5, None, None)
         assert (told["commit"]["operations_to_replay"], told["commit"]["bytes_dropped"], err) == (2, 0, "")
     else:
-        assert "becomes the primary at commit 5 (scan)" in err and "2 operations of the journal will be replayed" in err
+        assert (
+            "becomes the primary at the commit of LSN 5 (scan)" in err
+            and "2 operations of the journal will be replayed" in err
+        )
         assert "make sure that the old primary has stopped" in err
         assert out == "nothing was changed\n"
 
@@ -115,7 +118,7 @@ def test_at_a_terminal_it_asks(here: Path) -> None:
     assert (code, "Promote? [y/N]" in seen, "not promoted; nothing was changed" in seen) == (130, True, True)
     assert state(here) == before
     code, seen = at_terminal("y\n", "M")
-    assert (code, "M is the primary of epoch 1, from LSN 5 on" in seen) == (0, True)
+    assert (code, "M is the primary of epoch 1, which begins after LSN 5" in seen) == (0, True)
     assert f"next: mirrortool record {here}/J --nbd unix:SOCKET" in seen
     assert Path("M/volumes/disk.img").read_bytes() == pattern(2, PAGES * 4096)
 
@@ -184,9 +187,9 @@ def test_interrupted_it_says_that_it_must_be_run_again(capsys: Capture, monkeypa
     with monkeypatch.context() as patch:
         patch.setattr(setaside.files, "copy_range", interrupted)
         _, err = run(capsys, "M", "--yes", "-q", code=130)
-    assert "run mirrortool promote again, which completes what was begun" in err
+    assert "run mirrortool promote again, which completes it" in err
     assert load_note("J") is not None
-    assert run(capsys, "M", "-q")[0] == "M is the primary of epoch 1, from LSN 5 on\n"
+    assert run(capsys, "M", "-q")[0] == "M is the primary of epoch 1, which begins after LSN 5\n"
 
 
 # Killed at any call that changes something, as a process: what the next one finds is all that is left.

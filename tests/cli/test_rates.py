@@ -33,16 +33,16 @@ def at(monkeypatch: pytest.MonkeyPatch) -> Clock:
 @pytest.mark.usefixtures("at")
 def test_a_first_reading_tells_no_rate() -> None:
     rates = Rates()
-    assert rates.take("a", (5, 7)) == [0, 0]
-    assert rates.take("a", (6, 9)) == [0, 0]  # at the same moment
+    assert rates.per_second("a", (5, 7)) == [0, 0]
+    assert rates.per_second("a", (6, 9)) == [0, 0]  # at the same moment
 
 
 def test_until_the_span_is_over_a_rate_is_that_since_the_first_reading(at: Clock) -> None:
     rates = Rates()
-    rates.take("a", (100, 0))
+    rates.per_second("a", (100, 0))
     for second in range(1, int(SPAN_SECONDS) + 1):
         at.now += 1
-        assert rates.take("a", (100 + 10 * second, 3 * second)) == [10, 3]
+        assert rates.per_second("a", (100 + 10 * second, 3 * second)) == [10, 3]
 
 
 def test_a_burst_is_in_the_rate_for_the_span_and_then_gone(at: Clock) -> None:
@@ -50,23 +50,23 @@ def test_a_burst_is_in_the_rate_for_the_span_and_then_gone(at: Clock) -> None:
     seen = []
     for number in range(62):
         at.now += 0.25
-        seen += rates.take("a", (1000 if number >= 40 else 0,))
+        seen += rates.per_second("a", (1000 if number >= 40 else 0,))
     assert seen == [*[0] * 40, *[1000 / SPAN_SECONDS] * int(4 * SPAN_SECONDS), 0, 0]
 
 
 def test_keys_are_apart(at: Clock) -> None:
     rates = Rates()
-    rates.take("a", (0,))
+    rates.per_second("a", (0,))
     at.now += 2
-    assert rates.take("b", (50,)) == [0]
-    assert rates.take("a", (50,)) == [25]
+    assert rates.per_second("b", (50,)) == [0]
+    assert rates.per_second("a", (50,)) == [25]
 
 
 def test_only_readings_of_the_span_are_kept(at: Clock) -> None:
     rates = Rates()
     for number in range(1000):
         at.now += 0.25
-        rates.take("a", (number,))
+        rates.per_second("a", (number,))
     assert len(rates._readings["a"]) <= 4 * SPAN_SECONDS + 2
 
 

@@ -101,7 +101,7 @@ REFUSED = [
     (2, "record J-disk --nbd tcp:127.0.0.1:0 --tls-anonymous --insecure", "--tls-certificates"),
     (2, "record J-disk --nbd unix:s --max-memory 100M", "64 clients need 2M of memory each"),
     (2, "record J-disk --nbd unix:s --max-memory 15M --max-connections 8", "--max-memory is 15M; raise it"),
-    (2, "record J-disk --nbd unix:s --max-memory x", "no size"),
+    (2, "record J-disk --nbd unix:s --max-memory x", "is not a size"),
     (2, "record J-disk --max-memory 1G", "--nbd"),
     # options
     (2, "record J-disk --nbd unix:s --every 10m", "--nbd"),
@@ -115,11 +115,11 @@ REFUSED = [
     (2, "record J-disk --max-connections 3", "--nbd"),
     (2, "record J-disk --nbd unix:s --max-connections 0", "range"),
     (2, "record J-disk --nbd unix:s --max-connections x", "integer"),
-    (2, "record J-disk --nbd unix:s --socket-mode 999", "no mode"),
-    (2, "record J-disk --nbd unix:s --socket-mode 7777", "no mode"),
+    (2, "record J-disk --nbd unix:s --socket-mode 999", "is not a mode"),
+    (2, "record J-disk --nbd unix:s --socket-mode 7777", "is not a mode"),
     (2, "record J-disk --nbd unix:s --socket-group no-such-group", "no-such-group"),
     (2, "record J-disk --nbd unix:s --when-full nonsense", "not one of"),
-    (2, "record J-disk --nbd unix:s --reserve x", "no size"),
+    (2, "record J-disk --nbd unix:s --reserve x", "is not a size"),
     # journals and volumes
     (14, "record missing --nbd unix:s", "does not exist"),
     (14, "record directory --nbd unix:s", "is a directory, but not a journal"),

@@ -38,7 +38,7 @@ def opened(journal: Journal) -> Replay:
 @pytest.mark.parametrize(
     ("lag", "text"),
     [
-        (ReplayLag(0, 0, 0.0, 0.0, 9, 9, None), "applied everything that was committed"),
+        (ReplayLag(0, 0, 0.0, 0.0, 9, 9, None), "up to date"),
         (ReplayLag(5, 2048, 1.5, None, 9, 9, None), "5 operations, 2.0 KiB and 1.5 s behind"),
         (ReplayLag(5, 2048, 1.5, 90.0, 9, 9, None), "5 operations, 2.0 KiB and 1.5 s behind, 1 min 30 s left"),
     ],
@@ -199,9 +199,9 @@ def test_what_changes_is_told_once(journal: Journal, capsys: Capture) -> None:
     torn = "the journal ends in a torn tail"
     assert watched.tick(waits_for=torn) == [f"mirrortool: {torn}"]
     assert watched.tick(waits_for=torn) == []
-    assert watched.tick() == ["mirrortool: the journal goes on"]
+    assert watched.tick() == ["mirrortool: the journal continues"]
     silent = replace(IN_SYNC, silent_seconds=45.0)
     (line,) = watched.tick(silent)
-    assert "last heard of at" in line and line.endswith("silent for 45.0 s")
+    assert "last word of the primary is of" in line and line.endswith("silent for 45.0 s")
     assert watched.tick(replace(silent, silent_seconds=46.0)) == []
-    assert watched.tick() == ["mirrortool: the primary is heard of again"]
+    assert watched.tick() == ["mirrortool: the primary is back"]

@@ -42,8 +42,8 @@ def test_from_base_to_prune_to_restore(history: History, run: Run) -> None:
     run("replay", "J", "M", "--slot", "second-site")
     held = run("prune", "J", "--keep-size", "0")
     assert "removed 0 files" in held and "next: mirrortool base J" in held
-    assert f"base of commit {history.commits[-1]} " in run("base", "J")
-    assert "there is a base already" in run("base", "J")
+    assert f"base of the commit at LSN {history.commits[-1]} " in run("base", "J")
+    assert "already has a base" in run("base", "J")
     assert "removed 0 files" not in run("prune", "J", "--keep-size", "0")
     assert f"replaying from base {history.commits[-1]} to" in run("replay", "J", "M2", "--no-slot")
     assert Path("M2/volumes/a.img").read_bytes() == history.states[history.commits[-1]]["a"]

@@ -122,7 +122,7 @@ def test_an_outage_is_told_with_each_of_its_reasons_once_and_its_end() -> None:
     for problem in ["", "away", "away", "full", "away", "full", "", "", "away", ""]:
         progress.problem = problem
         outages.look(progress.statistics())
-    assert told == [f"far:J: {what}" for what in ("away", "full", "it goes on", "away", "it goes on")]
+    assert told == [f"far:J: {what}" for what in ("away", "full", "connected again", "away", "connected again")]
 
 
 def test_an_outage_with_ever_other_reasons_fills_no_log() -> None:
@@ -132,7 +132,7 @@ def test_an_outage_with_ever_other_reasons_fills_no_log() -> None:
         progress.problem = f"away for {number} seconds"
         outages.look(progress.statistics())
     assert len(told) == REASONS_MAX
-    assert all(line.endswith("trying again until it goes on") for line in told)
+    assert all(line.endswith("retrying") for line in told)
 
 
 @pytest.mark.usefixtures("place")
@@ -157,7 +157,7 @@ def test_a_journal_goes_through_a_command_in_place_of_ssh() -> None:
         ("J C D --slot x", 2, "--slot names"),
         ("J C --timeout 1s", 2, "at least 15s"),
         ("J C --bwlimit 0", 2, "has no unit"),
-        ("J C --bwlimit fast", 2, "is no size"),
+        ("J C --bwlimit fast", 2, "is not a size"),
         ("J - --json", 2, "would both use"),
         ('J x:C --rsh "\'"', 2, "--rsh"),
         ("J x:C --rsh ' '", 2, "--rsh is empty"),

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from mirrortool.cli.main import main
-from mirrortool.cli.startupsignals import goes_on
+from mirrortool.cli.startupsignals import is_long_running
 from tests.fakes.volumes import fast_directory
 from tests.fakes.waiting import nap, wait_until
 
@@ -44,7 +44,7 @@ def place() -> Iterator[Path]:
     ],
 )
 def test_which_go_on(arguments: list[str], expected: bool) -> None:
-    assert goes_on(arguments) is expected
+    assert is_long_running(arguments) is expected
 
 
 def takes(pid: int, number: int) -> bool:

@@ -45,7 +45,7 @@ CASES = [
     ("behind --max-lag 1h", 0, ""),
     ("behind --max-lag 0s", 50, "behind: "),
     ("level behind --max-lag 0s --json", 50, "behind: "),
-    ("level lost behind --max-lag 1h", 50, "lost: how far the mirror is behind is not known"),
+    ("level lost behind --max-lag 1h", 50, "lost: its lag is not known"),
     ("J-bare --max-lag 1h", 2, "needs a mirror"),
     ("J-kept --max-lag 1h", 0, ""),
     ("J-kept --max-lag 0s", 50, "slot behind-"),

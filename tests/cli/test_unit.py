@@ -71,7 +71,7 @@ def printed(capsys: Capture, *arguments: str) -> dict[str, str]:
 
 REFUSED = [
     (2, "", "COMMAND"),
-    (2, "verify J", "no command that can be a service"),
+    (2, "verify J", "not a command that can be a service"),
     (2, "record", "JOURNAL"),
     (2, "record J", "--nbd or --every"),
     (2, "record J --nbd", "argument"),
@@ -84,8 +84,8 @@ REFUSED = [
     (2, "record J --nbd unix:s --every 1m", "not for --nbd"),
     (2, "record J --every 1m --insecure", "need --nbd"),
     (2, "record J --every 1m --source a=x --source a=y", "named twice"),
-    (2, "--name a/b record J --every 1m", "no name of a unit"),
-    (2, "--user-name a:b record J --every 1m", "no user's name"),
+    (2, "--name a/b record J --every 1m", "is not a name of a unit"),
+    (2, "--user-name a:b record J --every 1m", "is not a user's name"),
     (2, "record J\n --every 1m", "cannot be in a unit"),
     (14, "record nothing --every 1m", "does not exist"),
     (2, "ship J C C", "named twice"),

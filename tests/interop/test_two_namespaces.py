@@ -149,7 +149,7 @@ class Pair:
         """Until the sender finds that the link is broken, as nobody answers; it goes on by itself."""
         self.hosts.wait_for_more()
         with self._cut():
-            self._wait_told("trying again", self.notices_seconds)
+            self._wait_told("retrying", self.notices_seconds)
             self._kill_one()
 
     def fill(self) -> None:

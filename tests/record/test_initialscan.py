@@ -77,7 +77,7 @@ def test_a_mirror_of_an_incomplete_commit_is_not_compared(primary: Primary) -> N
     command = [sys.executable, "-m", "mirrortool", "verify", f"{primary.directory}/mirror", "--cached"]
     done = subprocess.run([*command, "--journal", primary.journal_path], capture_output=True, text=True)
     assert done.returncode == NotComparableError.exit_code == 3, done
-    assert "base was not complete" in done.stderr
+    assert "initial scan was not complete" in done.stderr
 
 
 def test_one_volume_alone_is_not_complete(primary: Primary, monkeypatch: pytest.MonkeyPatch) -> None:

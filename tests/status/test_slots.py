@@ -48,7 +48,7 @@ def test_a_slot_of_another_history_is_a_fork_and_never_up_to_date(
     assert dict(lags_of(status)) == {"slot right": 0.0, "slot apart": None, "slot ahead": None}
     text = "\n".join(lines_of(status))
     assert text.count("OF ANOTHER HISTORY") == 2
-    assert text.count("has everything that is committed") == 1
+    assert text.count("up to date") == 1
     assert main(["status", maker.journal.path]) == 13
     assert "mirrortool slot drop" in capsys.readouterr().err
 
@@ -64,5 +64,5 @@ def test_while_nothing_is_committed_nobody_has_everything(maker: JournalMaker, t
     mirror = mirror_status(str(tmp_path / "mirror"))
     assert (mirror.lag_operations, mirror.lag_seconds) == (None, None)
     text = "\n".join(lines_of(mirror))
-    assert "applied everything" not in text
+    assert "up to date" not in text
     assert "no commit yet" in text
