@@ -16,7 +16,7 @@ from mirrortool.cli.text import quoted, tell
 from mirrortool.cli.workthread import Interrupted, Runner
 from mirrortool.errors import AccessError, UsageError
 from mirrortool.ship.messagestream import Stream
-from mirrortool.ship.receiverprocess import Serve
+from mirrortool.ship.receiverprocess import ReceiverProcess
 
 ASKED_FOR = "SSH_ORIGINAL_COMMAND"
 _STDIN, _STDOUT = 0, 1
@@ -45,13 +45,13 @@ def command(journal: str | None, restrict_to: str | None, timeout: float, group:
     if sys.stdin.isatty():
         raise UsageError("standard input is a terminal", remedy="mirrortool ship starts this, or a pipe feeds it")
     tell_root(path, quiet=quiet)
-    serve = Serve(path, Stream(_STDIN, _STDOUT), silence_seconds=timeout, group=group)
-    runner = Runner(serve.run, serve.stop)
+    receiver = ReceiverProcess(path, Stream(_STDIN, _STDOUT), silence_seconds=timeout, group=group)
+    runner = Runner(receiver.run, receiver.stop)
     runner.run(lambda: None)
-    if runner.signal_number and not serve.is_finished and not serve.follows:
-        raise Interrupted(runner.signal_number, f"stopped; the copy has everything up to LSN {serve.position.lsn}")
-    if serve.is_one_way and serve.is_finished:
-        click.echo(f"up to LSN {serve.position.lsn}")
+    if runner.signal_number and not receiver.is_finished and not receiver.follows:
+        raise Interrupted(runner.signal_number, f"stopped; the copy has everything up to LSN {receiver.position.lsn}")
+    if receiver.is_one_way and receiver.is_finished:
+        click.echo(f"up to LSN {receiver.position.lsn}")
         if not quiet:
             tell(f"next: mirrortool replay {quoted(path)} MIRROR")
 

@@ -1,10 +1,10 @@
-"""Where a journal is shipped to, as people write it.
+"""A destination that a journal is shipped to, as users write it.
 
 -                                   standard output
 [user@]host:path, host:~/path       another host, through ssh; relative to the user's home directory there
 ssh://[user@]host[:port]/path       the same, path from the root; /~/path relative to the home directory
-any other scheme://                 nothing: refused, as it would else be a path on a host of that name
-anything else                       a directory of this host; so is what has a slash before its first colon
+any other scheme://                 refused, as it would be a path on a host of that name
+anything else                       a directory of this host; so is a text with a slash before its first colon
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ class Remote:
     """A directory of another host.
 
     Attributes:
-        host: `host` or `user@host`, as ssh takes it.
+        host: `host` or `user@host`, as for ssh.
         port: 0 for ssh's own choice.
-        path: there; relative to the user's home directory if it does not begin with a slash.
+        path: on that host; relative to the user's home directory if it does not begin with a slash.
     """
 
     host: str
@@ -59,7 +59,7 @@ class Destination:
         return self.text == PIPE
 
     def slot_name(self) -> str:
-        """A name for the slot of what is shipped there, made of the destination."""
+        """A name for the slot of the copy there, made of the destination."""
         where = files.absolute(self.directory) if self.directory else self.text
         name = _NO_NAME_CHARACTER.sub("-", where).strip("-")
         if not name or len(name) > _NAME_LENGTH_MAX:
@@ -72,7 +72,7 @@ def parse_destination(text: str) -> Destination:
     """The destination that a text means.
 
     Raises:
-        UsageError: it makes no sense.
+        UsageError: it cannot be parsed.
     """
     if text == PIPE:
         return Destination(text)
@@ -95,7 +95,7 @@ def parse_destination(text: str) -> Destination:
 
 
 def scheme_of(text: str) -> str | None:
-    """Of what is a URL, the scheme in lower case; None of anything else. A path that looks so has ./ before it."""
+    """The scheme of a URL in lower case; None for other texts. With ./ before it, a text that looks so is a path."""
     match = _SCHEME.fullmatch(text)
     return match[1].lower() if match else None
 

@@ -1,12 +1,13 @@
-"""What a connection sends first: the frames after the end of the copy, or a base in place of those that are gone.
+"""The first frames of a connection: those after the end of the copy, or a base in place of those that are gone.
 
-Rule: no byte of a base is sent before the frame around it was checked, and its last ones after all of it was.
+Rule: no byte of a base is sent before its frame was checked, and its last bytes are sent after all of it was.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from mirrortool.errors import ForkedJournalError, MissingFileError
 from mirrortool.journal.bases.basefile import BaseFile
@@ -22,22 +23,29 @@ class First:
     """What is sent first.
 
     Attributes:
-        base: comes before everything; None if the journal goes on where the copy ends.
-        reader: of what comes then: with a base, from the start of the file that holds its commit.
+        base: is sent before everything; None if the journal continues where the copy ends.
+        reader: of the frames after that: with a base, from the start of the file that holds its commit.
     """
 
     base: Base | None
     reader: RunReader
 
 
-def first_after(journal: Journal, position: Position | None, name: str) -> First:
-    """What follows `position`, or, without one, everything that there is: a reader that hears no replies has it all.
+class BasePart(NamedTuple):
+    """Bytes of a base, which start at `offset`; none while more of it is being checked."""
 
-    The only place that decides this. A copy gets the newest base, as the least is to be sent then; a reader that hears
-    nothing gets the oldest, as it may have the journal up to there, and needs no base.
+    offset: int
+    data: bytes
+
+
+def first_after(journal: Journal, position: Position | None, name: str) -> First:
+    """What follows `position`, or, without one, everything: a one-way link needs all of it.
+
+    The only place that decides this. A copy gets the newest base, as the least is to be sent then; a one-way link gets
+    the oldest, as its reader may have the journal up to that, and needs no base.
 
     Raises:
-        MissingFileError: the frame that follows is gone, and no base takes its place.
+        MissingFileError: the frame that follows is gone, and no base replaces it.
         ForkedJournalError: the journal does not contain the position.
         JournalError: the header of a base is damaged.
     """
@@ -54,28 +62,26 @@ def first_after(journal: Journal, position: Position | None, name: str) -> First
         ) from None
 
 
-def checked_parts(base: BaseFile, start: int, bytes_max: int) -> Iterator[tuple[int, bytes]]:
-    """The bytes of a base from `start` on: offsets and pieces, an empty one where there is none yet for a while.
+def checked_parts(base: BaseFile, start: int, bytes_max: int) -> Iterator[BasePart]:
+    """The bytes of a base from `start` on, in parts; an empty one while nothing more is checked for a while.
 
     Raises:
-        CorruptJournalError: the base is damaged; what is missing then makes what was given out worth nothing.
+        CorruptJournalError: the base is damaged; without its end, the parts before are useless.
     """
     for _ in base.frames(payload=False):
-        for offset, length in _pieces(start, base.checked, bytes_max):
-            yield offset, base.raw(offset, length)
+        yield from _parts(base, start, base.checked, bytes_max)
         start = max(start, base.checked)
-        yield start, b""
-    for offset, length in _pieces(start, base.size, bytes_max):
-        yield offset, base.raw(offset, length)
+        yield BasePart(start, b"")
+    yield from _parts(base, start, base.size, bytes_max)
 
 
-def _pieces(start: int, end: int, bytes_max: int) -> Iterator[tuple[int, int]]:
+def _parts(base: BaseFile, start: int, end: int, bytes_max: int) -> Iterator[BasePart]:
     for offset in range(start, end, bytes_max):
-        yield offset, min(bytes_max, end - offset)
+        yield BasePart(offset, base.raw(offset, min(bytes_max, end - offset)))
 
 
 def _with_base(journal: Journal, oldest: int, position: Position | None, name: str) -> First:
-    # Who begins at a base needs its commit: the file that holds that stays as long as the base does (plan.py).
+    # A copy that begins at a base needs its commit: the file that holds that is kept while the base is (plan.py).
     missing: list[MissingFileError] = []
     fit = [base for base in bases(journal, missing) if base.lsn >= oldest]
     if not fit and missing:
@@ -83,7 +89,7 @@ def _with_base(journal: Journal, oldest: int, position: Position | None, name: s
     if not fit:
         raise MissingFileError(
             f"begins at LSN {oldest}, but {name} needs LSN {(position.lsn if position else 0) + 1}, and no base "
-            "takes the place of what is gone",
+            "replaces what is gone",
             where=journal.path,
             remedy=f"mirrortool base {quoted_word(journal.path)} makes one",
         )

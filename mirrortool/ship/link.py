@@ -1,8 +1,8 @@
-"""The near end of a connection: what a session needs of it, and one over descriptors.
+"""The link of a session to its receiver: what a session needs of it, and one over descriptors.
 
-A StreamLink has a thread of its own, the listener, that takes in replies, so that the session may wait for the journal,
-or for a pipe that is full, without missing one. It ends when the link is closed, broken, or silent for too long; then
-`abort` makes whatever the session waits for fail.
+A StreamLink has a thread of its own, the listener, that receives replies, so that the session may wait for the
+journal, or for a full pipe, without missing one. It ends when the link is closed, broken, or silent for too long; then
+`abort` makes every wait of the session fail.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Protocol
 from mirrortool import clock
 from mirrortool.errors import LinkError
 from mirrortool.ship.messagestream import SILENCE_SECONDS, Stream
-from mirrortool.ship.protocol import Kind, Message
+from mirrortool.ship.protocol import Message, MessageKind
 
 REPLIES_MAX = 1024
 _WAIT_SECONDS = 0.5
@@ -26,26 +26,26 @@ class Link(Protocol):
     """A connection with one receiver; used by the session's thread."""
 
     is_one_way: bool
-    """Nobody replies."""
+    """No replies come."""
 
     def send(self, message: Message, meanwhile: Callable[[], None]) -> None:
         """Send a message; may wait for the receiver.
 
         Args:
-            meanwhile: called now and then while it waits; what it raises ends the link.
+            meanwhile: called now and then while it waits; an error in it ends the link.
         Raises:
             LinkError: the link is broken.
         """
 
-    def take(self, seconds: float) -> Message | None:
-        """The next reply; None if there is none within so many seconds.
+    def receive(self, seconds: float) -> Message | None:
+        """The next reply; None if there is none within the time.
 
         Raises:
-            LinkError: the link is broken, and every reply was taken.
+            LinkError: the link is broken, and every reply was received.
         """
 
-    def rest(self) -> None:
-        """Nothing more is sent for now."""
+    def flush(self) -> None:
+        """Nothing more is sent for now: the receiver makes durable what it has."""
 
     def close(self) -> None:
         """End the connection."""
@@ -62,17 +62,17 @@ class StreamLink:
         """Begin to listen.
 
         Args:
-            on_reply: called in the listener's thread when there is something to take.
+            on_reply: called in the listener's thread when there is something to receive.
         """
         self._stream = stream
         stream.never_block()
         self._on_reply = on_reply
         self._silence_seconds = silence_seconds
-        # Put by the listener, taken by the session, in order; when it is full the receiver waits. The listener's error
+        # From the listener to the session, in order; when it is full the receiver waits. The listener's error
         # is the last thing in it.
         self._replies: queue.Queue[Message | LinkError] = queue.Queue(REPLIES_MAX)
         self._broken: LinkError | None = None
-        # Set by `close`; the listener looks at it every _WAIT_SECONDS.
+        # Set by `close`; the listener checks it every _WAIT_SECONDS.
         self._closing = threading.Event()
         self._listener = threading.Thread(target=self._listen, name="mirrortool-ship-listener", daemon=True)
         self._listener.start()
@@ -83,7 +83,7 @@ class StreamLink:
         except LinkError as error:
             raise self._explained(error) from None
 
-    def take(self, seconds: float) -> Message | None:
+    def receive(self, seconds: float) -> Message | None:
         if self._broken:
             raise self._broken
         try:
@@ -95,7 +95,7 @@ class StreamLink:
             raise self._broken
         return found
 
-    def rest(self) -> None:
+    def flush(self) -> None:
         return
 
     def close(self) -> None:
@@ -107,7 +107,7 @@ class StreamLink:
         """Make every call that blocks, and every later one, fail; from any thread."""
 
     def _explained(self, error: LinkError) -> LinkError:
-        """The error with what else is known of its cause."""
+        """The error, with more of its cause if that is known."""
         return error
 
     def _listen(self) -> None:
@@ -123,7 +123,7 @@ class StreamLink:
             self.abort()
 
     def _put(self, found: Message | LinkError) -> None:
-        if isinstance(found, Message) and found.kind == Kind.ALIVE:
+        if isinstance(found, Message) and found.kind == MessageKind.ALIVE:
             return
         while not self._closing.is_set():
             with suppress(queue.Full):

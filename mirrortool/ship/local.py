@@ -1,7 +1,7 @@
-"""A copy in a directory of this host: its receiver runs in the session's thread, without any stream between.
+"""A local link, to a copy in a directory of this host: its receiver runs in the session's thread, without a stream.
 
 Frames are checked once, as they are read from the journal, and written from the same memory.
-Rule: a full disk is a state here too: the frames that did not fit are kept, and tried again.
+Rule: a full disk is a state, not an error: the frames that did not fit are kept, and tried again.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 from mirrortool import clock
 from mirrortool.errors import LinkError, MirrortoolError, NoSpaceError
-from mirrortool.ship.protocol import Kind, Message
+from mirrortool.ship.protocol import Message, MessageKind
 from mirrortool.ship.receiver import Receiver, problem, refusal
 
 _RETRY_SECONDS = 1.0
@@ -24,7 +24,7 @@ class LocalLink:
 
     def __init__(self, path: str) -> None:
         self._receiver = Receiver(path)
-        # In the order in which the receiver gave them; one session puts and takes.
+        # In the order in which the receiver gave them; used by one session.
         self._replies: deque[Message] = deque()
         self._held: Message | None = None
         self._tried_at = 0.0
@@ -36,16 +36,18 @@ class LocalLink:
         if self._held is None:
             self._handle(message)
         else:
-            assert message.kind not in (Kind.DATA, Kind.PART), "while frames wait for room, no others are sent"
+            assert message.kind not in (MessageKind.DATA, MessageKind.PART), (
+                "while frames wait for room, no others are sent"
+            )
 
-    def take(self, seconds: float) -> Message | None:
+    def receive(self, seconds: float) -> Message | None:
         if self._held and clock.monotonic() - self._tried_at >= _RETRY_SECONDS:
             self._handle(self._held)
         return self._replies.popleft() if self._replies else None
 
-    def rest(self) -> None:
+    def flush(self) -> None:
         if not self._is_closed:
-            self._do(self._receiver.settle)
+            self._do(self._receiver.make_durable)
 
     def close(self) -> None:
         self._is_closed = True
@@ -56,7 +58,7 @@ class LocalLink:
         try:
             self._do(lambda: self._receiver.handle(message))
         except NoSpaceError as error:
-            if message.kind not in (Kind.DATA, Kind.PART):
+            if message.kind not in (MessageKind.DATA, MessageKind.PART):
                 self._refuse(error)
                 return
             if self._held is None:

@@ -1,6 +1,6 @@
-"""Messages over two descriptors: pipes to and from a process, or a socket.
+"""A stream of messages over two descriptors: pipes to and from a process, or a socket.
 
-Sent by one thread, received by one, which may be another. Whatever goes wrong is a LinkError.
+Sent by one thread, received by one, which may be another. Every failure is a LinkError.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from mirrortool.ship.protocol import Decoder, ForeignBytesError, Message, encode
 
 PIPE_BYTES = 1 << 20
 ALIVE_SECONDS = 10.0
-"""Who has said nothing for so long says that he is alive."""
+"""A side that has sent nothing for this time sends ALIVE."""
 SILENCE_SECONDS = 30.0
-"""Who hears nothing for so long gives the link up, unless he was told another time."""
+"""A side that receives nothing for this time ends the link, unless another time was given."""
 _BLOCKED_SECONDS = 0.25
 _SHOWN_BYTES = 200
 
@@ -26,11 +26,11 @@ class Stream:
     """A connection with the other side.
 
     Attributes:
-        heard_at, said_at: when bytes came, and when a message was sent, last; by the monotonic clock.
+        heard_at, said_at: when bytes came, and when a message was sent, last; on the monotonic clock.
     """
 
     def __init__(self, source: int, sink: int) -> None:
-        """Receive from `source`, send to `sink`; neither is closed here. -1: that way nothing goes."""
+        """Receive from `source`, send to `sink`; neither is closed here. -1: nothing goes that way."""
         self._source, self._sink = source, sink
         self._decoder = Decoder()
         self.heard_at = self.said_at = clock.monotonic()
@@ -39,32 +39,32 @@ class Stream:
                 pipes.widen_pipe(descriptor, PIPE_BYTES)
 
     def never_block(self) -> None:
-        """From now on `send` calls `meanwhile` while the other side does not take what is sent."""
+        """From now on `send` calls `meanwhile` while the other side does not read."""
         pipes.unblock(self._sink)
 
     def send(self, message: Message, meanwhile: Callable[[], None] = lambda: None) -> None:
-        """Send a message; waits while the other side does not take it."""
-        rest: Sequence[Buffer] = encode(message)
-        while rest:
+        """Send a message; waits while the other side does not read."""
+        unsent: Sequence[Buffer] = encode(message)
+        while unsent:
             try:
-                rest = pipes.write_pipe(self._sink, rest)
+                unsent = pipes.write_pipe(self._sink, unsent)
             except HostError as error:
                 raise LinkError(f"the other side is gone: {error.what}") from error
-            if rest and not pipes.wait_writable(self._sink, _BLOCKED_SECONDS):
+            if unsent and not pipes.wait_writable(self._sink, _BLOCKED_SECONDS):
                 meanwhile()
         self.said_at = clock.monotonic()
 
     def receive(self, seconds: float) -> Message | None:
-        """The next message; None if it does not begin to come, or stops coming, within so many seconds.
+        """The next message; None if it does not begin to come, or stops coming, within the time.
 
         Raises:
-            ForeignBytesError: what comes first is none of ours.
-            LinkError: the other side has ended, or what it sent makes no sense.
+            ForeignBytesError: the first bytes are not of a message.
+            LinkError: the other side has ended, or what it sent is not valid.
         """
         ends = clock.monotonic() + seconds
         while pipes.wait_readable(self._source, ends - clock.monotonic()):
             try:
-                message = self._decoder.took(self._read())
+                message = self._decoder.received(self._read())
             except ForeignBytesError as error:
                 raise ForeignBytesError(error.data + self._more()) from None
             if message:
@@ -73,20 +73,20 @@ class Stream:
 
     @property
     def has_ended(self) -> bool:
-        """Whether the other side sends no more, though what it sent may not have been received yet."""
+        """Whether the other side has ended; what it sent before may not have been received yet."""
         return not pipes.has_writer(self._source)
 
     def _more(self) -> bytes:
         """Some of what comes next, for people."""
-        rest = memoryview(bytearray(_SHOWN_BYTES))
+        shown = memoryview(bytearray(_SHOWN_BYTES))
         got, ends = 0, clock.monotonic() + _BLOCKED_SECONDS
         with suppress(HostError):
-            while got < len(rest) and pipes.wait_readable(self._source, ends - clock.monotonic()):
-                count = pipes.read_pipe(self._source, rest[got:])
+            while got < len(shown) and pipes.wait_readable(self._source, ends - clock.monotonic()):
+                count = pipes.read_pipe(self._source, shown[got:])
                 if not count:
                     break
                 got += count
-        return bytes(rest[:got])
+        return bytes(shown[:got])
 
     def _read(self) -> int:
         try:

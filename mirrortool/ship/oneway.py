@@ -1,6 +1,6 @@
-"""A stream without replies: a pipe to whatever carries it, such as a tape, a file, or a program of the user's own.
+"""A one-way link, without replies: a pipe to a tape, a file, or a program of the user's own.
 
-What is sent counts as acknowledged; the receiver finds by itself what it has already.
+What is sent counts as acknowledged; the receiver finds out itself what it has already.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class OneWayLink:
 
         Raises:
             NoSpaceError: standard output is a file, and there is no room for it.
-            LinkError: nobody reads the pipe any more.
+            LinkError: no process reads the pipe any more.
         """
         try:
             self._stream.send(message, meanwhile)
@@ -34,10 +34,10 @@ class OneWayLink:
                 raise NoSpaceError(full.what, where="standard output", remedy=full.remedy) from error
             raise
 
-    def take(self, seconds: float) -> Message | None:
+    def receive(self, seconds: float) -> Message | None:
         return None
 
-    def rest(self) -> None:
+    def flush(self) -> None:
         return
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""What a sender and a receiver say to each other, as bytes. mirrortool-ship(5) holds the same tables. No I/O.
+"""The protocol between a sender and a receiver, as bytes. mirrortool-ship(5) has the same tables. No I/O.
 
 Each message is a header, a JSON object, and, of DATA and PART, bytes of a journal file or a base. Numbers are
 little-endian.
@@ -29,7 +29,8 @@ Messages
     14 PART     sender    offset
 
 The data have no checksum here: the frames in them, and the headers of files, have their own, and are checked before
-they are stored. Every length has a limit, checked before anything is allocated; of data also the checksum is.
+they are stored. Every length has a limit, checked before anything is allocated; before memory for data
+is, the checksum is checked, too.
 """
 
 from __future__ import annotations
@@ -68,13 +69,15 @@ FRAME_BYTES_MAX = (
 """No frame is longer, whatever the page size."""
 DATA_BYTES_MAX = layout.FILE_HEADER.size + FRAME_BYTES_MAX
 RUN_BYTES = 1 << 20
-"""A sender puts so many bytes of frames into one message, unless one frame alone is longer."""
+"""A sender puts at most this many bytes of frames into one message, unless one frame alone is longer."""
 TEXT_CHARACTERS_MAX = 2000
 _BUFFER_KEPT_BYTES = 4 << 20
 _SHOWN_CHARACTERS_MAX = 200
 
 
-class Kind(IntEnum):
+class MessageKind(IntEnum):
+    """What a message says; see the table above."""
+
     HELLO = 1
     WELCOME = 2
     DATA = 3
@@ -92,16 +95,16 @@ class Kind(IntEnum):
 
 
 SMALL_OBJECT_BYTES_MAX = 32 << 10
-_LARGE = (Kind.HELLO, Kind.SLOTS)
-_WITH_DATA = {Kind.DATA: DATA_BYTES_MAX, Kind.PART: RUN_BYTES}
+_LARGE = (MessageKind.HELLO, MessageKind.SLOTS)
+_WITH_DATA = {MessageKind.DATA: DATA_BYTES_MAX, MessageKind.PART: RUN_BYTES}
 
 
 class NoReceiverError(LinkError):
-    """Who answers there speaks no protocol of ours, and did not begin to: time alone does not mend that."""
+    """The program that answers is not a receiver, and never was one: waiting does not help."""
 
 
 class ForeignBytesError(NoReceiverError):
-    """Where the first message belongs there is something else.
+    """Something else came in place of the first message.
 
     Attributes:
         data: the first bytes of it.
@@ -111,16 +114,16 @@ class ForeignBytesError(NoReceiverError):
         text = data.partition(MAGIC)[0].decode("utf-8", "replace").strip()
         told = " ".join(text.split())[:_SHOWN_CHARACTERS_MAX] if _is_text(text) else ""
         super().__init__(
-            f"what arrives is no message: {told!r}, as a login script on the other side may print it"
+            f"what arrives is not a message: {told!r}, as a login script on the other side may print it"
             if told
-            else f"what arrives is no message: {data[: HEADER.size]!r}",
+            else f"what arrives is not a message: {data[: HEADER.size]!r}",
             remedy="let login scripts there print at a terminal only" if told else None,
         )
         self.data = data
 
 
 def _is_text(text: str) -> bool:
-    """Whether somebody wrote it for people: a login script may also use colours, or another encoding."""
+    """Whether it is a text for people; a login script may also print colours, or in another encoding."""
     strange = sum(c == "\ufffd" or not (c.isprintable() or c.isspace()) for c in text)
     return bool(text) and 4 * strange <= len(text)
 
@@ -131,17 +134,17 @@ class Message:
 
     Attributes:
         values: of its JSON object.
-        data: of DATA and PART; of one that was received, good until the next is asked for.
-        run: what the data of DATA is, for a receiver in the same process; never sent.
+        data: of DATA and PART; in one that was received, valid until the next is received.
+        run: the data of DATA as a run, for a receiver in the same process; never sent.
     """
 
-    kind: Kind
+    kind: MessageKind
     values: Mapping[str, Any]
     data: Buffer = b""
     run: Run | None = None
 
     def fields(self) -> Fields:
-        """The object, read field by field; what makes no sense raises LinkError."""
+        """The object, read field by field; a field that is not valid raises LinkError."""
         return Fields(self.values, f"message {self.kind.name}", LinkError)
 
 
@@ -154,27 +157,27 @@ def encode(message: Message) -> list[Buffer]:
     return [start, message.data] if message.data else [start]
 
 
-def object_bytes_max(kind: Kind) -> int:
+def object_bytes_max(kind: MessageKind) -> int:
     """The limit of a message's JSON object."""
     return OBJECT_BYTES_MAX if kind in _LARGE else SMALL_OBJECT_BYTES_MAX
 
 
-def data_bytes_max(kind: Kind) -> int:
+def data_bytes_max(kind: MessageKind) -> int:
     """The limit of the bytes that follow the object."""
     return _WITH_DATA.get(kind, 0)
 
 
 class Decoder:
-    """Messages out of bytes that arrive in pieces of any size.
+    """Decodes messages from bytes that arrive in pieces of any size.
 
-    `room` is where the next bytes go, `took` says how many came. One buffer serves all data, so that none is allocated
-    for each message.
+    `room` is where the next bytes go, `received` is told how many came. One buffer serves all data, so that
+    none is allocated for each message.
     """
 
     def __init__(self) -> None:
         self._header = bytearray(HEADER.size)
         self._data = bytearray()
-        self._kind = Kind.ALIVE
+        self._kind = MessageKind.ALIVE
         self._values: Mapping[str, Any] = {}
         self._data_bytes = 0
         self._is_first = True
@@ -189,12 +192,12 @@ class Decoder:
         """Where the next bytes go; never empty."""
         return self._wanted[self._got :]
 
-    def took(self, count: int) -> Message | None:
-        """So many bytes are at the start of `room` now; the message that they complete.
+    def received(self, count: int) -> Message | None:
+        """`count` bytes are at the start of `room` now; returns the message that they complete.
 
         Raises:
-            ForeignBytesError: they are none of ours, and nothing before them was.
-            LinkError: they are none of ours, or were damaged. Nothing that follows makes sense.
+            ForeignBytesError: they are not a message, and no message came before.
+            LinkError: they are not a message, or were damaged. Nothing after them can be decoded.
         """
         self._got += count
         if self._got < len(self._wanted):
@@ -202,8 +205,8 @@ class Decoder:
         if self._part == "data":
             return self._complete(self._wanted)
         if self._part == "object":
-            return self._take_object()
-        self._take_header()
+            return self._read_object()
+        self._read_header()
         return None
 
     def _begin(self) -> None:
@@ -212,14 +215,14 @@ class Decoder:
     def _expect(self, part: str, wanted: memoryview) -> None:
         self._part, self._wanted, self._got = part, wanted, 0
 
-    def _take_header(self) -> None:
+    def _read_header(self) -> None:
         magic, kind, object_bytes, data_bytes, _ = HEADER.unpack(self._header)
         if magic != MAGIC and self._is_first:
             raise ForeignBytesError(bytes(self._header))
         if magic != MAGIC:
-            raise LinkError(f"what arrives is no message: {bytes(self._header)!r}")
+            raise LinkError(f"what arrives is not a message: {bytes(self._header)!r}")
         try:
-            self._kind = Kind(kind)
+            self._kind = MessageKind(kind)
         except ValueError:
             raise LinkError(f"a message of kind {kind}, which this version does not know") from None
         if object_bytes > object_bytes_max(self._kind) or object_bytes < 2:
@@ -229,7 +232,7 @@ class Decoder:
         self._data_bytes = data_bytes
         self._expect("object", memoryview(bytearray(object_bytes)))
 
-    def _take_object(self) -> Message | None:
+    def _read_object(self) -> Message | None:
         encoded = self._wanted
         head = bytes(self._header[:_COVERED])
         if _checksum(head, encoded) != self._header[_COVERED:]:
@@ -239,7 +242,7 @@ class Decoder:
         except (ValueError, RecursionError):
             values = None
         if not isinstance(values, dict):
-            raise LinkError(f"a message {self._kind.name} that is no JSON object")
+            raise LinkError(f"a message {self._kind.name} that is not a JSON object")
         self._values = to_local(values)
         if not self._data_bytes:
             return self._complete(b"")

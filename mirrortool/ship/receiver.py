@@ -1,12 +1,12 @@
-"""One connection, seen from the receiver: messages in, messages out.
+"""The receiver of one connection: messages in, replies out.
 
     HELLO         the copy is opened, or begun; WELCOME says where it ends
-    BASE, PART    in place of files that the sender no longer has; PLACE says what there is of it already
-    DATA          is stored; every SYNC_BYTES, and when nothing more is there (`settle`), made durable, then ACK
-    END           the sender stopped cleanly there
+    BASE, PART    in place of files that the sender no longer has; PLACE says how much of it the copy has already
+    DATA          is stored; every SYNC_BYTES, and when nothing more comes (`make_durable`), made durable, then ACK
+    END           the recorder stopped cleanly at this position
     DONE          everything is durable and acknowledged: FINISHED
 
-Rule: nothing is acknowledged that is not durable. Used by one thread. Not here: how messages come and go.
+Rule: nothing is acknowledged that is not durable. Used by one thread. Not here: how messages are sent.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ from mirrortool.ship.protocol import (
     SMALL_OBJECT_BYTES_MAX,
     TEXT_CHARACTERS_MAX,
     VERSION,
-    Kind,
     Message,
+    MessageKind,
 )
 
 SYNC_BYTES = 16 << 20
@@ -40,7 +40,7 @@ class Receiver:
 
     Attributes:
         is_one_way: the sender hears no replies.
-        follows: the sender goes on until it is stopped.
+        follows: the sender continues until it is stopped.
         is_finished: the sender has said that it is done.
     """
 
@@ -57,7 +57,7 @@ class Receiver:
 
     @property
     def position(self) -> Position:
-        """What the copy has, and, after `settle`, durably has."""
+        """The end of what the copy has; after `make_durable`, that is durable."""
         return self._copy.position if self._copy else Position(0, 0)
 
     def handle(self, message: Message) -> list[Message]:
@@ -65,35 +65,35 @@ class Receiver:
 
         Raises:
             NoSpaceError: of DATA and PART, nothing was stored; the same message may be handled again.
-            LockedError, AccessError, JournalError: the copy and the sender do not fit together, or not now.
-            LinkError: the message makes no sense.
+            LockedError, AccessError, JournalError: the copy does not fit the sender, or is in use.
+            LinkError: the message is not valid.
         """
         match message.kind:
-            case Kind.HELLO if self._copy is None:
+            case MessageKind.HELLO if self._copy is None:
                 return self._greet(message)
-            case Kind.ALIVE:
+            case MessageKind.ALIVE:
                 return []
-            case Kind.DATA if self._copy:
+            case MessageKind.DATA if self._copy:
                 return self._store(self._copy, message)
-            case Kind.BASE if self._copy:
+            case MessageKind.BASE if self._copy:
                 return self._begin_base(self._copy, message)
-            case Kind.PART if self._copy:
+            case MessageKind.PART if self._copy:
                 self._copy.append_base(message.fields().integer("offset"), memoryview(message.data))
                 return self._stored(len(message.data))
-            case Kind.END if self._copy:
+            case MessageKind.END if self._copy:
                 fields = message.fields()
                 end = FrameEnd.from_json(fields)
                 next_scan = NextScan.from_json(fields.object("next_scan")) if "next_scan" in fields else None
                 self._copy.note_end(end, next_scan)
-                return self.settle()
-            case Kind.DONE if self._copy:
+                return self.make_durable()
+            case MessageKind.DONE if self._copy:
                 self.is_finished = True
-                replies = self.settle() + self._slots(is_due=True)
-                return [] if self.is_one_way else [*replies, Message(Kind.FINISHED, {})]
-        raise LinkError(f"a message {message.kind.name} that nobody expects")
+                replies = self.make_durable() + self._slots(is_due=True)
+                return [] if self.is_one_way else [*replies, Message(MessageKind.FINISHED, {})]
+        raise LinkError(f"a message {message.kind.name} that was not expected")
 
-    def settle(self) -> list[Message]:
-        """Make everything durable that arrived; returns what acknowledges it and, now and then, the copy's slots.
+    def make_durable(self) -> list[Message]:
+        """Make everything durable that arrived; returns the acknowledgement and, now and then, the copy's slots.
 
         Raises:
             HostError: it is not durable; nothing more can be handled.
@@ -107,11 +107,11 @@ class Receiver:
         replies = [*place, *self._slots(is_due)]
         if durable != self._acknowledged:
             self._acknowledged = durable
-            replies.insert(0, Message(Kind.ACK, {"position": durable.to_json()}))
+            replies.insert(0, Message(MessageKind.ACK, {"position": durable.to_json()}))
         return [] if self.is_one_way else replies
 
     def close(self) -> None:
-        """Make durable what can be, and give the copy back."""
+        """Make durable what can be, and close the copy."""
         if self._copy:
             self._copy.close()
 
@@ -148,7 +148,7 @@ class Receiver:
             "offset": copy.offset,
             "is_ahead": copy.durable.lsn > end.lsn and copy.contains(end),
         }
-        return Message(Kind.WELCOME, values)
+        return Message(MessageKind.WELCOME, values)
 
     def _store(self, copy: Copy, message: Message) -> list[Message]:
         if message.run:
@@ -163,22 +163,22 @@ class Receiver:
         if copy.begin_base(announced, anew=self.is_one_way):
             self._is_checking_base = not self.is_one_way
             return self._base_place(copy)
-        return [] if self.is_one_way else [Message(Kind.PLACE, {"offset": announced.size})]
+        return [] if self.is_one_way else [Message(MessageKind.PLACE, {"offset": announced.size})]
 
     def _base_place(self, copy: Copy) -> list[Message]:
-        """Where the base goes on, if that was asked for and is known by now."""
+        """Where the base continues, if that was asked for and is known by now."""
         place = copy.base_place() if self._is_checking_base else None
         if place is None:
             return []
         self._is_checking_base = False
-        return [Message(Kind.PLACE, {"offset": place})]
+        return [Message(MessageKind.PLACE, {"offset": place})]
 
     def _stored(self, length: int) -> list[Message]:
         self._unsynced += length
-        return self.settle() if self._unsynced >= SYNC_BYTES else []
+        return self.make_durable() if self._unsynced >= SYNC_BYTES else []
 
     def _slots(self, is_due: bool) -> list[Message]:
-        """The slots of the copy, if they are due and not what was told last."""
+        """The slots of the copy, if they are due and changed since they were last sent."""
         assert self._copy is not None and self._copy.journal is not None
         if not is_due:
             return []
@@ -187,11 +187,11 @@ class Receiver:
         if now == self._slots_told:
             return []
         self._slots_told = now
-        return [Message(Kind.SLOTS, {"slots": now})]
+        return [Message(MessageKind.SLOTS, {"slots": now})]
 
 
 def _that_fit(told: list[dict[str, object]]) -> list[object]:
-    """As many as one message holds; only paths of absurd lengths make that fewer than there may be."""
+    """As many as one message holds; only very long paths make that fewer than all."""
     lengths = itertools.accumulate(len(json.dumps(each)) + 1 for each in told)
     return [
         each for each, length in zip(told, lengths, strict=True) if length < OBJECT_BYTES_MAX - SMALL_OBJECT_BYTES_MAX
@@ -199,10 +199,10 @@ def _that_fit(told: list[dict[str, object]]) -> list[object]:
 
 
 def refusal(error: MirrortoolError) -> Message:
-    """What tells the sender why the receiver ends."""
-    return Message(Kind.REFUSED, {"exit_code": error.exit_code, "what": str(error)[:TEXT_CHARACTERS_MAX]})
+    """The message that tells the sender why the receiver ends."""
+    return Message(MessageKind.REFUSED, {"exit_code": error.exit_code, "what": str(error)[:TEXT_CHARACTERS_MAX]})
 
 
 def problem(error: MirrortoolError | None) -> Message:
-    """What tells the sender that the receiver cannot go on for now, or that it does again."""
-    return Message(Kind.STATE, {"problem": str(error)[:TEXT_CHARACTERS_MAX] if error else ""})
+    """The message that tells the sender that the receiver cannot continue for now, or that it can again."""
+    return Message(MessageKind.STATE, {"problem": str(error)[:TEXT_CHARACTERS_MAX] if error else ""})

@@ -1,7 +1,7 @@
-"""The far end: a receiver on standard input and output, until the sender is done or gone.
+"""The receiver process, the far end of a link: a receiver on standard input and output, until the sender ends.
 
-Rule: a full disk is a state. The sender is told, and the same frames are tried again until there is room; only where
-nobody hears replies is it an error.
+Rule: a full disk is a state. The sender is told, and the same frames are tried again until there is room; it is
+an error only where no replies can be sent.
 """
 
 from __future__ import annotations
@@ -13,34 +13,34 @@ from mirrortool import clock
 from mirrortool.errors import LinkError, MirrortoolError, NoSpaceError
 from mirrortool.journal.position import Position
 from mirrortool.ship.messagestream import ALIVE_SECONDS, SILENCE_SECONDS, Stream
-from mirrortool.ship.protocol import Kind, Message
+from mirrortool.ship.protocol import Message, MessageKind
 from mirrortool.ship.receiver import Receiver, problem, refusal
 
 _WAIT_SECONDS = 0.5
 _RETRY_SECONDS = 1.0
 
 
-class Serve:
-    """A connection that somebody else opened. Run by one thread; `stop` is for any other."""
+class ReceiverProcess:
+    """Serves a connection that the sender opened. `run` by one thread; `stop` is for any other."""
 
     def __init__(
         self, path: str, stream: Stream, *, silence_seconds: float = SILENCE_SECONDS, group: int | None = None
     ) -> None:
-        """Serve.
+        """Prepare.
 
         Args:
-            group: the number of one whose members may read a new copy; by default nobody else may.
+            group: the number of a group that may read a new copy; by default no other user may.
         """
         self._receiver = Receiver(path, group)
         self._stream = stream
         self._silence_seconds = silence_seconds
-        self._may_answer = False  # before a sender has spoken, nobody knows what the other end is
-        # Set by `stop` and by nothing else; ends every wait.
+        self._may_answer = False  # before its first message, the other end may be anything
+        # Set by `stop` only; ends every wait.
         self._ending = threading.Event()
 
     @property
     def position(self) -> Position:
-        """What the copy has."""
+        """The end of what the copy has."""
         return self._receiver.position
 
     @property
@@ -50,7 +50,7 @@ class Serve:
 
     @property
     def follows(self) -> bool:
-        """Whether the sender goes on until it is stopped."""
+        """Whether the sender continues until it is stopped."""
         return self._receiver.follows
 
     @property
@@ -81,7 +81,7 @@ class Serve:
     def _step(self) -> None:
         message = self._stream.receive(0)
         if message is None:
-            self._say(self._receiver.settle())  # before we wait
+            self._say(self._receiver.make_durable())  # before waiting
             message = self._stream.receive(_WAIT_SECONDS)
         if message:
             self._may_answer = True
@@ -97,10 +97,14 @@ class Serve:
                 replies = self._receiver.handle(message)
                 break
             except NoSpaceError as error:
-                if message.kind not in (Kind.DATA, Kind.PART) or self._receiver.is_one_way or self._stream.has_ended:
-                    raise  # nobody would hear that there is room again
+                if (
+                    message.kind not in (MessageKind.DATA, MessageKind.PART)
+                    or self._receiver.is_one_way
+                    or self._stream.has_ended
+                ):
+                    raise  # the sender would not hear that there is room again
                 if told_at is None or clock.monotonic() - told_at >= ALIVE_SECONDS:
-                    self._say([*self._receiver.settle(), problem(error)])
+                    self._say([*self._receiver.make_durable(), problem(error)])
                     told_at = clock.monotonic()
                 self._ending.wait(_RETRY_SECONDS)
         else:
@@ -110,7 +114,7 @@ class Serve:
     def _keep_alive(self) -> None:
         is_quiet = clock.monotonic() - self._stream.said_at >= ALIVE_SECONDS
         if is_quiet and self._may_answer and not self._receiver.is_one_way:
-            self._stream.send(Message(Kind.ALIVE, {}))
+            self._stream.send(Message(MessageKind.ALIVE, {}))
 
     def _say(self, replies: list[Message]) -> None:
         for reply in replies:

@@ -1,9 +1,9 @@
-"""A receiver on another host, through the user's own ssh or another command that runs one there.
+"""A remote link, to a receiver on another host: through the user's ssh, or another command that runs it there.
 
     ssh -T -o BatchMode=yes [-p PORT] -- [USER@]HOST 'mirrortool receive PATH'
 
-No argument passes through a shell here; the remote command is quoted for the shell there. BatchMode: a password that
-nobody types would stop a service for ever.
+No argument passes through a shell here; the remote command is quoted for the shell there. BatchMode: a service would
+wait for a password for ever.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ def command_for(remote: Remote, rsh: Sequence[str] | None, remote_program: str) 
     """The command that runs a receiver there.
 
     Args:
-        rsh: what takes the place of ssh, with its options; host and remote command follow.
-        remote_program: for the shell there, as it is: it may have arguments, such as `sudo mirrortool`.
+        rsh: the command in place of ssh, with its options; host and remote command follow.
+        remote_program: given to the shell there unquoted: it may have arguments, such as `sudo mirrortool`.
     """
     port = ["-p", str(remote.port)] if remote.port else []
     before = [*rsh, *port] if rsh else [*_SSH, *port, "--"]
@@ -40,12 +40,12 @@ def command_for(remote: Remote, rsh: Sequence[str] | None, remote_program: str) 
 
 
 def _is_not_found(status: int | None, last_line: str) -> bool:
-    """Whether that is how a shell there ends which does not find the program, or may not run it.
+    """Whether the shell there did not find the program, or may not run it.
 
-    csh ends with 1 then, and ssh with 255 for whatever is its own.
+    csh ends with 1 then, and ssh with 255 for errors of its own.
 
     Args:
-        status: None while ssh has not ended, as on a busy host; below 0 if it was killed, as we do where a link broke.
+        status: None while ssh has not ended, as on a busy host; below 0 if it was killed, as after a broken link.
     """
     is_open = status is None or (status < 126 and status != 0)
     return status in (126, 127) or (is_open and "command not found" in last_line.lower())
@@ -57,7 +57,7 @@ class ProcessLink(StreamLink):
     def __init__(
         self, command: Sequence[str], on_reply: Callable[[], None], *, silence_seconds: float = SILENCE_SECONDS
     ) -> None:
-        """Start it, in a process group of its own: a SIGINT from the terminal is for us.
+        """Start the process, in a process group of its own: a SIGINT from the terminal is not for it.
 
         Raises:
             HostError: it cannot be started.
@@ -83,7 +83,7 @@ class ProcessLink(StreamLink):
         super().__init__(stream, on_reply, silence_seconds=silence_seconds)
 
     def close(self) -> None:
-        """End the process: it ends by itself when its input does, and is killed if it does not."""
+        """End the process: it should end when its input ends, and is killed otherwise."""
         assert self._process.stdin and self._process.stdout and self._process.stderr
         with suppress(OSError):
             self._process.stdin.close()
@@ -91,7 +91,7 @@ class ProcessLink(StreamLink):
             self._process.wait(_END_SECONDS)
         super().close()
         self._process.wait()
-        self._stderr.join(_END_SECONDS)  # a process that ssh left behind may hold the pipe
+        self._stderr.join(_END_SECONDS)  # a process that ssh started may still hold the pipe
         self._process.stdout.close()
 
     def abort(self) -> None:

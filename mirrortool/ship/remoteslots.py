@@ -1,7 +1,7 @@
-"""The slots of a copy, as its receiver tells of them, beside the journal's own: who looks at the primary sees them all.
+"""Remote slots: those of a copy, as its receiver lists them, saved beside the journal's own, to be seen on the primary.
 
-Each is saved under `SLOT.NAME`, where SLOT is the one of the copy, with `via` set to that; it holds nothing back here,
-as the copy's own slot does. One that the receiver does not tell of any more is removed.
+Each is saved under `SLOT.NAME`, where SLOT is the one of the copy, with `via` set to that; it keeps no journal files
+here, as the copy's own slot does that. One that the receiver does not list any more is removed.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from mirrortool.jsonfile import Fields
 from mirrortool.operation import MARK_NAME
 
 FAR_SLOTS_MAX = 64
-"""A receiver may tell of more; those that come first are known here."""
+"""A receiver may list more; the first of them are saved."""
 _NAME_LENGTH_MAX = 64
 
 
@@ -27,7 +27,7 @@ def parse(fields: Fields) -> list[Slot]:
     """The slots in a message.
 
     Raises:
-        LinkError: they make no sense.
+        LinkError: they are not valid.
     """
     listed = fields.objects("slots")
     if len(listed) > SLOTS_MAX:
@@ -41,7 +41,7 @@ def parse(fields: Fields) -> list[Slot]:
 def save(journal: Journal, via: str, told: Sequence[Slot]) -> None:
     """Let the journal have these slots, and no others, of the copy whose slot is `via`.
 
-    A journal that cannot be written for a while keeps the older ones; the receiver tells again.
+    A journal that cannot be written for a while keeps the older ones; the receiver sends them again.
     """
     wanted = {name_of(via, slot): replace(slot, name=name_of(via, slot), via=via) for slot in told}
     try:
@@ -62,7 +62,7 @@ def save(journal: Journal, via: str, told: Sequence[Slot]) -> None:
 
 
 def name_of(via: str, slot: Slot) -> str:
-    """The name that a slot of a copy has here."""
+    """The name that a slot of a copy has in this journal."""
     name = f"{via}.{slot.name}"
     if len(name) <= _NAME_LENGTH_MAX:
         return name

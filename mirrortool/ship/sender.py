@@ -1,9 +1,10 @@
-"""Ships a journal to one destination through every outage, and to several beside each other.
+"""The sender: ships a journal to a destination through every outage, and to several at the same time.
 
-Rule: what may pass by itself - a broken link, a full disk there, another process at the copy - ends a shipment only if
-it does not follow. Then it tries again after 1 s, 2 s, ... 30 s, each time a part less by chance, so that a hundred
-senders do not come at once. What no time heals, such as a fork, ends it. So does what is no receiver there, such as a
-login script that prints, at the first connection; later, when it may just be being replaced, after a few attempts.
+Rule: an error that may pass by itself - a broken link, a full disk there, another process that uses the copy - ends a
+shipment only if it does not follow. One that follows tries again after 1 s, 2 s, ... 30 s, each time a random part
+less, so that a hundred senders do not come at once. An error that does not pass, such as a fork, ends it. So does a
+program that is not a receiver, such as a login script that prints, at the first connection; later, when it may just be
+being replaced, after a few attempts.
 """
 
 from __future__ import annotations
@@ -36,19 +37,19 @@ from mirrortool.ship.protocol import NoReceiverError
 from mirrortool.ship.remote import PROGRAM, ProcessLink, command_for
 from mirrortool.ship.session import Session
 from mirrortool.ship.shipoptions import ConnectAgain, RefusedError, ShipOptions
-from mirrortool.ship.shipprogress import Progress, ShipStatistics
+from mirrortool.ship.shipprogress import ShipProgress, ShipStatistics
 
 RETRY_SECONDS_MIN = 1.0
 RETRY_SECONDS_MAX = 30.0
 DESTINATIONS_MAX = 64
 NO_RECEIVER_ATTEMPTS = 8
-"""In a row; they take some two minutes."""
+"""In a row, in about two minutes."""
 _PASSING = (LinkError, LockedError, NoSpaceError, UnfinishedArrivalError, UnfinishedPromotionError)
 _PASSING_LATER = (HostError,)
 _PASSING_CODES = {each.exit_code for each in (LinkError, LockedError, NoSpaceError, InputOutputError, ExhaustedError)}
 
 Connect = Callable[[Callable[[], None]], Link]
-"""Opens a link; what it is given is called when there is a reply."""
+"""Opens a link; its argument is called when there is a reply."""
 
 
 class Shipment:
@@ -65,15 +66,17 @@ class Shipment:
     ) -> None:
         self._journal_path, self._observer = journal_path, observer
         self._destination, self._options, self._connect = destination, options, connect
-        self._progress = Progress(destination.text)
+        self._progress = ShipProgress(destination.text)
         if options.has_slot and not destination.is_pipe:
             self._progress.slot = options.slot or destination.slot_name()
         # Set by `stop`; ends every wait. _tail is woken with it.
         self._ending = threading.Event()
         self._tail: Tail | None = None
-        self._attempts = 0  # in a row that came to nothing
-        self._place = ExitStack()  # says beside the slot that somebody ships, between connections, too; of `run`
-        self._progress.on_registered = self._take_place
+        self._attempts = 0  # in a row that failed
+        self._slot_lock = (
+            ExitStack()
+        )  # says beside the slot that this process ships, between connections, too; of `run`
+        self._progress.on_registered = self._claim_slot
 
     def stop(self) -> None:
         """Have what was sent acknowledged, and end; from any thread."""
@@ -86,12 +89,12 @@ class Shipment:
         return self._progress.statistics()
 
     def run(self) -> None:
-        """Ship, until everything that was there is acknowledged, or, to follow, until `stop`.
+        """Ship, until everything that was there at the start is acknowledged, or, to follow, until `stop`.
 
         Raises:
-            MirrortoolError: what no time heals, or, without `follow`, anything.
+            MirrortoolError: one that does not pass, or, without `follow`, any.
         """
-        self._take_place()
+        self._claim_slot()
         try:
             while not self._ending.is_set():
                 connections = self._progress.connections
@@ -101,15 +104,15 @@ class Shipment:
                 self._ending.wait(retry_seconds(self._attempts))
         finally:
             self._progress.state = "ended"
-            self._place.close()
+            self._slot_lock.close()
 
-    def _take_place(self) -> None:
-        """Say that this process ships, once there is a slot to say it at; for who asks, and for nobody else."""
+    def _claim_slot(self) -> None:
+        """Once there is a slot, hold a lock beside it: `status` and others see from it that this process ships."""
         slots_at = files.join(self._journal_path, "slots")
         with suppress(LockedError, HostError):
             if self._progress.slot and files.exists(files.join(slots_at, f"{self._progress.slot}.json")):
-                self._place.close()
-                self._place.enter_context(lockholder.hold_beside(slots_at, self._progress.slot, "ship"))
+                self._slot_lock.close()
+                self._slot_lock.enter_context(lockholder.hold_beside(slots_at, self._progress.slot, "ship"))
 
     def _try(self) -> bool:
         """Connect and ship; False if it must be tried again."""
@@ -145,7 +148,7 @@ class Shipment:
                 self._tail = None
 
     def _may_pass(self, error: MirrortoolError) -> bool:
-        if self._destination.is_pipe:  # what was sent of a message cannot be taken back
+        if self._destination.is_pipe:  # a message that was sent in part cannot be undone
             return False
         if isinstance(error, RefusedError):
             return error.exit_code in _PASSING_CODES
@@ -155,7 +158,7 @@ class Shipment:
 
 
 def retry_seconds(attempt: int) -> float:
-    """How long to wait after so many attempts in a row that came to nothing."""
+    """How long to wait after `attempt` attempts in a row that failed."""
     longest = min(RETRY_SECONDS_MAX, RETRY_SECONDS_MIN * (1 << min(attempt, 10)))
     return longest * random.uniform(0.5, 1.0)
 
@@ -180,14 +183,14 @@ class Shipping:
         remote_program: str = PROGRAM,
         observer: str = "auto",
     ) -> Shipping:
-        """Shipments to destinations as the command takes them: directories, HOST:PATH, ssh://..., or `-`.
+        """Shipments to destinations as on the command line: directories, HOST:PATH, ssh://..., or `-`.
 
         Args:
             rsh: what runs a command on another host, and its arguments; by default ssh.
             remote_program: mirrortool there.
             observer: how a shipment that follows is woken; one of tail.OBSERVERS.
         Raises:
-            UsageError: one is no destination, or several share one slot.
+            UsageError: one is not a destination, or several share one slot.
         """
         wanted = options or ShipOptions()
         if wanted.slot is not None and len(destinations) > 1:
@@ -210,7 +213,7 @@ class Shipping:
         """Run all to their ends.
 
         Raises:
-            MirrortoolError: of those that failed, the one with the highest exit code.
+            MirrortoolError: the error with the highest exit code.
         """
         threads = [
             threading.Thread(target=self._run, args=(each,), name="mirrortool-ship", daemon=True)
@@ -235,12 +238,12 @@ class Shipping:
             each.stop()
 
     def statistics(self) -> list[ShipStatistics]:
-        """Of each, in their order."""
+        """The statistics of each, in their order."""
         return [each.statistics() for each in self._shipments]
 
     @property
     def errors(self) -> Sequence[BaseException]:
-        """What ended shipments early, so far."""
+        """The errors that have ended shipments."""
         return list(self._errors)
 
     def _run(self, shipment: Shipment) -> None:
@@ -258,7 +261,7 @@ def connector(
     remote_program: str = PROGRAM,
     sink: int = 1,
 ) -> Connect:
-    """What opens the link that a destination asks for.
+    """Returns what opens the link to a destination.
 
     Args:
         sink: the descriptor for a pipe.

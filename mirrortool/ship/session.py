@@ -1,7 +1,7 @@
-"""One connection, seen from the sender: greets, finds where to go on, and sends until everything is acknowledged.
+"""The session of one connection, on the sender's side: greets, finds where to continue, and sends until all is there.
 
 Rule: only durable frames are sent (journal/reader.py). Rule: an acknowledgement counts only if it names a position that
-was sent; the slot never goes past it. Bound: OUTSTANDING_MAX runs sent and not acknowledged.
+was sent; the slot never moves past it. Bound: OUTSTANDING_MAX runs sent and not acknowledged.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ from mirrortool.ship.destination import parse_destination
 from mirrortool.ship.firstframes import checked_parts, first_after
 from mirrortool.ship.link import Link
 from mirrortool.ship.messagestream import ALIVE_SECONDS
-from mirrortool.ship.protocol import RUN_BYTES, TEXT_CHARACTERS_MAX, VERSION, Kind, Message
+from mirrortool.ship.protocol import RUN_BYTES, TEXT_CHARACTERS_MAX, VERSION, Message, MessageKind
 from mirrortool.ship.shipoptions import ConnectAgain, RefusedError, ShipOptions
-from mirrortool.ship.shipprogress import Progress
+from mirrortool.ship.shipprogress import FilePlace, ShipProgress
 
 OUTSTANDING_MAX = 4096
 _PAUSE_SECONDS = 1.0
@@ -46,11 +46,11 @@ _CODES_MAX = 69
 
 
 class _Sent(NamedTuple):
-    """A place in the journal: position and time, and where that is."""
+    """The end of what was sent: position and time of its last frame, and the place in the journal files."""
 
     position: Position
     time_ns: int
-    at: tuple[int, int]
+    place: FilePlace
 
 
 class Session:
@@ -63,15 +63,15 @@ class Session:
         options: ShipOptions,
         link: Link,
         tail: Tail,
-        progress: Progress,
+        progress: ShipProgress,
         ending: threading.Event,
     ) -> None:
         """Prepare.
 
         Args:
             name: the destination, for people.
-            tail: woken when there is a reply, and when `ending` is set.
-            ending: send no more, have what was sent acknowledged, and end.
+            tail: wakes when there is a reply, and when `ending` is set.
+            ending: when set, send no more, wait until what was sent is acknowledged, and end.
         """
         self._journal, self._name, self._options = journal, name, options
         self._link, self._tail, self._progress, self._ending = link, tail, progress, ending
@@ -83,16 +83,16 @@ class Session:
         self._is_finished = False
         self._noted_end: tuple[FrameEnd, NextScan | None] | None = None
         self._noted_at: tuple[Position, Facts | None] | None = None  # where, and of which journal.json
-        self._place: int | None = None
+        self._base_offset: int | None = None
 
     def run(self) -> None:
-        """Ship what was there at the start, or, to follow, until `ending`.
+        """Ship what the journal had at the start, or, to follow, until `ending`.
 
         Raises:
             LinkError: the link broke.
             RefusedError: the receiver refused.
-            JournalError: our journal is damaged, or not the one that the copy is of.
-            ConnectAgain: what was found at the start is so no more.
+            JournalError: the journal here is damaged, or not the one that the copy is of.
+            ConnectAgain: the journal changed in a way that needs a new connection.
         """
         try:
             self._run()
@@ -107,20 +107,20 @@ class Session:
             raise
 
     def _run(self) -> None:
-        target = find_end(self._journal)
-        self._progress.head_lsn = max(self._progress.head_lsn, target.lsn)
-        self._say(Message(Kind.HELLO, self._greeting(target)))
-        position = self._options.start if self._link.is_one_way else self._welcomed(target)
+        goal = find_end(self._journal)
+        self._progress.head_lsn = max(self._progress.head_lsn, goal.lsn)
+        self._say(Message(MessageKind.HELLO, self._greeting(goal)))
+        position = self._options.start if self._link.is_one_way else self._welcomed(goal)
         first = first_after(self._journal, position, self._name)
         with first.reader as reader:
             reader.on_epoch = _start_again
             if first.base:
-                self._begin(_Sent(position or self._journal.start, 0, (0, 0)), reader, first.base)
+                self._begin(_Sent(position or self._journal.start, 0, FilePlace(0, 0)), reader, first.base)
                 self._send_base(first.base, reader.file_first_lsn)
             else:
-                here = _Sent(reader.position, reader.time_ns, (reader.file_first_lsn, reader.offset))
+                here = _Sent(reader.position, reader.time_ns, FilePlace(reader.file_first_lsn, reader.offset))
                 self._begin(here, reader, None)
-            self._ship(reader, target)
+            self._ship(reader, goal)
 
     def _greeting(self, end: Position) -> dict[str, object]:
         return {
@@ -133,7 +133,7 @@ class Session:
         }
 
     def _known_copy(self) -> dict[str, object]:
-        """The copy that the slot is of, so that no other is begun where that one is only not mounted.
+        """The copy that the slot is of, so that no new one is begun where that one is just not mounted.
 
         Raises:
             UsageError: the slot is a mirror's.
@@ -148,29 +148,31 @@ class Session:
             raise slots.belongs_to_another(self._journal, found, self._name)
         return {}
 
-    def _welcomed(self, target: Position) -> Position:
+    def _welcomed(self, goal: Position) -> Position:
         """Where the copy durably ends."""
-        fields = self._reply_of(Kind.WELCOME).fields()
+        fields = self._reply_of(MessageKind.WELCOME).fields()
         if fields.integer("version") != VERSION:
-            raise LinkError(f"the receiver speaks version {fields.integer('version')} of the protocol, we {VERSION}")
+            raise LinkError(
+                f"the receiver speaks version {fields.integer('version')} of the protocol, this sender {VERSION}"
+            )
         position = Position.from_json(fields.object("position"))
-        if position.lsn > target.lsn:
-            self._explain_ahead(position, target, is_ahead=fields.flag("is_ahead"))
+        if position.lsn > goal.lsn:
+            self._explain_ahead(position, goal, is_ahead=fields.flag("is_ahead"))
         self._copy_id = fields.hexadecimal("id", ID_BYTES)
         return position
 
-    def _explain_ahead(self, position: Position, target: Position, *, is_ahead: bool) -> None:
-        """The copy has more than we: as another copy that is behind, we wait; a primary has lost something."""
+    def _explain_ahead(self, position: Position, goal: Position, *, is_ahead: bool) -> None:
+        """The copy has more than this journal: if this is another copy, it may catch up; a primary has lost frames."""
         if is_ahead and not is_primary(self._journal.path):
-            raise LinkError(f"the copy {self._name} is at position {position}, ahead of this one, at {target}")
+            raise LinkError(f"the copy {self._name} is at position {position}, ahead of this one, at {goal}")
         raise ForkedJournalError(
-            f"ends at position {target}, but the copy {self._name} has position {position}",
+            f"ends at position {goal}, but the copy {self._name} has position {position}",
             where=self._journal.path,
             remedy="frames that were durable are gone here, or the copy follows another history",
         )
 
     def _begin(self, there: _Sent, reader: RunReader, base: Base | None) -> None:
-        """The positions fit together: from here on the connection counts as made."""
+        """The positions fit: from now on the connection counts as made."""
         self._progress.connected()
         self._progress.sent_lsn = there.position.lsn
         self._progress.bytes_left = _bytes_after(self._journal, reader) + (base.size if base else 0)
@@ -194,7 +196,7 @@ class Session:
         self._progress.on_registered()
         if base:  # it and the files after it stay until the copy has them
             self._keeper.resync(base.lsn)
-        elif self._keeper.was_lost:  # the frames that it needs are there, as the reader has found its place
+        elif self._keeper.was_lost:  # the journal has the frames that it needs, as the reader found the position
             self._keeper.start_over(position, time_ns)
 
     def _send_base(self, base: Base, file_first_lsn: int) -> None:
@@ -202,24 +204,24 @@ class Session:
         self._progress.state = "sending"
         with open_base(self._journal, base.lsn) as opened:
             announced = Announced(base.position, base.size, opened.file_checksum(), file_first_lsn)
-            self._say(Message(Kind.BASE, announced.to_json()))
-            start = self._told_place(base.size)
+            self._say(Message(MessageKind.BASE, announced.to_json()))
+            start = self._told_base_offset(base.size)
             self._progress.bytes_left -= start
             for offset, data in checked_parts(opened, start, self._run_bytes()):
                 self._send_part(offset, data)
                 if self._ending.is_set():
                     return
 
-    def _told_place(self, size: int) -> int:
-        """Where the receiver wants the base to go on, which may first check what it has of it."""
+    def _told_base_offset(self, size: int) -> int:
+        """Where the receiver wants the base to continue; it may first check what it has of it."""
         while not (self._link.is_one_way or self._ending.is_set()):
-            self._link.rest()
+            self._link.flush()
             self._hear(_PAUSE_SECONDS)
             self._keep_alive()
-            if self._place is not None:
-                if self._place > size:
-                    raise LinkError(f"the receiver has {self._place} bytes of a base of {size}")
-                return self._place
+            if self._base_offset is not None:
+                if self._base_offset > size:
+                    raise LinkError(f"the receiver has {self._base_offset} bytes of a base of {size}")
+                return self._base_offset
         return 0
 
     def _send_part(self, offset: int, data: bytes) -> None:
@@ -229,21 +231,21 @@ class Session:
             return
         self._pause(self._pace.consume(len(data)))
         if not self._ending.is_set():
-            self._say(Message(Kind.PART, {"offset": offset}, data))
+            self._say(Message(MessageKind.PART, {"offset": offset}, data))
             self._progress.sent(self._progress.sent_lsn, len(data))
             self._hear()
             self._wait_for_room()
 
-    def _ship(self, reader: RunReader, target: Position) -> None:
+    def _ship(self, reader: RunReader, goal: Position) -> None:
         torn: TornJournalError | None = None
         while not self._ending.is_set():
             seen = self._tail.look()
-            torn = self._send_all(reader, target)
+            torn = self._send_all(reader, goal)
             self._note_clean_end(reader)
-            self._link.rest()
+            self._link.flush()
             self._hear()
             if not self._options.follow:
-                torn = torn or _torn_behind(reader)
+                torn = torn or _torn_after(reader)
                 break
             if not self._progress.problem:
                 self._progress.state = "sending" if self._outstanding else "up to date"
@@ -254,9 +256,9 @@ class Session:
         if torn and not self._options.follow and not self._journal.is_at_work():
             raise torn
 
-    def _send_all(self, reader: RunReader, target: Position) -> TornJournalError | None:
-        """Send what is there; without `follow`, up to the target. Returns why it ends before the file does."""
-        while not self._ending.is_set() and (self._options.follow or reader.position.lsn < target.lsn):
+    def _send_all(self, reader: RunReader, goal: Position) -> TornJournalError | None:
+        """Send all frames; without `follow`, up to the goal. Returns the torn tail if they end with one."""
+        while not self._ending.is_set() and (self._options.follow or reader.position.lsn < goal.lsn):
             try:
                 run = reader.next_run(self._run_bytes())
             except TornJournalError as error:
@@ -271,9 +273,10 @@ class Session:
         self._pause(self._pace.consume(len(run.data)))
         if self._ending.is_set():
             return
-        self._say(Message(Kind.DATA, {"file": run.file_first_lsn, "offset": run.offset}, run.data, run))
+        self._say(Message(MessageKind.DATA, {"file": run.file_first_lsn, "offset": run.offset}, run.data, run))
         self._progress.sent(run.position.lsn, len(run.data))
-        sent = _Sent(run.position, run.time_ns, (run.file_first_lsn, run.offset + len(run.data)))
+        place = FilePlace(run.file_first_lsn, run.offset + len(run.data))
+        sent = _Sent(run.position, run.time_ns, place)
         if self._link.is_one_way:
             self._acknowledge(sent)
             return
@@ -283,7 +286,7 @@ class Session:
 
     def _wait_for_room(self) -> None:
         while (self._progress.problem or len(self._outstanding) >= OUTSTANDING_MAX) and not self._ending.is_set():
-            self._link.rest()
+            self._link.flush()
             self._hear(_PAUSE_SECONDS)
             if self._progress.problem:
                 self._pause(_PAUSE_SECONDS)
@@ -293,7 +296,7 @@ class Session:
         return RUN_BYTES if rate is None else max(1, min(RUN_BYTES, rate // 8))
 
     def _note_clean_end(self, reader: RunReader) -> None:
-        """Tell, once, that the recorder stopped cleanly where the reader stands; again if the next scan is another."""
+        """Send END, once, if the recorder stopped cleanly where the reader is; again if the next scan is another."""
         at = reader.position, files.find_facts(files.join(self._journal.path, "journal.json"))
         if at == self._noted_at:
             return
@@ -304,12 +307,12 @@ class Session:
         if end == here and self._noted_end != (here, following):
             self._noted_end = here, following
             next_scan = {"next_scan": following.to_json()} if following else {}
-            self._say(Message(Kind.END, {**here.to_json(), **next_scan}))
+            self._say(Message(MessageKind.END, {**here.to_json(), **next_scan}))
 
     def _finish(self) -> None:
-        """Have everything that was sent acknowledged; when told to end, for no longer than that may take."""
+        """Wait until everything that was sent is acknowledged; when told to end, for _GOODBYE_SECONDS at most."""
         gives_up_at = clock.monotonic() + _GOODBYE_SECONDS
-        self._say(Message(Kind.DONE, {}))
+        self._say(Message(MessageKind.DONE, {}))
         while not (self._is_finished or self._link.is_one_way):
             self._hear(_PAUSE_SECONDS)
             self._keep_alive()
@@ -321,70 +324,70 @@ class Session:
         try:
             self._link.send(message, self._hear_blocked)
         except LinkError:
-            while reply := self._link.take(_LAST_WORDS_SECONDS):  # what the receiver said before it ended tells more
-                self._take_in(reply)
+            while reply := self._link.receive(_LAST_WORDS_SECONDS):  # the receiver may have said why, before it ended
+                self._handle(reply)
             raise
         self._said_at = clock.monotonic()
 
     def _hear_blocked(self) -> None:
-        """The receiver does not take what is sent: it may have said why, and we may have been told to end."""
+        """The receiver does not read what is sent: it may have said why, and this session may have been told to end."""
         self._hear()
         is_late = clock.monotonic() - self._said_at > _GOODBYE_SECONDS
         if self._ending.is_set() and (is_late or self._progress.problem):
-            raise LinkError("stopped while the receiver took nothing")
+            raise LinkError("stopped while the receiver read nothing")
 
     def _keep_alive(self) -> None:
         if clock.monotonic() - self._said_at >= ALIVE_SECONDS and not self._link.is_one_way:
-            self._say(Message(Kind.ALIVE, {}))
+            self._say(Message(MessageKind.ALIVE, {}))
 
     def _pause(self, seconds: float) -> None:
-        """Wait; replies are heard meanwhile."""
+        """Wait; replies are handled meanwhile."""
         ends = clock.monotonic() + seconds
         while (left := ends - clock.monotonic()) > 0 and not self._ending.wait(min(left, _PAUSE_SECONDS)):
             self._hear()
             self._keep_alive()
 
     def _hear(self, seconds: float = 0.0) -> None:
-        """Take in the replies that are there, or the first that comes within so many seconds."""
-        while not self._is_finished and (reply := self._link.take(seconds)):
-            self._take_in(reply)
+        """Handle the replies that have come, or the first that comes within the time."""
+        while not self._is_finished and (reply := self._link.receive(seconds)):
+            self._handle(reply)
             seconds = 0.0
 
-    def _reply_of(self, kind: Kind) -> Message:
+    def _reply_of(self, kind: MessageKind) -> Message:
         ends = clock.monotonic() + self._options.silence_seconds
         while clock.monotonic() < ends and not self._ending.is_set():
-            reply = self._link.take(_PAUSE_SECONDS)
+            reply = self._link.receive(_PAUSE_SECONDS)
             if reply and reply.kind == kind:
                 return reply
             if reply:
-                self._take_in(reply)
+                self._handle(reply)
         raise LinkError("no answer")
 
-    def _take_in(self, reply: Message) -> None:
+    def _handle(self, reply: Message) -> None:
         match reply.kind:
-            case Kind.ACK:
-                self._take_acknowledgement(Position.from_json(reply.fields().object("position")))
-            case Kind.SLOTS:
+            case MessageKind.ACK:
+                self._handle_acknowledgement(Position.from_json(reply.fields().object("position")))
+            case MessageKind.SLOTS:
                 told = remoteslots.parse(reply.fields())
                 if self._keeper:
                     remoteslots.save(self._journal, self._keeper.slot.name, told)
-            case Kind.PLACE:
-                self._place = reply.fields().integer("offset")
-            case Kind.STATE:
-                self._take_state(reply.fields().text("problem"))
-            case Kind.REFUSED:
+            case MessageKind.PLACE:
+                self._base_offset = reply.fields().integer("offset")
+            case MessageKind.STATE:
+                self._handle_state(reply.fields().text("problem"))
+            case MessageKind.REFUSED:
                 fields = reply.fields()
                 code = fields.integer("exit_code")
                 what = _of_copy(self._name, fields.text("what")[:TEXT_CHARACTERS_MAX])
                 raise RefusedError(what, code if 2 <= code <= _CODES_MAX else LinkError.exit_code)
-            case Kind.FINISHED:
+            case MessageKind.FINISHED:
                 self._is_finished = True
-            case Kind.ALIVE:
+            case MessageKind.ALIVE:
                 return
             case _:
-                raise LinkError(f"a message {reply.kind.name} that nobody expects")
+                raise LinkError(f"a message {reply.kind.name} that was not expected")
 
-    def _take_acknowledgement(self, position: Position) -> None:
+    def _handle_acknowledgement(self, position: Position) -> None:
         found: _Sent | None = None
         while self._outstanding and self._outstanding[0].position.lsn <= position.lsn:
             found = self._outstanding.popleft()
@@ -407,19 +410,19 @@ class Session:
             self._keeper.advance(known, self._progress.acknowledged_time_ns, now=now)
 
     def _give_up_slot(self) -> None:
-        """What was sent was dropped by a promotion; a copy that has none of it starts over from where it is."""
+        """A promotion dropped frames that were sent; a copy that has none of them starts over from its position."""
         if self._keeper and Journal(self._journal.path).history != self._journal.history:
             self._keeper.give_up()
 
-    def _take_state(self, text: str) -> None:
+    def _handle_state(self, text: str) -> None:
         if text and not self._options.follow:
             raise NoSpaceError(_of_copy(self._name, text[:TEXT_CHARACTERS_MAX]))
         self._progress.problem = text[:TEXT_CHARACTERS_MAX]
         self._progress.state = "waiting" if text else "sending"
 
 
-def _torn_behind(reader: RunReader) -> TornJournalError | None:
-    """The torn tail right behind where the reader stands; it is of no use any more."""
+def _torn_after(reader: RunReader) -> TornJournalError | None:
+    """The torn tail right after the reader's position; the reader cannot be used any more."""
     try:
         reader.next_header()
     except TornJournalError as error:
@@ -428,7 +431,7 @@ def _torn_behind(reader: RunReader) -> TornJournalError | None:
 
 
 def _bytes_after(journal: Journal, reader: RunReader) -> int:
-    """Bytes of journal files that the reader has before it."""
+    """Bytes of journal files that the reader has not read yet."""
     starts = [start for start in journal.file_starts() if start >= reader.file_first_lsn]
     found = [files.find_facts(journal.file_path(start)) for start in starts]
     return max(0, sum(facts.size for facts in found if facts) - reader.offset)
@@ -439,6 +442,6 @@ def _start_again() -> None:
 
 
 def _of_copy(name: str, text: str) -> str:
-    """What a receiver says, with the copy named once: it begins with the path as the receiver has it, or does not."""
+    """What a receiver says, with the copy named once: its text may begin with the path as the receiver has it."""
     path = name.rpartition(":")[2]
     return f"the copy {name}: {text.removeprefix(f'{name}: ').removeprefix(f'{path}: ')}"

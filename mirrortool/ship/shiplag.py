@@ -1,4 +1,4 @@
-"""How far destinations are behind the journal, also while they are not reachable: in operations, bytes and seconds.
+"""The lag of destinations behind the journal, also while they cannot be reached: in operations, bytes and seconds.
 
 Not here: what a mirror of the copy has applied; that is the mirror's own lag (replay/replaylag.py).
 """
@@ -9,6 +9,7 @@ import math
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from mirrortool import clock, files
 from mirrortool.errors import HostError
@@ -18,7 +19,7 @@ from mirrortool.journal.overdue import SilenceMeter
 from mirrortool.ship.shipprogress import ShipStatistics
 
 LOOK_SECONDS = 1.0
-"""The journal's head is looked at so often, at most."""
+"""The journal's head is looked at once in this time, at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +29,7 @@ class ShipLag:
     Attributes:
         operations, bytes: of the journal, that it has not acknowledged; None while what it has is not known.
         seconds: the age of what it has; 0 if it has everything but heartbeats, None while that is not known. At least
-            the silence, where the journal itself is not heard of as it should be.
+            the silence of the primary, where its heartbeats are missing.
     """
 
     operations: int | None
@@ -36,15 +37,22 @@ class ShipLag:
     seconds: float | None
 
 
+class _FileSize(NamedTuple):
+    """A journal file, by its first LSN, and its size in bytes."""
+
+    first_lsn: int
+    size: int
+
+
 class ShipLags:
-    """Measures the lags of a journal's destinations; used by one thread. `with` closes what it has open."""
+    """Measures the lags of a journal's destinations; used by one thread. `with` closes its files."""
 
     def __init__(self, journal: Journal) -> None:
         self._journal = journal
         self._watch = HeadWatch(journal)
         self._listener = SilenceMeter(journal)
         self._head = Head(0, 0, 0, 0, 0)
-        self._sizes: list[tuple[int, int]] = []  # first LSN and bytes of each journal file
+        self._sizes: list[_FileSize] = []
         self._looked_at = -math.inf
 
     def __enter__(self) -> ShipLags:
@@ -55,21 +63,21 @@ class ShipLags:
 
     @property
     def head_lsn(self) -> int:
-        """Of the journal's newest frame, as of the newest call of `measure`."""
+        """LSN of the journal's newest frame, as of the newest call of `measure`."""
         return self._head.lsn
 
     def measure(self, found: Sequence[ShipStatistics]) -> list[ShipLag]:
         """The lags now, in the same order."""
         if clock.monotonic() - self._looked_at >= LOOK_SECONDS:
             self._looked_at = clock.monotonic()
-            with suppress(HostError):  # who ships the journal says what is wrong
+            with suppress(HostError):  # the shipment itself says what is wrong
                 self._look()
         return [self._lag(each) for each in found]
 
     def _look(self) -> None:
         self._head = self._watch.look()
         facts = [(start, files.find_facts(self._journal.file_path(start))) for start in self._journal.file_starts()]
-        self._sizes = [(start, found.size) for start, found in facts if found]
+        self._sizes = [_FileSize(start, found.size) for start, found in facts if found]
 
     def _lag(self, now: ShipStatistics) -> ShipLag:
         if now.acknowledged is None:
@@ -79,7 +87,7 @@ class ShipLags:
         if not operations:
             return ShipLag(0, 0, silence)
         first_lsn, offset = now.acknowledged_at
-        left = sum(size for start, size in self._sizes if start >= first_lsn) - offset
+        left = sum(each.size for each in self._sizes if each.first_lsn >= first_lsn) - offset
         since_ns = now.acknowledged_time_ns
         if self._lacks_heartbeats_only(now.acknowledged.lsn):
             return ShipLag(operations, max(0, left), silence)

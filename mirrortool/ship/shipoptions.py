@@ -1,4 +1,4 @@
-"""How to ship, and how a connection may end beside what errors.py has."""
+"""Options of a shipment, and the ways that a connection may end beside the errors of errors.py."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ class ShipOptions:
     """How to ship.
 
     Attributes:
-        follow: go on as the journal grows.
+        follow: continue as the journal grows.
         bytes_per_second: at most; None for as fast as it goes.
-        silence_seconds: a link that is silent for so long is broken.
+        silence_seconds: a link that is silent for this time is broken.
         slot: name of the slot; None for one made of the destination.
-        has_slot: register one at all.
+        has_slot: whether to register one.
         replace_slot: a copy that has the slot is gone for good; the slot becomes that of the one at the destination.
-        start: into a pipe, begin after this position, not before the journal's oldest file.
+        start: into a pipe, begin after this position, not at the start of the journal's oldest file.
     """
 
     follow: bool = False
@@ -35,7 +35,7 @@ class ShipOptions:
     def __post_init__(self) -> None:
         """
         Raises:
-            UsageError: a value makes no sense.
+            UsageError: a value is not valid.
         """
         Pace(self.bytes_per_second)
         if self.silence_seconds <= 0:
@@ -43,7 +43,7 @@ class ShipOptions:
 
 
 class RefusedError(MirrortoolError):
-    """What the receiver answered in place of going on, with the exit code that it gives."""
+    """The receiver refused to continue, with a reason and an exit code."""
 
     def __init__(self, what: str, exit_code: int) -> None:
         super().__init__(what)
@@ -51,4 +51,4 @@ class RefusedError(MirrortoolError):
 
 
 class ConnectAgain(Exception):
-    """The journal has another epoch than the receiver was told of, or was pruned where it was to be sent."""
+    """The journal has another epoch than the receiver was told, or was pruned where it was to be sent."""

@@ -1,12 +1,20 @@
-"""How far a shipment is: kept by the thread that ships, looked at by any other."""
+"""The progress of a shipment: written by the thread that ships, read by any other."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from mirrortool import clock
 from mirrortool.journal.position import Position
+
+
+class FilePlace(NamedTuple):
+    """A place in a journal file: the file by its first LSN, and an offset in bytes; 0, 0 for none."""
+
+    file_first_lsn: int
+    offset: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,12 +26,12 @@ class ShipStatistics:
             connect, or `ended`.
         problem: what is wrong now; empty if nothing is.
         slot: its name; empty without one.
-        acknowledged: what the copy durably has; None while that is not known.
+        acknowledged: the end of what the copy durably has; None while that is not known.
         acknowledged_time_ns: of the frame that ends there; 0 while that is not known.
-        acknowledged_at: the journal file in which it ends, by its first LSN, and the offset there; 0, 0 for none.
+        acknowledged_at: the place in the journal files where it ends.
         sent_lsn, head_lsn: the newest sent, and the newest that the journal is known to have.
         bytes_sent: of journal files and bases, in this and earlier connections.
-        bytes_left: of the files, as far as they are known.
+        bytes_left: of the journal files that are known.
         rate: bytes a second, in this connection.
         connections: how many were made.
     """
@@ -34,7 +42,7 @@ class ShipStatistics:
     slot: str
     acknowledged: Position | None
     acknowledged_time_ns: int
-    acknowledged_at: tuple[int, int]
+    acknowledged_at: FilePlace
     sent_lsn: int
     head_lsn: int
     bytes_sent: int
@@ -43,8 +51,8 @@ class ShipStatistics:
     connections: int
 
 
-class Progress:
-    """What the statistics are made of. Written by one thread; a reader may see one value older than another."""
+class ShipProgress:
+    """The values of the statistics. Written by one thread; a reader may see one value older than another."""
 
     def __init__(self, destination: str) -> None:
         self._destination = destination
@@ -53,7 +61,7 @@ class Progress:
         self.problem = self.slot = ""
         self.acknowledged: Position | None = None
         self.acknowledged_time_ns = 0
-        self.acknowledged_at = 0, 0
+        self.acknowledged_at = FilePlace(0, 0)
         self.sent_lsn = self.head_lsn = 0
         self.bytes_sent = self.bytes_left = 0
         self.connections = 0
@@ -66,14 +74,14 @@ class Progress:
         self._begun_at, self._begun_bytes = clock.monotonic(), self.bytes_sent
 
     def sent(self, lsn: int, length: int) -> None:
-        """So many bytes went, up to this LSN."""
+        """`length` bytes were sent, up to this LSN."""
         self.sent_lsn = lsn
         self.head_lsn = max(self.head_lsn, lsn)
         self.bytes_sent += length
         self.bytes_left = max(0, self.bytes_left - length)
 
     def statistics(self) -> ShipStatistics:
-        """From any thread."""
+        """The statistics now; from any thread."""
         seconds = max(clock.monotonic() - self._begun_at, 0.001)
         return ShipStatistics(
             self._destination,

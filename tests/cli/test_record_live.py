@@ -52,7 +52,7 @@ def build() -> None:
     shutil.copytree("J-copied", "copy")
     os.unlink("copy/recorder.json")
     os.unlink("copy/local.json")
-    Path("file").write_bytes(b"not a socket")
+    Path("file").write_bytes(b"no socket")
     os.mkdir("directory")
     os.mkdir("empty-certificates")
 
@@ -137,7 +137,7 @@ def test_refused(code: int, line: str, phrase: str, busy: tuple[str, int], capsy
     assert main(line.replace("PORT", str(port)).split(" ")) == code
     told = capsys.readouterr().err.splitlines()
     assert len(told) == 1 and told[0].startswith("mirrortool: ") and phrase in told[0], told
-    assert sorted(os.listdir(place)) == before, "not a socket is left"
+    assert sorted(os.listdir(place)) == before, "no socket is left"
     assert not os.path.exists(f"{place}/J-disk/control.sock")
 
 

@@ -25,7 +25,7 @@ from mirrortool.cli.ship import Outages
 from mirrortool.errors import AccessError, NoSpaceError
 from mirrortool.files import open_file
 from mirrortool.mirror.directory import Mirror
-from mirrortool.ship.shipprogress import Progress
+from mirrortool.ship.shipprogress import ShipProgress
 from tests.fakes.volumes import make_old
 
 Capture = pytest.CaptureFixture[str]
@@ -196,7 +196,7 @@ def test_an_outage_names_its_destination_once() -> None:
     told: list[str] = []
     outages = Outages(told.append, follow=True)
     for problem in ("far:J: the other side ended", "the copy far:J: no room", "the journal is gone"):
-        progress = Progress("far:J")
+        progress = ShipProgress("far:J")
         progress.state, progress.problem = "away", problem
         outages.look(progress.statistics())
     assert [line.count("far:J") for line in told] == [1, 1, 1]

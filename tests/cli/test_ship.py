@@ -24,7 +24,7 @@ from mirrortool.ship.destination import Destination, Remote, parse_destination
 from mirrortool.ship.remote import command_for
 from mirrortool.ship.sender import Shipment, connector
 from mirrortool.ship.shipoptions import ShipOptions
-from mirrortool.ship.shipprogress import Progress
+from mirrortool.ship.shipprogress import ShipProgress
 from tests.docs.workshop import environment, make_image, run
 from tests.fakes.daemon import Daemon
 from tests.fakes.journals import memory_directory
@@ -118,7 +118,7 @@ def test_slot_names_are_proper_and_differ() -> None:
 
 def test_an_outage_is_told_with_each_of_its_reasons_once_and_its_end() -> None:
     told: list[str] = []
-    progress, outages = Progress("far:J"), Outages(told.append, follow=False)
+    progress, outages = ShipProgress("far:J"), Outages(told.append, follow=False)
     for problem in ["", "away", "away", "full", "away", "full", "", "", "away", ""]:
         progress.problem = problem
         outages.look(progress.statistics())
@@ -127,7 +127,7 @@ def test_an_outage_is_told_with_each_of_its_reasons_once_and_its_end() -> None:
 
 def test_an_outage_with_ever_other_reasons_fills_no_log() -> None:
     told: list[str] = []
-    progress, outages = Progress("far:J"), Outages(told.append, follow=True)
+    progress, outages = ShipProgress("far:J"), Outages(told.append, follow=True)
     for number in range(1000):
         progress.problem = f"away for {number} seconds"
         outages.look(progress.statistics())
@@ -164,7 +164,7 @@ def test_a_journal_goes_through_a_command_in_place_of_ssh() -> None:
         ("J x:C --rsh false", 40, "x:C: the other side ended; false ended with status 1"),
         ("J x:C --rsh ./nothing", 32, "./nothing: cannot run"),
         ("J x:C --rsh ./rsh --remote-path nothing", 40, "not found"),
-        ("J x:C --rsh 'echo hello'", 40, "what arrives is no message: 'hello"),
+        ("J x:C --rsh 'echo hello'", 40, "what arrives is not a message: 'hello"),
         ("J x:J --rsh ./rsh", 32, "a primary's journal is here"),
         ("J - --after 9999", 2, "LSN 9999 is above the newest"),
         ("J - --after never", 2, "no mark never"),
@@ -195,7 +195,7 @@ def test_what_goes_wrong_is_one_line_and_a_code(arguments: str, code: int, what:
     [
         ("mirrortool receive C </dev/null", 40, "the other side ended"),
         ("mirrortool ship J - > /dev/full", 30, "No space left"),
-        ("mirrortool receive C <disk.img", 40, "no message"),
+        ("mirrortool receive C <disk.img", 40, "not a message"),
         ("mirrortool receive </dev/null", 2, "name the JOURNAL, or --restrict-to"),
         ("mirrortool receive C --timeout 1s </dev/null", 2, "--timeout is at least 15s"),
         ("script -qec 'mirrortool receive C' /dev/null </dev/null >&2", 2, "standard input is a terminal"),

@@ -362,7 +362,7 @@ def test_a_clean_stop_under_load_loses_nothing(kit: Kit) -> None:
 
 
 def test_a_mark_after_the_kill_is_what_was_acknowledged(kit: Kit) -> None:
-    """`mark` takes the lock, recovers, and names the state that clients had seen."""
+    """`mark` acquires the lock, recovers, and names the state that clients had seen."""
     kit.live.start()
     kit.live.wait_for_base()
     loads = kit.load(900)

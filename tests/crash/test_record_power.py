@@ -155,7 +155,7 @@ class Machine:
             self.working = True
 
     def replay(self, system: FaultyOs) -> None:
-        """A mirror on another machine takes what is durable."""
+        """A mirror on another machine replays what is durable."""
         self.working = False
         with suppress(NotComparableError):  # no commit yet
             replay_all(self.primary.journal, self.mirror)

@@ -2,7 +2,7 @@
 
 The shipper runs on the host that loses its power; it looks at the journal between any two calls of the recorder, also
 after the reboot, before the recorder has cut what is torn. The copy's host keeps its power, and makes durable what it
-has heard. Whatever the cut left: the copy's end is a position of the primary's journal, shipping goes on from there,
+has heard. Whatever the cut left: the copy's end is a position of the primary's journal, shipping continues from it,
 and the copy becomes that journal, byte by byte.
 
 The long run: pytest -m soak tests/crash/test_ship_power.py

@@ -44,7 +44,7 @@ class Clients:
         self._loads = self._kit.load(seed)
 
     def ending(self) -> None:
-        """Nobody writes who does not look at what was answered."""
+        """A client that writes also looks at what was answered."""
 
     def join(self) -> None:
         self._kit.join(self._loads)

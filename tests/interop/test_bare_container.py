@@ -4,7 +4,7 @@ Its /tmp is a tmpfs of 2.4 GB, as Debian 13 and Fedora have it. Run by
 
     python -m pytest -m soak -s tests/interop/test_bare_container.py
 
-It takes some ten minutes and wants root, debootstrap, systemd-nspawn, a mirror of Debian and a package index.
+It needs about ten minutes, root, debootstrap, systemd-nspawn, a mirror of Debian and a package index.
 """
 
 from __future__ import annotations

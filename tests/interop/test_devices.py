@@ -42,7 +42,7 @@ def test_a_device_mirrored_to_a_device(site, devices):
         check_file_system(copy)
     with open(copy, "rb") as device:
         device.seek(48 * MIB)
-        assert not any(device.read()), "something was written behind the volume"
+        assert not any(device.read()), "something was written after the end of the volume"
 
 
 def test_a_device_mirrored_to_a_file_and_a_file_to_a_device(site, devices):

@@ -122,7 +122,7 @@ def test_a_mirror_of_the_first_commit_and_one_of_the_last(site, image):
 
 
 def test_a_mirror_mounted_by_mistake_is_noticed(site, image):
-    """Mounting it read-write changes its superblock; replay refuses to write over what somebody else does there."""
+    """Mounting it read-write changes its superblock; replay refuses to write over changes that are not its own."""
     require_loops()
     check(site, image)
     with mounted(mirror_image(site), site.path / "mnt"):

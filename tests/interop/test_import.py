@@ -22,7 +22,7 @@ SECTOR_SIZES = (512, 4096)
 
 
 class Qemu:
-    """An image behind blklogwrites, and its log."""
+    """An image that blklogwrites logs, and its log."""
 
     def __init__(self, path: Path, sector_size: int) -> None:
         self.image, self.log = path / "qemu.img", path / "qemu.log"

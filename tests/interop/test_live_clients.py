@@ -61,7 +61,7 @@ def test_qemu_io(site: Site) -> None:
     site.prove()
     with LiveRecorder(site.journal) as live:
         qemu_io(live.uri(), *checks)
-    assert os.stat(site.path / "disk.img").st_blocks * 512 < 8 * MIB, "what is discarded takes no space"
+    assert os.stat(site.path / "disk.img").st_blocks * 512 < 8 * MIB, "what is discarded uses no space"
 
 
 def test_qemu_img_convert_compare_and_map(site: Site) -> None:
@@ -103,7 +103,7 @@ def test_nbdcopy_both_ways(site: Site) -> None:
 
 
 def holes(uri: str) -> list[tuple[int, int]]:
-    """(first byte, one past the last), of a hole that reads as zeros."""
+    """(first byte, byte after the last), of a hole that reads as zeros."""
     runs = json.loads(call("nbdinfo", "--map", "--json", uri))
     assert sum(run["length"] for run in runs) == SIZE
     assert {run["type"] for run in runs} <= {0, 3}
@@ -216,7 +216,7 @@ def test_libnbd(site: Site) -> None:
 
 
 def test_sizes_that_are_no_multiple_of_anything(tmp_path: Path) -> None:
-    """QEMU asks for 512-byte blocks and rounds; nbdcopy takes every byte."""
+    """QEMU asks for 512-byte blocks and rounds; nbdcopy copies every byte."""
     require_tools("nbdcopy", "qemu-io", "cmp")
     site = Site(tmp_path)
     size = 3 * MIB + 4096 + 512 + 77

@@ -131,7 +131,7 @@ def test_file_system(site: Site, kind: str) -> None:
     site.run("replay", site.journal, site.mirror, "--until", "large", "--quiet")
     assert site.image().stat().st_blocks * 512 > 40 * MIB
     site.prove()
-    assert image.stat().st_blocks * 512 < 40 * MIB, "what fstrim gave back takes no space"
+    assert image.stat().st_blocks * 512 < 40 * MIB, "what fstrim freed uses no space"
     check(kind, site.image())
     with mounted(site.image(), site.path / "mnt") as folder:
         found = {path: path.read_bytes() for path in folder.glob("**/file-*")}

@@ -99,7 +99,7 @@ def test_fio_trims(site: Site) -> None:
 
 
 def test_a_flipped_byte_is_seen_by_fio(site: Site) -> None:
-    """So `--verify_only` above is no formality."""
+    """So `--verify_only` above is not just a formality."""
     options = CASES["depth 32"]
     check(site, MIB, options)
     with site.image().open("r+b") as file:

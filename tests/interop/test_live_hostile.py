@@ -72,7 +72,7 @@ QUIET_THREADS = 6
 """Main, work, write-back, control, base and accepting; a client has one more."""
 
 
-def settle(live: LiveRecorder) -> None:
+def wait_quiet(live: LiveRecorder) -> None:
     """Until those that left are forgotten."""
     live.wait_until(lambda: live.threads <= QUIET_THREADS)
 
@@ -96,11 +96,11 @@ def attack(live: LiveRecorder, conversations: int, connects: int, seed: int) -> 
 def check(site: Site, conversations: int, connects: int) -> None:
     with LiveRecorder(site.journal, "--max-connections", 16) as live:
         attack(live, conversations // 10, connects // 10, 1)
-        settle(live)
+        wait_quiet(live)
         descriptors, threads, resident = live.descriptors, live.threads, live.resident_bytes
         with verifying_client(live):
             attack(live, conversations, connects, 2)
-        settle(live)
+        wait_quiet(live)
         assert live.descriptors <= descriptors + 1, "descriptors leak"
         assert live.threads <= threads
         assert live.resident_bytes < resident + MEMORY_GROWTH_MAX

@@ -138,7 +138,7 @@ def head_lsn(site: Site) -> int:
 
 @pytest.mark.parametrize("mode", ["background", "write-blocking"])
 def test_disk_that_changes_is_moved_in(site: Site, mode: str) -> None:
-    """blockdev-mirror while a guest writes; after the switch the guest goes on, and writes to us."""
+    """blockdev-mirror while a guest writes; after the switch the guest continues, and writes to mirrortool."""
     source = site.path / "source.img"
     source.write_bytes(random.Random(1).randbytes(30 * MIB) + bytes(SIZE - 30 * MIB))
     live = LiveRecorder(site.journal)
@@ -218,7 +218,7 @@ def test_qemu_io_outlives_a_kill_and_a_clean_restart(site: Site) -> None:
         ["qemu-io", "--image-opts", *words, image], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
     for number in range(2):
-        nap(0.5)  # of the 4 s that its commands take; qemu-io says nothing before its end
+        nap(0.5)  # of the 4 s that its commands need; qemu-io says nothing before its end
         if number:
             live.stop()
         else:

@@ -146,8 +146,8 @@ def test_fio_verifies_what_it_wrote(uri: str, depth: int) -> None:
 def test_qemu_and_libnbd_over_tls(tmp_path: Path) -> None:
     require_tools("openssl", "qemu-io", "nbdinfo")
     make_authority(tmp_path)
-    for who in ("server", "client"):
-        certify(tmp_path, tmp_path, who)
+    for holder in ("server", "client"):
+        certify(tmp_path, tmp_path, holder)
     events: list[str] = []
     tls = server_context(str(tmp_path))
     with Server([MemoryExport(SIZE)], ["tcp:127.0.0.1:0"], tls=tls, on_event=events.append) as server:

@@ -1,4 +1,4 @@
-"""A primary with an ext4 on it dies under load; what its mirror becomes is that file system, sound, and goes on."""
+"""A primary with an ext4 on it dies under load; what its mirror becomes is that file system, sound, and continues."""
 
 from __future__ import annotations
 

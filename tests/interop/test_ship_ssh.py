@@ -118,5 +118,5 @@ def test_following_goes_on_after_its_ssh_was_killed(site: Site, sshd: Sshd) -> N
 
 
 def has_everything(copy: Path) -> bool:
-    """Whether the copy ends where the journal does, which rests."""
+    """Whether the copy ends where the journal does, which is idle."""
     return (copy / "journal.json").exists() and find_end(Journal(str(copy))) == find_end(Journal("journal"))

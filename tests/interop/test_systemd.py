@@ -1,4 +1,4 @@
-"""systemd takes the units that `unit` prints, without a word; and what they leave of the host is enough to record.
+"""systemd accepts the units that `unit` prints, without a warning; and what they leave of the host is enough to record.
 
 systemd-analyze warns of what it does not know with status 0, so its standard error must be empty. No systemd runs here:
 the file system and the capabilities of the unit are made by unshare(1), mount(8) and setpriv(1).

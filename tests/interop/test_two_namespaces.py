@@ -1,6 +1,6 @@
 """Two hosts with a network of their own between them: fio, a recorder and ship on one; sshd, receive and replay there.
 
-Real network namespaces, a real cable (veth) that is cut so that nobody is told, a real ssh and sshd, and a small disk
+Real network namespaces, a real cable (veth) that is cut so that neither end is told, a real ssh and sshd, and a small disk
 (tmpfs) for the copy, which another file fills. Each process is killed in turn, also while the cable is cut or the disk
 full. fakes/hosts.py says what is promised; fio's own checksums tell whether primary and mirror have what fio wrote.
 
@@ -126,7 +126,7 @@ class Pair:
     disk: Path
     chance: random.Random
     notices_seconds: float
-    """The most that it takes until a link is known to be broken over which nothing comes."""
+    """The longest time until a link is known to be broken over which nothing comes."""
 
     def __post_init__(self) -> None:
         lossy = ["netem", "delay", "20ms", "5ms", "loss", "3%"]
@@ -146,14 +146,14 @@ class Pair:
             nap(self.chance.uniform(0.1, 0.6))
 
     def cut(self) -> None:
-        """Until the sender finds that the link is broken, as nobody answers; it goes on by itself."""
+        """Until the sender finds that the link is broken, as no answer comes; it continues by itself."""
         self.hosts.wait_for_more()
         with self._cut():
             self._wait_told("retrying", self.notices_seconds)
             self._kill_one()
 
     def fill(self) -> None:
-        """Until the sender hears of it; with room it goes on by itself."""
+        """Until the sender hears of it; with room it continues by itself."""
         self.hosts.wait_for_more()
         with filled(self.disk, self.chance.choice([0, 5000, 100_000])):
             self._wait_told("No space", 3.0)
@@ -195,7 +195,7 @@ class Pair:
 
 @contextmanager
 def filled(disk: Path, left: int) -> Iterator[None]:
-    """Meanwhile, about so many bytes are free."""
+    """Meanwhile, about this many bytes are free."""
     filler = disk / "filler"
     try:
         with filler.open("wb", buffering=0) as file, suppress(OSError):
@@ -258,9 +258,9 @@ ONCE = ("cut", "session", "full", "receive", "replay", "link", "blink", "recorde
 
 
 def test_the_mirror_gets_there_through_every_trouble(pair: Pair) -> None:
-    has_somebody_to_kill = {"session", "receive", "link"}.__contains__
+    has_a_process_to_kill = {"session", "receive", "link"}.__contains__
     pair.hosts.run(
-        pair.chance, list(ONCE), prune_every=len(ONCE) - 1, pause_seconds=0.2, is_patient=has_somebody_to_kill
+        pair.chance, list(ONCE), prune_every=len(ONCE) - 1, pause_seconds=0.2, is_patient=has_a_process_to_kill
     )
     assert all(pair.hosts.seen[name] for name in ONCE), pair.hosts.seen
     assert pair.fio.done

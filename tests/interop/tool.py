@@ -1,7 +1,7 @@
 """A primary's journal and a mirror of it, brought on by the commands that their users give.
 
-Commands that end by themselves run in this process, as most of what they take otherwise is the interpreter's start;
-tests/cli and tests/docs start the program. A recorder at work is a process of its own: fakes/live.py.
+Commands that end by themselves run in this process, as most of their time is otherwise the interpreter's start;
+tests/cli and tests/docs start the program. A running recorder is a process of its own: fakes/live.py.
 """
 
 from __future__ import annotations
@@ -69,14 +69,14 @@ class Site:
 
 
 def assert_same(primary: Path | str, copy: Path | str, size: int | None = None) -> None:
-    """Byte for byte, and as long; on a device only so many bytes count."""
+    """Byte for byte, and as long; on a device only the volume's bytes count."""
     call("cmp", *(["-n", size] if size else []), primary, copy)
     if size is None:
         assert os.path.getsize(primary) == os.path.getsize(copy)
 
 
 def assert_as_sparse(primary: Path, copy: Path) -> None:
-    """The copy takes at most 5 % more space; it may take less, as zeros that the primary had written become holes."""
+    """The copy uses at most 5 % more space; it may use less, as zeros that the primary had written become holes."""
     allocated = os.stat(copy).st_blocks
     assert allocated <= 1.05 * os.stat(primary).st_blocks, (allocated, os.stat(primary).st_blocks)
 

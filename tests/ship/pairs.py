@@ -18,8 +18,8 @@ from mirrortool.journal.directory import Journal
 from mirrortool.ship.destination import Destination
 from mirrortool.ship.link import Link, StreamLink
 from mirrortool.ship.messagestream import Stream
-from mirrortool.ship.protocol import Decoder, Kind, Message
-from mirrortool.ship.receiverprocess import Serve
+from mirrortool.ship.protocol import Decoder, Message, MessageKind
+from mirrortool.ship.receiverprocess import ReceiverProcess
 from mirrortool.ship.sender import Shipment
 from mirrortool.ship.shipoptions import ShipOptions
 
@@ -43,7 +43,7 @@ class SocketLink(StreamLink):
 
 @dataclass
 class Cable:
-    """Carries bytes between two sockets, and breaks after so many bytes in either direction.
+    """Carries bytes between two sockets, and breaks after a number of bytes in either direction.
 
     Attributes:
         breaks_at: bytes to the receiver after which it breaks; None for never.
@@ -66,7 +66,7 @@ class Cable:
         """Start a receiver, and a link to it."""
         near, near_end = socket.socketpair()
         far, far_end = socket.socketpair()
-        serve = Serve(self.path, Stream(far.fileno(), far.fileno()))
+        serve = ReceiverProcess(self.path, Stream(far.fileno(), far.fileno()))
         threads = [
             threading.Thread(target=self._serve, args=(serve, far), daemon=True),
             threading.Thread(target=self._carry, args=(near_end, far_end, "to"), daemon=True),
@@ -87,7 +87,7 @@ class Cable:
 
         return SocketLink(near, wake, done)
 
-    def _serve(self, serve: Serve, far: socket.socket) -> None:
+    def _serve(self, serve: ReceiverProcess, far: socket.socket) -> None:
         try:
             serve.run()
         except MirrortoolError as error:
@@ -135,8 +135,8 @@ class Cable:
             count = min(len(room), len(data))
             room[:count] = data[:count]
             data = data[count:]
-            message = decoder.took(count)
-            if message and message.kind == Kind.ACK:
+            message = decoder.received(count)
+            if message and message.kind == MessageKind.ACK:
                 self.acknowledged.append(message.values["position"])
                 self.on_acknowledged(message.values["position"])
 

@@ -49,7 +49,7 @@ from mirrortool.ship import receiverprocess
 from mirrortool.ship.destination import parse_destination
 from mirrortool.ship.firstframes import first_after
 from mirrortool.ship.messagestream import Stream
-from mirrortool.ship.protocol import Kind, Message
+from mirrortool.ship.protocol import Message, MessageKind
 from mirrortool.ship.receiver import Receiver
 from mirrortool.ship.sender import Shipment, connector
 from mirrortool.ship.shipoptions import RefusedError, ShipOptions
@@ -163,7 +163,7 @@ def assert_sound(copy: Path) -> None:
 
 
 def assert_whole(pruned: Pruned, copy: Path) -> None:
-    """The copy goes on from the base as the journal does, and a new mirror of it is the primary's state."""
+    """The copy continues from the base as the journal does, and a new mirror of it is the primary's state."""
     journal, copied = pruned.journal, Journal(str(copy))
     assert base_lsns(copied) == [2 * BASE]
     assert Path(base_path(copied, 2 * BASE)).read_bytes() == Path(base_path(journal, 2 * BASE)).read_bytes()
@@ -293,7 +293,7 @@ def test_a_receiver_that_is_killed_anywhere_leaves_a_sound_copy(original: Pruned
 
 @pytest.mark.usefixtures("no_directory_sync", "synced_directories")
 def test_what_is_left_of_another_base_goes_in_an_order_that_a_crash_may_stop(original: Pruned, place: Path) -> None:
-    """Its journal file without it would be taken for one that is due."""
+    """Its journal file without it would count as one that is due."""
     first_lsn = original.journal.file_holding(2 * BASE)
     for number in itertools.count(1):
         copy = original.copy(place / f"C{number}")
@@ -352,7 +352,7 @@ def receive(stream: bytes, path: Path) -> None:
     with (path.parent / "in").open("w+b") as file:
         file.write(stream)
         file.seek(0)
-        receiverprocess.Serve(str(path), Stream(file.fileno(), -1)).run()
+        receiverprocess.ReceiverProcess(str(path), Stream(file.fileno(), -1)).run()
 
 
 def test_a_pipe_has_the_base_first(original: Pruned, place: Path) -> None:
@@ -371,7 +371,7 @@ def test_a_pipe_has_the_base_first(original: Pruned, place: Path) -> None:
 
 
 def test_a_copy_that_has_what_comes_before_takes_no_base(original: Pruned, place: Path) -> None:
-    """One that was pruned itself goes on; a stream's base says nothing new to it."""
+    """One that was pruned itself continues; a stream's base says nothing new to it."""
     copy = place / "C"
     local(original.journal, copy, has_slot=False).run()
     os.remove(base_path(Journal(str(copy)), 2 * BASE))
@@ -444,11 +444,11 @@ def test_a_base_stays_until_the_copy_says_that_it_has_it(
 ) -> None:
     shutil.copytree(original.journal.path, place / "J")
     journal = Journal(str(place / "J"))
-    monkeypatch.setattr(Receiver, "settle", lambda self: self._base_place(self._copy))  # acknowledges nothing
+    monkeypatch.setattr(Receiver, "make_durable", lambda self: self._base_place(self._copy))  # acknowledges nothing
     following = local(journal, original.copy(place / "C"), slot="s", follow=True)
-    rests = counted(monkeypatch, Tail, "wait")
+    waits = counted(monkeypatch, Tail, "wait")
     with running(following.run, following.stop):
-        wait_until(lambda: len(rests) > 1)
+        wait_until(lambda: len(waits) > 1)
         assert following.statistics().sent_lsn == find_end(journal).lsn
         assert slots.slots(journal)[0].resync_lsn == 2 * BASE
 
@@ -460,7 +460,7 @@ class Hostile:
         self.journal, self.receiver = journal, Receiver(str(path))
         end = find_end(journal)
         hello = {"version": 1, "journal": journal.description(), "end": end.to_json()}
-        self.receiver.handle(Message(Kind.HELLO, {**hello, "is_one_way": False, "follows": False}))
+        self.receiver.handle(Message(MessageKind.HELLO, {**hello, "is_one_way": False, "follows": False}))
         with open_base(journal, 2 * BASE) as base:
             self.bytes = base.raw(0, base.size)
             first_lsn = journal.file_holding(2 * BASE)
@@ -468,16 +468,16 @@ class Hostile:
             self.announced = Announced(base.header.position, base.size, base.file_checksum(), first_lsn)
 
     def announce(self, **changed: object) -> None:
-        self.receiver.handle(Message(Kind.BASE, {**self.announced.to_json(), **changed}))
+        self.receiver.handle(Message(MessageKind.BASE, {**self.announced.to_json(), **changed}))
 
     def send(self, offset: int, data: bytes) -> None:
-        self.receiver.handle(Message(Kind.PART, {"offset": offset}, data))
+        self.receiver.handle(Message(MessageKind.PART, {"offset": offset}, data))
 
     def send_file(self, first_lsn: int, offset: int = 0) -> None:
         with RunReader(self.journal, first_lsn=first_lsn) as reader:
             run = reader.next_run(1 << 20)
             assert run
-            self.receiver.handle(Message(Kind.DATA, {"file": first_lsn, "offset": offset}, bytes(run.data)))
+            self.receiver.handle(Message(MessageKind.DATA, {"file": first_lsn, "offset": offset}, bytes(run.data)))
 
 
 def test_what_a_hostile_sender_says_is_not_taken(original: Pruned, place: Path) -> None:
@@ -596,7 +596,7 @@ def test_what_a_disk_did_not_keep_of_a_base_is_sent_again(original: Pruned, plac
     hostile.announce()
     hostile.send(0, hostile.bytes[: len(hostile.bytes) // 2])
     with faulty(fail_at(1, errno.EIO, lambda call: call.name == "fdatasync")), pytest.raises(InputOutputError):
-        hostile.receiver.settle()
+        hostile.receiver.make_durable()
     with suppress(MirrortoolError):
         hostile.receiver.close()
     assert list((copy / "bases/arriving").iterdir()) == []

@@ -47,7 +47,7 @@ def cut_also_at_removals(number: int) -> Iterator[FaultyOs]:
 
 
 def copies_between(original: Pruned, place: Path) -> Iterator[Path]:
-    """A copy for each changing call at which its receiver can end while the base takes the place of files."""
+    """A copy for each changing call at which its receiver can end while the base replaces files."""
     was_between = False
     for number in range(1, 200):
         copy = original.copy(place / f"C{number}")

@@ -13,7 +13,7 @@ from mirrortool.errors import LinkError
 from mirrortool.ship import link as module
 from mirrortool.ship.link import StreamLink
 from mirrortool.ship.messagestream import Stream
-from mirrortool.ship.protocol import Kind, Message, NoReceiverError
+from mirrortool.ship.protocol import Message, MessageKind, NoReceiverError
 from mirrortool.ship.remote import ProcessLink
 from tests.fakes.daemon import children_of
 from tests.fakes.waiting import PATIENCE_SECONDS
@@ -36,20 +36,20 @@ def linked(silence_seconds: float) -> Iterator[tuple[StreamLink, socket.socket]]
 
 def test_replies_come_in_their_order_and_then_why_there_are_no_more() -> None:
     with linked(PATIENCE_SECONDS) as (link, far):
-        far.sendall(messages(*(Message(Kind.PLACE, {"offset": number}) for number in range(3))))
+        far.sendall(messages(*(Message(MessageKind.PLACE, {"offset": number}) for number in range(3))))
         far.close()
         for number in range(3):
-            reply = link.take(PATIENCE_SECONDS)
+            reply = link.receive(PATIENCE_SECONDS)
             assert reply and reply.fields().integer("offset") == number
         for _ in range(2):
             with pytest.raises(LinkError, match="the other side ended"):
-                link.take(PATIENCE_SECONDS)
+                link.receive(PATIENCE_SECONDS)
 
 
 def test_who_is_silent_for_too_long_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_WAIT_SECONDS", 0.01)
     with linked(0.02) as (link, _), pytest.raises(LinkError, match="nothing was heard"):
-        assert link.take(PATIENCE_SECONDS) is None
+        assert link.receive(PATIENCE_SECONDS) is None
 
 
 def test_a_signal_of_the_terminal_does_not_reach_what_a_link_runs() -> None:
@@ -70,6 +70,6 @@ def test_a_shell_that_does_not_find_the_program_is_known_before_ssh_has_ended() 
     link = ProcessLink(["sh", "-c", script], lambda: None)
     try:
         with pytest.raises(NoReceiverError, match="--remote-path"):
-            link.take(20)
+            link.receive(20)
     finally:
         link.close()

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from mirrortool.errors import LinkError
 from mirrortool.ship import protocol
-from mirrortool.ship.protocol import HEADER, Decoder, Kind, Message, NoReceiverError, encode, object_bytes_max
+from mirrortool.ship.protocol import HEADER, Decoder, Message, MessageKind, NoReceiverError, encode, object_bytes_max
 from tests.docs.manual import page, table
 
 VALUES = st.dictionaries(
@@ -21,8 +21,8 @@ VALUES = st.dictionaries(
     st.none() | st.booleans() | st.integers(0, 1 << 64) | st.text(max_size=20) | st.lists(st.integers(), max_size=3),
     max_size=4,
 )
-SMALL = st.builds(Message, st.sampled_from([kind for kind in Kind if kind != Kind.DATA]), VALUES)
-DATA = st.builds(Message, st.just(Kind.DATA), VALUES, st.binary(max_size=300))
+SMALL = st.builds(Message, st.sampled_from([kind for kind in MessageKind if kind != MessageKind.DATA]), VALUES)
+DATA = st.builds(Message, st.just(MessageKind.DATA), VALUES, st.binary(max_size=300))
 
 
 def decoded(pieces: list[bytes]) -> list[Message]:
@@ -34,7 +34,7 @@ def decoded(pieces: list[bytes]) -> list[Message]:
             count = min(len(room), len(piece))
             room[:count] = piece[:count]
             piece = piece[count:]
-            if message := decoder.took(count):
+            if message := decoder.received(count):
                 found.append(Message(message.kind, message.values, bytes(message.data)))
     return found
 
@@ -49,21 +49,21 @@ def test_messages_survive_any_cut(messages: list[Message], data: st.DataObject) 
 
 
 def test_a_decoder_knows_whether_it_is_between_messages() -> None:
-    decoder, sent = Decoder(), b"".join(map(bytes, encode(Message(Kind.DONE, {}))))
+    decoder, sent = Decoder(), b"".join(map(bytes, encode(Message(MessageKind.DONE, {}))))
     for at, byte in enumerate(sent):
         assert decoder.is_between == (at == 0)
         decoder.room()[:1] = bytes([byte])
-        decoder.took(1)
+        decoder.received(1)
     assert decoder.is_between
 
 
 def test_two_thousand_mutated_streams_end_in_a_link_error_or_in_messages() -> None:
     chance = random.Random(7)
     messages = [
-        Message(Kind.HELLO, {"version": 1, "journal": {"uuid": "00" * 16}}),
-        Message(Kind.DATA, {"file": 1, "offset": 0}, b"frames" * 50),
-        Message(Kind.ACK, {"position": {"lsn": 3, "chain": "00" * 8}}),
-        Message(Kind.SLOTS, {"slots": [{"name": "m"}]}),
+        Message(MessageKind.HELLO, {"version": 1, "journal": {"uuid": "00" * 16}}),
+        Message(MessageKind.DATA, {"file": 1, "offset": 0}, b"frames" * 50),
+        Message(MessageKind.ACK, {"position": {"lsn": 3, "chain": "00" * 8}}),
+        Message(MessageKind.SLOTS, {"slots": [{"name": "m"}]}),
     ]
     sent = b"".join(bytes(part) for each in messages for part in encode(each))
     tracemalloc.start()
@@ -91,8 +91,8 @@ def test_two_thousand_mutated_streams_end_in_a_link_error_or_in_messages() -> No
     assert peak < 8 << 20
 
 
-@pytest.mark.parametrize("kind", list(Kind))
-def test_lengths_beyond_the_limits_are_refused_before_anything_is_allocated(kind: Kind) -> None:
+@pytest.mark.parametrize("kind", list(MessageKind))
+def test_lengths_beyond_the_limits_are_refused_before_anything_is_allocated(kind: MessageKind) -> None:
     for object_bytes, data_bytes in ((object_bytes_max(kind) + 1, 0), (0, 0), (2, protocol.DATA_BYTES_MAX + 1)):
         head = HEADER.pack(protocol.MAGIC, kind, object_bytes, data_bytes, 0)
         with pytest.raises(LinkError, match="which no message has"):
@@ -102,14 +102,14 @@ def test_lengths_beyond_the_limits_are_refused_before_anything_is_allocated(kind
 @pytest.mark.parametrize(
     ("encoded", "what"),
     [
-        (b"[]", "no JSON object"),
-        (b"{]", "no JSON object"),
-        (b"[" * 5000, "no JSON object"),
-        (b"\xff{", "no JSON object"),
+        (b"[]", "not a JSON object"),
+        (b"{]", "not a JSON object"),
+        (b"[" * 5000, "not a JSON object"),
+        (b"\xff{", "not a JSON object"),
     ],
 )
 def test_an_object_that_is_none_is_refused(encoded: bytes, what: str) -> None:
-    head = HEADER.pack(protocol.MAGIC, Kind.ACK, len(encoded), 0, 0)[:16]
+    head = HEADER.pack(protocol.MAGIC, MessageKind.ACK, len(encoded), 0, 0)[:16]
     with pytest.raises(LinkError, match=what):
         decoded([head + protocol._checksum(head, encoded) + encoded])
 
@@ -121,7 +121,7 @@ def test_what_a_shell_prints_is_shown() -> None:
 
 def test_what_comes_before_the_first_message_is_no_receivers_and_what_comes_later_is_a_broken_link() -> None:
     """The first is named, as far as it is text; the second may be mended by a new connection."""
-    message = b"".join(bytes(part) for part in encode(Message(Kind.DONE, {})))
+    message = b"".join(bytes(part) for part in encode(Message(MessageKind.DONE, {})))
     with pytest.raises(NoReceiverError, match="message: 'Hi', as a login script"):
         decoded([b"Hi\n" + message])
     with pytest.raises(NoReceiverError, match="Willkommen sch"):
@@ -129,7 +129,7 @@ def test_what_comes_before_the_first_message_is_no_receivers_and_what_comes_late
     with pytest.raises(NoReceiverError) as caught:
         decoded([bytes(range(128, 160))])
     assert "login" not in str(caught.value)
-    with pytest.raises(LinkError, match="what arrives is no message") as later:
+    with pytest.raises(LinkError, match="what arrives is not a message") as later:
         decoded([message + b"Hi\n" + message])
     assert not isinstance(later.value, NoReceiverError)
 
@@ -137,14 +137,14 @@ def test_what_comes_before_the_first_message_is_no_receivers_and_what_comes_late
 def test_a_large_buffer_is_not_kept() -> None:
     decoder = Decoder()
     for length in (5 << 20, 100):
-        for part in encode(Message(Kind.DATA, {}, bytes(length))):
+        for part in encode(Message(MessageKind.DATA, {}, bytes(length))):
             view = memoryview(part)
             while view:
                 room = decoder.room()
                 count = min(len(room), len(view))
                 room[:count] = view[:count]
                 view = view[count:]
-                decoder.took(count)
+                decoder.received(count)
     assert len(decoder._data) == 100
 
 
@@ -165,6 +165,8 @@ def test_the_header_is_that_of_the_table() -> None:
 
 
 def test_the_messages_are_those_of_the_table() -> None:
-    assert [(int(number), name) for number, name, *_ in rows_of("Messages")] == [(kind, kind.name) for kind in Kind]
+    assert [(int(number), name) for number, name, *_ in rows_of("Messages")] == [
+        (kind, kind.name) for kind in MessageKind
+    ]
     documented = table(page("mirrortool-ship", 5).sub_part("Messages"))
     assert documented == [(*row[:3], row[3] or "none") for row in rows_of("Messages")]

@@ -13,7 +13,7 @@ from mirrortool.journal.position import Position
 from mirrortool.journal.rawframes import Run, RunReader, find_end
 from mirrortool.journal.slots import Slot, SlotKeeper
 from mirrortool.ship import receiver as module
-from mirrortool.ship.protocol import VERSION, Kind, Message
+from mirrortool.ship.protocol import VERSION, Message, MessageKind
 from mirrortool.ship.receiver import SLOTS_SECONDS, Receiver
 from tests.conftest import FakeClock
 from tests.fakes.faulty_os import faulty
@@ -30,8 +30,8 @@ def receiver(journal: Journal, tmp_path: Path) -> Iterator[Receiver]:
     """One that was greeted."""
     made = Receiver(str(tmp_path / "C"))
     hello = {"version": VERSION, "journal": journal.description(), "end": find_end(journal).to_json()}
-    (welcome,) = made.handle(Message(Kind.HELLO, {**hello, "is_one_way": False, "follows": True}))
-    assert welcome.kind == Kind.WELCOME
+    (welcome,) = made.handle(Message(MessageKind.HELLO, {**hello, "is_one_way": False, "follows": True}))
+    assert welcome.kind == MessageKind.WELCOME
     yield made
     made.close()
 
@@ -42,12 +42,12 @@ def data_of(journal: Journal) -> list[tuple[Run, Message]]:
     with RunReader(journal) as reader:
         while run := reader.next_run(1):
             values = {"file": run.file_first_lsn, "offset": run.offset}
-            found.append((run, Message(Kind.DATA, values, bytes(run.data))))
+            found.append((run, Message(MessageKind.DATA, values, bytes(run.data))))
     return found
 
 
 def acknowledged(replies: list[Message]) -> list[Position]:
-    return [Position.from_json(each.fields().object("position")) for each in replies if each.kind == Kind.ACK]
+    return [Position.from_json(each.fields().object("position")) for each in replies if each.kind == MessageKind.ACK]
 
 
 def test_what_is_acknowledged_survives_a_power_cut(journal: Journal, receiver: Receiver) -> None:
@@ -55,9 +55,9 @@ def test_what_is_acknowledged_survives_a_power_cut(journal: Journal, receiver: R
         for run, message in data_of(journal):
             assert receiver.handle(message) == []
             assert any(path.endswith(".mj") for path in system.disk.durable), "it is still in the page cache"
-            assert acknowledged(receiver.settle()) == [run.position]
+            assert acknowledged(receiver.make_durable()) == [run.position]
             assert not any(path.endswith(".mj") for path in system.disk.durable)
-        assert receiver.settle() == []
+        assert receiver.make_durable() == []
 
 
 def test_a_sender_that_never_rests_is_acknowledged_now_and_then(
@@ -72,25 +72,25 @@ def test_a_sender_that_never_rests_is_acknowledged_now_and_then(
 
 def test_slots_are_told_when_they_change(fake_clock: FakeClock, journal: Journal, receiver: Receiver) -> None:
     receiver.handle(data_of(journal)[0][1])
-    receiver.settle()
+    receiver.make_durable()
     for lsn in (1, 2):
         owner = Slot("m", "aa" * 16, "mirror", "/m", Position(lsn, 0), 0, 0)
         SlotKeeper(Journal(receiver.path), owner)
-        assert receiver.settle() == []
+        assert receiver.make_durable() == []
         fake_clock.advance(SLOTS_SECONDS)
-        (told,) = receiver.settle()
+        (told,) = receiver.make_durable()
         assert [each.object("position").integer("lsn") for each in told.fields().objects("slots")] == [lsn]
         fake_clock.advance(SLOTS_SECONDS)
-        assert receiver.settle() == []
+        assert receiver.make_durable() == []
 
 
-def test_a_message_that_nobody_expects_is_none_of_a_sender(receiver: Receiver) -> None:
-    with pytest.raises(LinkError, match="a message WELCOME that nobody expects"):
-        receiver.handle(Message(Kind.WELCOME, {}))
+def test_a_message_that_is_not_expected_is_none_of_a_sender(receiver: Receiver) -> None:
+    with pytest.raises(LinkError, match="a message WELCOME that was not expected"):
+        receiver.handle(Message(MessageKind.WELCOME, {}))
 
 
 def test_a_sender_of_another_version_is_refused(tmp_path: Path) -> None:
     refused = f"the sender speaks version {VERSION + 1} of the protocol, this receiver {VERSION}; upgrade the older one"
     with pytest.raises(NotAJournalError, match=refused):
-        Receiver(str(tmp_path / "C")).handle(Message(Kind.HELLO, {"version": VERSION + 1}))
+        Receiver(str(tmp_path / "C")).handle(Message(MessageKind.HELLO, {"version": VERSION + 1}))
     assert not (tmp_path / "C").exists()

@@ -1,4 +1,4 @@
-"""A shipment ends with an equal copy, keeps its slot where the copy is, and goes on through whatever passes."""
+"""A shipment ends with an equal copy, keeps its slot where the copy is, and continues after every error that passes."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ from mirrortool.ship.destination import Destination, parse_destination
 from mirrortool.ship.link import Link
 from mirrortool.ship.local import LocalLink
 from mirrortool.ship.messagestream import SILENCE_SECONDS
-from mirrortool.ship.protocol import HEADER, VERSION, Kind, Message, NoReceiverError
+from mirrortool.ship.protocol import HEADER, VERSION, Message, MessageKind, NoReceiverError
 from mirrortool.ship.sender import Shipment, Shipping, connector, retry_seconds
 from mirrortool.ship.shipoptions import RefusedError, ShipOptions
 from tests.fakes.faulty_os import Call, faulty
@@ -120,13 +120,13 @@ def test_a_clean_end_travels_once_while_following(tmp_path: Path, monkeypatch: p
     maker = maker_at(tmp_path / "J")
     fill(maker, 3)
     following = local(maker.journal, tmp_path / "C", follow=True)
-    ends, rests = counted(monkeypatch, Copy, "note_end"), counted(monkeypatch, Tail, "wait")
+    ends, waits = counted(monkeypatch, Copy, "note_end"), counted(monkeypatch, Tail, "wait")
     with running(following.run, following.stop) as errors:
         wait_until(lambda: (following.statistics().acknowledged or Position(0, 0)).lsn == 6)
         maker.close()
         wait_until(lambda: Journal(str(tmp_path / "C")).clean_end == maker.journal.clean_end)
-        rests.clear()
-        wait_until(lambda: len(rests) > 1)
+        waits.clear()
+        wait_until(lambda: len(waits) > 1)
     assert errors == []
     assert len(ends) == 1
 
@@ -199,10 +199,10 @@ class Refusing:
     def send(self, message: Message, meanwhile: Callable[[], None]) -> None:
         raise LinkError("the other side is gone")
 
-    def take(self, seconds: float) -> Message | None:
+    def receive(self, seconds: float) -> Message | None:
         return self._said.pop(0) if self._said else None
 
-    def rest(self) -> None:
+    def flush(self) -> None:
         pass
 
     def close(self) -> None:
@@ -229,8 +229,8 @@ class Answering(Refusing):
 @pytest.mark.parametrize(
     ("said", "why"),
     [
-        ([Message(Kind.WELCOME, {"version": VERSION + 1})], f"speaks version {VERSION + 1} of the protocol"),
-        ([Message(Kind.HELLO, {})], "a message HELLO that nobody expects"),
+        ([Message(MessageKind.WELCOME, {"version": VERSION + 1})], f"speaks version {VERSION + 1} of the protocol"),
+        ([Message(MessageKind.HELLO, {})], "a message HELLO that was not expected"),
         ([], "no answer"),
     ],
 )
@@ -254,7 +254,7 @@ def test_nothing_is_sent_to_a_directory_once_it_was_given_back(tmp_path: Path) -
     link = LocalLink(str(tmp_path / "C"))
     link.close()
     with pytest.raises(LinkError, match="the receiver has ended"):
-        link.send(Message(Kind.ALIVE, {}), lambda: None)
+        link.send(Message(MessageKind.ALIVE, {}), lambda: None)
 
 
 def test_one_shot_says_why_the_link_broke(tmp_path: Path) -> None:
@@ -278,7 +278,7 @@ class Unconnectable(Cable):
 
 
 def test_a_host_that_has_nothing_left_is_waited_for_by_who_was_connected(tmp_path: Path) -> None:
-    """Before, it is more likely a wrong command; then who started it is told at once."""
+    """Before, it is more likely a wrong command; then the user is told at once."""
     maker = maker_at(tmp_path / "J")
     fill(maker, 30)
     cable = Unconnectable(str(tmp_path / "C"))
@@ -301,7 +301,7 @@ class Talkative(Cable):
 
     def connect(self, wake: Callable[[], None]) -> Link:
         if not self.answers.pop(0):
-            raise NoReceiverError("what arrives is no message: 'Welcome'")
+            raise NoReceiverError("what arrives is not a message: 'Welcome'")
         self.breaks_at = self.carried + 3000
         return super().connect(wake)
 
@@ -545,16 +545,16 @@ class Liar:
         self._replies: list[Message] = []
 
     def send(self, message: Message, meanwhile: Callable[[], None]) -> None:
-        if message.kind == Kind.HELLO:
+        if message.kind == MessageKind.HELLO:
             values = {"version": 1, "id": "00" * 16, "position": self._start.to_json()}
-            self._replies = [Message(Kind.WELCOME, {**values, "file": 0, "offset": 0, "is_ahead": False})]
-        elif message.kind == Kind.DATA:
-            self._replies.append(Message(Kind.ACK, {"position": self._claim.to_json()}))
+            self._replies = [Message(MessageKind.WELCOME, {**values, "file": 0, "offset": 0, "is_ahead": False})]
+        elif message.kind == MessageKind.DATA:
+            self._replies.append(Message(MessageKind.ACK, {"position": self._claim.to_json()}))
 
-    def take(self, seconds: float) -> Message | None:
+    def receive(self, seconds: float) -> Message | None:
         return self._replies.pop(0) if self._replies else None
 
-    def rest(self) -> None: ...
+    def flush(self) -> None: ...
 
     def close(self) -> None: ...
 
@@ -650,12 +650,12 @@ def test_slots_of_absurd_lengths_still_make_a_message() -> None:
     told: list[dict[str, object]] = [{"name": f"n{number}", "where": "\udcff" * 4000} for number in range(100)]
     fit = receiver._that_fit(told)
     assert 0 < len(fit) < len(told)
-    assert messages(Message(Kind.SLOTS, {"slots": fit}))
+    assert messages(Message(MessageKind.SLOTS, {"slots": fit}))
 
 
 @pytest.mark.parametrize("follow", [False, True])
 def test_a_receiver_that_takes_nothing_does_not_keep_a_sender(tmp_path: Path, follow: bool) -> None:
-    """More than the pipes hold waits behind frames that found no room; whoever waits for that still hears and ends."""
+    """More than the pipes hold waits after frames that found no room; a sender that waits still hears and ends."""
     maker = JournalMaker(tmp_path / "J", {"disk": 64 << 20})
     for number in range(12):
         maker.frame(Write("disk", number * 2048, os.urandom(1 << 20)), Commit())

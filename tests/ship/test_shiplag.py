@@ -47,7 +47,7 @@ def size_of(journal: Journal) -> int:
     return sum(Path(journal.file_path(start)).stat().st_size for start in journal.file_starts())
 
 
-def test_a_journal_that_is_silent_leaves_nobody_in_sync_and_heartbeats_are_no_lag(
+def test_no_copy_of_a_silent_journal_is_up_to_date_and_heartbeats_are_no_lag(
     tmp_path: Path, fake_clock: FakeClock
 ) -> None:
     maker = maker_at(tmp_path / "J")
