@@ -1,6 +1,6 @@
 """Two hosts with a network of their own between them: fio, a recorder and ship on one; sshd, receive and replay there.
 
-Real network namespaces, a real cable (veth) that is cut so that neither end is told, a real ssh and sshd, and a small disk
+Real network namespaces, a real cable (veth) that is cut without telling an end, a real ssh and sshd, and a small disk
 (tmpfs) for the copy, which another file fills. Each process is killed in turn, also while the cable is cut or the disk
 full. fakes/hosts.py says what is promised; fio's own checksums tell whether primary and mirror have what fio wrote.
 
