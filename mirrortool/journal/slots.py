@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
+from enum import Enum
 
 from mirrortool import clock, files, jsonfile, lockholder
 from mirrortool.errors import (
@@ -42,6 +43,37 @@ SLOT_SECONDS = 1.0
 SLOTS_MAX = 1024
 _LOCK_SECONDS = 5.0
 _SUFFIX = ".json"
+
+
+class SlotState(Enum):
+    """Of what a slot keeps for its owner: `TRANSITIONS` says how it comes from one state to another."""
+
+    READING = "reading"
+    """The journal keeps what comes after its position."""
+    LOST = "lost"
+    """What comes next was removed, or dropped by a promotion; nothing is kept."""
+    STARTING_OVER = "starting over"
+    """The owner reads a base anew; the journal keeps that, and what comes after it."""
+    REMOTE = "remote"
+    """The owner reads a copy; the journal keeps nothing, as the copy's own slot does that."""
+
+
+TRANSITIONS = {
+    (SlotState.READING, "lose"): SlotState.LOST,
+    (SlotState.READING, "advance"): SlotState.READING,
+    (SlotState.READING, "resync"): SlotState.STARTING_OVER,
+    (SlotState.LOST, "lose"): SlotState.LOST,
+    (SlotState.LOST, "advance"): SlotState.READING,  # the owner had the old files open, and is where files are again
+    (SlotState.LOST, "resync"): SlotState.STARTING_OVER,
+    (SlotState.LOST, "start_over"): SlotState.READING,
+    (SlotState.STARTING_OVER, "lose"): SlotState.LOST,
+    (SlotState.STARTING_OVER, "advance"): SlotState.STARTING_OVER,
+    (SlotState.STARTING_OVER, "resync"): SlotState.STARTING_OVER,
+    (SlotState.STARTING_OVER, "start_over"): SlotState.READING,
+    (SlotState.REMOTE, "lose"): SlotState.REMOTE,
+    (SlotState.REMOTE, "advance"): SlotState.REMOTE,
+}
+"""What `lose`, and each method of SlotKeeper, makes of a slot where the journal has what comes after its position."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,9 +106,22 @@ class Slot:
     resync_lsn: int = 0
 
     @property
+    def state(self) -> SlotState:
+        """What is kept for the owner."""
+        if self.via:
+            return SlotState.REMOTE
+        if self.resync_lsn:
+            return SlotState.STARTING_OVER
+        return SlotState.LOST if self.is_lost else SlotState.READING
+
+    @property
     def holds_back(self) -> bool:
         """Whether journal files that it needs must stay."""
-        return not self.via and (not self.is_lost or self.resync_lsn > 0)
+        return self.state in (SlotState.READING, SlotState.STARTING_OVER)
+
+    def losing(self) -> Slot:
+        """The same, when nothing that the owner needs is kept any more."""
+        return replace(self, is_lost=True, resync_lsn=0)
 
     @property
     def needs_lsn(self) -> int:
@@ -244,7 +289,7 @@ def lose(journal: Journal, name: str, where: str) -> None:
     with suppress(LockedError, HostError, JournalError), locked(journal):
         found = find_slot(journal, name)
         if found and found.where == where:
-            save(journal, replace(found, is_lost=True, resync_lsn=0, updated_ns=clock.now_ns()))
+            save(journal, replace(found.losing(), updated_ns=clock.now_ns()))
 
 
 class SlotKeeper:
@@ -375,7 +420,7 @@ class SlotKeeper:
             found = find_slot(self._journal, self._slot.name)
             if found and found.owner == self._slot.owner:
                 self.was_lost = True
-                self._save(replace(found, is_lost=True, resync_lsn=0))
+                self._save(found.losing())
 
     def _save(self, slot: Slot) -> None:
         slot = replace(slot, updated_ns=clock.now_ns())

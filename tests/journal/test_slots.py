@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +13,18 @@ from mirrortool.errors import AccessError, LockedError, NoSpaceError, UsageError
 from mirrortool.journal import slots as module
 from mirrortool.journal.directory import Journal
 from mirrortool.journal.position import Position
-from mirrortool.journal.slots import SlotKeeper, damaged_slots, drop, find_slot, locked, lose, save, slots
+from mirrortool.journal.slots import (
+    TRANSITIONS,
+    SlotKeeper,
+    SlotState,
+    damaged_slots,
+    drop,
+    find_slot,
+    locked,
+    lose,
+    save,
+    slots,
+)
 from tests.conftest import FakeClock
 from tests.fakes.journals import Commit, JournalMaker, Write
 
@@ -69,6 +81,32 @@ def test_a_slot_is_lost_where_the_journal_begins_later_until_its_owner_has_start
     keeper.start_over(Position(14, 98), 6000)
     assert not slots(journal)[0].is_lost
     assert slots(journal)[0].holds_back
+
+
+@pytest.mark.parametrize(("before", "event"), TRANSITIONS)
+def test_a_slot_comes_from_state_to_state_as_the_table_says(
+    journal: Journal, monkeypatch: pytest.MonkeyPatch, before: SlotState, event: str
+) -> None:
+    monkeypatch.setattr(module, "base_lsns", lambda _: [5])
+    keeper = SlotKeeper(journal, slot(lsn=1))
+    made = {
+        SlotState.READING: slot(lsn=1),
+        SlotState.LOST: slot(lsn=1).losing(),
+        SlotState.STARTING_OVER: replace(slot(lsn=1), is_lost=True, resync_lsn=5),
+        SlotState.REMOTE: replace(slot(lsn=1), via="far"),
+    }[before]
+    assert made.state == before
+    keeper._save(made)
+    events: dict[str, Callable[[], None]] = {
+        "lose": lambda: lose(journal, "m1", "/srv/m1"),
+        "advance": lambda: keeper.advance(Position(2, 14), 2000, now=True),
+        "resync": lambda: keeper.resync(5),
+        "start_over": lambda: keeper.start_over(Position(2, 14), 2000),
+    }
+    events[event]()
+    (after,) = slots(journal)
+    assert after.state == TRANSITIONS[before, event]
+    assert after.holds_back is (after.state in (SlotState.READING, SlotState.STARTING_OVER))
 
 
 def test_a_dropped_slot_does_not_come_back_by_itself(journal: Journal, fake_clock: FakeClock) -> None:

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from mirrortool import clock, files
 from mirrortool.errors import (
@@ -274,7 +274,7 @@ def _finish(journal: Journal, first_lsn: int) -> None:
     with slots.locked(journal):
         for slot in slots.slots(journal):
             if slot.holds_back and slot.needs_lsn < first_lsn:
-                slots.save(journal, replace(slot, is_lost=True, resync_lsn=0))
+                slots.save(journal, slot.losing())
         journal.save_clean_end(None)
         for each in journal.file_starts():
             files.remove(journal.file_path(each))

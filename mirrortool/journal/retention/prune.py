@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import astuple, dataclass, replace
+from dataclasses import astuple, dataclass
 
 from mirrortool import clock, files
 from mirrortool.errors import JournalError, NoSpaceError, UsageError
@@ -156,7 +156,7 @@ def _wish(journal: Journal, keep: Keep, now_ns: int) -> Wish:
 def _carry_out(journal: Journal, planned: PrunePlan) -> None:
     for slot in planned.lost:
         try:
-            save(journal, replace(slot, is_lost=True, resync_lsn=0))
+            save(journal, slot.losing())
         except NoSpaceError:  # that is what there is to be mended; an owner without a slot learns of it just so
             remove(journal, slot.name)
     for first_lsn in planned.files:
