@@ -1,8 +1,8 @@
-"""What `mirrortool bench` measures: four ways to replay one workload, and the engine against its peers.
+"""The figure of `mirrortool bench`: measures four ways to replay one workload, and the engine against its peers.
 
-Rule: rounds of all ways in turn, so that a load on the machine meets each of them; what is reported are medians.
-Rule: the ideal scheduler's step is what most writes took in a bare loop, where no other thread delayed them.
-Run it in a thread of its own: `cancel` is for the others.
+Rule: rounds of all ways in turn, so that a load on the machine slows each of them; medians are reported.
+Rule: the ideal scheduler's step is the median time of a write in a bare loop, where no other thread delayed it.
+`run` is for a thread of its own, `cancel` for any other.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ Way = Callable[[Workload, SleepingStore], Timing]
 
 
 class BenchCancelled(Exception):
-    """Somebody called `cancel`."""
+    """`cancel` was called."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,11 +35,11 @@ class Settings:
     """What to measure.
 
     Attributes:
-        latency_seconds: that the store sleeps for each write.
+        latency_seconds: how long the store sleeps for each write.
         writes: operations of the workload.
         groups, tasks: of the engine at its best.
-        runs: of which the medians are taken.
-        peers: whether bare threads and the ideal scheduler are asked too.
+        runs: how many; medians of them are reported.
+        peers: whether bare threads and the ideal scheduler are measured too.
     """
 
     latency_seconds: float = 0.001
@@ -50,7 +50,7 @@ class Settings:
     peers: bool = False
 
     def check(self) -> None:
-        """Raise UsageError if it cannot be measured."""
+        """Raise UsageError if a value is out of range."""
         Plan(groups=self.groups, tasks=self.tasks).check()
         if not 0 <= self.latency_seconds <= LATENCY_SECONDS_MAX:
             raise UsageError(f"the latency is at most {LATENCY_SECONDS_MAX:.0f} s")
@@ -58,7 +58,7 @@ class Settings:
             raise UsageError(f"writes are 1 to {WRITES_MAX}, runs 1 to {RUNS_MAX}")
 
     def seconds_expected(self) -> float:
-        """About how long it takes, if scheduling costs nothing."""
+        """About how long the measurement lasts, if scheduling costs nothing."""
         threads = self.groups * self.tasks
         writes = 2 + 1 / self.groups + 1 / threads + (4 / threads if self.peers else 0)
         return self.runs * self.writes * self.latency_seconds * writes
@@ -73,7 +73,7 @@ class Bar:
         title: for people.
         groups, tasks: of the engine; 0 where there is none.
         timing: the run with the median time.
-        writes_per_second: in that time.
+        writes_per_second: in that run.
         speedup: against the primary's order.
     """
 
@@ -109,7 +109,7 @@ class Figure:
     """All that was measured.
 
     Attributes:
-        write_seconds: what a write took in the primary's order, the median; a little more than the store was to sleep.
+        write_seconds: the median time of a write in the primary's order; a little more than the latency.
         bars: the primary's order, one task, groups of one task, groups of several.
         comparisons: none unless asked for.
     """
@@ -127,19 +127,19 @@ class Bench:
         """Check the settings.
 
         Raises:
-            UsageError: they make no sense.
+            UsageError: a value is out of range.
         """
         settings.check()
         self._settings = settings
         self._is_cancelled = False
-        self._store: SleepingStore | None = None  # the one at work, for `cancel`
+        self._store: SleepingStore | None = None  # the one in use, for `cancel`
 
     def run(self) -> Figure:
         """Measure everything.
 
         Raises:
-            BenchCancelled: somebody called `cancel`.
-            WrongResultError: a way did not leave what the primary's order leaves.
+            BenchCancelled: `cancel` was called.
+            WrongResultError: a way left another content than the primary's order.
         """
         bars = self._measure_bars()
         write_seconds = bars[0].timing.write_seconds
@@ -178,7 +178,7 @@ class Bench:
         """The engine at its best against bare threads, and against the ideal scheduler."""
         groups, tasks = self._settings.groups, self._settings.tasks
         engine, threads = _engine(groups, tasks), groups * tasks
-        ranges = max(groups, -(-self._settings.writes // RANGE_PAGES))  # so many that no page comes twice
+        ranges = max(groups, -(-self._settings.writes // RANGE_PAGES))  # enough that no page comes twice
         independent = make_workload(INDEPENDENT, self._settings.writes, ranges)
         ours, bare = self._rounds(independent, [engine, partial(ways.replay_by_bare_threads, threads=threads)])
         found = [_comparison(INDEPENDENT.name, "bare threads", ours, [timing.seconds for timing in bare])]

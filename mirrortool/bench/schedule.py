@@ -1,7 +1,7 @@
-"""An ideal scheduler: the least time that any number of workers could take for a workload, if scheduling cost nothing.
+"""The schedule of an ideal scheduler: the least time of a workload with any number of workers, without overhead.
 
 Rule: a write waits for every earlier write that shares a page with it, and for nothing else.
-Rule: every write takes one step. Of those that may run, the ones with the longest chain behind them go first.
+Rule: every write needs one step. Of those that may run, the ones with the longest chain of followers go first.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def makespan(waits_for: Sequence[set[int]], workers: int) -> int:
 
 
 def _followers(waits_for: Sequence[set[int]]) -> list[list[int]]:
-    """The opposite direction: who waits for each."""
+    """The opposite direction: the writes that wait for each."""
     followers: list[list[int]] = [[] for _ in waits_for]
     for number, each in enumerate(waits_for):
         for earlier in each:

@@ -1,10 +1,10 @@
-"""A store that sleeps: a device of a given latency that does any number of writes at once.
+"""The store of the bench, which sleeps: a device of a given latency that does any number of writes at once.
 
 It stands for a network disk or an array, whose latency does not grow with what is in flight. It keeps no bytes, only
-which data came to each page last, so that a replay can be checked.
+which data was written last to each page, so that a replay can be checked.
 
-Not here: a device with a bandwidth, a queue depth or caches. Figures of this store say what the method costs and what
-order it must keep, not how fast any disk is.
+Not here: a device with a bandwidth, a queue depth or caches. Figures of this store say what the method and its order
+cost, not how fast any disk is.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ class SleepingStore:
     """Sleeps for each write; a PageWriter with a single volume at page 0.
 
     Attributes:
-        volumes: that one.
+        volumes: the single volume.
         pages: the data that was written last to each page; None for zeros.
         calls: of `write` and `zero`.
     """
 
     def __init__(self, volumes: VolumeSet, latency_seconds: float) -> None:
-        """A store whose pages are all zeros."""
+        """Begin with pages that are all zeros."""
         self.volumes = volumes
         self.pages: list[Buffer | None] = [None] * sum(map(volumes.page_count, volumes))
         self.calls = 0
@@ -54,7 +54,7 @@ class SleepingStore:
         self.pages = (self.pages + [None] * pages)[:pages]
 
     def stop_sleeping(self) -> None:
-        """Let writes pass at once from now on, so that a measurement that nobody wants any more ends."""
+        """Do writes without sleeping from now on, so that a cancelled measurement ends."""
         self._latency_seconds = 0
 
     def _sleep(self) -> None:

@@ -1,7 +1,7 @@
-"""The plot as SVG text: a bar for each way to replay, with its numbers, readable on light and on dark ground.
+"""The plot as SVG text: a bar for each way to replay, with its numbers, readable on a light and on a dark background.
 
 Rule: a bar is as long as its writes a second, from zero; the dashed line is what all tasks could do together.
-No library, no script, no font but the reader's own.
+It needs no library, no script and no font of its own.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from mirrortool.bench.workload import RANGES
 _WIDTH = 760
 _LABELS = 220
 _BARS = 400
-"""The longest; the numbers stand behind it."""
+"""Of the longest bar; its numbers are to the right of it."""
 _ROW = 40
 _THICKNESS = 24
 _TOP = 64
@@ -69,7 +69,7 @@ def draw(figure: Figure) -> str:
 
 
 def _limit(figure: Figure) -> float:
-    """The longest that a bar can be: all tasks as fast as the primary's order is; or what was measured, if more."""
+    """The longest that a bar can be: each task as fast as the primary's order; or the measured rate, if higher."""
     threads = figure.settings.groups * figure.settings.tasks
     return max(figure.bars[0].writes_per_second * threads, *(bar.writes_per_second for bar in figure.bars))
 

@@ -1,8 +1,8 @@
 """The ways to replay a workload, each timed from its first write to its last.
 
 Rule: every way writes the same data to the same pages of a store of its own, and its result is checked.
-Threads are started before the time begins to run, for all ways alike. What the engine does for a write belongs to its
-time: making a unit, finding its range, delegating it.
+In all ways, threads are started before the clock. The engine's work for a write counts: making a unit, finding its
+range, delegating it.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from mirrortool.replay.engine import Plan, ReplayEngine
 
 
 class WrongResultError(MirrortoolError):
-    """A way to replay left something else than the writes one after another: a bug."""
+    """A way to replay left another content than the writes one after another: a bug."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,7 @@ class Timing:
 
 
 def replay_in_order(workload: Workload, store: SleepingStore) -> Timing:
-    """A bare loop in the primary's order, to the same places: FIG. 2."""
+    """A bare loop in the primary's order, to the same pages: FIG. 2."""
     times = [clock.monotonic()]
     for write in workload.writes:
         _apply(store, write)

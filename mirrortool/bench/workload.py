@@ -1,8 +1,8 @@
-"""What the bench replays: writes of single pages, some of which conflict, and now and then one of a whole range.
+"""The workload that the bench replays: writes of single pages, some of which conflict, and some of whole ranges.
 
 Rule: the same arguments give the same workload, on every machine.
 Rule: two writes conflict only where the workload says so: a page that was not chosen to conflict comes again only when
-every other page has had its turn.
+every other page has been written.
 Bound: WRITES_MAX writes, and PAGE_BYTES for each of them.
 """
 
@@ -19,13 +19,13 @@ from mirrortool.replay.replayoptions import WINDOW_BYTES
 from mirrortool.volume import VolumeSet, place
 
 PAGE_BYTES = 512
-"""The latency does not depend on it, so that a small page costs memory least."""
+"""The latency does not depend on it, and a small page uses the least memory."""
 
 RANGE_PAGES = INLINE_ZERO_BYTES // PAGE_BYTES
 """A whole range is zeroed by one operation, the largest that a replay gives to a task."""
 
 CONFLICT_DISTANCE = 32
-"""A conflicting write has the page of one of so many single writes before it, which are likely still in flight."""
+"""A conflicting write has the page of one of this many single writes before it, which are likely still in flight."""
 
 WRITES_MAX = 200_000
 _SEED = 2002
@@ -39,7 +39,7 @@ class Mix:
     Attributes:
         name: for people.
         conflict_share: of the single writes, how many conflict; 0 to 1.
-        range_every: each so manieth operation zeroes a whole range; 0 for none.
+        range_every: one of this many operations zeroes a whole range; 0 for none.
     """
 
     name: str
@@ -89,7 +89,7 @@ class Workload:
 
 
 def make_workload(mix: Mix, writes: int, ranges: int) -> Workload:
-    """So many writes over a volume of `ranges` ranges of RANGE_PAGES pages."""
+    """`writes` writes over a volume of `ranges` ranges of RANGE_PAGES pages."""
     source = random.Random(_SEED)
     volumes = place([("bench", ranges * RANGE_PAGES * PAGE_BYTES)], PAGE_BYTES)
     fresh = cycle(source.sample(range(ranges * RANGE_PAGES), ranges * RANGE_PAGES))

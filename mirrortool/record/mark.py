@@ -22,7 +22,7 @@ def mark(journal_path: str, name: str) -> Position:
     Raises:
         UsageError: a mark cannot have this name.
         NotComparableError: there is no commit, or operations of an unfinished scan follow the newest.
-        LockedError: another process has the journal; or its recorder does not answer: the mark may be made later.
+        LockedError: another process has the journal; or its recorder does not answer, and may make the mark later.
     """
     if not is_mark_name(name):
         raise UsageError(f"{name!r} is not a mark's name: {MARK_NAMES}")

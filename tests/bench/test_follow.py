@@ -1,4 +1,4 @@
-"""What following costs: from a commit to the mirror's checkpoint, at rest, and the processor while nothing happens.
+"""What following costs: from a commit to the mirror's checkpoint, and the processor time while nothing happens.
 
 pytest -m bench -s tests/bench/test_follow.py
 """
@@ -52,7 +52,7 @@ def measure(path: Path, observer: str) -> tuple[list[float], float, float]:
         with Client(UnixAddress(str(live.socket))) as client:
             client.go("disk")
             for number in range(SAMPLES):
-                nap(REST_SECONDS)  # the follower waits again, which nobody can see from outside
+                nap(REST_SECONDS)  # the follower waits again, which cannot be seen from outside
                 before = follower.commit_lsn()
                 assert client.do(Command.WRITE, number * PAGE, PAGE, data=os.urandom(PAGE)).error == 0
                 assert client.do(Command.FLUSH).error == 0
@@ -71,7 +71,7 @@ def measure(path: Path, observer: str) -> tuple[list[float], float, float]:
 @pytest.mark.parametrize("observer", ["inotify", "polling"])
 @pytest.mark.parametrize("kind", ["memory", "disk"])
 def test_latency_and_idle_cost(kind: str, observer: str, tmp_path: Path) -> None:
-    """The flush is answered when its COMMIT is durable; what a disk takes to make the mirror durable is in the time."""
+    """The flush is answered when its COMMIT is durable; the disk's time to make the mirror durable is included."""
     if kind == "memory":
         with fast_directory() as fast:
             took, follower, recorder = measure(Path(fast), observer)

@@ -151,7 +151,7 @@ def test_direct_writes_against_bare_threads(directory: Path, pages: int, writes:
         start = threading.Barrier(DIRECT_THREADS + 1)
         with files.open_file(str(path), write=True) as opened:
             direct = opened.reopen_direct()
-            assert direct is not None, f"{DISK} does not take O_DIRECT"
+            assert direct is not None, f"{DISK} does not support O_DIRECT"
 
             def write(share: Sequence[tuple[int, memoryview]]) -> None:
                 room = files.aligned_buffer(pages * PAGE)

@@ -42,7 +42,7 @@ def place() -> Iterator[Path]:
 
 
 def make_backlog(path: Path, pages_a_frame: int) -> Journal:
-    """So many bytes of frames whose pages do not compress."""
+    """A number of bytes of frames whose pages do not compress."""
     maker = JournalMaker(path, {"disk": 1 << 40}, page_size=PAGE, sync_commits=False)
     data = os.urandom(pages_a_frame * PAGE)
     sums = page_sums([data[i : i + PAGE] for i in range(0, len(data), PAGE)], PAGE)

@@ -98,7 +98,7 @@ def decoded_writes(journal: Journal) -> list[tuple[int, memoryview]]:
 
 
 def pwrite_loop(path: Path, size: int, writes: Iterable[tuple[int, memoryview]]) -> float:
-    """Seconds that a bare Python loop takes to write them to a fresh sparse file, and to make it durable."""
+    """Seconds that a bare Python loop needs to write them to a fresh sparse file, and to make it durable."""
     path.unlink(missing_ok=True)
     started = time.perf_counter()
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT)
