@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -49,9 +49,14 @@ class Page:
         return self.lines[start : next(ends, len(self.lines))]
 
     def examples(self) -> list[Example]:
-        """The commands of EXAMPLES; a line without a prompt continues the one before. In section 3 they are Python."""
+        """The commands of EXAMPLES. In section 3 they are Python."""
+        return self.commands(literal_lines(self.part("EXAMPLES") if self.section != "3" else ()))
+
+    @staticmethod
+    def commands(lines: Iterable[str]) -> list[Example]:
+        """The commands of literal lines; a line without a prompt continues the one before."""
         commands: list[str] = []
-        for line in literal_lines(self.part("EXAMPLES")) if self.section != "3" else ():
+        for line in lines:
             if line.startswith(("$ ", "# ")):
                 commands.append(line)
             else:
@@ -106,7 +111,7 @@ def items(lines: Sequence[str]) -> list[tuple[str, str]]:
 
 
 def table(lines: Sequence[str]) -> list[tuple[str, ...]]:
-    """The rows of a -column list without their heading; a row may go on in the next lines."""
+    """The rows of a -column list without their heading; a row may continue in the next lines."""
     rows: list[str] = []
     for line in itertools.takewhile(lambda line: line != ".El", lines):
         if line.startswith(".It "):

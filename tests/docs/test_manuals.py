@@ -507,6 +507,17 @@ def test_examples_run(manual: Page, tmp_path: Path) -> None:
         assert done.returncode == 0, (command, done.stdout, done.stderr)
 
 
+@EACH_COMMAND
+def test_a_page_begins_with_an_example(name: str) -> None:
+    """Right after the first paragraph; each is one of those that run."""
+    manual = page(f"mirrortool-{name}")
+    description = manual.part("DESCRIPTION")
+    first = next(i for i, line in enumerate(description) if line.startswith((".Bd -literal", ".Ss")))
+    commands = Page.commands(literal_lines(description[first : description.index(".Ed", first)]))
+    assert commands and set(commands) <= set(manual.examples())
+    assert all(each.command.startswith(f"mirrortool {name}") for each in commands)
+
+
 SPECIAL = [each.command for manual in pages() for each in manual.examples() if each.is_special]
 
 
