@@ -1,7 +1,7 @@
 """The channel to a client: its socket, and the only code of the NBD front end that sends and receives.
 
 One thread, the connection's, sends and receives; `finish_reading` and `abort` are for the thread that stops the server.
-Until `no_deadline`, all calls together take no longer than the handshake may. What fails raises an OSError, which
+Until `no_deadline`, all calls together last no longer than the handshake may. What fails raises an OSError, which
 TimeoutError and ssl.SSLError are kinds of.
 """
 

@@ -103,7 +103,7 @@ def ask(journal_path: str, request: Mapping[str, object]) -> dict[str, Any] | No
             except TimeoutError:
                 raise _no_answer(journal_path) from None
         if "error" in answer:
-            raise _Refused(str(answer["error"]), int(answer["exit_code"]))
+            raise _RefusedRequest(str(answer["error"]), int(answer["exit_code"]))
         return dict(answer)
     return None
 
@@ -120,8 +120,8 @@ def _no_answer(journal_path: str) -> LockedError:
     )
 
 
-class _Refused(MirrortoolError):
-    """What a recorder answered in place of doing what it was asked for."""
+class _RefusedRequest(MirrortoolError):
+    """The recorder refused a request."""
 
     def __init__(self, what: str, exit_code: int) -> None:
         super().__init__(what)

@@ -37,7 +37,7 @@ def init(
 
     Args:
         raw: whether an image in a container format, such as qcow2, is a volume as it is.
-        group: the number of a group that may read journal and volumes that are made; by default nobody else may.
+        group: the number of a group that may read journal and volumes that are made; by default no other user may.
     Raises:
         UsageError: page size or names are not valid.
         UnusableVolumeError: a path cannot be a volume.

@@ -1,4 +1,4 @@
-"""Holds the primary's volumes: open for writing, and locked against every other writer that asks for a lock, as QEMU.
+"""The held volumes of a primary: open for writing, and locked against other programs that use locks, such as QEMU.
 
 Rule: before anything is written to a volume, it is checked to be as the recorder left it, as far as can be told:
 

@@ -44,7 +44,7 @@ REFUSED_SECONDS = 30.0
 
 
 @dataclass(frozen=True, slots=True)
-class _Refused:
+class _RefusedFrame:
     """A frame that found no room.
 
     Attributes:
@@ -91,7 +91,7 @@ class JournalSide:
         self.may_commit = True
         self.incomplete = incomplete
         self.failure: MirrortoolError | None = None
-        self._refused: _Refused | None = None
+        self._refused: _RefusedFrame | None = None
         self.ending = threading.Event()
         self.bytes_journaled = 0
         self.sync_seconds = 0.0
@@ -166,7 +166,7 @@ class JournalSide:
             if self._writer.is_dead:
                 self.fail(error)
             elif isinstance(error, NoSpaceError):
-                self._refused = _Refused(error, len(batch.payload), clock.monotonic())
+                self._refused = _RefusedFrame(error, len(batch.payload), clock.monotonic())
             raise
         if self._refused and len(batch.payload) >= self._refused.payload_bytes:
             self._refused = None

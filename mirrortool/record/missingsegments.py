@@ -1,4 +1,4 @@
-"""The list of segments that the journal is missing, as it had no room: on disk before the first of them changes.
+"""The segments that are missing in a journal which had no room: a list on disk, written before the first one changes.
 
     JOURNAL/detached.json   {"segments": [...]}, numbers of 16 MiB segments of the address space; the journal is
                             detached while this file exists

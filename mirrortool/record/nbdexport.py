@@ -1,4 +1,4 @@
-"""A volume of a running recorder, as an NBD server sees it."""
+"""The NBD export of a running recorder's volume: what an NBD server calls."""
 
 from __future__ import annotations
 

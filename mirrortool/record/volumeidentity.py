@@ -1,4 +1,4 @@
-"""Whether what is at a volume's path is the volume that was recorded, and not another one under its name.
+"""The identity of a volume: whether its path still has the volume that was recorded, and not another one.
 
     what identifies it   a file's inode; a disk's wwid and partition, or its number where these tell nothing
     samples of pages     compared with the table of sums: another disk has other bytes

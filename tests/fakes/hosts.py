@@ -130,7 +130,7 @@ class Hosts:
 
         Args:
             pause_seconds: the most that lies between two, besides.
-            is_patient: whether one of them comes only when everything is at work again.
+            is_patient: whether one of them comes only when everything is running again.
         """
         for number, name in enumerate(turns, 1):
             self.start(chance.randrange(1 << 30))
@@ -154,7 +154,7 @@ class Hosts:
         self.seen[name] += self.troubles[name]() != 0
 
     def wait_for_more(self) -> None:
-        """Until the copy grows: everything between the recorder and its files is at work."""
+        """Until the copy grows: everything between the recorder and its files works."""
         before = newest_file(self.copy)
 
         def grows() -> bool:
@@ -177,7 +177,7 @@ class Hosts:
             self.seen[what] += 1
 
     def wait_caught_up(self) -> None:
-        """Until the mirror is at the newest commit of a primary that rests."""
+        """Until the mirror is at the newest commit of an idle primary."""
         journal = Journal(str(self.site.journal))
 
         def is_caught_up() -> bool:

@@ -62,7 +62,7 @@ class LiveRecorder(Daemon):
         return self.stop()
 
     def wait_for_base(self) -> None:
-        """Until every volume has a complete base, and whatever kills the recorder cannot undo that."""
+        """Until every volume is wholly journaled, and no kill of the recorder can undo that."""
 
         def is_complete() -> bool:
             told = ask(str(self.journal), {"request": "status"})

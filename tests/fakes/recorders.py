@@ -48,7 +48,7 @@ def quiet_recorder(primary: Primary, **options: Any) -> Iterator[Recorder]:
 
 
 def based(primary: Primary) -> Primary:
-    """The same, with a complete base and a clean stop."""
+    """The same, wholly journaled, and stopped cleanly."""
     with Recorder(primary.journal_path, background=False) as recorder:
         InitialScan(recorder).run()
     return primary

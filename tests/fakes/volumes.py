@@ -214,7 +214,7 @@ def read_bytes(path: str) -> bytes:
 
 
 def small_journal_files(monkeypatch: pytest.MonkeyPatch, file_bytes: int) -> None:
-    """Let recorders begin a new journal file after so many bytes."""
+    """Let recorders begin a new journal file after this many bytes."""
 
     def writer(journal: Journal, end: Any, **rest: Any) -> JournalWriter:
         return JournalWriter(journal, end, file_bytes=file_bytes, **rest)

@@ -1,4 +1,4 @@
-"""The loop of an import: feeds a log to a recorder; writes and discards as operations, flushes as commits, marks.
+"""The loop of an import: feeds a log to a recorder: writes and discards as operations, flushes as commits.
 
 Rule: the whole log is checked before anything is changed, without reading its data.
 Rule: a commit is where the log has a flush, and the log's end is one. None of them waits for the disk, as what the log
