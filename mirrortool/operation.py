@@ -63,6 +63,10 @@ class Operation:
     name: str | None = None
 
 
+BatchRun = tuple[int, int, int, memoryview, memoryview]
+"""An operation of a batch: kind, page and count as in `Operation`, and of a WRITE its packed sums and its pages."""
+
+
 @dataclass(slots=True)
 class Batch:
     """Operations as columns.
@@ -95,16 +99,25 @@ class Batch:
         """Whether the last operation is a COMMIT or MARK."""
         return bool(self.kinds) and self.kinds[-1] >= Kind.COMMIT
 
-    def operations(self, first_lsn: int, page_size: int) -> Iterator[Operation]:
+    def runs(self) -> Iterator[BatchRun]:
+        """Each operation with its own part of `sums` and `payload`; a batch that has no payload gives no data.
+
+        Not for what replay does to every operation: coalesce.py and pagesums.py slice the columns themselves.
+        """
+        sums, payload = memoryview(self.sums), memoryview(self.payload)
+        page_bytes = len(payload) // self.page_count if self.page_count else 0
+        begin = 0
+        for kind, page, count in zip(self.kinds, self.pages, self.counts, strict=True):
+            end = begin + count if kind == Kind.WRITE else begin
+            packed = sums[begin * SUM_BYTES : end * SUM_BYTES]
+            yield kind, page, count, packed, payload[begin * page_bytes : end * page_bytes]
+            begin = end
+
+    def operations(self, first_lsn: int) -> Iterator[Operation]:
         """The operations one by one, the first numbered `first_lsn`."""
-        offset = 0
-        payload = memoryview(self.payload)
-        columns = zip(self.kinds, self.pages, self.counts, strict=True)
-        for lsn, (kind, page, count) in enumerate(columns, first_lsn):
+        for lsn, (kind, page, count, _, data) in enumerate(self.runs(), first_lsn):
             if kind == Kind.WRITE:
-                length = count * page_size
-                yield Operation(lsn, Kind.WRITE, page, count, payload[offset : offset + length])
-                offset += length
+                yield Operation(lsn, Kind.WRITE, page, count, data)
             elif kind >= Kind.COMMIT:
                 name = self.name if kind == Kind.MARK else None
                 yield Operation(lsn, Kind(kind), 0, count, commit_kind=CommitKind(page), name=name)

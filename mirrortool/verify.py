@@ -31,15 +31,14 @@ from mirrortool.errors import (
     OtherJournalError,
     PrunedJournalError,
 )
-from mirrortool.journal.bounds import check_inside
 from mirrortool.journal.directory import Journal
 from mirrortool.journal.reader import JournalReader
+from mirrortool.journaledsums import sums_as_of
 from mirrortool.lifecycle import Opened
 from mirrortool.mirror import findings, lastseen, receipts
 from mirrortool.mirror.checkpoint import Checkpoint
 from mirrortool.mirror.directory import Mirror
 from mirrortool.mirror.findings import Finding
-from mirrortool.mirror.journaledsums import journaled_sums
 from mirrortool.mirror.receipts import BadPages
 from mirrortool.operation import Kind
 from mirrortool.store.pagesums import PageSums, Proof
@@ -305,13 +304,7 @@ class Verify:
         assert journal is not None
         with ExitStack() as opened:
             directory = opened.enter_context(files.temporary_directory())
-            sums, start = journaled_sums(journal, directory, checkpoint.position.lsn)
-            opened.enter_context(closing(sums))
-            reader = opened.enter_context(JournalReader(journal, start))
-            while reader.position.lsn < checkpoint.position.lsn and (header := reader.next_header()):
-                batch = reader.batch(payload=False)
-                check_inside(header, batch, sums.volumes, journal.path)
-                sums.apply_batch(batch)
+            sums = opened.enter_context(closing(sums_as_of(journal, directory, checkpoint.position.lsn)))
             if sums.state_sum != checkpoint.state_sum:
                 raise CorruptJournalError(
                     f"its operations up to LSN {checkpoint.position.lsn} do not give its own state sum",
@@ -378,11 +371,9 @@ def _journal_of(mirror: Mirror, path: str | None) -> tuple[Journal | None, Journ
 
 def _touched(reader: JournalReader, sums: PageSums, up_to_lsn: int) -> Iterator[tuple[int, int, LastWrite]]:
     """Every run of pages that an operation up to an LSN touches; a RESIZE may touch everything after its end."""
-    while reader.position.lsn < up_to_lsn and (header := reader.next_header()):
-        batch = reader.batch(payload=False)
+    for header in reader.up_to(up_to_lsn):
         file = files.base_name(reader.journal.file_path(reader.file_first_lsn))
-        columns = zip(batch.kinds, batch.pages, batch.counts, strict=True)
-        for lsn, (kind, page, count) in enumerate(columns, header.first_lsn):
+        for lsn, (kind, page, count, *_) in enumerate(reader.batch(payload=False).runs(), header.first_lsn):
             if kind in (Kind.WRITE, Kind.ZERO):
                 yield page, count, LastWrite(lsn, header.time_ns, file)
             elif kind == Kind.RESIZE and (volume := sums.volumes.starting_at(page)):

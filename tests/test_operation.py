@@ -30,7 +30,7 @@ def test_operations_come_out_as_they_went_in() -> None:
     builder.write(9, DATA[:PAGE])
     builder.commit(CommitKind.SCAN, 4, "before-upgrade")
     batch = builder.build()
-    assert list(batch.operations(10, PAGE)) == [
+    assert list(batch.operations(10)) == [
         Operation(10, Kind.WRITE, 7, 2, DATA),
         Operation(11, Kind.ZERO, 20, 3),
         Operation(12, Kind.RESIZE, 0, 12345),
@@ -88,3 +88,25 @@ def test_mark_names(name: str) -> None:
 @pytest.mark.parametrize("name", ["", "1", "-a", ".a", "a b", "a\n", "ä", "aä", "x" * 65, "a/b", "a\0"])
 def test_other_mark_names_are_refused(name: str) -> None:
     assert not MARK_NAME.fullmatch(name)
+
+
+def test_runs_have_their_own_part_of_sums_and_pages() -> None:
+    builder = BatchBuilder(PAGE)
+    builder.zero(20, 3)
+    builder.write(7, DATA)
+    builder.resize(0, 12345)
+    builder.write(9, DATA[PAGE:])
+    builder.commit(CommitKind.FLUSH, 4)
+    batch = builder.build()
+    a, b = page_sums([DATA[:PAGE]], PAGE), page_sums([DATA[PAGE:]], PAGE)
+    expected = [
+        (Kind.ZERO, 20, 3, b"", b""),
+        (Kind.WRITE, 7, 2, a + b, DATA),
+        (Kind.RESIZE, 0, 12345, b"", b""),
+        (Kind.WRITE, 9, 1, b, DATA[PAGE:]),
+        (Kind.COMMIT, CommitKind.FLUSH, 4, b"", b""),
+    ]
+    assert list(batch.runs()) == expected
+    batch.payload = b""
+    assert list(batch.runs()) == [(*run[:4], b"") for run in expected]
+    assert list(Batch().runs()) == []

@@ -102,7 +102,7 @@ def true_writers(journal: Journal, up_to: int | None = None) -> dict[tuple[str, 
     with JournalReader(journal, journal.start) as reader:
         while frame := reader.next_frame():
             path = os.path.basename(journal.file_path(frame.file_first_lsn))
-            for operation in frame.batch.operations(frame.header.first_lsn, journal.page_size):
+            for operation in frame.batch.operations(frame.header.first_lsn):
                 if operation.kind not in (Kind.WRITE, Kind.ZERO) or (up_to and operation.lsn > up_to):
                     continue
                 name = max((n for n in places if places[n] <= operation.page), key=lambda n: places[n])
@@ -304,7 +304,7 @@ def true_writer_of_b0(primary: Primary) -> LastWrite:
     with JournalReader(journal) as reader:
         last = None
         while frame := reader.next_frame():
-            for operation in frame.batch.operations(frame.header.first_lsn, PAGE):
+            for operation in frame.batch.operations(frame.header.first_lsn):
                 if operation.kind == Kind.WRITE and operation.page <= BASE_B < operation.page + operation.count:
                     name = os.path.basename(journal.file_path(frame.file_first_lsn))
                     last = LastWrite(operation.lsn, frame.header.time_ns, name)

@@ -110,7 +110,7 @@ def _operation_lines(journal: Journal, since: Until | None, as_json: bool) -> It
     start = None if since is None else position_before(journal, since)
     with up_to_what_is_appended(journal), JournalReader(journal, start) as reader:
         while frame := reader.next_frame():
-            for operation in frame.batch.operations(frame.header.first_lsn, journal.page_size):
+            for operation in frame.batch.operations(frame.header.first_lsn):
                 if since is None or since.lsn is None or operation.lsn >= since.lsn:
                     yield _operation_line(operation, frame.header.time_ns, as_json)
 

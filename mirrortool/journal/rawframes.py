@@ -127,9 +127,7 @@ def position_at(journal: Journal, lsn: int) -> Position:
             return journal.start
         raise MissingFileError(f"no journal file holds LSN {lsn}", where=journal.path)
     with JournalReader(journal, first_lsn=first_lsn) as reader:
-        while reader.position.lsn < lsn and reader.next_header():
-            pass
-        if reader.position.lsn != lsn:
+        if reader.read_to(lsn).lsn != lsn:
             raise UsageError(
                 f"no frame ends with LSN {lsn}; one ends with {reader.position.lsn}",
                 where=journal.path,

@@ -166,6 +166,25 @@ class JournalReader:
         self._move_past(header)
         return header
 
+    def up_to(self, lsn: int) -> Iterator[FrameHeader]:
+        """Move to the next frame again and again, until an LSN is reached or the journal ends; gives each header.
+
+        Raises:
+            JournalError: as `next_header`.
+        """
+        while self.position.lsn < lsn and (header := self.next_header()):
+            yield header
+
+    def read_to(self, lsn: int) -> Position:
+        """Move over the frames until an LSN is reached or the journal ends; returns the position then.
+
+        Raises:
+            JournalError: as `next_header`.
+        """
+        for _ in self.up_to(lsn):
+            pass
+        return self.position
+
     def batch(self, *, payload: bool = True) -> Batch:
         """The operations of the frame that `next_header` moved to, with the pages written unless `payload` is false.
 
@@ -220,9 +239,7 @@ class JournalReader:
         if start.lsn:
             self._judge.hold(start.lsn)
             self._open_before(start)
-        while self.position.lsn < start.lsn and self.next_header():
-            pass
-        if self.position != start:
+        if self.read_to(start.lsn) != start:
             raise ForkedJournalError(
                 f"does not contain position {start}; it has {self.position} there",
                 where=self.journal.path,

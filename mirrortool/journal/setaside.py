@@ -45,9 +45,7 @@ def frame_end_at(journal: Journal, position: Position) -> FrameEnd:
     """
     holding = journal.file_holding(position.lsn)
     with JournalReader(journal, first_lsn=holding) as reader:
-        while reader.position.lsn < position.lsn and reader.next_header():
-            pass
-        assert reader.position == position, "it was found in this file"
+        assert reader.read_to(position.lsn) == position, "it was found in this file"
         return FrameEnd(position, reader.file_first_lsn, reader.offset)
 
 

@@ -62,9 +62,7 @@ def _contained_in_file(journal: Journal, first_lsn: int, positions: Sequence[Pos
     try:
         with JournalReader(journal, first_lsn=first_lsn, headers_only=True) as reader:
             for position in positions:
-                while reader.position.lsn < position.lsn and reader.next_header():
-                    pass
-                found[position] = reader.position == position
+                found[position] = reader.read_to(position.lsn) == position
     except (JournalError, HostError):
         pass  # the reader that meets damage tells of it; of what lies after it nothing is known
     return found

@@ -18,7 +18,7 @@ from mirrortool.journal.bases.listing import base_lsns
 from mirrortool.journal.codec import FrameHeader
 from mirrortool.journal.directory import Journal
 from mirrortool.journal.position import Position
-from mirrortool.mirror.journaledsums import journaled_sums
+from mirrortool.journaledsums import journaled_sums
 from mirrortool.operation import Batch
 from mirrortool.store.pagesums import PageSums
 from mirrortool.wording import quoted_word

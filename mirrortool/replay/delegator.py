@@ -307,7 +307,7 @@ class Delegator:
             yield from self._resync.sums()
         start = self._reader.position if self._resync else checkpoint.position
         with suppress(JournalError), JournalReader(self._reader.journal, start) as reader:
-            while reader.position.lsn < checkpoint.reached_lsn and reader.next_header():
+            for _ in reader.up_to(checkpoint.reached_lsn):
                 yield reader.batch(payload=False)
 
     def _check_not_changed(self) -> None:

@@ -9,14 +9,13 @@ from mirrortool import files
 from mirrortool.address import split_at
 from mirrortool.checksum import unpack_sums
 from mirrortool.journal.bases.listing import open_base
-from mirrortool.journal.bounds import check_inside
 from mirrortool.journal.commits import Commit
 from mirrortool.journal.directory import Journal
 from mirrortool.journal.reader import JournalReader
+from mirrortool.journaledsums import sums_as_of
 from mirrortool.mirror import lastreplay
 from mirrortool.mirror.checkpoint import Checkpoint
 from mirrortool.mirror.directory import Mirror, empty_checkpoint, is_to_be_made
-from mirrortool.mirror.journaledsums import journaled_sums
 from mirrortool.replay.startposition import Start, choose_start
 from mirrortool.store.pagesums import PageSums
 from mirrortool.volume import Volume
@@ -70,22 +69,14 @@ def pages_to_write(journal: Journal, start: Start, goal_lsn: int) -> int:
         with open_base(journal, start.base.lsn) as base:
             pages = base.page_count()
     with JournalReader(journal, start.position, headers_only=True) as reader:
-        while reader.position.lsn < goal_lsn and (header := reader.next_header()):
-            pages += header.pages
-    return pages
+        return pages + sum(header.pages for header in reader.up_to(goal_lsn))
 
 
 def pages_held(journal: Journal, goal_lsn: int) -> int:
     """Pages that are not zero after a commit: exact, but everything before it is read for that."""
     with ExitStack() as opened:
         directory = opened.enter_context(files.temporary_directory())
-        sums, start = journaled_sums(journal, directory, goal_lsn)
-        opened.enter_context(closing(sums))
-        reader = opened.enter_context(JournalReader(journal, start))
-        while reader.position.lsn < goal_lsn and (header := reader.next_header()):
-            batch = reader.batch(payload=False)
-            check_inside(header, batch, sums.volumes, journal.path)
-            sums.apply_batch(batch)
+        sums = opened.enter_context(closing(sums_as_of(journal, directory, goal_lsn)))
         return sum(_nonzero(sums, volume) for volume in sums.volumes)
 
 

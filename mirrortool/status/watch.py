@@ -252,11 +252,9 @@ class _Place:
         if (reader.journal.uuid, reader.journal.lineage) != (journal.uuid, journal.lineage):
             return False
         try:
-            while reader.position.lsn < position.lsn and reader.next_header():
-                pass
+            return reader.read_to(position.lsn) == position
         except JournalError:
             return False
-        return reader.position == position
 
 
 def status_of(path: str) -> JournalStatus | MirrorStatus:

@@ -97,18 +97,16 @@ def _sums_since(batches: Iterable[Batch], samples: list[int], sums: PageSums) ->
     """The sums that operations gave to those of the samples that they touched."""
     since: dict[int, set[bytes]] = {}
     for batch in batches:
-        packed, done = memoryview(batch.sums), 0
-        for kind, page, count in zip(batch.kinds, batch.pages, batch.counts, strict=True):
+        for kind, page, count, packed, _ in batch.runs():
             first, end = page, page + count
             if kind == Kind.RESIZE and (volume := sums.volumes.starting_at(page)):
                 first, end = page + count // sums.page_size, page + sums.volumes.limit_of(volume) // sums.page_size
             elif kind not in (Kind.WRITE, Kind.ZERO):
                 continue
             for each in samples[bisect.bisect_left(samples, first) : bisect.bisect_left(samples, end)]:
-                place = (done + each - first) * SUM_BYTES
+                place = (each - first) * SUM_BYTES
                 new = bytes(packed[place : place + SUM_BYTES]) if kind == Kind.WRITE else bytes(SUM_BYTES)
                 since.setdefault(each, set()).add(new)
-            done += count if kind == Kind.WRITE else 0
     return since
 
 

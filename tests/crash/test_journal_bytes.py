@@ -247,7 +247,7 @@ def recover(scene: Scene, how: int, chance: random.Random) -> None:
         assert opened.sums.state_sum == opened.writer.state_sum
         assert read_all(scene.open()) == Read(kept)
         batch = write_batch(1, 200)
-        model.apply(list(map(facts_of, batch.operations(opened.writer.position.lsn + 1, 512))))
+        model.apply(list(map(facts_of, batch.operations(opened.writer.position.lsn + 1))))
         added = append(opened.writer, batch, model.state_sum)
         opened.writer.sync()
         opened.sums.apply_batch(batch)

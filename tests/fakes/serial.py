@@ -22,7 +22,7 @@ def volumes_at(journal: Journal, lsn: int | None = None) -> dict[str, bytes]:
     reached = 0
     with JournalReader(journal, journal.start) as reader:
         while reached != lsn and (frame := reader.next_frame()):
-            for operation in frame.batch.operations(frame.header.first_lsn, page_size):
+            for operation in frame.batch.operations(frame.header.first_lsn):
                 assert operation.lsn == reached + 1
                 _apply(operation, places, contents, page_size)
                 reached = operation.lsn

@@ -92,7 +92,7 @@ def append(writer: JournalWriter, batch: Batch, state_sum: int | None = None, **
     given = first_lsn * 0x9E3779B97F4A7C15 % (1 << 64) if state_sum is None else state_sum
     position = writer.append(batch, captured=True, state_sum=given, **options)
     file = writer._file_first_lsn
-    operations = tuple(map(facts_of, batch.operations(first_lsn, PAGE)))
+    operations = tuple(map(facts_of, batch.operations(first_lsn)))
     begin = offset if file == file_before else layout.FILE_HEADER.size
     return Recorded(file, begin, writer._offset, position, writer.time_ns, given, operations)
 
@@ -130,7 +130,7 @@ def read_all(journal: Journal, start: Position | None = None) -> Read:
         with JournalReader(journal, start) as reader:
             while frame := reader.next_frame():
                 header = frame.header
-                operations = tuple(map(facts_of, frame.batch.operations(header.first_lsn, PAGE)))
+                operations = tuple(map(facts_of, frame.batch.operations(header.first_lsn)))
                 result.frames.append(
                     Recorded(
                         frame.file_first_lsn,
@@ -232,7 +232,7 @@ class Recording:
         """Write a frame; with `sync` it is durable then, and its sums taken in."""
         writer = self.opened.writer
         batch = batch or random_batch(self._chance, self.model.volumes, writer.durable.lsn)
-        self.model.apply(list(map(facts_of, batch.operations(writer.position.lsn + 1, PAGE))))
+        self.model.apply(list(map(facts_of, batch.operations(writer.position.lsn + 1))))
         self.frames.append(append(writer, batch, self.model.state_sum))
         self._pending.append(batch)
         if sync:

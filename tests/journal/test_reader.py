@@ -111,6 +111,22 @@ def test_a_reader_can_begin_at_every_file(journal: Journal, frames: list[Recorde
             assert frame.header.first_lsn == start
 
 
+@pytest.mark.parametrize("begin", [0, 4])
+def test_reading_up_to_an_lsn_stops_at_the_frame_that_reaches_it(
+    journal: Journal, frames: list[Recorded], begin: int
+) -> None:
+    ends = [frame.position.lsn for frame in frames]
+    for lsn in range(max(ends) + 3):
+        start = frames[begin - 1].position if begin else None
+        expected = [end for end, before in zip(ends, [0, *ends], strict=False) if before < lsn][begin:]
+        with JournalReader(journal, start) as reader:
+            assert [header.position.lsn for header in reader.up_to(lsn)] == expected
+        with JournalReader(journal, start) as reader:
+            reached = reader.read_to(lsn)
+            assert reached == reader.position
+            assert reached.lsn == (expected[-1] if expected else reader.position.lsn)
+
+
 def test_what_is_appended_later_is_read_later(journal: Journal) -> None:
     writer = open_writer(journal, file_bytes=400)
     with JournalReader(journal) as reader:

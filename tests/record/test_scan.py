@@ -64,7 +64,7 @@ def operations(journal: Journal, after: int = 0) -> list[Operation]:
     found: list[Operation] = []
     with JournalReader(journal, journal.start) as reader:
         while frame := reader.next_frame():
-            found += frame.batch.operations(frame.header.first_lsn, journal.page_size)
+            found += frame.batch.operations(frame.header.first_lsn)
     return [operation for operation in found if operation.lsn > after]
 
 

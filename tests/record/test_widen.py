@@ -48,7 +48,7 @@ def test_a_frame_gives_the_bytes_that_the_changes_give(changes: list[Change]) ->
         after[(page - FIRST) * PAGE : (page - FIRST + 1) * PAGE] = content
     assert after == model
     replayed, sums, order = bytearray(before), dict[int, int](), []
-    for operation in widened.batch.operations(1, PAGE):
+    for operation in widened.batch.operations(1):
         data = bytes(operation.count * PAGE) if operation.kind == Kind.ZERO else bytes(operation.data)
         start = (operation.page - FIRST) * PAGE
         replayed[start : start + len(data)] = data

@@ -375,10 +375,9 @@ def check_sums(batch: Batch, page_size: int) -> bool:
 
 def term_of(batch: Batch) -> int:
     """What the pages of a batch of WRITEs add to the state sum."""
-    sums, done, term = unpack_sums(batch.sums), 0, 0
-    for page, count in zip(batch.pages, batch.counts, strict=True):
-        term ^= state_term(range(page, page + count), sums[done : done + count])
-        done += count
+    term = 0
+    for _, page, count, sums, _ in batch.runs():
+        term ^= state_term(range(page, page + count), unpack_sums(sums))
     return term
 
 

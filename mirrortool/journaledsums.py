@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from mirrortool.errors import PrunedJournalError
 from mirrortool.journal.bases.listing import base_lsns, open_base
+from mirrortool.journal.bounds import check_inside
 from mirrortool.journal.directory import Journal, empty_state_sum
 from mirrortool.journal.position import Position
+from mirrortool.journal.reader import JournalReader
 from mirrortool.store.pagesums import PageSums
 
 
@@ -35,3 +37,23 @@ def journaled_sums(journal: Journal, directory: str, last_lsn: int) -> tuple[Pag
             sums.close()
             raise
         return sums, base.header.position
+
+
+def sums_as_of(journal: Journal, directory: str, lsn: int) -> PageSums:
+    """A new table in a directory of what the journal's operations give up to an LSN, or to its end if that is before.
+
+    Raises:
+        PrunedJournalError: as `journaled_sums`.
+        JournalError: the journal or the base is damaged, or an operation lies outside the volumes.
+    """
+    sums, start = journaled_sums(journal, directory, lsn)
+    try:
+        with JournalReader(journal, start) as reader:
+            for header in reader.up_to(lsn):
+                batch = reader.batch(payload=False)
+                check_inside(header, batch, sums.volumes, journal.path)
+                sums.apply_batch(batch)
+    except BaseException:
+        sums.close()
+        raise
+    return sums
