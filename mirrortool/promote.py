@@ -54,7 +54,7 @@ from mirrortool.journal.slots import lose_after_fork
 from mirrortool.journal.unfinished import PromotionNote, check_no_promotion, load_note, remove_note, save_note
 from mirrortool.lifecycle import Opened
 from mirrortool.mirror import volumemarks
-from mirrortool.mirror.checkpoint import Checkpoint
+from mirrortool.mirror.checkpoint import Checkpoint, describe
 from mirrortool.mirror.directory import Mirror, Promoted
 from mirrortool.mirror.findings import Finding, findings, union
 from mirrortool.mirror.findings import describe as describe_known
@@ -62,7 +62,7 @@ from mirrortool.operation import CommitKind
 from mirrortool.record.heldvolumes import HeldVolumes
 from mirrortool.record.missingsegments import forget_noted
 from mirrortool.record.scansources import check_apart
-from mirrortool.replay.session import Replay, describe
+from mirrortool.replay.session import Replay
 from mirrortool.store.pagesums import copy_sums
 from mirrortool.verify import Verify, VerifyResult
 from mirrortool.wording import counted, exact_bytes, quoted_word

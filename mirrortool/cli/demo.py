@@ -18,17 +18,19 @@ import click
 from mirrortool import clock, files, pathowner
 from mirrortool.address import SEGMENT_BYTES
 from mirrortool.cli.options import DIRECTORY, SIZE, quiet
-from mirrortool.cli.progressdisplay import Display, View
+from mirrortool.cli.progressdisplay import Display
+from mirrortool.cli.replayview import view_of
 from mirrortool.cli.text import counted, format_bytes, format_seconds, printable
 from mirrortool.cli.workthread import Interrupted, Runner
 from mirrortool.errors import MirrortoolError, UsageError, host_error
 from mirrortool.files import File
 from mirrortool.journal.point import Until
+from mirrortool.mirror.checkpoint import describe
 from mirrortool.record.createjournal import NewVolume, init
 from mirrortool.record.mark import mark
 from mirrortool.record.scan import Scan
 from mirrortool.replay.engine import Plan
-from mirrortool.replay.session import Replay, describe
+from mirrortool.replay.session import Replay
 from mirrortool.status import mirror_status
 from mirrortool.verify import Verify, VerifyResult
 
@@ -224,9 +226,7 @@ class Demo:
             assert goal, "a replay that does not follow has one"
 
             def show() -> None:
-                now = replay.statistics()
-                done, total = now.progress.lsn - start, goal.lsn - start
-                display.show(View(done, total, now.progress.payload_bytes, f"LSN {now.progress.lsn}", now.groups))
+                display.show(view_of(replay.statistics(), start, goal))
 
             with Display("replay", quiet=self._quiet) as display:
                 self._tick = show

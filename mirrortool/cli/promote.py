@@ -11,18 +11,19 @@ import click
 from mirrortool import clock
 from mirrortool.cli.options import DIRECTORY, POINT, POINT_METAVAR, as_json, complete_point, quiet
 from mirrortool.cli.otherusers import writes_in
-from mirrortool.cli.progressdisplay import Display, View
+from mirrortool.cli.progressdisplay import Display
+from mirrortool.cli.replayview import view_of
 from mirrortool.cli.signals import number_of
 from mirrortool.cli.text import counted, format_bytes, format_seconds, format_time, printable, quoted, tell
 from mirrortool.cli.verify import run_shown
 from mirrortool.cli.workthread import Interrupted, Runner
 from mirrortool.errors import UsageError
 from mirrortool.journal.point import Until
-from mirrortool.mirror.checkpoint import Checkpoint
+from mirrortool.mirror.checkpoint import Checkpoint, describe
 from mirrortool.mirror.findings import count_pages
 from mirrortool.mirror.findings import describe as describe_known
 from mirrortool.promote import Promotion, PromotionPlan
-from mirrortool.replay.session import Replay, describe
+from mirrortool.replay.session import Replay
 
 
 @click.command("promote")
@@ -137,14 +138,9 @@ def _replay(replay: Replay, quiet: bool) -> Checkpoint:
     start, goal = replay.mirror.checkpoint.position.lsn, replay.goal
     assert goal is not None
 
-    def view() -> View:
-        now = replay.statistics()
-        done = now.progress.lsn - start
-        return View(done, goal.lsn - start, now.progress.payload_bytes, f"LSN {now.progress.lsn}", now.groups)
-
     with Display("replay", quiet=quiet) as display:
         runner = Runner(replay.run, replay.cancel)
-        checkpoint = runner.run(lambda: display.show(view()))
+        checkpoint = runner.run(lambda: display.show(view_of(replay.statistics(), start, goal)))
     if runner.signal_number and checkpoint.position != goal.position:
         raise Interrupted(runner.signal_number, f"not promoted; {describe(checkpoint)}")
     return checkpoint

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from contextlib import ExitStack
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -28,23 +29,24 @@ from mirrortool.cli.options import (
     quiet,
 )
 from mirrortool.cli.otherusers import writes_in
-from mirrortool.cli.progressdisplay import Display, View
+from mirrortool.cli.progressdisplay import Display
 from mirrortool.cli.replayfollow import Following, FollowWatch, describe_lag, waited_for
 from mirrortool.cli.replaytrace import TraceFile
+from mirrortool.cli.replayview import view_of
 from mirrortool.cli.servicestate import Service, metrics_file
 from mirrortool.cli.text import columns, counted, format_bytes, format_time, quoted, tell
 from mirrortool.cli.workthread import Interrupted, Runner
 from mirrortool.errors import JournalError, UsageError
 from mirrortool.journal.commits import Commit
-from mirrortool.journal.point import Until
 from mirrortool.journal.tail import OBSERVERS
 from mirrortool.metrics import Sample, replay_samples
-from mirrortool.mirror.checkpoint import Checkpoint
+from mirrortool.mirror.checkpoint import Checkpoint, describe
 from mirrortool.mirror.findings import count_pages
 from mirrortool.mirror.findings import describe as describe_known
 from mirrortool.replay.planner import Wanted
 from mirrortool.replay.ranges import RANGES
-from mirrortool.replay.session import Replay, ReplayStatistics, describe
+from mirrortool.replay.replayoptions import ReplayOptions
+from mirrortool.replay.session import Replay, ReplayStatistics
 from mirrortool.replay.slotregistration import OWN_SLOT
 from mirrortool.replay.tasktable import RowSnapshot
 
@@ -117,31 +119,12 @@ from mirrortool.replay.tasktable import RowSnapshot
 def command(
     journal: str,
     mirror: str,
-    until: Until | None,
-    targets: tuple[tuple[str, str], ...],
-    overwrite: bool,
-    raw: bool,
-    ranges: str,
-    groups: int | None,
-    tasks: int | None,
-    unit: str,
-    io: str,
-    trace: str | None,
-    max_size: int,
-    no_check: bool,
     follow: bool,
-    observer: str,
-    delay: float | None,
-    bwlimit: int | None,
-    flush_only: bool,
-    dry_run: bool,
-    slot: str | None,
-    no_slot: bool,
-    replace_slot: bool,
+    trace: str | None,
     metrics_file: str | None,
-    group: int | None,
     as_json: bool,
     quiet: bool,
+    **values: Any,
 ) -> None:
     """Bring a mirror up to a commit of its journal; a first replay makes the mirror.
 
@@ -150,41 +133,19 @@ def command(
     the last checkpoint. With --follow it keeps running: it replays the journal, and then each commit as it comes.
     """
     check_options(click.get_current_context().params)
-    if dry_run:
-        print_forecast(
-            journal, mirror, until, delay or 0.0, flush_only=flush_only, replace_slot=replace_slot, as_json=as_json
-        )
+    if values["dry_run"]:
+        until, delay, flush_only = values["until"], values["delay"] or 0.0, values["flush_only"]
+        replaces = values["replace_slot"]
+        print_forecast(journal, mirror, until, delay, flush_only=flush_only, replace_slot=replaces, as_json=as_json)
         return
-    wanted = Wanted(ranges, groups, tasks, None if unit == "auto" else unit, None if io == "auto" else io)
     if follow and not waited_for(journal, quiet):
         return
-    # A restore to a point in time is over when it ends: it must not hold the journal back.
-    is_restore = until is not None and not until.is_newest
-    kept_slot = None if no_slot or (is_restore and slot is None) else slot or OWN_SLOT
     with ExitStack() as opened:
         tracer = opened.enter_context(TraceFile(trace)) if trace else None
-        open_replay = partial(
-            Replay,
-            journal,
-            mirror,
-            until=until,
-            flush_only=flush_only,
-            plan=wanted,
-            targets=dict(targets),
-            overwrite=overwrite,
-            raw=raw,
-            read_back=not no_check,
-            max_bytes=max_size,
-            on_applied=tracer.write if tracer else None,
-            follow=follow,
-            observer=observer,
-            delay_seconds=delay or 0.0,
-            bytes_per_second=bwlimit,
-            slot=kept_slot,
-            group=group,
-        )
-        open_first = partial(open_replay, replace_slot=replace_slot)
-        following = opened.enter_context(Following(open_first, open_replay))
+        options = replace(_options(values), follow=follow, on_applied=tracer.write if tracer else None)
+        open_first = partial(Replay, journal, mirror, options)
+        open_again = partial(Replay, journal, mirror, replace(options, replace_slot=False))
+        following = opened.enter_context(Following(open_first, open_again))
         if tracer:
             tracer.begin()
         start = following.replay.mirror.checkpoint.position.lsn
@@ -202,6 +163,30 @@ def command(
             raise Interrupted(was_stopped, "stopped; the next replay resumes from there")
     if not quiet:
         tell(_next_step(journal, mirror, following.replay.mirror.checkpoint))
+
+
+def _options(values: Mapping[str, Any]) -> ReplayOptions:
+    """How to replay, as the command line says."""
+    until, slot = values["until"], values["slot"]
+    unit, io = (None if values[name] == "auto" else values[name] for name in ("unit", "io"))
+    # A restore to a point in time is over when it ends: it must not hold the journal back.
+    is_restore = until is not None and not until.is_newest
+    return ReplayOptions(
+        until=until,
+        flush_only=values["flush_only"],
+        plan=Wanted(values["ranges"], values["groups"], values["tasks"], unit, io),
+        targets=dict(values["targets"]),
+        overwrite=values["overwrite"],
+        raw=values["raw"],
+        read_back=not values["no_check"],
+        max_bytes=values["max_size"],
+        observer=values["observer"],
+        delay_seconds=values["delay"] or 0.0,
+        bytes_per_second=values["bwlimit"],
+        slot=None if values["no_slot"] or (is_restore and slot is None) else slot or OWN_SLOT,
+        replace_slot=values["replace_slot"],
+        group=values["group"],
+    )
 
 
 def _next_step(journal: str, mirror: str, checkpoint: Checkpoint) -> str:
@@ -278,9 +263,7 @@ class _GoalWatch:
         display.note(f"replaying{begun} to the commit at LSN {goal.lsn} of {format_time(goal.time_ns)}")
 
     def tick(self, now: ReplayStatistics) -> None:
-        done, total = now.progress.lsn - self._start, self._goal.lsn - self._start
-        detail = f"LSN {now.progress.lsn}"
-        self._display.show(View(done, total, now.progress.payload_bytes, detail, now.groups))
+        self._display.show(view_of(now, self._start, self._goal))
 
 
 class _ChoiceNote:

@@ -22,9 +22,10 @@ from mirrortool.errors import (
 )
 from mirrortool.journal.pathkind import PathKind, kind_of
 from mirrortool.journal.tail import wait_for_journal
+from mirrortool.mirror.checkpoint import describe
 from mirrortool.mirror.findings import describe as describe_known
 from mirrortool.replay.replaylag import ReplayLag
-from mirrortool.replay.session import Replay, ReplayStatistics, describe
+from mirrortool.replay.session import Replay, ReplayStatistics
 from mirrortool.sdnotify import Notifier
 
 _REOPEN_SECONDS = 30.0
@@ -138,7 +139,7 @@ class FollowWatch:
         self._is_silent = self._is_polling_told = False
         self._told_at = clock.monotonic()
         if not is_again:
-            display.note(f"following {replay.journal.path}; {describe(replay.mirror.checkpoint, is_at_work=True)}")
+            display.note(f"following {replay.journal.path}; {describe(replay.mirror.checkpoint, is_running=True)}")
             if replay.known_bad:
                 display.warn(f"KNOWN BAD: {describe_known(replay.mirror, replay.known_bad, clock.now_ns())}")
 
@@ -171,7 +172,7 @@ class FollowWatch:
         checkpoint = self._replay.mirror.checkpoint
         is_short = not (now.lag.operations or checkpoint.is_consistent)
         lag = "waiting for the commit that it needs" if is_short else describe_lag(now.lag)
-        lines = [describe(checkpoint, is_at_work=True), lag, done]
+        lines = [describe(checkpoint, is_running=True), lag, done]
         return [*lines, now.waits_for] if now.waits_for else lines
 
 

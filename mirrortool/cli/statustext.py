@@ -22,8 +22,8 @@ from mirrortool.journal.copies.directory import is_primary, makes_a_commit
 from mirrortool.journal.diskspace import Room
 from mirrortool.lockholder import Worker
 from mirrortool.mirror import receipts
+from mirrortool.mirror.checkpoint import describe
 from mirrortool.operation import CommitKind
-from mirrortool.replay.session import describe
 from mirrortool.status import Found, JournalStatus, MirrorStatus, SlotStatus, Unseen, Work, open_file, problems_of
 
 _KINDS_TOLD = (CommitKind.FUZZY, CommitKind.INCOMPLETE, CommitKind.HEARTBEAT)
@@ -221,7 +221,7 @@ def _mirror_lines(status: MirrorStatus) -> Iterator[str]:
     for volume, kept in zip(mirror.volumes, mirror.kept, strict=True):
         yield f"  volume {volume.name}: {format_bytes(volume.size)}  {printable(mirror.volume_path(kept))}"
     when = f", {format_time(checkpoint.time_ns)}" if checkpoint.time_ns else ""
-    yield f"  {describe(checkpoint, is_at_work=bool(status.work.is_on))}{when}"
+    yield f"  {describe(checkpoint, is_running=bool(status.work.is_on))}{when}"
     if not mirror.promoted:
         yield f"  {_mirror_work(status)}"
     yield f"  {_verified(status)}"

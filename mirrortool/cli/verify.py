@@ -15,8 +15,8 @@ from mirrortool.errors import ChangedOutsideError, CorruptJournalError, FuzzyCom
 from mirrortool.journal.audit import AuditCancelled
 from mirrortool.journal.copies.directory import makes_a_commit
 from mirrortool.journal.pathkind import PathKind, kind_of, neither
+from mirrortool.mirror.checkpoint import describe
 from mirrortool.mirror.verifyjournal import JournalProof, VerifyJournal
-from mirrortool.replay.session import describe
 from mirrortool.verify import BadRun, Verify, VerifyCancelled, VerifyResult, to_json
 from mirrortool.wording import quoted_word
 

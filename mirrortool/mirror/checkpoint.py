@@ -110,3 +110,19 @@ class Checkpoint:
             fields.integer("resync_lsn") if "resync_lsn" in fields else 0,
             fields.flag("resync_all") if "resync_all" in fields else False,
         )
+
+
+def describe(checkpoint: Checkpoint, *, is_running: bool = False) -> str:
+    """How a mirror is, as a phrase; with what is to be done, unless a replay of it is running."""
+    again = "" if is_running else ": run replay again"
+    if checkpoint.resync_lsn:
+        return f"the mirror is starting over from base {checkpoint.resync_lsn}{again}"
+    if checkpoint.is_consistent and checkpoint.is_incomplete:
+        return f"the mirror is at commit {checkpoint.position.lsn}, before the primary's base was complete"
+    if checkpoint.is_consistent and checkpoint.is_fuzzy:
+        return f"the mirror is at FUZZY commit {checkpoint.position.lsn}, a state that the primary never had"
+    if checkpoint.is_consistent:
+        return f"the mirror is at commit {checkpoint.position.lsn}"
+    if checkpoint.is_finished and not checkpoint.position.lsn:
+        return "the mirror is empty"
+    return f"the mirror is rolling forward from LSN {checkpoint.position.lsn}{again}"

@@ -34,7 +34,7 @@ from mirrortool.journal.slots import Slot
 from mirrortool.journal.tail import Tail
 from mirrortool.lifecycle import Opened
 from mirrortool.mirror import directory, lastreplay, lastseen, volumemarks
-from mirrortool.mirror.checkpoint import Checkpoint
+from mirrortool.mirror.checkpoint import Checkpoint, describe
 from mirrortool.mirror.directory import Mirror
 from mirrortool.mirror.findings import Finding, Repairs, findings
 from mirrortool.mirror.findings import describe as describe_findings
@@ -441,22 +441,6 @@ class Replay:
                 where=self.mirror.path,
                 remedy=f"mirrortool replay {quoted_word(self.journal.path)} NEW --until {goal_lsn or 'TIME'} does",
             )
-
-
-def describe(checkpoint: Checkpoint, *, is_at_work: bool = False) -> str:
-    """How a mirror is, as a phrase; with what is to be done, unless a replay is at work on it."""
-    again = "" if is_at_work else ": run replay again"
-    if checkpoint.resync_lsn:
-        return f"the mirror is starting over from base {checkpoint.resync_lsn}{again}"
-    if checkpoint.is_consistent and checkpoint.is_incomplete:
-        return f"the mirror is at commit {checkpoint.position.lsn}, before the primary's base was complete"
-    if checkpoint.is_consistent and checkpoint.is_fuzzy:
-        return f"the mirror is at FUZZY commit {checkpoint.position.lsn}, a state that the primary never had"
-    if checkpoint.is_consistent:
-        return f"the mirror is at commit {checkpoint.position.lsn}"
-    if checkpoint.is_finished and not checkpoint.position.lsn:
-        return "the mirror is empty"
-    return f"the mirror is rolling forward from LSN {checkpoint.position.lsn}{again}"
 
 
 def _check_targets(mirror: Mirror, targets: Mapping[str, str]) -> None:

@@ -2,12 +2,13 @@
 
 Each question has one small module:
 
-    found     the values that a look gives
-    watch     looks, again and again, and reads only what was appended since
-    lags      how far mirrors and copies are behind
-    openness  whether every local user can read it
-    work      who is at work
-    problems  what is wrong, and which of it is worst: the exit code
+    snapshot       the values that a look gives
+    watch          looks, again and again, and reads only what was appended since
+    activity       which processes use a journal or mirror
+    lags           how far mirrors and copies are behind
+    missingfiles   whether a journal file is missing in the middle
+    worldreadable  whether every local user can read it
+    problems       what is wrong, and which of it is worst: the exit code
 
 Not here: the content of volumes (verify.py).
 """

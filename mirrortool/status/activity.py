@@ -1,6 +1,6 @@
-"""Who is at work: the recorder or receiver of a journal, what replays into a mirror, what serves a slot.
+"""Which processes use a journal or mirror: its recorder or receiver, what replays into it, what serves a slot.
 
-Known by locks alone (lockholder.py). Of another host, or of what this user may not ask, it is not known.
+Known by locks alone (lockholder.py). Of another host, or of what this user may not ask for, it is not known.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from mirrortool.mirror.directory import Mirror
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """Whether a process is at work, and which.
+    """Whether a process is running, and which.
 
     Attributes:
         is_on: None if that is not known.
-        worker: None if none is at work; with empty fields if it is not known which.
+        worker: None if none is running; with empty fields if it is not known which.
     """
 
     is_on: bool | None = None
@@ -33,17 +33,17 @@ UNKNOWN = Work()
 
 
 def work_on_journal(journal: Journal) -> Work:
-    """Who appends to it, or is going to do so again and again."""
+    """What appends to it, or will do so again and again."""
     return _held(files.join(journal.path, "lock"), beside(journal.path, "recorder"))
 
 
 def work_on_mirror(path: str) -> Work:
-    """Who replays into it, or promotes it."""
+    """What replays into it, or promotes it."""
     return _held(files.join(path, "lock"), beside(path, "follower"))
 
 
 def work_of_slot(journal: Journal, slot: Slot) -> Work:
-    """Whether its owner goes on: who ships through it, or replays into the mirror, if that is on this host."""
+    """What uses the slot: a process that ships through it, or replays into the mirror, if that is on this host."""
     if slot.via:
         return UNKNOWN
     if slot.kind == "ship":
@@ -55,7 +55,7 @@ def work_of_slot(journal: Journal, slot: Slot) -> Work:
 
 
 def _held(*paths: str) -> Work:
-    """Who holds the first of these lock files that is held."""
+    """What holds the first of these lock files that is held."""
     try:
         worker = next((found for path in paths if (found := find_worker(path))), None)
     except HostError:

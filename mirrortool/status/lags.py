@@ -1,7 +1,7 @@
 """How far mirrors and copies are behind their journal, as their checkpoints and slots tell.
 
-Rule: a mirror that lacks only heartbeats lacks nothing. Rule: where news of the journal is overdue, nobody who reads it
-is less far behind than that.
+Rule: a mirror that lacks only heartbeats lacks nothing. Rule: while news of the journal is overdue, each reader
+of it is at least that long behind.
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ from mirrortool.journal.directory import Journal
 from mirrortool.journal.slotpositions import SlotPlaces
 from mirrortool.journal.slots import Slot, slots
 from mirrortool.mirror.checkpoint import Checkpoint
-from mirrortool.replay.replaylag import behind
+from mirrortool.mirror.mirrorlag import behind
 from mirrortool.status.activity import work_of_slot
 from mirrortool.status.snapshot import Found, MirrorStatus, SlotStatus, Unseen
 
 
 class Changes:
-    """The newest commit of one journal that is no heartbeat, looked for no further back than somebody asks.
+    """The newest commit of one journal that is not a heartbeat, looked for only as far back as is asked for.
 
     Attributes:
         has_commit: whether the journal has any commit.
@@ -29,7 +29,7 @@ class Changes:
         self._searched_lsn: int | None = None  # with _newest None: nothing but heartbeats follows this
 
     def note(self, commit: Commit) -> None:
-        """A commit that was read just now; the newest so far."""
+        """A commit that was read just now: the newest."""
         self.has_commit = True
         if not commit.is_heartbeat:
             self._newest = commit
@@ -42,10 +42,10 @@ class Changes:
 
 
 def lag(checkpoint: Checkpoint, newest: Commit | None, now_ns: int, silent: float | None = None) -> tuple[int, float]:
-    """Operations and seconds that a mirror is behind; see replay.replaylag.behind.
+    """Operations and seconds that a mirror is behind; see mirror.mirrorlag.behind.
 
     Args:
-        newest: the newest commit that it lacks and that is no heartbeat; None if there is none.
+        newest: the newest commit that it lacks and that is not a heartbeat; None if there is none.
         silent: for how long the journal was not heard of, if that is too long.
     """
     return _lag(checkpoint.position.lsn, checkpoint.time_ns, newest, now_ns, silent)
@@ -77,7 +77,7 @@ def lags_of(status: Found) -> list[tuple[str, float | None]]:
 def readers_of(
     journal: Journal, changes: Changes, places: SlotPlaces, now_ns: int, silent: float | None
 ) -> list[SlotStatus]:
-    """Who reads a journal by slots, and how far behind its newest commit each is.
+    """The readers of a journal that have slots, and how far behind its newest commit each is.
 
     Args:
         places: knows which of their positions the journal contains.

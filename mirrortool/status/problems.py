@@ -86,7 +86,7 @@ def _recorder_in_trouble(found: Found) -> Iterator[MirrortoolError]:
 
 
 def _full_disk(found: Found) -> Iterator[MirrortoolError]:
-    """Nobody says so: no recorder is at work, or it does not answer this user."""
+    """Without a recorder to say so: none is running, or it does not answer this user."""
     if isinstance(found, JournalStatus) and found.recorder is None and found.room.is_full:
         what = f"its file system has {found.room.free_bytes} bytes left: nothing more can be recorded"
         yield NoSpaceError(what, where=found.journal.path, remedy=_way_out(found))

@@ -26,9 +26,9 @@ class SlotStatus:
     """A reader of a journal, and how far it is behind the newest commit, as far as its slot tells.
 
     Attributes:
-        work: whether its owner goes on, as far as this host can tell.
+        work: what uses it, as far as this host can tell.
         lag_operations, lag_seconds: None if the slot is lost, and its owner has to start over; or if nothing is
-            committed that it could lack, or its position is none of the journal's.
+            committed that it could lack, or its position is not in the journal.
         is_contained: whether the journal contains its position; None if that cannot be known.
     """
 
@@ -41,21 +41,21 @@ class SlotStatus:
 
 @dataclass(frozen=True, slots=True)
 class JournalStatus:
-    """A journal, at rest or being recorded.
+    """A journal, idle or being recorded.
 
     Attributes:
-        recorder: what its running recorder says of itself; None if none is at work, or it does not answer.
+        recorder: what its running recorder says of itself; None if none is running, or it does not answer.
         head: after the newest whole frame.
         commit: the newest one.
         damage: what stops a reader before the end of the newest file; None if nothing does.
         size: of all journal files, in bytes.
-        silent_seconds: how long nothing was heard of its recorder; None if one is at work, as far as this host can
+        silent_seconds: how long nothing was heard of its recorder; None if one is running, as far as this host can
             tell.
         ahead_seconds: how far its times are ahead of this host's clock; None if that is little.
         readers: by the names of their slots.
-        work: who records it, or receives it.
+        work: what records it, or receives it.
         room: what it takes, and what there is.
-        unanswered: that a recorder has the journal and does not answer; None if it does, or none is at work.
+        unanswered: that a recorder has the journal and does not answer; None if it does, or none is running.
     """
 
     journal: Journal
@@ -77,11 +77,11 @@ class JournalStatus:
 
 @dataclass(frozen=True, slots=True)
 class MirrorStatus:
-    """A mirror at rest, and how far behind its journal it is.
+    """A mirror, and how far behind its journal it is.
 
     Attributes:
         journal: None if the journal is not at hand, or does not contain the mirror's position.
-        work: who replays into it.
+        work: what replays into it.
         last_replay: what the last replay did; None if that is not known.
         damage: of its journal, or why that is not this mirror's any more; of a promoted one, that it was replaced.
         verified: the newest receipt of a verification; None if there is none.

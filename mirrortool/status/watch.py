@@ -89,7 +89,7 @@ class Watch:
 
     def look_at_mirror(self, path: str) -> MirrorStatus:
         """A mirror, compared with its journal where that is at hand, and what verifications found."""
-        work = work_on_mirror(path)  # first: who has ended since has left what is read then
+        work = work_on_mirror(path)  # first: a process that has ended since has left what is read after that
         found = self._look_at_mirror(path)
         verified, known_bad = receipts.newest(found.mirror), findings(found.mirror)
         return replace(found, work=work, verified=verified, known_bad=known_bad)
@@ -116,7 +116,7 @@ class Watch:
 
 
 class _Journal:
-    """A journal that is looked at, and what was read of it so far."""
+    """A journal that is looked at, and what was read of it."""
 
     def __init__(self, path: str) -> None:
         self._path = path
@@ -134,9 +134,9 @@ class _Journal:
 
     def look(self) -> JournalStatus:
         journal = Journal(self._path)
-        if self._reader is None or not self._has_gone_on(journal, self._reader):
+        if self._reader is None or not self._has_only_grown(journal, self._reader):
             self.close()
-            # First: while a recorder is at work, the end moves on.
+            # First: while the journal is recorded, its end moves.
             self._commit = next(iter(newest_commits(journal, 1)), None)
             self.changes = Changes(self._commit)
             head, time_ns, damage = self._read_to_end(journal)
@@ -174,12 +174,12 @@ class _Journal:
             room,
         )
 
-    def _has_gone_on(self, journal: Journal, reader: JournalReader) -> bool:
-        """Read what was appended; False if that is not all there is to know, and everything must be looked at anew."""
+    def _has_only_grown(self, journal: Journal, reader: JournalReader) -> bool:
+        """Read what was appended; False if more than that changed, and everything must be looked at anew."""
         known = reader.journal
         if (known.uuid, known.lineage, known.epoch) != (journal.uuid, journal.lineage, journal.epoch):
             return False
-        reader.journal = journal  # with the end that it notes by now
+        reader.journal = journal  # with the end that is noted in it by now
         try:
             self._read_on(reader)
         except JournalError:
@@ -189,9 +189,9 @@ class _Journal:
     def _read_on(self, reader: JournalReader) -> None:
         with up_to_what_is_appended(reader.journal):
             while header := reader.next_header():
-                self._take(reader, header)
+                self._note(reader, header)
 
-    def _take(self, reader: JournalReader, header: FrameHeader) -> None:
+    def _note(self, reader: JournalReader, header: FrameHeader) -> None:
         if not header.is_commit:
             reader.batch(payload=False)
             self._may_rest = may_rest(header, None)
@@ -248,7 +248,7 @@ class _Place:
         self._reader = JournalReader(journal, position)
 
     def _has_come_to(self, reader: JournalReader, journal: Journal, position: Position) -> bool:
-        """Read on to the position, if that is possible from where the reader stands."""
+        """Read on to the position, if that is possible from where the reader is."""
         if (reader.journal.uuid, reader.journal.lineage) != (journal.uuid, journal.lineage):
             return False
         try:
@@ -276,7 +276,7 @@ def mirror_status(path: str) -> MirrorStatus:
 
 
 def _is_well(recorder: Mapping[str, Any] | None) -> bool:
-    """Whether a recorder says that it is at work and journals everything: then no news is good news."""
+    """Whether a recorder answers, and journals everything: then silence means that nothing was written."""
     return recorder is not None and not recorder.get("problem")
 
 
@@ -291,7 +291,7 @@ def _ask_recorder(path: str) -> tuple[Mapping[str, Any] | None, LockedError | No
 
 
 def _replaced(mirror: Mirror, promoted: Promoted) -> PromotedError | None:
-    """That a mirror is the primary no more, as far as its journal is at hand."""
+    """That a mirror is no longer the primary, as far as its journal is at hand."""
     try:
         mirror.check_not_replaced(Journal(promoted.journal_path))
     except PromotedError as error:

@@ -1,6 +1,6 @@
 """Whether every local user can read what is in a journal or mirror, and take its locks.
 
-Not here: the volumes of a primary, a promoted mirror's included. Whose they are says who may read them.
+Not here: the volumes of a primary, a promoted mirror's included. Their owners decide who may read them.
 """
 
 from __future__ import annotations

@@ -14,8 +14,8 @@ import pytest
 from mirrortool.journal.directory import Journal
 from mirrortool.journal.newest import Head, HeadWatch
 from mirrortool.mirror.checkpoint import Checkpoint
+from mirrortool.mirror.mirrorlag import behind
 from mirrortool.record.createjournal import NewVolume, init
-from mirrortool.replay.replaylag import behind
 from tests.bench.test_record import LOADS, SECONDS, rate, sparse
 from tests.bench.workloads import PAGE
 from tests.fakes.follower import Follower

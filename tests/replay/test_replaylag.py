@@ -13,7 +13,8 @@ from mirrortool.journal.overdue import SILENT_SECONDS
 from mirrortool.journal.position import Position
 from mirrortool.mirror.checkpoint import Checkpoint
 from mirrortool.mirror.directory import empty_checkpoint
-from mirrortool.replay.replaylag import LOOK_SECONDS, LagMeter, behind
+from mirrortool.mirror.mirrorlag import behind
+from mirrortool.replay.replaylag import LOOK_SECONDS, LagMeter
 from tests.conftest import FakeClock
 from tests.fakes.journals import FRAME_NS, PAGE, START_NS, Commit, JournalMaker, Write
 

@@ -19,9 +19,10 @@ from mirrortool.errors import (
     UsageError,
 )
 from mirrortool.journal.commits import Until
+from mirrortool.mirror.checkpoint import describe
 from mirrortool.mirror.directory import Mirror
 from mirrortool.replay.engine import Plan
-from mirrortool.replay.session import Replay, describe
+from mirrortool.replay.session import Replay
 from tests.fakes.journals import (
     PAGE,
     START_NS,

@@ -1,0 +1,13 @@
+"""What a progress display shows of a replay that has a goal."""
+
+from __future__ import annotations
+
+from mirrortool.cli.progressdisplay import View
+from mirrortool.journal.commits import Commit
+from mirrortool.replay.session import ReplayStatistics
+
+
+def view_of(now: ReplayStatistics, start_lsn: int, goal: Commit) -> View:
+    """The way from an LSN to the goal, and how much of it is done."""
+    lsn = now.progress.lsn
+    return View(lsn - start_lsn, goal.lsn - start_lsn, now.progress.payload_bytes, f"LSN {lsn}", now.groups)
