@@ -119,7 +119,7 @@ class Delegator:
         return self._progress
 
     def cancel(self) -> None:
-        """Stop at the next window, with the mirror at a commit where there is one; from any thread."""
+        """Stop at the next window, with the mirror at a commit if possible; from any thread."""
         self._is_cancelled = True
         self._frames.stop()
 
@@ -317,7 +317,7 @@ class Delegator:
         wrong = find_changed_page(self._store, self._sums, self._in_flight(), self._known_bad)
         if wrong is not None:
             raise ChangedOutsideError(
-                f"page {wrong:#x} is not what the mirror left there",
+                f"page {wrong:#x} is not as the last replay left it",
                 where=self._checkpointer.mirror_path,
-                remedy="mirrortool verify lists what differs; stop whatever writes there",
+                remedy="mirrortool verify lists what differs; stop whatever writes to the mirror",
             )

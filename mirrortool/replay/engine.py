@@ -48,7 +48,7 @@ class Plan:
         groups, tasks: task groups, and tasks in each.
         unit: "batch" for hundreds of pages, "op" for the patent's single operations.
         in_flight_bytes: what may be delegated and not yet written.
-        io: "buffered" through the page cache, "direct" past it; for the owner of the store.
+        io: "buffered" through the page cache, "direct" bypassing it; for the owner of the store.
     """
 
     ranges: str = "auto"
@@ -103,7 +103,7 @@ class ReplayEngine:
         self._times_lock = threading.Lock()  # protects _times; held for one operation of the list
         self._times: list[UnitTime] = []
         # The groups, and what those before them had done. Replaced together, so that any thread sees a whole.
-        self._groups_and_past: tuple[list[TaskGroup], list[GroupStatistics]] = [], []
+        self._groups_and_earlier: tuple[list[TaskGroup], list[GroupStatistics]] = [], []
         self._running = ExitStack()  # the groups' threads
         self._around = ExitStack()  # what is set while they run
         self._set_plan(plan, timed)
@@ -111,17 +111,17 @@ class ReplayEngine:
     def _set_plan(self, plan: Plan, timed: bool) -> None:
         self._plan = plan
         self._ranges = divide(plan.ranges, plan.groups, self._store.volumes)
-        past = [*self._groups_and_past[1], *(group.statistics() for group in self._groups)]
+        earlier = [*self._groups_and_earlier[1], *(group.statistics() for group in self._groups)]
         apply = self._apply_timed if timed else self._apply
         groups = [
             TaskGroup(number, apply, self._in_flight, tasks=plan.tasks, on_applied=self._on_applied)
             for number in range(plan.groups)
         ]
-        self._groups_and_past = groups, past
+        self._groups_and_earlier = groups, earlier
 
     @property
     def _groups(self) -> list[TaskGroup]:
-        return self._groups_and_past[0]
+        return self._groups_and_earlier[0]
 
     def __enter__(self) -> ReplayEngine:
         keep_freed_memory()
@@ -215,11 +215,11 @@ class ReplayEngine:
 
     def statistics(self) -> tuple[tuple[GroupStatistics, ...], InFlightStatistics]:
         """How the groups do now; from any thread."""
-        groups, past = self._groups_and_past
+        groups, earlier = self._groups_and_earlier
         now = [group.statistics() for group in groups]
-        for each in past:  # of groups that have ended, counted under the number that they had
+        for each in earlier:  # of groups that have ended, counted under the number that they had
             number = each.number % len(now)
-            now[number] = now[number].with_past(each)
+            now[number] = now[number].with_earlier(each)
         return tuple(now), self._in_flight.statistics()
 
     def tables(self) -> tuple[tuple[RowSnapshot, ...], ...]:

@@ -33,7 +33,7 @@ def slots_to_go(journal: Journal, former: Sequence[Slot], name: str | None) -> l
     """Those that go with --replace-slot: the one that the user named, or the only one.
 
     Raises:
-        UsageError: there are several, as of disks that are mounted by turns.
+        UsageError: several are, as of disks that are mounted in turn.
     """
     if name:
         return [slot for slot in former if slot.name == name]
@@ -51,7 +51,7 @@ def check_place(journal: Journal, path: str, former: Sequence[Slot], name: str |
 
     Args:
         name: of the slot that the user gave. One that the journal does not have is another mirror's, as of disks that
-            are mounted by turns.
+            are mounted in turn.
     Raises:
         NotAMirrorError: it may not.
         UsageError: the slot is another mirror's.

@@ -2,7 +2,7 @@
 
     FramesFromBase    a base first (resync.py), and then as one of these:
     FramesUpTo        up to one commit that the journal has: an end before it is damage
-    FramesAsTheyCome  as far as the journal goes: waits at its end until there is more (journal/tail.py); with a limit
+    FramesAsTheyCome  as far as the journal goes: waits at its end for more (journal/tail.py); with a limit
                       (commitlimit.py), only as far as that allows
 
 A source belongs to the thread that reads ahead; `stop` and the attributes are for any thread.

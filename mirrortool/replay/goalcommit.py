@@ -39,7 +39,7 @@ def find_goal(
 
     Raises:
         UsageError: the journal does not have that point.
-        NotComparableError: it has no commit there yet.
+        NotComparableError: it has no such commit yet.
         JournalError: damage hides all commits that could be the goal. Where it hides only the point, the replay goes
             up to the damage, and finds it.
     """

@@ -3,12 +3,12 @@
 Rule: pending counts what was admitted and not yet finished. It is the only sound test for "quiet": queues and tables
 may all be empty while a task holds a unit in its hands.
 Bound: `bytes_max`, where a unit costs its payload and a little. A unit larger than that is admitted alone.
-Fail-stop: after the first error no further unit is applied, but all are still finished, so that nobody waits for ever.
+Fail-stop: after the first error no further unit is applied, but all are still finished, so that no thread waits for ever.
 What was applied by then is not a prefix of the journal; redo from the checkpoint makes it one.
 
 One thread, the receiver, admits and waits. Any task finishes and fails; anyone may cancel. Run the receiver in a thread
 of its own: an exception that a signal raises between two of its statements would lose a wake-up, and signals arrive
-only in the main thread. `cancel` is how it is stopped from there.
+only in the main thread. The main thread stops it with `cancel`.
 
 Not here: durability (the checkpoint), and the queues themselves (taskgroup.py).
 """
@@ -117,7 +117,7 @@ class InFlight:
 
         Raises:
             Cancelled: `cancel` was called.
-            BaseException: the first error of a task, as soon as there is one.
+            BaseException: the first error of a task, as soon as it is known.
         """
         while True:
             with self._lock:

@@ -62,7 +62,7 @@ class Wanted:
 
     @property
     def is_complete(self) -> bool:
-        """Whether there is nothing to choose."""
+        """Whether nothing is to be chosen."""
         return None not in (self.groups, self.tasks, self.unit, self.io)
 
     def check(self) -> None:
@@ -162,7 +162,9 @@ def choose(wanted: Wanted, trials: Sequence[Trial], *, can_be_direct: bool) -> C
         )
     took = f"the store takes {_in_words(page)} a page"
     if wanted.io or not can_be_direct or not _is_sync_dear(short):
-        return Choice(preset, f"{took} ({'past' if preset.io == 'direct' else 'in'} the page cache)", is_final=True)
+        return Choice(
+            preset, f"{took} ({'bypassing' if preset.io == 'direct' else 'in'} the page cache)", is_final=True
+        )
     return _choose_io(wanted, trials, took)
 
 

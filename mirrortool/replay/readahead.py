@@ -1,9 +1,9 @@
 """Reads and decodes frames in a thread of its own, a bounded amount ahead of the thread that consumes them.
 
 Reading, checking and decompressing release the interpreter for most of their time, so this thread runs beside the
-delegator. Which frames there are, and how they are waited for, is decided by their source (framesource.py).
+delegator. Which frames come, and how they are waited for, is decided by their source (framesource.py).
 
-Rule: the consumer is told when there are no frames at the moment, after the last of them: once at first, then every
+Rule: the consumer is told when no frames are ready, after the last of them: once at first, then every
 PAUSE_SECONDS.
 Bound: AHEAD_BYTES of payload, or one chunk. Order: that of the journal. Shutdown: `stop`, from any thread, and the end
 of `with`, which waits for the thread. The reader belongs to this thread until then. What it fails with is raised to the

@@ -65,7 +65,7 @@ class LagMeter:
         self._listener = SilenceMeter(journal)
         self._head = Head(0, 0, 0, 0, 0)
         self._looked_at = -math.inf
-        self._rates: deque[tuple[float, int]] = deque(maxlen=_RATE_LOOKS)  # when, and bytes behind then
+        self._rates: deque[tuple[float, int]] = deque(maxlen=_RATE_LOOKS)  # when, and bytes of the lag then
 
     def __enter__(self) -> LagMeter:
         return self
@@ -97,11 +97,11 @@ class LagMeter:
             seconds = max(seconds, silence or 0.0)
             return ReplayLag(operations, remainder, seconds, self._eta(remainder), lsn, heard.time_ns, silence)
 
-    def _eta(self, rest: int) -> float | None:
-        """By how fast the bytes behind became fewer."""
-        if not rest:
+    def _eta(self, remainder: int) -> float | None:
+        """From how fast the bytes of the lag became fewer."""
+        if not remainder:
             return 0.0
         (first, most), (last, least) = self._rates[0], self._rates[-1]
         if last - first < _RATE_SECONDS_MIN or least >= most:
             return None
-        return rest * (last - first) / (most - least)
+        return remainder * (last - first) / (most - least)

@@ -7,7 +7,7 @@ Rule: the table may be compared with also after a crash in the middle: each writ
 the table says what the page had before, or that. Not so in these cases, where what the base has is written and all else
 zeroed, whatever the table says:
     the mirror held operations after its checkpoint when the resync began, or the resync resumes with another base
-    pages after the smaller end of a volume whose size changes: a RESIZE that is done again takes them back to zeros
+    pages after the smaller end of a volume whose size changes: a RESIZE that is done again makes them zeros
 Bound: a frame of the base, and the sums of TABLE_PAGES, in memory. The table is read ahead of where it is written.
 """
 

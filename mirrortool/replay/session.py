@@ -354,7 +354,7 @@ class Replay:
         return self.mirror.checkpoint
 
     def cancel(self) -> None:
-        """Stop soon, at a commit where there is one; from any thread. That is how following ends."""
+        """Stop soon, at a commit if possible; from any thread. A replay that follows ends in this way."""
         self._delegator.cancel()
 
     def statistics(self) -> ReplayStatistics:
@@ -437,7 +437,7 @@ class Replay:
         is_later = self.goal is None and until.time_ns is not None and checkpoint.time_ns > until.time_ns
         if is_later or (goal_lsn is not None and goal_lsn < reached):
             raise PastTargetError(
-                f"the mirror is at LSN {reached} already, past {'that time' if is_later else f'LSN {goal_lsn}'}",
+                f"the mirror is at LSN {reached} already, after {'that time' if is_later else f'LSN {goal_lsn}'}",
                 where=self.mirror.path,
                 remedy=f"mirrortool replay {quoted_word(self.journal.path)} NEW --until {goal_lsn or 'TIME'} does",
             )

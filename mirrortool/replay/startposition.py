@@ -103,7 +103,7 @@ def _no_base(journal: Journal, checkpoint: Checkpoint, later: list[Base], first_
         )
     what = f"begins with LSN {first_lsn}, the mirror is at LSN {checkpoint.position.lsn}"
     return PrunedJournalError(
-        f"{what}, and there is no base after that",
+        f"{what}, and the journal has no base after that",
         where=journal.path,
         remedy=f"mirrortool base {quoted_word(journal.path)} makes one",
     )

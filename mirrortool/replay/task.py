@@ -16,7 +16,7 @@ class Verdict(Enum):
 
     RUN = "apply its work"
     WAIT = "wait for its counter to reach zero, then apply its work"
-    PARK = "wait until there is something on the main queue"
+    PARK = "wait until the main queue has something"
     EXIT = "end"
 
 
@@ -27,7 +27,7 @@ class Task:
     another task opens; it is either parked or waiting for its counter, so one gate serves both.
 
     Attributes:
-        mini: the mini queue (970): units that overlap what the task already has, in arrival order. Nobody waits for
+        mini: the mini queue (970): units that overlap what the task already has, in arrival order. No thread waits for
             room in it: a leader that blocked here would hold the lock that the task needs to empty it. A leader that
             finds MINI_UNITS_MAX in it stops leading instead (taskgroup.py). Empty when the task ends.
         work: what the task is to apply now, in order.

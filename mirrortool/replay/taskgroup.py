@@ -80,16 +80,16 @@ class GroupStatistics:
     waited: int
     given_back: int
 
-    def with_past(self, past: GroupStatistics) -> GroupStatistics:
+    def with_earlier(self, earlier: GroupStatistics) -> GroupStatistics:
         """The same moment, with what another group had done before counted too."""
         return replace(
             self,
-            units=self.units + past.units,
-            payload_bytes=self.payload_bytes + past.payload_bytes,
-            direct=self.direct + past.direct,
-            delegated=self.delegated + past.delegated,
-            waited=self.waited + past.waited,
-            given_back=self.given_back + past.given_back,
+            units=self.units + earlier.units,
+            payload_bytes=self.payload_bytes + earlier.payload_bytes,
+            direct=self.direct + earlier.direct,
+            delegated=self.delegated + earlier.delegated,
+            waited=self.waited + earlier.waited,
+            given_back=self.given_back + earlier.given_back,
         )
 
 
@@ -241,7 +241,7 @@ class TaskGroup:
             gate.open()
 
     def _step(self, me: Task) -> Verdict:
-        """FIG. 11 from TOP until there is something to apply (1106, 1120, 1184), to wait for (1174), or nothing."""
+        """FIG. 11 from TOP until it has something to apply (1106, 1120, 1184), to wait for (1174), or nothing."""
         gates: list[Gate] = []
         with self._lock:  # 1112, 1136, 1140
             self._count_finished(me)
@@ -334,7 +334,7 @@ class TaskGroup:
     def _wait_for(self, me: Task, unit: WriteUnit, hits: list[Row]) -> Verdict:
         """Stand for all tasks that it overlaps, and wait until they are done."""
         for hit in hits:
-            assert hit.counter is None, "a cleared range matches nothing, so nobody is superseded twice"
+            assert hit.counter is None, "a cleared range matches nothing, so no task is superseded twice"
             hit.counter = me.counter  # 1162
             me.row.range.update(hit.range)  # 1166
             hit.range.clear()  # 1164: the range only; the row goes at 1132, after the pointer (1130)

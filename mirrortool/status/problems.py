@@ -56,7 +56,7 @@ def _foreign_slots(found: Found) -> Iterator[MirrortoolError]:
         yield ForkedJournalError(
             f"does not contain position {slot.position} of slot {slot.name}: {slot.where} follows another history",
             where=path,
-            remedy="replay there the journal that it mirrors, "
+            remedy="replay into it the journal that it mirrors, "
             f"and mirrortool slot drop {quoted_word(path)} {slot.name} here",
         )
 

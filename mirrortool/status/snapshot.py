@@ -54,7 +54,7 @@ class JournalStatus:
         ahead_seconds: how far its times are ahead of this host's clock; None if that is little.
         readers: by the names of their slots.
         work: what records it, or receives it.
-        room: what it takes, and what there is.
+        room: what it uses, and what is free.
         unanswered: that a recorder has the journal and does not answer; None if it does, or none is running.
     """
 

@@ -240,7 +240,7 @@ class _Place:
 
         Raises:
             ForkedJournalError: it does not.
-            JournalError: it cannot be read there.
+            JournalError: it cannot be read at the position.
         """
         if self._reader and self._has_come_to(self._reader, journal, position):
             return

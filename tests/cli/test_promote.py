@@ -144,7 +144,7 @@ def test_a_bad_page_is_no_primarys(here: Path, capsys: Capture) -> None:
         file.write(b"rot")
     before = state(here / "J")
     for options, told in (
-        ([], "is not what the mirror left there"),
+        ([], "is not as the last replay left it"),
         (["--no-verify"], "the file was written since the last replay"),  # which an attempt before does not hide
     ):
         _, err = run(capsys, "M", "--yes", *options, code=21)

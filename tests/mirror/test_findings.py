@@ -257,7 +257,7 @@ def test_a_replay_that_is_refused_says_what_is_known(
     monkeypatch.setattr("mirrortool.replay.delegator.find_changed_page", lambda *_: 3)
     capsys.readouterr()
     assert main(["replay", maker.journal.path, str(mirror), "--no-slot"]) == 21
-    assert "is not what the mirror left there; verified 0 s ago: 1 bad page;" in capsys.readouterr().err
+    assert "is not as the last replay left it; verified 0 s ago: 1 bad page;" in capsys.readouterr().err
 
 
 def test_force_is_for_what_is_known_only(mirror: Path) -> None:

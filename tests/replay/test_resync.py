@@ -242,7 +242,7 @@ def test_a_mirror_changed_outside_is_not_overwritten(root: Path) -> None:
     path = Path(mirror.volume_path(mirror.kept[0]))
     path.write_bytes(b"!" * path.stat().st_size)
     (early / "seen.json").unlink()  # and its time tells nothing
-    with pytest.raises(ChangedOutsideError, match="not what the mirror left there"):
+    with pytest.raises(ChangedOutsideError, match="not as the last replay left it"):
         replay_all(history.journal, early)
     assert not Mirror(str(early)).checkpoint.resync_lsn
 
