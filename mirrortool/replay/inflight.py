@@ -3,7 +3,7 @@
 Rule: pending counts what was admitted and not yet finished. It is the only sound test for "quiet": queues and tables
 may all be empty while a task holds a unit in its hands.
 Bound: `bytes_max`, where a unit costs its payload and a little. A unit larger than that is admitted alone.
-Fail-stop: after the first error no further unit is applied, but all are still finished, so that no thread waits for ever.
+Fail-stop: after the first error no further unit is applied, but all are finished, so that no thread waits for ever.
 What was applied by then is not a prefix of the journal; redo from the checkpoint makes it one.
 
 One thread, the receiver, admits and waits. Any task finishes and fails; anyone may cancel. Run the receiver in a thread
