@@ -210,7 +210,7 @@ def test_a_result_that_cannot_be_kept_is_told(
     spoil(mirror, 3)
     monkeypatch.setattr(files, "replace_small", refuse)
     assert main(["verify", str(mirror)]) == 1
-    assert "status cannot tell it" in capsys.readouterr().err
+    assert "status does not show it" in capsys.readouterr().err
 
 
 def test_status_replay_and_promote_say_what_is_known(
