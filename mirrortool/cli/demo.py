@@ -17,7 +17,7 @@ import click
 
 from mirrortool import clock, files, pathowner
 from mirrortool.address import SEGMENT_BYTES
-from mirrortool.cli.options import DIRECTORY, SIZE, quiet
+from mirrortool.cli.options import DIRECTORY, SIZE, quiet, verbose
 from mirrortool.cli.progressdisplay import Display
 from mirrortool.cli.replayview import view_of
 from mirrortool.cli.text import counted, format_bytes, format_seconds, printable
@@ -52,8 +52,9 @@ class DemoError(MirrortoolError):
     "--size", type=SIZE, default="256M", show_default=True, metavar="SIZE", help="Of the volume; 64M or more."
 )
 @click.option("--keep", metavar="DIR", type=DIRECTORY, help="Work in this new directory, and leave it there.")
+@verbose
 @quiet
-def command(size: int, keep: str | None, quiet: bool) -> None:
+def command(size: int, keep: str | None, verbose: bool, quiet: bool) -> None:
     """Mirror a volume before your eyes, kill the replay half-way, and prove the result.
 
     Everything happens in a temporary directory. Nothing of yours is read or written.
@@ -61,7 +62,7 @@ def command(size: int, keep: str | None, quiet: bool) -> None:
     if size < SIZE_MIN or size % PAGE:
         raise UsageError("the demo's volume is 64M or more, in whole pages of 4096 bytes")
     with _workplace(keep) as directory:
-        demo = Demo(directory, size, quiet)
+        demo = Demo(directory, size, quiet, verbose)
         runner = Runner(demo.run, demo.cancel)
         try:
             runner.run(demo.tick)
@@ -76,10 +77,10 @@ class DemoCancelled(Exception):
 class Demo:
     """The steps of the demo, in order; run in a thread, while the main thread calls `tick`."""
 
-    def __init__(self, directory: str, size: int, quiet: bool) -> None:
+    def __init__(self, directory: str, size: int, quiet: bool, verbose: bool = False) -> None:
         self._directory = directory
         self._size = size
-        self._quiet = quiet
+        self._quiet, self._verbose = quiet, verbose
         self._random = random.Random(123)
         self._ways: Counter[str] = Counter()
         self._is_cancelled = False
@@ -226,7 +227,7 @@ class Demo:
             assert goal, "a replay that does not follow has one"
 
             def show() -> None:
-                display.show(view_of(replay.statistics(), start, goal))
+                display.show(view_of(replay.statistics(), start, goal, verbose=self._verbose))
 
             with Display("replay", quiet=self._quiet) as display:
                 self._tick = show
@@ -243,10 +244,11 @@ class Demo:
             "give-back": sum(group.given_back for group in groups),
         }
         self._ways.update(ways)
-        self._say(
-            f"    {ways['direct']} direct, {ways['mini-queue']} delegated to a mini queue, "
-            f"{ways['counter wait']} waited for a counter, {ways['give-back']} given back"
-        )
+        if self._verbose:
+            self._say(
+                f"    {ways['direct']} direct, {ways['mini-queue']} delegated to a mini queue, "
+                f"{ways['counter wait']} waited for a counter, {ways['give-back']} given back"
+            )
 
     def _verify(self, mirror: str) -> VerifyResult:
         self._check_cancelled()

@@ -131,6 +131,7 @@ MODE = Value("mode", parse_mode)
 NAMED_PATH = Value("name=path", parse_named_path)
 
 quiet = click.option("-q", "--quiet", is_flag=True, help="Print only errors and results.")
+verbose = click.option("-v", "--verbose", is_flag=True, help="Also print counts of the engine inside.")
 group = click.option(
     "--group", type=Value("group", group_number), metavar="GROUP",
     help="Let the members of this group read what is made.  [default: only its owner]",

@@ -11,10 +11,10 @@ from urllib.parse import quote
 import click
 
 from mirrortool import files
-from mirrortool.cli.progressdisplay import Display
+from mirrortool.cli.progressdisplay import Display, Line, Tone
 from mirrortool.cli.rates import Rates
 from mirrortool.cli.servicestate import Service
-from mirrortool.cli.text import columns, counted, format_bytes, format_seconds, format_time, quoted, tell
+from mirrortool.cli.text import counted, fitted_columns, format_bytes, format_latency, format_time, quoted, tell
 from mirrortool.cli.workthread import Runner
 from mirrortool.metrics import Sample
 from mirrortool.nbd.server import Server
@@ -152,7 +152,8 @@ class _Watch:
             self._incomplete = ()
             self._display.note("the initial scan is complete: from now on commits are states of the volumes")
         headings = ("export", "clients", "writes", "written", "flushes", "writes/s", "written/s")
-        table = columns(headings, [self._row(each) for each in server.exports])
+        rows = [self._row(each) for each in server.exports]
+        table = fitted_columns(headings, rows, self._display.width, ("flushes", "writes", "clients", "written"))
         self._display.show_lines([*table, *self._lines(recorder)])
 
     def _row(self, now: ExportStatistics) -> tuple[str, ...]:
@@ -163,18 +164,21 @@ class _Watch:
     def _lines(self, now: RecorderStatistics) -> list[str]:
         ratio = f", {now.bytes_journaled / now.bytes_written:.2f} of what was written" if now.bytes_written else ""
         operations, journaled = self._rates.per_second(None, (now.operations, now.bytes_journaled))
-        synced = f"made durable in {format_seconds(now.sync_seconds)}"
+        synced = f"made durable in {format_latency(now.sync_seconds)}"
         lines = [
             f"{format_bytes(now.bytes_journaled)} journaled{ratio}; "
             f"{operations:.0f} operations/s, {format_bytes(journaled)}/s",
             f"{format_bytes(now.bytes_waiting)} not yet written to the volumes",
-            f"commit {now.commit_lsn} of {format_time(now.commit_time_ns)}, {synced}" if now.commit_lsn else synced,
+            f"commit at LSN {now.commit_lsn} of {format_time(now.commit_time_ns)}, {synced}"
+            if now.commit_lsn
+            else synced,
         ]
         if now.incomplete:
             done, total = self._recording.initial_scan.progress()
             problem = self._recording.initial_scan_problem
-            lines.append(f"initial scan: {100 * done // max(1, total)} % {problem}".rstrip())
-        return [*lines, now.problem] if now.problem else lines
+            tone = Tone.BAD if problem else Tone.WAITING
+            lines.append(Line(f"initial scan: {100 * done // max(1, total)} % {problem}".rstrip(), tone))
+        return [*lines, Line(now.problem, Tone.BAD)] if now.problem else lines
 
 
 def _conclude(journal: str, last: RecorderStatistics, as_json: bool, quiet: bool) -> None:

@@ -27,6 +27,7 @@ from mirrortool.cli.options import (
     complete_volume,
     group,
     quiet,
+    verbose,
 )
 from mirrortool.cli.otherusers import writes_in
 from mirrortool.cli.progressdisplay import Display
@@ -114,6 +115,7 @@ from mirrortool.replay.tasktable import RowSnapshot
 @metrics_file
 @as_json
 @group
+@verbose
 @quiet
 @writes_in("mirror", "journal")
 def command(
@@ -123,6 +125,7 @@ def command(
     trace: str | None,
     metrics_file: str | None,
     as_json: bool,
+    verbose: bool,
     quiet: bool,
     **values: Any,
 ) -> None:
@@ -152,9 +155,9 @@ def command(
         was_stopped = 0
         try:
             if follow:
-                following.run(lambda replay: _run(replay, metrics_file, quiet, is_again=following.is_again))
+                following.run(lambda replay: _run(replay, metrics_file, quiet, verbose, is_again=following.is_again))
             else:
-                was_stopped = _run(following.replay, metrics_file, quiet)
+                was_stopped = _run(following.replay, metrics_file, quiet, verbose)
         except JournalError:
             _print(following.replay, start, as_json)  # what is wrong comes after what could be done with the journal
             raise
@@ -209,14 +212,14 @@ def check_options(values: Mapping[str, Any]) -> None:
         raise UsageError("--flush-only and --dry-run are for a replay that ends, not for --follow")
 
 
-def _run(replay: Replay, metrics_file: str | None, quiet: bool, *, is_again: bool = False) -> int:
+def _run(replay: Replay, metrics_file: str | None, quiet: bool, verbose: bool, *, is_again: bool = False) -> int:
     """Replay with a display; returns the signal that ended it early, or 0. Following has no end, so none is early."""
     with (
         Display("replay", quiet=quiet) as display,
         Service(metrics_file, lambda running: _samples(replay, running), display.warn) as service,
     ):
         goal = replay.goal
-        watch = _GoalWatch(display, replay, goal) if goal else FollowWatch(display, replay, is_again=is_again)
+        watch = _GoalWatch(display, replay, goal, verbose) if goal else FollowWatch(display, replay, is_again=is_again)
         noted = _ChoiceNote(display)
 
         def work() -> Checkpoint:
@@ -256,14 +259,14 @@ def _samples(replay: Replay, is_running: bool) -> list[Sample]:
 class _GoalWatch:
     """Shows how far a replay is on its way to its goal."""
 
-    def __init__(self, display: Display, replay: Replay, goal: Commit) -> None:
-        self._display, self._goal = display, goal
+    def __init__(self, display: Display, replay: Replay, goal: Commit, verbose: bool) -> None:
+        self._display, self._goal, self._verbose = display, goal, verbose
         self._start = replay.mirror.checkpoint.position.lsn
         begun = f" from the base of LSN {replay.start.base.lsn}" if replay.start.base else ""
         display.note(f"replaying{begun} to the commit at LSN {goal.lsn} of {format_time(goal.time_ns)}")
 
     def tick(self, now: ReplayStatistics) -> None:
-        self._display.show(view_of(now, self._start, self._goal))
+        self._display.show(view_of(now, self._start, self._goal, verbose=self._verbose))
 
 
 class _ChoiceNote:

@@ -9,7 +9,7 @@ from contextlib import ExitStack, suppress
 from functools import partial
 
 from mirrortool import clock, files, lockholder
-from mirrortool.cli.progressdisplay import PLAIN_SECONDS, Display
+from mirrortool.cli.progressdisplay import PLAIN_SECONDS, Display, Line, Tone
 from mirrortool.cli.text import counted, describe_silence, format_bytes, format_seconds, printable, tell
 from mirrortool.cli.workthread import Runner
 from mirrortool.errors import (
@@ -172,8 +172,9 @@ class FollowWatch:
         checkpoint = self._replay.mirror.checkpoint
         is_short = not (now.lag.operations or checkpoint.is_consistent)
         lag = "waiting for the commit that it needs" if is_short else describe_lag(now.lag)
-        lines = [describe(checkpoint, is_running=True), lag, done]
-        return [*lines, now.waits_for] if now.waits_for else lines
+        tone = Tone.WAITING if is_short or now.lag.seconds >= BEHIND_SECONDS else Tone.PLAIN
+        lines = [describe(checkpoint, is_running=True), Line(lag, tone), done]
+        return [*lines, Line(now.waits_for, Tone.WAITING)] if now.waits_for else lines
 
 
 def describe_lag(lag: ReplayLag) -> str:

@@ -7,7 +7,7 @@ from mirrortool.journal.commits import Commit
 from mirrortool.replay.session import ReplayStatistics
 
 
-def view_of(now: ReplayStatistics, start_lsn: int, goal: Commit) -> View:
-    """The way from an LSN to the goal, and how much of it is done."""
-    lsn = now.progress.lsn
-    return View(lsn - start_lsn, goal.lsn - start_lsn, now.progress.payload_bytes, f"LSN {lsn}", now.groups)
+def view_of(now: ReplayStatistics, start_lsn: int, goal: Commit, *, verbose: bool = False) -> View:
+    """The way from an LSN to the goal, and how much of it is done; `verbose` with the task groups."""
+    lsn, groups = now.progress.lsn, now.groups if verbose else ()
+    return View(lsn - start_lsn, goal.lsn - start_lsn, now.progress.payload_bytes, f"LSN {lsn}", groups)

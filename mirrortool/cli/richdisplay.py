@@ -1,4 +1,7 @@
-"""All of rich: a progress bar, and a line for each task group of a replay.
+"""All of rich: a progress bar, lines in colour, and a line for each task group of a replay.
+
+Colours are those of the terminal's own palette, so they can be read on dark and on light; text that says no state has
+the terminal's own colour. NO_COLOR turns them off (rich does that).
 
 Text reaches rich only as Text, or where its markup is off, and only after text.printable.
 """
@@ -9,55 +12,84 @@ from collections.abc import Sequence
 
 from rich.console import Console, Group
 from rich.live import Live
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
-from rich.table import Table
+from rich.progress import BarColumn, Progress, TextColumn
 from rich.text import Text
 
-from mirrortool.cli.text import format_bytes
+from mirrortool.cli.progressdisplay import Line, Tone, View
+from mirrortool.cli.text import fitted_columns, format_bytes
 from mirrortool.replay.taskgroup import GroupStatistics
 
 _GROUPS_SHOWN = 16
+_BAR_WIDTH_MIN, _BAR_WIDTH_MAX = 10, 50
+_BAR_COLOURS = {Tone.PLAIN: "default", Tone.GOOD: "green", Tone.WAITING: "yellow", Tone.BAD: "red"}
+# Of words: on a ground of their own, as green and yellow letters can hardly be read on white.
+_WORD_COLOURS = {
+    Tone.PLAIN: "", Tone.GOOD: "black on green", Tone.WAITING: "black on yellow", Tone.BAD: "bold white on red"
+}  # fmt: skip
 
 
 class LiveView:
     """A part of the terminal that is drawn again and again, and gone when it is closed."""
 
-    def __init__(self, title: str) -> None:
-        console = Console(stderr=True, highlight=False, markup=False, emoji=False)
+    def __init__(self, title: str, console: Console | None = None) -> None:
+        self._console = console or Console(stderr=True, highlight=False, markup=False, emoji=False)
+        self._bar = BarColumn(style="bright_black")
         self._progress = Progress(
             TextColumn("{task.description}", markup=False),
-            BarColumn(bar_width=30),
-            TaskProgressColumn(),
+            self._bar,
+            TextColumn("{task.percentage:>3.0f}%", markup=False),
             TextColumn("{task.fields[detail]}", markup=False),
-            console=console,
+            console=self._console,
             auto_refresh=False,
         )
         self._task = self._progress.add_task(title, total=None, detail="")
-        self._live = Live(self._progress, console=console, auto_refresh=False, transient=True, redirect_stdout=False)
+        self._live = Live(
+            self._progress, console=self._console, auto_refresh=False, transient=True, redirect_stdout=False
+        )
         self._live.start()
 
-    def show(self, done: int, total: int, detail: str, groups: Sequence[GroupStatistics]) -> None:
-        """Draw it anew."""
-        self._progress.update(self._task, completed=done, total=max(total, 1), detail=detail)
-        drawn = Group(self._progress, _table_of(groups)) if len(groups) > 1 else self._progress
-        self._live.update(drawn, refresh=True)
+    @property
+    def width(self) -> int:
+        """Of the terminal, in characters; it may change."""
+        return self._console.width
 
-    def show_lines(self, lines: Sequence[str]) -> None:
-        """Draw lines in place of a progress bar."""
-        self._live.update(Text("\n".join(lines), no_wrap=True, overflow="ellipsis"), refresh=True)
+    def show(self, view: View, detail: str) -> None:
+        """Draw the bar again, as wide as there is room beside the detail."""
+        beside = len(self._progress.tasks[0].description) + len("  100%  ")
+        below = [Text(detail, overflow="fold")] if beside + _BAR_WIDTH_MIN + len(detail) > self.width else []
+        detail = "" if below else detail
+        beside += len(detail)
+        self._bar.bar_width = max(_BAR_WIDTH_MIN, min(_BAR_WIDTH_MAX, self.width - beside))
+        self._bar.complete_style = self._bar.finished_style = _BAR_COLOURS[view.tone]
+        self._progress.update(self._task, completed=view.done, total=max(view.total, 1), detail=detail)
+        shown = [Text(line, no_wrap=True, overflow="crop") for line in group_lines(view.groups, self.width)]
+        self._live.update(Group(self._progress, *below, *shown), refresh=True)
+
+    def show_lines(self, lines: Sequence[Line]) -> None:
+        """Draw lines in place of a progress bar; one that is longer than the terminal is wide is folded."""
+        self._live.update(Group(*map(_coloured, lines)), refresh=True)
 
     def close(self) -> None:
         """Give the terminal back."""
         self._live.stop()
 
 
-def _table_of(groups: Sequence[GroupStatistics]) -> Table:
-    """Who works, what waits, and how units came to their tasks (FIG. 9 to 11)."""
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    for heading in ("group", "active", "queued", "units", "written", "direct", "mini-queue", "waited", "given back"):
-        table.add_column(heading, justify="right", no_wrap=True)
-    for group in groups[:_GROUPS_SHOWN]:
-        cells = (
+def _coloured(line: Line) -> Text:
+    text = Text(line, overflow="fold")
+    start = line.find(line.words)
+    if start >= 0:
+        end = start + len(line.words or line)
+        text.stylize(_WORD_COLOURS[line.tone], start + len(line.words) - len(line.words.lstrip()), end)
+    return text
+
+
+def group_lines(groups: Sequence[GroupStatistics], width: int) -> list[str]:
+    """What each task group does, and how units came to their tasks (FIG. 9 to 11); nothing for a single group."""
+    if len(groups) < 2:
+        return []
+    headings = ("group", "active", "queued", "units", "written", "direct", "mini-queue", "waited", "given back")
+    rows = [
+        (
             str(group.number),
             f"{group.active}/{group.tasks}",
             str(group.main_queue + group.mini_queues),
@@ -68,5 +100,6 @@ def _table_of(groups: Sequence[GroupStatistics]) -> Table:
             str(group.waited),
             str(group.given_back),
         )
-        table.add_row(*(Text(cell) for cell in cells))
-    return table
+        for group in groups[:_GROUPS_SHOWN]
+    ]
+    return fitted_columns(headings, rows, width, ("given back", "waited", "direct", "units"))

@@ -15,9 +15,18 @@ import click
 from mirrortool import files
 from mirrortool.cli.options import DIRECTORY, DURATION, POINT, POINT_METAVAR, RATE, as_json, complete_point, quiet
 from mirrortool.cli.otherusers import tell_root
-from mirrortool.cli.progressdisplay import Display, View
+from mirrortool.cli.progressdisplay import Display, Line, Tone, View
 from mirrortool.cli.servicestate import Service, metrics_file
-from mirrortool.cli.text import columns, counted, format_bytes, format_seconds, printable, quoted, tell
+from mirrortool.cli.text import (
+    counted,
+    fitted_columns,
+    format_bytes,
+    format_clock,
+    format_seconds,
+    printable,
+    quoted,
+    tell,
+)
 from mirrortool.cli.workthread import Interrupted, Runner
 from mirrortool.errors import MirrortoolError, UsageError
 from mirrortool.journal.copies.basetransfer import open_finished
@@ -36,6 +45,8 @@ from mirrortool.ship.shipprogress import ShipStatistics
 
 SILENCE_SECONDS_MIN = 15.0
 """A receiver says every 10 seconds that it is alive."""
+BEHIND_SECONDS = 5.0
+"""A copy that is further behind is shown so."""
 REASONS_MAX = 8
 """Of one outage at most this many reasons are printed, each once: attempts may fail in several ways by turns."""
 
@@ -178,7 +189,7 @@ def _run(shipping: Shipping, journal: Journal, follow: bool, metrics_file: str |
         Display("ship", quiet=quiet) as display,
         Service(metrics_file, lambda _: _samples(shipping, journal, lags), display.warn) as service,
     ):
-        watch = _Watch(display, shipping, follow)
+        watch = _Watch(display, shipping, lags, follow)
 
         def work() -> None:
             service.ready("shipping")  # destinations that are away come later
@@ -235,8 +246,8 @@ def _describe(lag: ShipLag) -> str:
 class _Watch:
     """Shows the state of shipments."""
 
-    def __init__(self, display: Display, shipping: Shipping, follow: bool) -> None:
-        self._display, self._shipping, self._follow = display, shipping, follow
+    def __init__(self, display: Display, shipping: Shipping, lags: ShipLags, follow: bool) -> None:
+        self._display, self._shipping, self._lags, self._follow = display, shipping, lags, follow
         self._outages = Outages(display.warn, follow)
 
     def tick(self) -> None:
@@ -244,7 +255,8 @@ class _Watch:
         for each in found:
             self._outages.look(each)
         if self._follow or len(found) > 1:
-            self._display.show_lines(_table(found))
+            if self._display.is_live:
+                self._display.show_lines(table_of(found, self._lags.measure(found), self._display.width))
             return
         (one,) = found
         total = one.bytes_sent + one.bytes_left
@@ -281,20 +293,39 @@ class Outages:
             self._warn(f"{'' if is_named else f'{now.destination}: '}{now.problem}{self._again}")
 
 
-def _table(found: Sequence[ShipStatistics]) -> list[str]:
+def table_of(found: Sequence[ShipStatistics], lags: Sequence[ShipLag], width: int) -> list[Line]:
+    """A line for each destination, and one more for each that is away."""
     rows = [
         (
             each.destination,
             each.state,
+            "-" if lag.seconds is None else format_seconds(lag.seconds),
+            f"{format_bytes(each.rate)}/s",
+            format_bytes(each.bytes_left),
+            format_seconds(each.bytes_left / each.rate) if each.bytes_left and each.rate else "-",
+            format_bytes(each.bytes_sent),
             str(each.acknowledged.lsn if each.acknowledged else "-"),
             str(each.head_lsn),
-            format_bytes(each.bytes_sent),
-            f"{format_bytes(each.rate)}/s",
-            format_seconds(each.bytes_left / each.rate) if each.bytes_left and each.rate else "-",
         )
-        for each in found
+        for each, lag in zip(found, lags, strict=True)
     ]
-    return columns(("DEST", "STATE", "THERE", "HERE", "SENT", "RATE", "LEFT"), rows)
+    headings = ("DEST", "STATE", "BEHIND", "RATE", "TO SEND", "TIME LEFT", "SENT", "COPY LSN", "JOURNAL LSN")
+    least = ("JOURNAL LSN", "COPY LSN", "SENT", "TIME LEFT", "TO SEND", "RATE")
+    heading, *lines = fitted_columns(headings, rows, width, least)
+    shown = [Line(heading)]
+    for line, each, lag in zip(lines, found, lags, strict=True):
+        shown.append(Line(line, _tone(each, lag), f"  {each.state}"))
+        if each.state == "away":
+            retry = "" if each.retry_seconds is None else f", next try in {each.retry_seconds:.0f} s"
+            shown.append(Line(f"  away since {format_clock(each.away_since_ns)}{retry}: {each.problem}"))
+    return shown
+
+
+def _tone(now: ShipStatistics, lag: ShipLag) -> Tone:
+    if now.state == "away":
+        return Tone.BAD
+    is_behind = now.state in ("connecting", "waiting") or (lag.seconds or 0.0) >= BEHIND_SECONDS
+    return Tone.WAITING if is_behind else Tone.GOOD
 
 
 def _print(journal: str, found: Sequence[ShipStatistics], as_json: bool, *, to_stderr: bool) -> None:
@@ -314,5 +345,6 @@ def _print(journal: str, found: Sequence[ShipStatistics], as_json: bool, *, to_s
 def _to_json(now: ShipStatistics) -> dict[str, object]:
     values = asdict(now)
     acknowledged = values.pop("acknowledged")
-    values.pop("acknowledged_at")
+    for inner in ("acknowledged_at", "away_since_ns", "retry_seconds"):
+        values.pop(inner)
     return {**values, "acknowledged_lsn": acknowledged["lsn"] if acknowledged else None}

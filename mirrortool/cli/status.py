@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import click
 
 from mirrortool import clock
-from mirrortool.cli.options import DIRECTORY, DURATION, as_json
+from mirrortool.cli.options import DIRECTORY, DURATION, as_json, verbose
 from mirrortool.cli.signals import Signals
 from mirrortool.cli.statusjson import to_json
 from mirrortool.cli.statustext import lines_of
@@ -30,7 +30,8 @@ WATCH_SECONDS = 2.0
     help="Exit 50 if a mirror or copy is further behind, or its lag is not known.",
 )
 @as_json
-def command(paths: tuple[str, ...], is_watching: bool, max_lag: float | None, as_json: bool) -> None:
+@verbose
+def command(paths: tuple[str, ...], is_watching: bool, max_lag: float | None, as_json: bool, verbose: bool) -> None:
     """Show the state of journals and mirrors, and of a running recorder.
 
     If something is wrong, everything is printed, and the exit code is that of the worst: first journals, then volumes
@@ -38,16 +39,16 @@ def command(paths: tuple[str, ...], is_watching: bool, max_lag: float | None, as
     """
     with Watch() as watch:
         if is_watching:
-            _watch(watch, paths, max_lag, as_json)
+            _watch(watch, paths, max_lag, as_json, verbose)
             return
         found = watch.look_at_all(paths)
     problem = worst([*(each for status in found for each in problems_of(status)), *_lag_problems(found, max_lag)])
-    _show(found, as_json, problem)
+    _show(found, as_json, problem, verbose)
     if problem:
         raise problem
 
 
-def _watch(watch: Watch, paths: Sequence[str], max_lag: float | None, as_json: bool) -> None:
+def _watch(watch: Watch, paths: Sequence[str], max_lag: float | None, as_json: bool, verbose: bool) -> None:
     """Show everything again and again, until a signal stops it; damage does not end it.
 
     Raises:
@@ -61,7 +62,7 @@ def _watch(watch: Watch, paths: Sequence[str], max_lag: float | None, as_json: b
                 click.echo(format_time(clock.now_ns()))
             unseen = [status.error for status in found if isinstance(status, Unseen)]
             problem = worst([*unseen, *_lag_problems(found, max_lag)])
-            _show(found, as_json, problem)
+            _show(found, as_json, problem, verbose)
             sys.stdout.flush()
             if problem:
                 raise problem
@@ -86,7 +87,7 @@ def _lag_error(name: str, seconds: float | None, max_lag: float) -> LagError | N
     return None
 
 
-def _show(found: Sequence[Found], as_json: bool, ends_with: MirrortoolError | None) -> None:
+def _show(found: Sequence[Found], as_json: bool, ends_with: MirrortoolError | None, verbose: bool) -> None:
     if as_json:
         values = [to_json(each) for each in found]
         click.echo(json.dumps(values[0] if len(values) == 1 else {"paths": values}))
@@ -94,5 +95,5 @@ def _show(found: Sequence[Found], as_json: bool, ends_with: MirrortoolError | No
     if len(found) == 1 and isinstance(found[0], Unseen):
         return  # the error says all
     for each in found:
-        for line in lines_of(each, ends_with):
+        for line in lines_of(each, ends_with, verbose=verbose):
             click.echo(line)

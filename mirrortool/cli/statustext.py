@@ -29,18 +29,19 @@ from mirrortool.status import Found, JournalStatus, MirrorStatus, SlotStatus, Un
 _KINDS_TOLD = (CommitKind.FUZZY, CommitKind.INCOMPLETE, CommitKind.HEARTBEAT)
 
 
-def lines_of(found: Found, left_out: MirrortoolError | None = None) -> Iterator[str]:
+def lines_of(found: Found, left_out: MirrortoolError | None = None, *, verbose: bool = False) -> Iterator[str]:
     """The lines of one path.
 
     Args:
         left_out: the problem that the command ends with, which is printed then.
+        verbose: with the engine's counts.
     """
     if isinstance(found, Unseen):
         yield printable(found.path)
     elif isinstance(found, JournalStatus):
         yield from _journal_lines(found)
     else:
-        yield from _mirror_lines(found)
+        yield from _mirror_lines(found, verbose)
     for problem in problems_of(found):
         if str(problem) != str(left_out):
             yield f"  {printable(str(problem))}"
@@ -215,7 +216,7 @@ def _unknown_mirror_lag(status: MirrorStatus) -> str:
     return f"its lag is not known: its journal {printable(path)} cannot be read"
 
 
-def _mirror_lines(status: MirrorStatus) -> Iterator[str]:
+def _mirror_lines(status: MirrorStatus, verbose: bool) -> Iterator[str]:
     mirror, checkpoint = status.mirror, status.checkpoint
     yield f"mirror {printable(mirror.path)} of {printable(mirror.journal_path)}"
     for volume, kept in zip(mirror.volumes, mirror.kept, strict=True):
@@ -225,7 +226,7 @@ def _mirror_lines(status: MirrorStatus) -> Iterator[str]:
     if not mirror.promoted:
         yield f"  {_mirror_work(status)}"
     yield f"  {_verified(status)}"
-    if last := status.last_replay:
+    if verbose and (last := status.last_replay):
         yield (
             f"  last replay: {counted(last.units, 'unit')}, {last.direct} direct, "
             f"{last.mini_queue} through mini queues, {last.counter_waits} after a counter wait, "

@@ -12,6 +12,8 @@ from mirrortool.wording import format_bytes as format_bytes
 from mirrortool.wording import format_seconds as format_seconds
 from mirrortool.wording import quoted_word
 
+_NAME_CHARACTERS_MIN = 12
+
 
 def printable(text: str) -> str:
     """Text in one line that no terminal obeys: control characters and bytes that are not UTF-8 are escaped."""
@@ -37,6 +39,11 @@ def format_time(time_ns: int) -> str:
     return times.format_time(time_ns) if time_ns else "no time"
 
 
+def format_clock(time_ns: int) -> str:
+    """The time of day."""
+    return format_time(time_ns)[11:19]
+
+
 def describe_silence(heard_ns: int, silent: float | None) -> str:
     """When a primary was last heard of, if that is long ago, as a phrase."""
     if silent is None:
@@ -52,6 +59,36 @@ def describe_ahead(heard_ns: int, ahead: float | None) -> str:
         f"its times are ahead of this host's clock by {format_seconds(ahead)}, and stay at "
         f"{format_time(heard_ns)} until this clock has reached that: a clock was set wrong"
     )
+
+
+def format_latency(seconds: float) -> str:
+    """How long something that should be short took."""
+    if seconds >= 1:
+        return format_seconds(seconds)
+    return f"{1000 * seconds:.1f} ms" if seconds < 0.01 else f"{1000 * seconds:.0f} ms"
+
+
+def fitted_columns(
+    headings: Sequence[str], rows: Sequence[Sequence[str]], width: int, least: Sequence[str]
+) -> list[str]:
+    """A table for a terminal of this width: the `least` important columns, by their headings, are left out first.
+
+    If that is not enough, the first column keeps the ends of its cells.
+    """
+    kept, left_out = list(range(len(headings))), list(least)
+    while True:
+        table = columns([headings[i] for i in kept], [[row[i] for i in kept] for row in rows])
+        excess = max(map(len, table)) - width
+        if excess <= 0:
+            return table
+        if not left_out:
+            break
+        kept.remove(headings.index(left_out.pop(0)))
+    names = [printable(row[0]) for row in rows]
+    longest = max(_NAME_CHARACTERS_MIN, max(map(len, names)) - excess)
+    short = [name if len(name) <= longest else f"…{name[1 - longest :]}" for name in names]
+    cut = [[name, *(row[i] for i in kept[1:])] for name, row in zip(short, rows, strict=True)]
+    return columns([headings[i] for i in kept], cut)
 
 
 def columns(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:

@@ -8,7 +8,7 @@ import click
 
 from mirrortool.cli.options import DIRECTORY, as_json, quiet
 from mirrortool.cli.otherusers import writes_in
-from mirrortool.cli.progressdisplay import Display, View
+from mirrortool.cli.progressdisplay import Display, Tone, View
 from mirrortool.cli.text import counted, format_seconds, format_time, printable, quoted, tell
 from mirrortool.cli.workthread import Interrupted, Runner
 from mirrortool.errors import ChangedOutsideError, CorruptJournalError, FuzzyCommitError, NotComparableError, UsageError
@@ -74,7 +74,8 @@ def run_shown(verify: Verify, quiet: bool, when_stopped: str) -> VerifyResult:
     def view() -> View:
         now = verify.statistics()
         detail = counted(now.bad_pages, "page differs", "pages differ") if now.bad_pages else ""
-        return View(now.pages_done, now.pages_total, now.pages_done * page_size, detail)
+        tone = Tone.BAD if now.bad_pages else Tone.GOOD
+        return View(now.pages_done, now.pages_total, now.pages_done * page_size, detail, tone=tone)
 
     with Display("verify", quiet=quiet) as display:
         runner = Runner(verify.run, verify.cancel)

@@ -101,7 +101,9 @@ class Shipment:
                 if self._try():
                     return
                 self._attempts = 0 if self._progress.connections > connections else self._attempts + 1
-                self._ending.wait(retry_seconds(self._attempts))
+                pause = retry_seconds(self._attempts)
+                self._progress.retries_in(pause)
+                self._ending.wait(pause)
         finally:
             self._progress.state = "ended"
             self._slot_lock.close()
@@ -129,7 +131,7 @@ class Shipment:
             if not self._options.follow or not self._may_pass(error):
                 self._progress.problem = str(error)
                 raise
-            self._progress.state, self._progress.problem = "away", str(error)
+            self._progress.away(str(error))
             return False
 
     def _run_session(self) -> None:

@@ -34,6 +34,8 @@ class ShipStatistics:
         bytes_left: of the journal files that are known.
         rate: bytes a second, in this connection.
         connections: how many were made.
+        away_since_ns: when the newest outage began; 0 if there is none.
+        retry_seconds: until the next attempt to connect, where that is known.
     """
 
     destination: str
@@ -49,6 +51,8 @@ class ShipStatistics:
     bytes_left: int
     rate: float
     connections: int
+    away_since_ns: int = 0
+    retry_seconds: float | None = None
 
 
 class ShipProgress:
@@ -65,13 +69,25 @@ class ShipProgress:
         self.sent_lsn = self.head_lsn = 0
         self.bytes_sent = self.bytes_left = 0
         self.connections = 0
+        self.away_since_ns = 0
+        self._retry_at: float | None = None
         self._begun_at, self._begun_bytes = clock.monotonic(), 0
 
     def connected(self) -> None:
         """A connection was made: its rate counts from now on."""
         self.connections += 1
         self.state, self.problem = "sending", ""
+        self.away_since_ns, self._retry_at = 0, None
         self._begun_at, self._begun_bytes = clock.monotonic(), self.bytes_sent
+
+    def away(self, problem: str) -> None:
+        """The connection is lost, or could not be made."""
+        self.state, self.problem = "away", problem
+        self.away_since_ns = self.away_since_ns or clock.now_ns()
+
+    def retries_in(self, seconds: float) -> None:
+        """The next attempt comes then."""
+        self._retry_at = clock.monotonic() + seconds
 
     def sent(self, lsn: int, length: int) -> None:
         """`length` bytes were sent, up to this LSN."""
@@ -83,6 +99,7 @@ class ShipProgress:
     def statistics(self) -> ShipStatistics:
         """The statistics now; from any thread."""
         seconds = max(clock.monotonic() - self._begun_at, 0.001)
+        retry_at = self._retry_at
         return ShipStatistics(
             self._destination,
             self.state,
@@ -97,4 +114,6 @@ class ShipProgress:
             self.bytes_left,
             (self.bytes_sent - self._begun_bytes) / seconds,
             self.connections,
+            self.away_since_ns,
+            None if retry_at is None else max(0.0, retry_at - clock.monotonic()),
         )

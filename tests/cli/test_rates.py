@@ -73,6 +73,8 @@ def test_only_readings_of_the_span_are_kept(at: Clock) -> None:
 class Shown:
     """A display that keeps what it was shown last."""
 
+    width = 100
+
     def __init__(self) -> None:
         self.lines: Sequence[str] = ()
 

@@ -90,8 +90,8 @@ def stop_at_third_look(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
     shown = []
     show = status._show
 
-    def counted(found: Sequence[Found], as_json: bool, ends_with: MirrortoolError | None) -> None:
-        show(found, as_json, ends_with)
+    def counted(found: Sequence[Found], as_json: bool, ends_with: MirrortoolError | None, verbose: bool) -> None:
+        show(found, as_json, ends_with, verbose)
         shown.append(found)
         if len(shown) == 3:
             os.kill(os.getpid(), number)
