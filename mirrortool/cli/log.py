@@ -153,6 +153,7 @@ def _commit_to_json(commit: Commit) -> dict[str, object]:
         "lsn": commit.lsn,
         "chain": f"{commit.position.chain:016x}",
         "time": commit.time_ns,
+        "time_ns": commit.time_ns,
         "kind": commit.kind.name.lower(),
         "state_sum": f"{commit.state_sum:016x}",
         "mark": commit.name,
@@ -160,7 +161,12 @@ def _commit_to_json(commit: Commit) -> dict[str, object]:
 
 
 def _operation_to_json(operation: Operation, time_ns: int) -> dict[str, object]:
-    values: dict[str, object] = {"lsn": operation.lsn, "time": time_ns, "kind": operation.kind.name.lower()}
+    values: dict[str, object] = {
+        "lsn": operation.lsn,
+        "time": time_ns,
+        "time_ns": time_ns,
+        "kind": operation.kind.name.lower(),
+    }
     if operation.kind == Kind.RESIZE:
         values |= {"page": operation.page, "size": operation.count}
     elif operation.commit_kind:

@@ -9,13 +9,28 @@ import click
 from mirrortool.cli.options import DIRECTORY, as_json, quiet
 from mirrortool.cli.otherusers import writes_in
 from mirrortool.cli.text import columns, format_bytes, format_time, printable, quoted, tell
+from mirrortool.errors import UsageError
 from mirrortool.journal.copies.basetransfer import open_finished
 from mirrortool.journal.directory import Journal
 from mirrortool.journal.retention.prune import held_bytes
 from mirrortool.journal.slots import Slot, damaged_slots, drop, slots
 
 
-@click.group("slot", invoke_without_command=True)
+class _Slots(click.Group):
+    """`slot JOURNAL`, without a command, is told what to write."""
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        name = args[0]
+        if name not in self.commands and not name.startswith("-") and not ctx.resilient_parsing:
+            raise UsageError(
+                f"{name!r} is not a command of slot", remedy=f"mirrortool slot list {quoted(name)}, or slot drop"
+            )
+        return super().resolve_command(ctx, args)
+
+
+@click.group("slot", cls=_Slots, invoke_without_command=True)
 @click.pass_context
 def command(ctx: click.Context) -> None:
     """List the readers of a journal, and remove those that are gone.

@@ -45,7 +45,7 @@ def test_from_base_to_prune_to_restore(history: History, run: Run) -> None:
     assert f"base of the commit at LSN {history.commits[-1]} " in run("base", "J")
     assert "already has a base" in run("base", "J")
     assert "removed 0 files" not in run("prune", "J", "--keep-size", "0")
-    assert f"replaying from base {history.commits[-1]} to" in run("replay", "J", "M2", "--no-slot")
+    assert f"replaying from the base of LSN {history.commits[-1]} to" in run("replay", "J", "M2", "--no-slot")
     assert Path("M2/volumes/a.img").read_bytes() == history.states[history.commits[-1]]["a"]
     assert "1 base, " in run("verify", "J")
     run("verify", "M2")
@@ -73,7 +73,7 @@ def test_slots_are_listed_and_dropped(history: History, run: Run) -> None:
     assert "no slots" in run("slot", "list", "J")
     assert "removed 0 files" not in run("prune", "J", "--keep-size", "0")
     # The mirror is not lost for it.
-    assert f"replaying from base {history.commits[-1]}" in run("replay", "J", "M")
+    assert f"replaying from the base of LSN {history.commits[-1]}" in run("replay", "J", "M")
     assert Path("M/volumes/b.img").read_bytes() == history.states[history.commits[-1]]["b"]
 
 
