@@ -25,7 +25,7 @@ _COMMITS_COMPLETED = 2000
 
 
 @dataclass(frozen=True, slots=True)
-class SlotLag:
+class SlotLagLimit:
     """How far a slot may be behind: in bytes, or in seconds."""
 
     size: int | None
@@ -70,14 +70,14 @@ def parse_named_path(text: str) -> tuple[str, str]:
     return name, path
 
 
-def parse_lag(text: str) -> SlotLag:
+def parse_lag(text: str) -> SlotLagLimit:
     """A duration, or else a size: 10m is 10 minutes."""
     try:
-        return SlotLag(None, parse_duration(text))
+        return SlotLagLimit(None, parse_duration(text))
     except ValueError:
         pass
     try:
-        return SlotLag(parse_size(text), None)
+        return SlotLagLimit(parse_size(text), None)
     except ValueError:
         raise ValueError(f"{text!r} is neither a size, such as 100G, nor a duration, such as 2d") from None
 

@@ -6,7 +6,7 @@ import json
 
 import click
 
-from mirrortool.cli.options import DIRECTORY, DURATION, SIZE, SLOT_LAG, SlotLag, as_json, quiet
+from mirrortool.cli.options import DIRECTORY, DURATION, SIZE, SLOT_LAG, SlotLagLimit, as_json, quiet
 from mirrortool.cli.otherusers import writes_in
 from mirrortool.cli.text import counted, describe_ahead, format_bytes, printable, quoted, tell
 from mirrortool.errors import UsageError
@@ -29,7 +29,7 @@ def command(
     journal: str,
     keep: float | None,
     keep_size: int | None,
-    max_slot_lag: SlotLag | None,
+    max_slot_lag: SlotLagLimit | None,
     dry_run: bool,
     as_json: bool,
     quiet: bool,
@@ -40,7 +40,7 @@ def command(
     """
     if keep is None and keep_size is None:
         raise UsageError("what is to stay? give --keep, --keep-size, or both")
-    lag = max_slot_lag or SlotLag(None, None)
+    lag = max_slot_lag or SlotLagLimit(None, None)
     pruned = prune(journal, Keep(keep, keep_size, lag.size, lag.seconds), dry_run=dry_run)
     if as_json:
         click.echo(json.dumps(_to_json(journal, pruned, dry_run)))

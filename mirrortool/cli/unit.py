@@ -28,7 +28,7 @@ _NAME_CHARACTERS_MAX = 100
 
 
 @dataclass(frozen=True, slots=True)
-class Service:
+class ServiceRules:
     """A command that can be a service.
 
     Attributes:
@@ -49,9 +49,9 @@ _IO_ERROR, _PAST_TARGET, _BUG = 31, 23, 70
 
 SERVICES = {
     # Clients wait for the socket to come back. After a failed fdatasync, what is in the page cache proves nothing.
-    "record": Service((), ("nbd", "every"), (*_FINAL, _IO_ERROR, _BUG), 3),
-    "replay": Service(("--follow",), (), (*_FINAL, _PAST_TARGET, _BUG), 10),
-    "ship": Service(("--follow",), (), (*_FINAL, _IO_ERROR, _BUG), 10),
+    "record": ServiceRules((), ("nbd", "every"), (*_FINAL, _IO_ERROR, _BUG), 3),
+    "replay": ServiceRules(("--follow",), (), (*_FINAL, _PAST_TARGET, _BUG), 10),
+    "ship": ServiceRules(("--follow",), (), (*_FINAL, _IO_ERROR, _BUG), 10),
 }
 
 
