@@ -14,7 +14,7 @@ import pytest
 
 from mirrortool.journal.commits import newest_commits
 from mirrortool.journal.directory import Journal
-from tests.crash.test_record_kill import Kit, make_kit
+from tests.crash.load import Kit, make_kit
 from tests.fakes.follower import Follower
 from tests.fakes.volumes import fast_directory
 from tests.fakes.waiting import nap

@@ -27,7 +27,7 @@ from mirrortool.ship import sender
 from mirrortool.ship.destination import parse_destination
 from mirrortool.ship.sender import Shipment, connector
 from mirrortool.ship.shipoptions import ShipOptions
-from tests.crash.test_record_power import Machine
+from tests.crash.machine import Machine
 from tests.fakes.faulty_os import Call, FaultyOs
 from tests.fakes.journals import images_of, replay_all
 from tests.fakes.recorders import Model, small_scale

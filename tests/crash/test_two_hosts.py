@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.crash.test_record_kill import Kit, Load, make_kit
+from tests.crash.load import Kit, Load, make_kit
 from tests.fakes.daemon import SMALL_FILES, Daemon
 from tests.fakes.hosts import Hosts
 from tests.fakes.volumes import fast_directory

@@ -201,3 +201,14 @@ def cut_at(number: int) -> Fault:
             raise PowerCut
 
     return fault
+
+
+class FullDisk:
+    """ENOSPC below a path while `is_full`."""
+
+    def __init__(self, path: Path) -> None:
+        self._path, self.is_full = str(path), False
+
+    def __call__(self, call: Call) -> None:
+        if self.is_full and call.path.startswith(self._path) and call.path.endswith(".mj") and "write" in call.name:
+            raise OSError(errno.ENOSPC, "full")

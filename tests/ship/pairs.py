@@ -211,3 +211,21 @@ def messages(*each: Message) -> bytes:
     from mirrortool.ship.protocol import encode
 
     return b"".join(bytes(part) for message in each for part in encode(message))
+
+
+class FlippingCable(Cable):
+    """Flips a bit of one byte on the way to the receiver, and breaks a little later."""
+
+    def __init__(self, path: str, at: int) -> None:
+        super().__init__(path)
+        self._at = at
+        self.breaks_at = at + 400
+
+    def _let_through(self, data: bytes, way: str) -> bytes:
+        start = self.carried
+        data = super()._let_through(data, way)
+        if way == "to" and start <= self._at < start + len(data):
+            flipped = bytearray(data)
+            flipped[self._at - start] ^= 4
+            return bytes(flipped)
+        return data

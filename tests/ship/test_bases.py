@@ -2,43 +2,32 @@
 
 from __future__ import annotations
 
-import errno
 import itertools
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from mirrortool import files
 from mirrortool.errors import (
     CorruptJournalError,
-    ForkedJournalError,
-    InputOutputError,
     LinkError,
     LockedError,
     MirrortoolError,
     MissingFileError,
     NoSpaceError,
-    OtherJournalError,
 )
 from mirrortool.journal import slots
 from mirrortool.journal.audit import Audit
-from mirrortool.journal.bases.basewriter import BaseWriter
-from mirrortool.journal.bases.listing import base_lsns, base_path, lock_bases, open_base
-from mirrortool.journal.commits import Until
+from mirrortool.journal.bases.listing import base_lsns, base_path, lock_bases
 from mirrortool.journal.copies import basetransfer
-from mirrortool.journal.copies.basetransfer import Announced
 from mirrortool.journal.copies.copy import Copy
 from mirrortool.journal.directory import Journal
-from mirrortool.journal.position import Position
-from mirrortool.journal.rawframes import RunReader, find_end
-from mirrortool.journal.reader import JournalReader
+from mirrortool.journal.rawframes import find_end
 from mirrortool.journal.retention.prune import Keep, prune
 from mirrortool.journal.slots import Slot
 from mirrortool.journal.tail import Tail
@@ -49,131 +38,19 @@ from mirrortool.ship import receiverprocess
 from mirrortool.ship.destination import parse_destination
 from mirrortool.ship.firstframes import first_after
 from mirrortool.ship.messagestream import Stream
-from mirrortool.ship.protocol import Message, MessageKind
 from mirrortool.ship.receiver import Receiver
 from mirrortool.ship.sender import Shipment, connector
 from mirrortool.ship.shipoptions import RefusedError, ShipOptions
 from tests.fakes.daemon import Daemon
-from tests.fakes.faulty_os import Call, PowerCut, cut_at, fail_at, faulty
-from tests.fakes.journals import (
-    PAGE,
-    Commit,
-    JournalMaker,
-    Write,
-    assert_verifies,
-    images_of,
-    memory_directory,
-    replay_all,
-)
+from tests.fakes.faulty_os import Call, FullDisk, PowerCut, cut_at, faulty
+from tests.fakes.journals import assert_verifies, images_of, replay_all
 from tests.fakes.waiting import wait_until
-from tests.ship.pairs import Cable, assert_same, counted, running, shipment
-from tests.ship.test_link_faults import FlippingCable
-from tests.ship.test_sender import EACH_KIND, FullDisk, copy_shipment, local
+from tests.ship.pairs import Cable, FlippingCable, assert_same, counted, running, shipment
+from tests.ship.prunedjournal import BASE, BEHIND, END, Pruned, assert_sound, assert_whole
+from tests.ship.shipments import EACH_KIND, copy_shipment, local
 
-pytestmark = pytest.mark.usefixtures("no_directory_sync")
-
-
-@pytest.fixture
-def no_directory_sync(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(files, "sync_directory", lambda _: None)
-
-
-@dataclass
-class Pruned:
-    """A journal without its older files.
-
-    Attributes:
-        behind: a copy that ends before the journal's oldest file, with a mirror beside it, of the same end.
-        image: what the volume holds at the end.
-    """
-
-    maker: JournalMaker
-    behind: Path
-    mirror: Path
-    image: bytes
-
-    @property
-    def journal(self) -> Journal:
-        return self.maker.journal
-
-    def copy(self, path: Path) -> Path:
-        """A copy that is behind."""
-        shutil.copytree(self.behind, path)
-        return path
-
-
-BEHIND, BASE, END, PAGES = 8, 24, 40, 8
 SYNC_DIRECTORY = files.sync_directory
-
-
-def page_of(number: int) -> bytes:
-    return bytes([number % 251 + 1]) * (PAGE // 2) + os.urandom(PAGE // 2)
-
-
-def fill(maker: JournalMaker, count: int, image: bytearray) -> None:
-    for _ in range(count):
-        number = maker.writer.position.lsn // 2
-        page = page_of(number)
-        image[number % PAGES * PAGE : (number % PAGES + 1) * PAGE] = page
-        maker.frame(Write("disk", number % PAGES, page), Commit())
-
-
-@pytest.fixture(scope="module")
-def original() -> Iterator[Pruned]:
-    """Forty commits; the copy has eight, the base is of the twenty-fourth."""
-    with memory_directory() as path:
-        maker = JournalMaker(path / "J", {"disk": PAGES * PAGE}, file_bytes=1500)
-        image = bytearray(PAGES * PAGE)
-        fill(maker, BEHIND, image)
-        maker.writer.sync()
-        local(maker.journal, path / "behind", has_slot=False).run()
-        replay_all(str(path / "behind"), path / "mirror")
-        fill(maker, END - BEHIND, image)
-        journal = maker.close()
-        (path / "J" / "recorder.json").unlink()
-        with MakeBase(journal.path, Until(lsn=2 * BASE)) as making:
-            making.run()
-        prune(journal.path, Keep())
-        oldest = journal.file_starts()[0]
-        assert 2 * BEHIND + 1 < oldest < 2 * BASE
-        yield Pruned(maker, path / "behind", path / "mirror", bytes(image))
-
-
-@pytest.fixture
-def place() -> Iterator[Path]:
-    with memory_directory() as path:
-        yield path
-
-
-def assert_sound(copy: Path) -> None:
-    """Every frame from the oldest on can be read, and where that is not LSN 1, a base stands for what was before."""
-    if not (copy / "journal.json").exists():
-        return
-    journal = Journal(str(copy))
-    starts = journal.file_starts()
-    with JournalReader(journal) as reader:
-        while reader.next_frame():
-            pass
-    if starts and starts[0] > 1:
-        assert any(starts[0] <= lsn for lsn in base_lsns(journal))
-    for lsn in base_lsns(journal):
-        with open_base(journal, lsn) as base:
-            for _ in base.frames():
-                pass
-
-
-def assert_whole(pruned: Pruned, copy: Path) -> None:
-    """The copy continues from the base as the journal does, and a new mirror of it is the primary's state."""
-    journal, copied = pruned.journal, Journal(str(copy))
-    assert base_lsns(copied) == [2 * BASE]
-    assert Path(base_path(copied, 2 * BASE)).read_bytes() == Path(base_path(journal, 2 * BASE)).read_bytes()
-    starts = copied.file_starts()
-    assert starts == [start for start in journal.file_starts() if start >= starts[0]]
-    assert starts[0] <= 2 * BASE
-    for start in starts:
-        assert Path(copied.file_path(start)).read_bytes() == Path(journal.file_path(start)).read_bytes()
-    assert not list((copy / "bases/arriving").iterdir())
-    assert_sound(copy)
+pytestmark = pytest.mark.usefixtures("no_directory_sync")
 
 
 @EACH_KIND
@@ -451,178 +328,6 @@ def test_a_base_stays_until_the_copy_says_that_it_has_it(
         wait_until(lambda: len(waits) > 1)
         assert following.statistics().sent_lsn == find_end(journal).lsn
         assert slots.slots(journal)[0].resync_lsn == 2 * BASE
-
-
-class Hostile:
-    """Says what it likes to a receiver."""
-
-    def __init__(self, journal: Journal, path: Path) -> None:
-        self.journal, self.receiver = journal, Receiver(str(path))
-        end = find_end(journal)
-        hello = {"version": 1, "journal": journal.description(), "end": end.to_json()}
-        self.receiver.handle(Message(MessageKind.HELLO, {**hello, "is_one_way": False, "follows": False}))
-        with open_base(journal, 2 * BASE) as base:
-            self.bytes = base.raw(0, base.size)
-            first_lsn = journal.file_holding(2 * BASE)
-            assert first_lsn
-            self.announced = Announced(base.header.position, base.size, base.file_checksum(), first_lsn)
-
-    def announce(self, **changed: object) -> None:
-        self.receiver.handle(Message(MessageKind.BASE, {**self.announced.to_json(), **changed}))
-
-    def send(self, offset: int, data: bytes) -> None:
-        self.receiver.handle(Message(MessageKind.PART, {"offset": offset}, data))
-
-    def send_file(self, first_lsn: int, offset: int = 0) -> None:
-        with RunReader(self.journal, first_lsn=first_lsn) as reader:
-            run = reader.next_run(1 << 20)
-            assert run
-            self.receiver.handle(Message(MessageKind.DATA, {"file": first_lsn, "offset": offset}, bytes(run.data)))
-
-
-def test_what_a_hostile_sender_says_is_not_taken(original: Pruned, place: Path) -> None:
-    """Each of these ends the connection, and the copy is what it was."""
-
-    def attack_sizes(hostile: Hostile) -> None:
-        hostile.announce(size=100)
-        hostile.send(0, hostile.bytes)
-
-    def attack_gap(hostile: Hostile) -> None:
-        hostile.announce()
-        hostile.send(10, hostile.bytes[10:])
-
-    def attack_twice(hostile: Hostile) -> None:
-        hostile.announce()
-        hostile.announce()
-
-    def attack_file_first(hostile: Hostile) -> None:
-        hostile.announce()
-        hostile.send_file(hostile.announced.file_first_lsn)
-
-    def attack_other_file(hostile: Hostile) -> None:
-        hostile.announce()
-        hostile.send(0, hostile.bytes)
-        hostile.send_file(original.journal.file_starts()[-1])
-
-    def attack_wrong_file(hostile: Hostile) -> None:
-        hostile.announce(file=original.journal.file_starts()[-1])
-
-    def attack_offset(hostile: Hostile) -> None:
-        hostile.announce()
-        hostile.send(0, hostile.bytes)
-        hostile.send_file(hostile.announced.file_first_lsn, 64)
-
-    def attack_position(hostile: Hostile) -> None:
-        hostile.announce(position={"lsn": 2 * BASE, "chain": "00" * 8})
-        hostile.send(0, hostile.bytes)
-
-    def attack_more(hostile: Hostile) -> None:
-        hostile.announce()
-        hostile.send(0, hostile.bytes)
-        hostile.send(len(hostile.bytes), b"more")
-
-    attacks = [attack_sizes, attack_gap, attack_twice, attack_file_first, attack_other_file, attack_wrong_file]
-    attacks += [attack_offset, attack_position, attack_more]
-    for number, attack in enumerate(attacks):
-        copy = original.copy(place / f"C{number}")
-        hostile = Hostile(original.journal, copy)
-        with pytest.raises(MirrortoolError):
-            attack(hostile)
-        hostile.receiver.close()
-        assert base_lsns(Journal(str(copy))) == []
-        assert_same(original.behind, copy)
-        local(original.journal, copy, has_slot=False).run()
-        assert_whole(original, copy)
-
-
-@pytest.mark.parametrize(
-    ("changed", "error"),
-    [
-        ({"uuid": b"x" * 16}, OtherJournalError),
-        ({"lineage": b"x" * 16}, ForkedJournalError),
-        ({"position": Position(2 * BASE, 7)}, LinkError),
-        ({"state_sum": 1}, LinkError),
-        ({}, None),
-    ],
-)
-def test_a_base_of_something_else_that_is_sound_in_itself_is_not_taken(
-    original: Pruned, place: Path, changed: dict[str, Any], error: type[MirrortoolError] | None
-) -> None:
-    copy = original.copy(place / "C")
-    hostile = Hostile(original.journal, copy)
-    data = sealed_again(original.journal, place / "other", changed)
-    hostile.announce(size=len(data))
-    if error:
-        with pytest.raises(error):
-            hostile.send(0, data)
-    else:
-        hostile.send(0, data)
-    hostile.receiver.close()
-    assert base_lsns(Journal(str(copy))) == []
-    assert [each.suffix for each in (copy / "bases/arriving").iterdir()] == ([] if error else [".part"])
-    local(original.journal, copy, has_slot=False).run()
-    assert_whole(original, copy)
-
-
-def test_a_base_of_another_history_than_the_files_behind_it_is_not_taken(original: Pruned, place: Path) -> None:
-    copy, other = original.copy(place / "C"), Position(2 * BASE, 7)
-    hostile = Hostile(original.journal, copy)
-    data = sealed_again(original.journal, place / "other", {"position": other})
-    hostile.announce(size=len(data), position=other.to_json())
-    hostile.send(0, data)
-    with pytest.raises(LinkError, match="where the base has"):
-        hostile.send_file(hostile.announced.file_first_lsn)
-    hostile.receiver.close()
-    assert base_lsns(Journal(str(copy))) == []
-    assert_same(original.behind, copy)
-
-
-def test_a_base_with_other_pages_than_its_sums_say_is_not_taken(original: Pruned, place: Path) -> None:
-    copy = original.copy(place / "C")
-    hostile = Hostile(original.journal, copy)
-    data = sealed_again(original.journal, place / "other", {}, spoil=b"spoiled")
-    hostile.announce(size=len(data))
-    with pytest.raises(LinkError, match="pages do not have their sums"):
-        hostile.send(0, data)
-    hostile.receiver.close()
-    assert base_lsns(Journal(str(copy))) == []
-    assert list((copy / "bases/arriving").iterdir()) == []
-
-
-def test_what_a_disk_did_not_keep_of_a_base_is_sent_again(original: Pruned, place: Path) -> None:
-    """The kernel may have dropped what it could not write, and say nothing of it the next time."""
-    copy = original.copy(place / "C")
-    hostile = Hostile(original.journal, copy)
-    hostile.announce()
-    hostile.send(0, hostile.bytes[: len(hostile.bytes) // 2])
-    with faulty(fail_at(1, errno.EIO, lambda call: call.name == "fdatasync")), pytest.raises(InputOutputError):
-        hostile.receiver.make_durable()
-    with suppress(MirrortoolError):
-        hostile.receiver.close()
-    assert list((copy / "bases/arriving").iterdir()) == []
-    local(original.journal, copy, has_slot=False).run()
-    assert_whole(original, copy)
-
-
-def sealed_again(journal: Journal, path: Path, changed: dict[str, Any], *, spoil: bytes = b"") -> bytes:
-    """The base once more, of another size, with another header, and with `spoil` at the start of each page."""
-    with open_base(journal, 2 * BASE) as base:
-        header = replace(base.header, **changed)
-        batches = [batch for _, batch in base.frames()]
-    writer = BaseWriter(journal, str(path), header)
-    for batch in batches:
-        done = 0
-        for page, count in zip(batch.pages, batch.counts, strict=True):
-            for each in range(count):
-                place, sums = (done + each) * PAGE, batch.sums[(done + each) * 8 : (done + each + 1) * 8]
-                content = spoil + bytes(memoryview(batch.payload)[place + len(spoil) : place + PAGE])
-                writer.add(page + each, memoryview(content), sums)
-            done += count
-    with suppress(MirrortoolError), pytest.MonkeyPatch.context() as patch:
-        patch.setattr(files, "remove", lambda _: None)
-        writer.finish()
-    written = path if path.exists() else Path(f"{path}.new")
-    return written.read_bytes()
 
 
 def test_a_step_of_checking_is_bounded(original: Pruned, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -23,8 +23,9 @@ from mirrortool.promote import Promotion
 from mirrortool.record.recorder import Recorder
 from tests.fakes.faulty_os import FaultyOs, PowerCut, cut_at, faulty
 from tests.fakes.journals import assert_verifies, images_of
-from tests.ship.test_bases import BASE, Pruned, assert_sound, assert_whole, no_directory_sync, original, place
-from tests.ship.test_sender import local
+from tests.ship.conftest import no_directory_sync, original, place
+from tests.ship.prunedjournal import BASE, Pruned, assert_sound, assert_whole
+from tests.ship.shipments import local
 
 __all__ = ["no_directory_sync", "original", "place"]
 pytestmark = pytest.mark.usefixtures("no_directory_sync")

@@ -13,14 +13,9 @@ from mirrortool import files
 from mirrortool.errors import LinkError, MirrortoolError
 from mirrortool.journal.directory import Journal
 from tests.fakes.journals import Commit, JournalMaker, Write, Zero, memory_directory
-from tests.ship.pairs import Cable, assert_is_prefix, assert_same, shipment
+from tests.ship.pairs import Cable, FlippingCable, assert_is_prefix, assert_same, shipment
 
 pytestmark = pytest.mark.usefixtures("no_directory_sync")
-
-
-@pytest.fixture
-def no_directory_sync(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(files, "sync_directory", lambda _: None)
 
 
 def small_journal(path: Path) -> Journal:
@@ -111,21 +106,3 @@ def test_flipped_byte_is_never_stored() -> None:
             assert_is_prefix(journal, copy)
             run_to_the_end(journal, Cable(str(copy)))
             assert_same(journal, copy)
-
-
-class FlippingCable(Cable):
-    """Flips a bit of one byte on the way to the receiver, and breaks a little later."""
-
-    def __init__(self, path: str, at: int) -> None:
-        super().__init__(path)
-        self._at = at
-        self.breaks_at = at + 400
-
-    def _let_through(self, data: bytes, way: str) -> bytes:
-        start = self.carried
-        data = super()._let_through(data, way)
-        if way == "to" and start <= self._at < start + len(data):
-            flipped = bytearray(data)
-            flipped[self._at - start] ^= 4
-            return bytes(flipped)
-        return data

@@ -15,7 +15,7 @@ from tests.fakes.journals import FRAME_NS, PAGE, START_NS, Commit
 from tests.fakes.volumes import Primary, make_primary, pattern
 from tests.fakes.waiting import in_thread, join, wait_until
 from tests.ship.pairs import Cable, shipment
-from tests.ship.test_sender import fill, local, maker_at
+from tests.ship.shipments import fill, local, maker_at
 
 SECOND = 10**9
 
