@@ -285,7 +285,7 @@ class Promotion:
     def _check_kind(self, commit: Commit, allow_fuzzy: bool) -> None:
         if commit.kind == CommitKind.INCOMPLETE:
             raise NotComparableError(
-                f"at commit {commit.lsn} the primary's base was not complete: the mirror lacks some of what it had",
+                f"at commit {commit.lsn} the primary's initial scan had not ended: the mirror lacks some of it",
                 where=self.journal.path,
                 remedy="no state of the primary that is whole can be promoted",
             )

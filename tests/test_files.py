@@ -619,12 +619,12 @@ def test_what_may_be_made_or_is_locked_is_not_opened_through_a_link(
 def test_what_somebody_makes_while_it_is_to_be_made_is_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path, real, is_made = tmp_path / "file", os.open, False
 
-    def made_meanwhile(where: str, flags: int, mode: int = 0o777) -> int:
+    def made_meanwhile(where: str, flags: int, mode: int = 0o777, **more: int) -> int:
         nonlocal is_made
         if flags & os.O_CREAT and not is_made:
             is_made = True
             path.write_bytes(b"theirs")
-        return real(where, flags, mode)
+        return real(where, flags, mode, **more)
 
     monkeypatch.setattr(os, "open", made_meanwhile)
     with files.open_file(str(path), write=True, create=True) as opened:

@@ -117,7 +117,7 @@ def command(
             f"a service runs until it is stopped: give {' or '.join(f'--{each}' for each in service.one_of)}"
         )
     if line.values.get("replace_slot"):
-        raise UsageError("--replace-slot is for one start: a service would do it at each")
+        raise UsageError("--replace-slot is for one start: a service would do it at each start")
     needs = _needs(line)
     codes = service.final_codes
     if needs.network and name == "record":  # an address that this host does not have yet ends with 2, too

@@ -12,12 +12,39 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from enum import Enum
 
 from mirrortool.journal.position import Position
 from mirrortool.jsonfile import Fields
 from mirrortool.operation import CommitKind
 
 _KINDS = {kind.name.lower(): kind for kind in CommitKind}
+
+
+class MirrorState(Enum):
+    """How a mirror is, as its checkpoint says: `TRANSITIONS` says how it comes from one state to another."""
+
+    EMPTY = "empty"
+    """Nothing was replayed into it yet: LSN 0."""
+    CONSISTENT = "consistent"
+    """Exactly at a commit. A fuzzy or incomplete commit is one, too; `is_fuzzy` and `is_incomplete` tell."""
+    ROLLING_FORWARD = "rolling forward"
+    """Between two commits, or its store may hold more than the position says: replay finishes it."""
+    STARTING_OVER = "starting over"
+    """Some of its pages are of a base already, others of the position before that: replay finishes it."""
+
+
+TRANSITIONS = {
+    (MirrorState.EMPTY, "reaching"): MirrorState.ROLLING_FORWARD,
+    (MirrorState.EMPTY, "resyncing"): MirrorState.STARTING_OVER,
+    (MirrorState.CONSISTENT, "reaching"): MirrorState.ROLLING_FORWARD,
+    (MirrorState.CONSISTENT, "resyncing"): MirrorState.STARTING_OVER,
+    (MirrorState.ROLLING_FORWARD, "reaching"): MirrorState.ROLLING_FORWARD,
+    (MirrorState.ROLLING_FORWARD, "resyncing"): MirrorState.STARTING_OVER,
+    (MirrorState.STARTING_OVER, "reaching"): MirrorState.STARTING_OVER,
+    (MirrorState.STARTING_OVER, "resyncing"): MirrorState.STARTING_OVER,
+}
+"""What the methods of Checkpoint make of it. From each state a commit that was made durable leads to CONSISTENT."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,9 +92,20 @@ class Checkpoint:
         return self.reached_lsn <= self.position.lsn
 
     @property
+    def state(self) -> MirrorState:
+        """How the mirror is."""
+        if self.resync_lsn:
+            return MirrorState.STARTING_OVER
+        if not self.is_finished:
+            return MirrorState.ROLLING_FORWARD
+        if not self.position.lsn:
+            return MirrorState.EMPTY
+        return MirrorState.CONSISTENT if self.is_commit else MirrorState.ROLLING_FORWARD
+
+    @property
     def is_consistent(self) -> bool:
-        """Whether the mirror is a committed state of the primary. LSN 0 is none: nothing was replayed yet."""
-        return self.position.lsn > 0 and self.is_finished and self.is_commit and not self.resync_lsn
+        """Whether the mirror is a committed state of the primary."""
+        return self.state == MirrorState.CONSISTENT
 
     def reaching(self, lsn: int) -> Checkpoint:
         """The same, with the store allowed to go as far as `lsn`."""
@@ -114,15 +152,17 @@ class Checkpoint:
 
 def describe(checkpoint: Checkpoint, *, is_running: bool = False) -> str:
     """How a mirror is, as a phrase; with what is to be done, unless a replay of it is running."""
-    again = "" if is_running else ": run replay again"
-    if checkpoint.resync_lsn:
-        return f"the mirror is starting over from base {checkpoint.resync_lsn}{again}"
-    if checkpoint.is_consistent and checkpoint.is_incomplete:
-        return f"the mirror is at commit {checkpoint.position.lsn}, before the primary's base was complete"
-    if checkpoint.is_consistent and checkpoint.is_fuzzy:
-        return f"the mirror is at FUZZY commit {checkpoint.position.lsn}, a state that the primary never had"
-    if checkpoint.is_consistent:
-        return f"the mirror is at commit {checkpoint.position.lsn}"
-    if checkpoint.is_finished and not checkpoint.position.lsn:
-        return "the mirror is empty"
-    return f"the mirror is rolling forward from LSN {checkpoint.position.lsn}{again}"
+    finishes = "" if is_running else "; replay finishes it"
+    lsn = checkpoint.position.lsn
+    match checkpoint.state:
+        case MirrorState.EMPTY:
+            return "the mirror is empty"
+        case MirrorState.STARTING_OVER:
+            return f"the mirror is starting over from base {checkpoint.resync_lsn}{finishes}"
+        case MirrorState.ROLLING_FORWARD:
+            return f"the mirror is rolling forward after LSN {lsn}, between two commits{finishes}"
+    if checkpoint.is_incomplete:
+        return f"the mirror is at commit {lsn}, before the primary's initial scan ended"
+    if checkpoint.is_fuzzy:
+        return f"the mirror is at FUZZY commit {lsn}, a state that the primary never had"
+    return f"the mirror is at commit {lsn}"

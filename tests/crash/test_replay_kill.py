@@ -94,12 +94,15 @@ def kill_after(process, seconds):
 
 @pytest.mark.parametrize("kills", [KILLS, pytest.param(SOAK_KILLS, marks=pytest.mark.soak)])
 def test_killed_at_any_moment(made, capsys, kills):
-    chance = random.Random(11)
+    chance, seconds = random.Random(11), made.seconds
     killed = between = 0
     for number in range(kills):
         if number % 4 == 0:
             shutil.rmtree(made.mirror, ignore_errors=True)
-        killed += kill_after(run(made.journal, made.mirror), made.seconds * chance.uniform(0.1, 1.0))
+        if kill_after(run(made.journal, made.mirror), seconds * chance.uniform(0.1, 1.0)):
+            killed += 1
+        else:  # the machine is faster than when it was timed
+            seconds *= 0.6
         if not (made.mirror / "mirror.json").exists():
             continue
         between += check_truthful(made, capsys)

@@ -145,7 +145,7 @@ def test_a_replay_that_was_only_opened_changes_nothing(primary: Primary, mirror:
 def test_what_a_replay_that_was_killed_left_is_not_taken_for_a_change(primary: Primary, mirror: Mirror) -> None:
     replay = Replay(primary.journal_path, mirror.path)
     replay.run()
-    replay._is_at_rest = False  # as kill -9: nothing is noted
+    replay._ended_soundly = False  # as kill -9: nothing is noted
     replay.__exit__()
     os.utime(image_of(mirror))
     primary.mirror()

@@ -167,10 +167,10 @@ def test_file_system_without_direct_writes_is_told_and_the_cache_serves(
 ) -> None:
     real = os.open
 
-    def refuse(path: str, flags: int, *arguments: int) -> int:
+    def refuse(path: str, flags: int, *arguments: int, **more: int) -> int:
         if flags & os.O_DIRECT:
             raise OSError(errno.EINVAL, "tmpfs before 6.6")
-        return real(path, flags, *arguments)
+        return real(path, flags, *arguments, **more)
 
     store = open_store(tmp_path)
     monkeypatch.setattr(os, "open", refuse)
