@@ -335,7 +335,9 @@ def test_memory_is_bounded_for_all_clients_together(tmp_path: Path) -> None:
         assert told and told["memory_bytes"] <= told["memory_bytes_max"] == budget
         assert told["requests_in_pieces"] > 0
         # What waits for the volume has a bound of its own.
-        assert live.peak_bytes < before + budget + WAITING_BYTES_MAX
+        bound = before + budget + WAITING_BYTES_MAX
+        has_global_lock = getattr(sys, "_is_gil_enabled", lambda: True)()  # without it: see Memory in record(1)
+        assert live.peak_bytes < bound * (1 if has_global_lock else 2.5)
     site.prove()
 
 
