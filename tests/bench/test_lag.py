@@ -16,7 +16,7 @@ from mirrortool.journal.newest import Head, HeadWatch
 from mirrortool.mirror.checkpoint import Checkpoint
 from mirrortool.mirror.mirrorlag import behind
 from mirrortool.record.createjournal import NewVolume, init
-from tests.bench.test_record import LOADS, SECONDS, rate, sparse
+from tests.bench.fio import LOADS, SECONDS, rate, sparse
 from tests.bench.workloads import PAGE
 from tests.fakes.follower import Follower
 from tests.fakes.live import LiveRecorder

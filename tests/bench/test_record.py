@@ -8,7 +8,6 @@ MIRRORTOOL_BENCH_DIR names the directory (by default /dev/shm), MIRRORTOOL_BENCH
 
 from __future__ import annotations
 
-import json
 import os
 import statistics
 import subprocess
@@ -20,21 +19,15 @@ from pathlib import Path
 import pytest
 
 from mirrortool.record.createjournal import NewVolume, init
+from tests.bench.fio import LOADS, rate, sparse
 from tests.bench.workloads import PAGE, half_compressible
 from tests.fakes.live import LiveRecorder
 from tests.fakes.waiting import wait_until
 
-SECONDS = int(os.environ.get("MIRRORTOOL_BENCH_SECONDS", "4"))
-IMAGE_BYTES = 256 << 20
 RUNS = 5
 
 pytestmark = [pytest.mark.bench, pytest.mark.timeout(3600)]
 
-LOADS = {
-    "4k depth 1": ["--rw=randwrite", "--bs=4k", "--iodepth=1"],
-    "4k depth 32": ["--rw=randwrite", "--bs=4k", "--iodepth=32"],
-    "256k depth 16": ["--rw=write", "--bs=256k", "--iodepth=16"],
-}
 SYNCED = ["--rw=randwrite", "--bs=4k", "--iodepth=32", "--fsync=1"]
 
 
@@ -43,12 +36,6 @@ def place() -> Iterator[Path]:
     parent = os.environ.get("MIRRORTOOL_BENCH_DIR", "/dev/shm")
     with tempfile.TemporaryDirectory(dir=parent, prefix="mirrortool-bench-") as directory:
         yield Path(directory)
-
-
-def sparse(path: Path, size: int = IMAGE_BYTES) -> Path:
-    with path.open("wb") as file:
-        file.truncate(size)
-    return path
 
 
 @contextmanager
@@ -74,14 +61,6 @@ def qemu(place: Path, *, logs: bool) -> Iterator[str]:
         finally:
             server.terminate()
             server.wait()
-
-
-def rate(uri: str, load: list[str]) -> float:
-    """Writes a second that fio reaches."""
-    command = ["fio", "--name=load", "--ioengine=nbd", f"--uri={uri}", f"--size={IMAGE_BYTES}", "--time_based"]
-    command += [f"--runtime={SECONDS}", "--output-format=json", *load]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    return float(json.loads(done.stdout[done.stdout.index("{") :])["jobs"][0]["write"]["iops"])
 
 
 PEERS = {"blklogwrites": True, "qemu-nbd": False}

@@ -27,12 +27,12 @@ from mirrortool.nbd.protocol import Command, CommandFlag, Option, Reply
 from mirrortool.record.controlsocket import ask
 from mirrortool.record.writeback import WAITING_BYTES_MAX
 from mirrortool.sockets.addresses import UnixAddress
+from tests.fakes.certificates import certify, make_authority
 from tests.fakes.live import LiveRecorder
 from tests.fakes.loop import call, require, require_tools
 from tests.fakes.volumes import fill_up, inside_fast_directory, loop_mount
 from tests.fakes.waiting import PATIENCE_SECONDS, wait_until
 from tests.interop.tool import Site
-from tests.nbd.test_tls import certify, make_authority
 from tests.nbd.wire import Client, encode_info_request, encode_request
 
 MIB = 1 << 20

@@ -212,3 +212,19 @@ class FullDisk:
     def __call__(self, call: Call) -> None:
         if self.is_full and call.path.startswith(self._path) and call.path.endswith(".mj") and "write" in call.name:
             raise OSError(errno.ENOSPC, "full")
+
+
+def is_journal(call: Call) -> bool:
+    return call.path.endswith(".mj")
+
+
+def is_volume(call: Call) -> bool:
+    return call.path.endswith(".vol")
+
+
+def is_sums(call: Call) -> bool:
+    return "/sums/" in call.path
+
+
+def is_checkpoint(call: Call) -> bool:
+    return "recorder.json" in call.path

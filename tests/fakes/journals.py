@@ -26,7 +26,7 @@ from mirrortool.journal.reader import JournalReader
 from mirrortool.journal.writer import JournalWriter
 from mirrortool.mirror.checkpoint import Checkpoint
 from mirrortool.mirror.directory import Mirror
-from mirrortool.operation import Batch, BatchBuilder, CommitKind
+from mirrortool.operation import Batch, BatchBuilder, CommitKind, Operation
 from mirrortool.replay import readback
 from mirrortool.replay.engine import Plan
 from mirrortool.replay.replayoptions import MAX_BYTES
@@ -293,3 +293,12 @@ def memory_directory() -> Iterator[Path]:
         yield path
     finally:
         shutil.rmtree(path)
+
+
+def operations(journal: Journal, after: int = 0) -> list[Operation]:
+    """Those after an LSN."""
+    found: list[Operation] = []
+    with JournalReader(journal, journal.start) as reader:
+        while frame := reader.next_frame():
+            found += frame.batch.operations(frame.header.first_lsn)
+    return [operation for operation in found if operation.lsn > after]

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from mirrortool.change import Change
+from tests.fakes.waiting import PATIENCE_SECONDS
 
 
 class MemoryExport:
@@ -61,3 +62,39 @@ class MemoryExport:
     def cache(self, offset: int, length: int) -> None:
         self.before("cache")
         self.calls.append(("cache", (offset, length)))
+
+
+class Gate:
+    """Holds the export's next call of a kind until it is opened."""
+
+    def __init__(self, export: MemoryExport, name: str) -> None:
+        self.reached = threading.Event()
+        self._opened = threading.Event()
+        self._name = name
+        export.before = self._wait
+
+    def _wait(self, name: str) -> None:
+        if name == self._name and not self.reached.is_set():
+            self.reached.set()
+            assert self._opened.wait(PATIENCE_SECONDS)
+
+    def wait_reached(self) -> None:
+        assert self.reached.wait(PATIENCE_SECONDS)
+
+    def open(self) -> None:
+        self._opened.set()
+
+
+def failing(name: str, error: Exception) -> Callable[[str], None]:
+    """For `before`: each call of this name fails."""
+
+    def fail(called: str) -> None:
+        if called == name:
+            raise error
+
+    return fail
+
+
+def names(export: MemoryExport) -> list[str]:
+    """Of the calls that the export had, in their order."""
+    return [name for name, _ in export.calls]

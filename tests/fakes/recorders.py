@@ -16,9 +16,11 @@ from mirrortool.record import recorder as recorder_module
 from mirrortool.record.initialscan import InitialScan
 from mirrortool.record.recorder import Recorder
 from mirrortool.record.recovery import OpenJournal
+from mirrortool.record.scan import Scan
 from mirrortool.replay import readback
 from mirrortool.store import parallelread
 from mirrortool.verify import Verify
+from tests.fakes.faulty_os import PowerCut
 from tests.fakes.journals import assert_is_commit, images_of, replay_all
 from tests.fakes.serial import volumes_at
 from tests.fakes.volumes import PAGE, Primary
@@ -52,6 +54,21 @@ def based(primary: Primary) -> Primary:
     with Recorder(primary.journal_path, background=False) as recorder:
         InitialScan(recorder).run()
     return primary
+
+
+def kill_scan(primary: Primary, **options: Any) -> None:
+    """A scan that is killed at the seventeenth page of a volume."""
+    real = Scan._compare
+
+    def compare(scan: Scan, reader: Any, page: int, count: int) -> None:
+        if page >= 16:
+            raise PowerCut
+        real(scan, reader, page, count)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Scan, "_compare", compare)
+        with pytest.raises(PowerCut):
+            primary.scan(**options)
 
 
 def small_scale(patch: pytest.MonkeyPatch, page_size: int = PAGE) -> None:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import random
 import shutil
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,35 +14,13 @@ from mirrortool.journal.commits import commits
 from mirrortool.journal.directory import Journal
 from tests.fakes.live import LiveRecorder
 from tests.fakes.loop import call, mounted, require, require_loops, require_tools
-from tests.fakes.waiting import wait_until
+from tests.interop.blockdevice import block_device
 from tests.interop.tool import Site, check_file_system
 
 MIB = 1 << 20
 KINDS = {"ext4": ("mkfs.ext4", "-q", "-E", "nodiscard"), "xfs": ("mkfs.xfs", "-q", "-K")}
 SIZE = 320 * MIB
 """XFS has no smaller ones than 300 MiB."""
-
-
-@contextlib.contextmanager
-def block_device(live: LiveRecorder, where: Path) -> Iterator[str]:
-    """A loop device that is the recorder's export."""
-    where.mkdir()
-    fuse = subprocess.Popen(["nbdfuse", where, live.uri()])
-    try:
-        wait_for_file(where / "nbd", fuse)
-        device = call("losetup", "--show", "--find", where / "nbd").strip()
-        try:
-            yield device
-        finally:
-            call("losetup", "--detach", device)
-    finally:
-        call("fusermount3", "-u", where, check=False)
-        fuse.wait(30)
-
-
-def wait_for_file(path: Path, process: subprocess.Popen[bytes]) -> None:
-    wait_until(lambda: path.exists() or process.poll() is not None)
-    assert process.poll() is None, "nbdfuse ended"
 
 
 def plant(folder: Path, count: int, chance: random.Random) -> dict[Path, bytes]:

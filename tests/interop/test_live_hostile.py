@@ -20,7 +20,7 @@ from tests.fakes.live import LiveRecorder
 from tests.fakes.loop import require_tools
 from tests.fakes.volumes import fast_directory
 from tests.interop.tool import Site
-from tests.nbd.test_hostile import converse, some_conversation
+from tests.nbd.conversations import converse, some_conversation
 from tests.nbd.wire import Client, encode_request, write
 
 MIB = 1 << 20

@@ -12,9 +12,9 @@ import pytest
 
 from mirrortool.nbd.server import Server
 from mirrortool.nbd.tls import server_context
+from tests.fakes.certificates import certify, make_authority
 from tests.fakes.loop import call, require, require_tools
 from tests.fakes.memory_export import MemoryExport
-from tests.nbd.test_tls import certify, make_authority
 
 MIB = 1 << 20
 SIZE = 8 * MIB

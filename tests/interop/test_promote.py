@@ -15,7 +15,7 @@ import pytest
 from mirrortool.journal.directory import Journal
 from tests.fakes.live import LiveRecorder
 from tests.fakes.loop import call, mounted, require, require_loops, require_tools
-from tests.interop.test_live_file_systems import block_device
+from tests.interop.blockdevice import block_device
 from tests.interop.tool import Site, assert_same, check_file_system
 
 MIB = 1 << 20

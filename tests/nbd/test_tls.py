@@ -6,7 +6,6 @@ import contextlib
 import shutil
 import socket
 import ssl
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,46 +15,11 @@ from mirrortool.errors import AccessError, UsageError
 from mirrortool.nbd.protocol import Command, Option, Reply
 from mirrortool.nbd.server import Server
 from mirrortool.nbd.tls import server_context
+from tests.fakes.certificates import certify, make_authority
 from tests.fakes.loop import call, require_tools
 from tests.fakes.memory_export import MemoryExport
 from tests.fakes.waiting import wait_until
 from tests.nbd.wire import TIMEOUT_SECONDS, Client, encode_info_request, encode_option, encode_request, write
-
-
-def certify(where: Path, authority: Path, holder: str) -> None:
-    """A key and a certificate that the authority signed."""
-    key, request, extra = where / f"{holder}-key.pem", where / "request", where / "extra"
-    extra.write_text(
-        "subjectAltName=DNS:localhost,IP:127.0.0.1\nsubjectKeyIdentifier=hash\nauthorityKeyIdentifier=keyid\n"
-    )
-    subject = ["-nodes", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-subj", f"/CN={holder}"]
-    run("openssl", "req", *subject, "-keyout", key, "-out", request)
-    signing = ["-CA", authority / "ca-cert.pem", "-CAkey", authority / "ca-key.pem", "-CAcreateserial", "-days", "2"]
-    run("openssl", "x509", "-req", "-in", request, *signing, "-extfile", extra, "-out", where / f"{holder}-cert.pem")
-
-
-def make_authority(where: Path) -> None:
-    """With what Python asks of one from 3.13 on: that its key may sign certificates (RFC 5280, 4.2.1.3)."""
-    where.mkdir(exist_ok=True)
-    subject = ["-nodes", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-subj", "/CN=authority"]
-    run(
-        "openssl",
-        "req",
-        "-x509",
-        "-days",
-        "2",
-        *subject,
-        "-addext",
-        "keyUsage=critical,keyCertSign,cRLSign",
-        "-keyout",
-        where / "ca-key.pem",
-        "-out",
-        where / "ca-cert.pem",
-    )
-
-
-def run(*command: object) -> None:
-    subprocess.run([str(part) for part in command], check=True, capture_output=True)
 
 
 @pytest.fixture(scope="module")

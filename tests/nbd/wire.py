@@ -9,12 +9,19 @@ from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 from mirrortool.nbd import protocol as nbd
-from mirrortool.nbd.protocol import Command, Info, Option, Reply
+from mirrortool.nbd.protocol import (
+    Command,
+    Info,
+    Option,
+    Reply,
+)
 from mirrortool.nbd.server import Server
 from mirrortool.sockets.addresses import TcpAddress
 from tests.fakes.memory_export import MemoryExport
 
 TIMEOUT_SECONDS = 20.0
+SIZE = 1 << 20
+"""Of the export that most tests here serve."""
 
 
 def encode_option(option: int, data: bytes = b"") -> bytes:

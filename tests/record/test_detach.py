@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 import random
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -16,20 +14,16 @@ from mirrortool.change import Change
 from mirrortool.errors import MirrortoolError, NoSpaceError, NotComparableError
 from mirrortool.journal import format as layout
 from mirrortool.journal.commits import commits
-from mirrortool.journal.directory import Journal
 from mirrortool.record import recorder as recorder_module
 from mirrortool.record.detach import WhenFull
 from mirrortool.record.initialscan import InitialScan
 from mirrortool.record.mark import mark
-from mirrortool.record.missingsegments import NotedSegments, load_noted
+from mirrortool.record.missingsegments import NotedSegments
 from mirrortool.record.recorder import Recorder
 from tests.fakes.faulty_os import faulty
-from tests.fakes.recorders import based, check_everywhere, quiet_recorder, small_scale
+from tests.fakes.recorders import based, quiet_recorder, small_scale
 from tests.fakes.volumes import PAGE, Primary, adopt, fill_up, loop_mount, make_primary, pattern
-
-SEGMENT = 16 << 20
-SIZE = 3 * SEGMENT + 9
-RESERVE = 64 << 10
+from tests.record.fulljournal import RESERVE, SEGMENT, SIZE, Client, Full, clients_moment, detaching, noted
 
 
 @pytest.fixture(autouse=True)
@@ -44,68 +38,9 @@ def primary(directory: str) -> Primary:
     return based(make_primary(directory, {"a": SIZE, "b": pattern(2, 5 * PAGE)}))
 
 
-class Full:
-    """A journal whose file system has no room while `is_full` is set; small files have the reserve's."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.is_full = False
-        real = files.File.pwritev
-
-        def pwritev(file: files.File, buffers: Any, offset: int) -> None:
-            if self.is_full and file.path.endswith(".mj"):
-                raise NoSpaceError("full", where=file.path)
-            real(file, buffers, offset)
-
-        monkeypatch.setattr(files.File, "pwritev", pwritev)
-        monkeypatch.setattr(files, "free_bytes", lambda _: 0 if self.is_full else 1 << 40)
-
-
 @pytest.fixture
 def full(monkeypatch: pytest.MonkeyPatch) -> Full:
     return Full(monkeypatch)
-
-
-class Client:
-    """Writes through a recorder and knows what it wrote."""
-
-    def __init__(self, primary: Primary, recorder: Recorder) -> None:
-        self.primary, self.recorder = primary, recorder
-        self.contents = {name: bytearray(content) for name, content in primary.contents().items()}
-
-    def write(self, name: str, offset: int, data: bytes) -> None:
-        self.recorder.write(name, offset, data)
-        self.contents[name][offset : offset + len(data)] = data
-        assert self.recorder.read(name, offset, len(data)) == data
-
-    def zero(self, name: str, offset: int, length: int) -> None:
-        self.recorder.zero(name, offset, length)
-        self.contents[name][offset : offset + length] = bytes(length)
-
-    def check(self, recorder: Recorder) -> None:
-        for name, content in self.contents.items():
-            assert recorder.read(name, 0, len(content)) == content
-
-    def check_everywhere(self) -> None:
-        check_everywhere(self.primary, {name: bytes(content) for name, content in self.contents.items()})
-
-
-def detaching(primary: Primary) -> Any:
-    return quiet_recorder(primary, when_full=WhenFull.DETACH, reserve=RESERVE)
-
-
-@contextmanager
-def clients_moment(recorder: Recorder) -> Iterator[None]:
-    """What clients may do between two steps of a thread that holds the journal's lock, in that thread."""
-    lock = recorder._journal.lock
-    lock.release()
-    try:
-        yield
-    finally:
-        lock.acquire()
-
-
-def noted(primary: Primary) -> list[int]:
-    return sorted(load_noted(Journal(primary.journal_path)).segments)
 
 
 def test_with_stop_a_change_is_refused_and_works_later(primary: Primary, full: Full) -> None:

@@ -17,11 +17,10 @@ from mirrortool.record import heldvolumes
 from mirrortool.record.initialscan import InitialScan
 from mirrortool.record.mark import mark
 from mirrortool.record.recorder import Recorder
-from mirrortool.record.scan import Scan
 from tests.conftest import FakeClock
 from tests.fakes.faulty_os import BLOCK, PowerCut, cut_at, faulty
 from tests.fakes.journals import set_boot_id
-from tests.fakes.recorders import based, check_everywhere, drop, quiet_recorder
+from tests.fakes.recorders import based, check_everywhere, drop, kill_scan, quiet_recorder
 from tests.fakes.volumes import (
     PAGE,
     Primary,
@@ -221,25 +220,13 @@ def test_what_was_taken_over_stays_taken_over_after_a_crash(primary: Primary, wr
     check_everywhere(primary, {"a": expected})
 
 
-def test_a_scan_that_takes_over_and_dies_lets_nothing_older_be_redone(
-    primary: Primary, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_scan_that_takes_over_and_dies_lets_nothing_older_be_redone(primary: Primary) -> None:
     crash_with_something_to_redo(primary)
     primary.write("a", 0, b"outside the recorder")
     primary.write("a", 30 * PAGE, b"outside")
     touch_at(primary, HOUR)
     expected = primary.contents()
-    real = Scan._compare
-
-    def compare(scan: Scan, reader: Any, page: int, count: int) -> None:
-        if page >= 16:
-            raise PowerCut
-        real(scan, reader, page, count)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Scan, "_compare", compare)
-        with pytest.raises(PowerCut):
-            primary.scan(take_over=True)
+    kill_scan(primary, take_over=True)
     with suppress(ChangedOutsideError), quiet_recorder(primary) as recorder:
         assert recorder.incomplete
     assert primary.contents() == expected

@@ -15,10 +15,9 @@ from mirrortool.operation import CommitKind
 from mirrortool.record import volumeside
 from mirrortool.record.initialscan import InitialScan
 from mirrortool.record.recorder import Recorder
-from mirrortool.record.scan import Scan
-from tests.fakes.faulty_os import PowerCut, faulty
+from tests.fakes.faulty_os import faulty
 from tests.fakes.journals import replay_all, set_boot_id
-from tests.fakes.recorders import based, check_everywhere, drop, quiet_recorder
+from tests.fakes.recorders import based, check_everywhere, drop, kill_scan, quiet_recorder
 from tests.fakes.serial import volumes_at
 from tests.fakes.volumes import PAGE, Primary, fast_directory, make_primary, pattern
 
@@ -278,24 +277,12 @@ def test_without_room_for_the_commit_the_base_is_complete_anyhow(
     check_everywhere(primary, primary.contents())
 
 
-def test_a_killed_scan_of_a_changed_volume_leaves_it_incomplete(
-    primary: Primary, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_killed_scan_of_a_changed_volume_leaves_it_incomplete(primary: Primary) -> None:
     """`record --scan` journals some of what changed outside, and dies; that must not count as all of it."""
     based(primary)
     primary.write("a", 0, b"outside")
     primary.write("a", 30 * PAGE, b"outside")
-    real = Scan._compare
-
-    def compare(scan: Scan, reader: Any, page: int, count: int) -> None:
-        if page >= 16:
-            raise PowerCut
-        real(scan, reader, page, count)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Scan, "_compare", compare)
-        with pytest.raises(PowerCut):
-            primary.scan()
+    kill_scan(primary)
     assert volumes_at(primary.journal) != primary.contents()
     with Recorder(primary.journal_path, background=False) as recorder:
         assert recorder.incomplete

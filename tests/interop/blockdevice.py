@@ -1,0 +1,34 @@
+"""A recorder's export as a block device, which nbdfuse and a loop device make of it."""
+
+from __future__ import annotations
+
+import contextlib
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+from tests.fakes.live import LiveRecorder
+from tests.fakes.loop import call
+from tests.fakes.waiting import wait_until
+
+
+@contextlib.contextmanager
+def block_device(live: LiveRecorder, where: Path) -> Iterator[str]:
+    """A loop device that is the recorder's export."""
+    where.mkdir()
+    fuse = subprocess.Popen(["nbdfuse", where, live.uri()])
+    try:
+        wait_for_file(where / "nbd", fuse)
+        device = call("losetup", "--show", "--find", where / "nbd").strip()
+        try:
+            yield device
+        finally:
+            call("losetup", "--detach", device)
+    finally:
+        call("fusermount3", "-u", where, check=False)
+        fuse.wait(30)
+
+
+def wait_for_file(path: Path, process: subprocess.Popen[bytes]) -> None:
+    wait_until(lambda: path.exists() or process.poll() is not None)
+    assert process.poll() is None, "nbdfuse ended"
