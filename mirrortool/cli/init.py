@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
+
 import click
 
 from mirrortool.address import PAGE_SIZE_DEFAULT
-from mirrortool.cli.options import DIRECTORY, SIZE, Value, group, parse_named_path, parse_size, quiet
+from mirrortool.cli.options import DIRECTORY, SIZE, Value, as_json, group, parse_named_path, parse_size, quiet
 from mirrortool.cli.otherusers import writes_in
 from mirrortool.cli.text import format_bytes, printable, quoted, tell
+from mirrortool.journal.directory import Journal
 from mirrortool.record.createjournal import NewVolume, init
 
 
@@ -34,10 +37,17 @@ def parse_new_volume(text: str) -> NewVolume:
 )  # fmt: skip
 @click.option("--raw", is_flag=True, help="Accept an image in a container format, such as qcow2, as raw bytes.")
 @group
+@as_json
 @quiet
 @writes_in("journal")
 def command(
-    journal: str, volumes: tuple[NewVolume, ...], page_size: int, raw: bool, group: int | None, quiet: bool
+    journal: str,
+    volumes: tuple[NewVolume, ...],
+    page_size: int,
+    raw: bool,
+    group: int | None,
+    as_json: bool,
+    quiet: bool,
 ) -> None:
     """Make a journal for volumes: image files or block devices.
 
@@ -45,7 +55,16 @@ def command(
     exists must have that size.
     """
     made = init(journal, volumes, page_size, raw=raw, group=group)
-    for volume in made.volumes:
-        click.echo(f"{volume.name}  {format_bytes(volume.size)}  {printable(made.volume_paths()[volume.name])}")
+    if as_json:
+        click.echo(json.dumps(_to_json(journal, made)))
+    else:
+        for volume in made.volumes:
+            click.echo(f"{volume.name}  {format_bytes(volume.size)}  {printable(made.volume_paths()[volume.name])}")
     if not quiet:
         tell(f"next: mirrortool record {quoted(journal)}")
+
+
+def _to_json(path: str, made: Journal) -> dict[str, object]:
+    paths = made.volume_paths()
+    volumes = [{"name": volume.name, "size": volume.size, "path": paths[volume.name]} for volume in made.volumes]
+    return {"journal": path, "uuid": made.uuid.hex(), "page_size": made.page_size, "volumes": volumes}

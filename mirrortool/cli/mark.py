@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
+
 import click
 
-from mirrortool.cli.options import DIRECTORY, Value, quiet
+from mirrortool.cli.options import DIRECTORY, Value, as_json, quiet
 from mirrortool.cli.otherusers import writes_in
 from mirrortool.cli.text import quoted, tell
 from mirrortool.journal.point import MARK_NAMES, is_mark_name
@@ -21,15 +23,21 @@ def parse_mark(text: str) -> str:
 @click.command("mark")
 @click.argument("journal", type=DIRECTORY)
 @click.argument("name", type=Value("mark", parse_mark))
+@as_json
 @quiet
 @writes_in("journal")
-def command(journal: str, name: str, quiet: bool) -> None:
+def command(journal: str, name: str, as_json: bool, quiet: bool) -> None:
     """Give the newest state of a journal a name, for replay --until.
 
     That is what a running recorder has acknowledged, or the newest commit if none is running. A name that was given
     before means the newest commit with it from now on.
     """
     position = mark(journal, name)
-    click.echo(f"mark {name} at LSN {position.lsn}")
+    if as_json:
+        click.echo(
+            json.dumps({"journal": journal, "mark": name, "lsn": position.lsn, "chain": f"{position.chain:016x}"})
+        )
+    else:
+        click.echo(f"mark {name} at LSN {position.lsn}")
     if not quiet:
         tell(f"next: mirrortool replay {quoted(journal)} MIRROR --until {name}")

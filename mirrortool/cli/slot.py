@@ -66,20 +66,23 @@ def list_slots(journal: str, as_json: bool) -> None:
 @command.command("drop")
 @click.argument("journal", type=DIRECTORY)
 @click.argument("name")
+@as_json
 @quiet
 @writes_in("journal")
-def drop_slot(journal: str, name: str, quiet: bool) -> None:
+def drop_slot(journal: str, name: str, as_json: bool, quiet: bool) -> None:
     """Remove a slot: what the journal kept for it may be pruned.
 
     If its reader still runs, it continues while the files that it needs are there; then it starts over from a base.
     """
     opened = open_finished(journal)
     slot = drop(opened, name)
-    if slot is None:
+    if as_json:
+        click.echo(json.dumps(_dropped_to_json(opened, name, slot)))
+    elif slot is None:
         click.echo(f"dropped slot {name}, whose file was not valid: what it held back is not known")
-        return
-    click.echo(f"dropped slot {slot.name} of {printable(slot.where)}, which held back {_held(slot, opened)}")
-    if not quiet and slot.holds_back:
+    else:
+        click.echo(f"dropped slot {slot.name} of {printable(slot.where)}, which held back {_held(slot, opened)}")
+    if not quiet and slot and slot.holds_back:
         tell(
             f"its reader starts over from a base if that is pruned; next: mirrortool prune {quoted(journal)} --keep 7d"
         )
@@ -97,6 +100,12 @@ def _row(slot: Slot, held: int) -> tuple[str, ...]:
     else:
         state = format_bytes(held) if slot.holds_back else f"nothing, reads the copy of slot {slot.via}"
     return slot.name, slot.kind, str(slot.position.lsn), format_time(slot.time_ns), state, slot.where
+
+
+def _dropped_to_json(journal: Journal, name: str, slot: Slot | None) -> dict[str, object]:
+    if slot is None:
+        return {"name": name, "where": None, "held_bytes": None}
+    return {"name": name, "where": slot.where, "held_bytes": held_bytes(journal, slot) if slot.holds_back else 0}
 
 
 def _to_json(slot: Slot, held: int) -> dict[str, object]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 import re
 import sys
 from collections.abc import Iterator, Sequence
@@ -15,7 +16,7 @@ from click.shell_completion import CompletionItem
 
 import mirrortool
 from mirrortool import files, hostinfo
-from mirrortool.cli.options import DIRECTORY, FILE, NAMED_PATH, PathName, Value, quiet
+from mirrortool.cli.options import DIRECTORY, FILE, NAMED_PATH, PathName, Value, as_json, quiet
 from mirrortool.cli.text import quoted, tell
 from mirrortool.cli.unitfile import Needs, Unit
 from mirrortool.errors import UsageError
@@ -97,10 +98,17 @@ def _complete_argument(_ctx: click.Context, _param: click.Parameter, incomplete:
     "--name", "unit_name", type=Value("name", _parse_unit_name), metavar="NAME",
     help="Name of the unit.  [default: mirrortool-COMMAND- and the path]",
 )  # fmt: skip
+@as_json
 @quiet
 @click.pass_context
 def command(
-    ctx: click.Context, name: str, arguments: tuple[str, ...], user_name: str | None, unit_name: str | None, quiet: bool
+    ctx: click.Context,
+    name: str,
+    arguments: tuple[str, ...],
+    user_name: str | None,
+    unit_name: str | None,
+    as_json: bool,
+    quiet: bool,
 ) -> None:
     """Print a systemd unit that runs `mirrortool COMMAND ARGUMENTS...`; record, replay and ship can be services.
 
@@ -129,18 +137,23 @@ def command(
         unit_name or _unit_name(name, line), title, f"mirrortool-{name}", [*program, name, *line.words], user_name,
         codes, service.restart_seconds, needs, made,
     )  # fmt: skip
-    click.echo(unit.text(), nl=False)
+    if as_json:
+        values = {"name": unit.name, "path": _path_of(unit), "makes": unit.made, "text": unit.text()}
+        click.echo(json.dumps(values))
+    else:
+        click.echo(unit.text(), nl=False)
     if not quiet:
         _tell_steps(unit)
+
+
+def _path_of(unit: Unit) -> str:
+    return f"/etc/systemd/system/{unit.name}.service"
 
 
 def _tell_steps(unit: Unit) -> None:
     if unit.made:
         tell(f"the unit makes {' '.join(map(quoted, unit.made))}")
-    tell(
-        f"next: put this into /etc/systemd/system/{unit.name}.service; "
-        f"systemctl daemon-reload && systemctl enable --now {unit.name}"
-    )
+    tell(f"next: put this into {_path_of(unit)}; systemctl daemon-reload && systemctl enable --now {unit.name}")
 
 
 def _unit_name(name: str, line: _CommandLine) -> str:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
+
 import click
 
 from mirrortool import files
-from mirrortool.cli.options import DIRECTORY, NAMED_PATH, complete_volume, quiet
+from mirrortool.cli.options import DIRECTORY, NAMED_PATH, as_json, complete_volume, quiet
 from mirrortool.cli.text import printable, quoted, tell
 from mirrortool.errors import UsageError
 from mirrortool.record.relocate import set_volume_paths
@@ -24,8 +26,9 @@ def command(ctx: click.Context) -> None:
 @click.argument(
     "volumes", metavar="NAME=PATH...", nargs=-1, required=True, type=NAMED_PATH, shell_complete=complete_volume
 )
+@as_json
 @quiet
-def set_path(journal: str, volumes: tuple[tuple[str, str], ...], quiet: bool) -> None:
+def set_path(journal: str, volumes: tuple[tuple[str, str], ...], as_json: bool, quiet: bool) -> None:
     """Tell the journal that a volume was moved: the next record looks for it there.
 
     Nothing is recorded. Record checks that it is the volume, and not another file or device.
@@ -34,8 +37,12 @@ def set_path(journal: str, volumes: tuple[tuple[str, str], ...], quiet: bool) ->
     if len(paths) < len(volumes):
         raise UsageError("a volume is named twice")
     before = set_volume_paths(journal, paths)
-    for name, path in paths.items():
-        was = f", was at {printable(before[name])}" if name in before else ""
-        click.echo(f"volume {name} is at {printable(files.absolute(path))}{was}")
+    if as_json:
+        values = [{"name": name, "path": files.absolute(path), "was": before.get(name)} for name, path in paths.items()]
+        click.echo(json.dumps({"journal": journal, "volumes": values}))
+    else:
+        for name, path in paths.items():
+            was = f", was at {printable(before[name])}" if name in before else ""
+            click.echo(f"volume {name} is at {printable(files.absolute(path))}{was}")
     if not quiet:
         tell(f"next: mirrortool record {quoted(journal)}")

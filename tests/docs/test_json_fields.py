@@ -1,0 +1,74 @@
+"""The pages have every field that --json of the commands that make something prints; test_manuals.py has the others."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.docs.manual import page
+from tests.docs.test_manuals import documented, keys_of
+from tests.docs.workshop import make_image, run
+
+
+@pytest.fixture(autouse=True)
+def journal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    make_image(Path("disk.img"))
+    run("init", "journal", "disk=disk.img")
+    run("record", "journal", "-q")
+
+
+def result(*arguments: str) -> dict[str, Any]:
+    """What a command prints, which is one object."""
+    value = json.loads(run(*arguments))
+    assert isinstance(value, dict)
+    return value
+
+
+def test_fields_of_init() -> None:
+    value = result("init", "other", "a=a.img:1M", "b=b.img:2M", "--json")
+    assert set(keys_of(value)) == documented(page("mirrortool-init").sub_part("JSON"))
+    assert [(each["name"], each["size"]) for each in value["volumes"]] == [("a", 1 << 20), ("b", 2 << 20)]
+    assert value["volumes"][0]["path"] == str(Path("a.img").absolute())
+
+
+def test_fields_of_mark() -> None:
+    value = result("mark", "journal", "before-upgrade", "--json")
+    assert set(keys_of(value)) == documented(page("mirrortool-mark").sub_part("JSON"))
+    newest = result("log", "journal", "--json")["commits"][-1]
+    assert {key: newest[key] for key in ("lsn", "chain", "mark")} == {
+        key: value[key] for key in ("lsn", "chain", "mark")
+    }
+
+
+def test_fields_of_a_dropped_slot() -> None:
+    run("replay", "journal", "mirror", "-q", "--slot", "second")
+    value = result("slot", "drop", "journal", "second", "--json")
+    assert set(keys_of(value)) == documented(page("mirrortool-slot").sub_part("JSON of a drop"))
+    assert value["name"] == "second" and value["where"] == str(Path("mirror").absolute())
+
+
+def test_a_slot_whose_file_is_damaged_is_dropped_as_one_object_too() -> None:
+    run("replay", "journal", "mirror", "-q", "--slot", "second")
+    Path("journal/slots/second.json").write_text("{")
+    value = result("slot", "drop", "journal", "second", "--json")
+    assert value == {"name": "second", "where": None, "held_bytes": None}
+
+
+def test_fields_of_volume_set() -> None:
+    before = str(Path("disk.img").absolute())
+    Path("disk.img").rename("moved.img")
+    value = result("volume", "set", "journal", "disk=moved.img", "--json")
+    assert set(keys_of(value)) == documented(page("mirrortool-volume").sub_part("JSON"))
+    assert value["volumes"] == [{"name": "disk", "path": str(Path("moved.img").absolute()), "was": before}]
+
+
+def test_fields_of_unit() -> None:
+    arguments = "record", "journal", "--every", "10m"
+    value = result("unit", "--json", *arguments)
+    assert set(keys_of(value)) == documented(page("mirrortool-unit").sub_part("JSON"))
+    assert value["text"] == run("unit", *arguments)
+    assert value["path"] == f"/etc/systemd/system/{value['name']}.service"
