@@ -8,10 +8,11 @@ from mirrortool.journal.bounds import check_inside
 from mirrortool.journal.directory import Journal, empty_state_sum
 from mirrortool.journal.position import Position
 from mirrortool.journal.reader import JournalReader
+from mirrortool.lsn import Lsn
 from mirrortool.store.pagesums import PageSums
 
 
-def journaled_sums(journal: Journal, directory: str, last_lsn: int) -> tuple[PageSums, Position]:
+def journaled_sums(journal: Journal, directory: str, last_lsn: Lsn) -> tuple[PageSums, Position]:
     """A new table in a directory, and the position that it is of; the caller applies the frames from there on.
 
     Args:
@@ -39,7 +40,7 @@ def journaled_sums(journal: Journal, directory: str, last_lsn: int) -> tuple[Pag
         return sums, base.header.position
 
 
-def sums_as_of(journal: Journal, directory: str, lsn: int) -> PageSums:
+def sums_as_of(journal: Journal, directory: str, lsn: Lsn) -> PageSums:
     """A new table in a directory of what the journal's operations give up to an LSN, or to its end if that is before.
 
     Raises:

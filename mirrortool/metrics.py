@@ -15,6 +15,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from mirrortool.files import portable_path
+from mirrortool.lsn import Lsn
 
 COUNTER, GAUGE = "counter", "gauge"
 PREFIX = "mirrortool_"
@@ -126,9 +127,9 @@ def replay_samples(
     *,
     following: bool,
     consistent: bool,
-    applied_lsn: int,
+    applied_lsn: Lsn,
     applied_time_ns: int,
-    head_lsn: int | None,
+    head_lsn: Lsn | None,
     replayed_bytes: int,
     lag_operations: int | None,
     lag_bytes: int | None,
@@ -160,8 +161,8 @@ def ship_samples(
     connected: bool,
     connects: int,
     sent_bytes: int,
-    acknowledged_lsn: int | None,
-    head_lsn: int | None,
+    acknowledged_lsn: Lsn | None,
+    head_lsn: Lsn | None,
     lag_operations: int | None,
     lag_bytes: int | None,
     lag_seconds: float | None,

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 
 from mirrortool.checksum import SUM_BYTES, Buffer, page_sums
+from mirrortool.lsn import Lsn
 
 MARK_NAME = re.compile(r"[A-Za-z][A-Za-z0-9._-]{0,63}")
 
@@ -54,7 +55,7 @@ class Operation:
         name: of a MARK.
     """
 
-    lsn: int
+    lsn: Lsn
     kind: Kind
     page: int = 0
     count: int = 0
@@ -113,16 +114,16 @@ class Batch:
             yield kind, page, count, packed, payload[begin * page_bytes : end * page_bytes]
             begin = end
 
-    def operations(self, first_lsn: int) -> Iterator[Operation]:
+    def operations(self, first_lsn: Lsn) -> Iterator[Operation]:
         """The operations one by one, the first numbered `first_lsn`."""
         for lsn, (kind, page, count, _, data) in enumerate(self.runs(), first_lsn):
             if kind == Kind.WRITE:
-                yield Operation(lsn, Kind.WRITE, page, count, data)
+                yield Operation(Lsn(lsn), Kind.WRITE, page, count, data)
             elif kind >= Kind.COMMIT:
                 name = self.name if kind == Kind.MARK else None
-                yield Operation(lsn, Kind(kind), 0, count, commit_kind=CommitKind(page), name=name)
+                yield Operation(Lsn(lsn), Kind(kind), 0, count, commit_kind=CommitKind(page), name=name)
             else:
-                yield Operation(lsn, Kind(kind), page, count)
+                yield Operation(Lsn(lsn), Kind(kind), page, count)
 
 
 class BatchBuilder:
@@ -166,7 +167,7 @@ class BatchBuilder:
         """Give the volume based at `volume_page` a new size in bytes."""
         self._add(Kind.RESIZE, volume_page, size)
 
-    def commit(self, kind: CommitKind, durable_lsn: int, name: str | None = None) -> None:
+    def commit(self, kind: CommitKind, durable_lsn: Lsn, name: str | None = None) -> None:
         """End the batch with a commit, or with a mark if it has a name."""
         self._add(Kind.COMMIT if name is None else Kind.MARK, kind, durable_lsn)
         self._name = name

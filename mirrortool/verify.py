@@ -35,6 +35,7 @@ from mirrortool.journal.directory import Journal
 from mirrortool.journal.reader import JournalReader
 from mirrortool.journaledsums import sums_as_of
 from mirrortool.lifecycle import Opened
+from mirrortool.lsn import Lsn
 from mirrortool.mirror import findings, lastseen, receipts
 from mirrortool.mirror.checkpoint import Checkpoint
 from mirrortool.mirror.directory import Mirror
@@ -54,7 +55,7 @@ ATTRIBUTED_PAGES_MAX = 1 << 16
 class LastWrite:
     """What last wrote a page, as far as the journal reaches back."""
 
-    lsn: int
+    lsn: Lsn
     time_ns: int
     file: str
 
@@ -369,20 +370,20 @@ def _journal_of(mirror: Mirror, path: str | None) -> tuple[Journal | None, Journ
         return None, error
 
 
-def _touched(reader: JournalReader, sums: PageSums, up_to_lsn: int) -> Iterator[tuple[int, int, LastWrite]]:
+def _touched(reader: JournalReader, sums: PageSums, up_to_lsn: Lsn) -> Iterator[tuple[int, int, LastWrite]]:
     """Every run of pages that an operation up to an LSN touches; a RESIZE may touch everything after its end."""
     for header in reader.up_to(up_to_lsn):
         file = files.base_name(reader.journal.file_path(reader.file_first_lsn))
         for lsn, (kind, page, count, *_) in enumerate(reader.batch(payload=False).runs(), header.first_lsn):
             if kind in (Kind.WRITE, Kind.ZERO):
-                yield page, count, LastWrite(lsn, header.time_ns, file)
+                yield page, count, LastWrite(Lsn(lsn), header.time_ns, file)
             elif kind == Kind.RESIZE and (volume := sums.volumes.starting_at(page)):
                 kept = count // sums.page_size
                 limit = sums.volumes.limit_of(volume) // sums.page_size
-                yield page + kept, limit - kept, LastWrite(lsn, header.time_ns, file)
+                yield page + kept, limit - kept, LastWrite(Lsn(lsn), header.time_ns, file)
 
 
-def _last_writes(reader: JournalReader, sums: PageSums, wanted: Sequence[int], up_to_lsn: int) -> dict[int, LastWrite]:
+def _last_writes(reader: JournalReader, sums: PageSums, wanted: Sequence[int], up_to_lsn: Lsn) -> dict[int, LastWrite]:
     """For ascending pages, the last operation that touched each."""
     last: dict[int, LastWrite] = {}
     for page, count, write in _touched(reader, sums, up_to_lsn):

@@ -17,6 +17,7 @@ from mirrortool import clock
 from mirrortool.bench.store import SleepingStore
 from mirrortool.bench.workload import Workload, Write
 from mirrortool.errors import MirrortoolError
+from mirrortool.lsn import NO_LSN
 from mirrortool.replay.engine import Plan, ReplayEngine
 
 
@@ -59,7 +60,7 @@ def replay_by_engine(workload: Workload, store: SleepingStore, groups: int, task
     with ReplayEngine(store, plan) as engine:
         started = clock.monotonic()
         for stretch in workload.stretches():
-            engine.delegate(stretch, 0)
+            engine.delegate(stretch, NO_LSN)
         engine.wait_drained()
         seconds = clock.monotonic() - started
     found, _ = engine.statistics()

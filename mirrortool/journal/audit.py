@@ -16,6 +16,7 @@ from mirrortool.journal.bounds import check_inside, of_unknown_size
 from mirrortool.journal.codec import FrameHeader
 from mirrortool.journal.directory import Journal
 from mirrortool.journal.reader import JournalReader, up_to_what_is_appended
+from mirrortool.lsn import NO_LSN, Lsn
 from mirrortool.operation import Batch
 from mirrortool.volume import VolumeSet
 
@@ -28,7 +29,7 @@ class AuditCancelled(Exception):
 class AuditResult:
     """What an audit read; `lsn` is the last one, `pages` were compared with their sums, those of bases included."""
 
-    lsn: int
+    lsn: Lsn
     frames: int
     operations: int
     commits: int
@@ -54,7 +55,7 @@ class Audit:
         """
         self.journal = Journal(path)
         self._on_begin, self._on_frame = on_begin, on_frame
-        self._result = AuditResult(0, 0, 0, 0, 0)
+        self._result = AuditResult(NO_LSN, 0, 0, 0, 0)
         self._is_cancelled = False
 
     def run(self) -> AuditResult:
@@ -71,7 +72,7 @@ class Audit:
             except MissingFileError:
                 if self._oldest() <= oldest:
                     raise
-                self._result = AuditResult(0, 0, 0, 0, 0)
+                self._result = AuditResult(NO_LSN, 0, 0, 0, 0)
 
     def _oldest(self) -> int:
         return next(iter(self.journal.file_starts()), 0)
@@ -135,7 +136,7 @@ class Audit:
             )
         return of_unknown_size(self.journal.volumes)
 
-    def _audit_base(self, lsn: int) -> None:
+    def _audit_base(self, lsn: Lsn) -> None:
         with open_base(self.journal, lsn) as base:
             for _, batch in base.frames():
                 self._check_cancelled()
@@ -160,7 +161,7 @@ def _check_base(base: Base, reader: JournalReader) -> VolumeSet:
     return VolumeSet(base.header.volumes, base.header.page_size)
 
 
-def _wrong_sum(lsn: int, path: str, remedy: str) -> CorruptJournalError:
+def _wrong_sum(lsn: Lsn, path: str, remedy: str) -> CorruptJournalError:
     return CorruptJournalError(
         f"a page of the frame with LSN {lsn} has not the sum that the frame gives it",
         where=path,

@@ -22,6 +22,7 @@ from mirrortool.address import ADDRESS_LIMIT, is_page_size
 from mirrortool.checksum import SUM_BYTES, Buffer
 from mirrortool.journal import format as layout
 from mirrortool.journal.position import Position
+from mirrortool.lsn import Lsn
 from mirrortool.operation import MARK_NAME, Batch, CommitKind, Kind
 
 _COMMIT_KINDS = frozenset(CommitKind)
@@ -50,7 +51,7 @@ class FileHeader:
     uuid: bytes
     lineage: bytes
     epoch: int
-    first_lsn: int
+    first_lsn: Lsn
     chain: int
     time_ns: int
     state_sum: int
@@ -58,7 +59,7 @@ class FileHeader:
     @property
     def start(self) -> Position:
         """The position before the first frame."""
-        return Position(self.first_lsn - 1, self.chain)
+        return Position(Lsn(self.first_lsn - 1), self.chain)
 
 
 class FrameHeader(NamedTuple):
@@ -68,7 +69,7 @@ class FrameHeader(NamedTuple):
     """
 
     operations: int
-    first_lsn: int
+    first_lsn: Lsn
     pages: int
     payload_bytes: int
     codec: int
@@ -184,7 +185,7 @@ def encode_frame(
         len(name), 0, time_ns, after.chain, state_sum, checksum, 0,
     )[: -layout.CHECKSUM_BYTES]  # fmt: skip
     seeded = xxhash.xxh3_64_intdigest(header, seed).to_bytes(layout.CHECKSUM_BYTES, "little")
-    position = Position(after.lsn + count, xxhash.xxh3_64_intdigest(header))
+    position = Position(Lsn(after.lsn + count), xxhash.xxh3_64_intdigest(header))
     return [header + seeded, *body], position
 
 

@@ -17,6 +17,7 @@ from mirrortool.journal.point import Until
 from mirrortool.journal.position import Position
 from mirrortool.journal.reader import JournalReader, up_to_what_is_appended
 from mirrortool.jsonfile import INTEGER_MAX
+from mirrortool.lsn import NO_LSN, Lsn
 from mirrortool.operation import CommitKind
 
 
@@ -29,10 +30,10 @@ class Commit:
     kind: CommitKind
     state_sum: int
     name: str | None = None
-    durable_lsn: int = 0
+    durable_lsn: Lsn = NO_LSN
 
     @property
-    def lsn(self) -> int:
+    def lsn(self) -> Lsn:
         return self.position.lsn
 
     @property
@@ -123,14 +124,14 @@ def _is_meant(commit: Commit, until: Until | None) -> bool:
     return not is_past(commit.lsn, commit.time_ns, until)
 
 
-def is_past(lsn: int, time_ns: int, until: Until) -> bool:
+def is_past(lsn: Lsn, time_ns: int, until: Until) -> bool:
     """Whether a frame that ends with this LSN, of this time, lies after a point; never after a mark."""
     if until.lsn is not None:
         return lsn > until.lsn
     return until.time_ns is not None and time_ns > until.time_ns
 
 
-def _files_to_search(journal: Journal, until: Until | None) -> list[int]:
+def _files_to_search(journal: Journal, until: Until | None) -> list[Lsn]:
     starts = journal.file_starts()
     if until is None or until.is_newest or until.mark is not None:
         return starts
@@ -140,7 +141,7 @@ def _files_to_search(journal: Journal, until: Until | None) -> list[int]:
     return starts[: _files_begun_by(journal, starts, until.time_ns)]
 
 
-def _files_begun_by(journal: Journal, starts: list[int], time_ns: int) -> int:
+def _files_begun_by(journal: Journal, starts: list[Lsn], time_ns: int) -> int:
     """How many files begin after frames no later than a time: bisects their headers' running maxima."""
     low, high = 0, len(starts)
     while low < high:
@@ -152,7 +153,7 @@ def _files_begun_by(journal: Journal, starts: list[int], time_ns: int) -> int:
     return low
 
 
-def _time_before_file(journal: Journal, starts: list[int]) -> int:
+def _time_before_file(journal: Journal, starts: list[Lsn]) -> int:
     """In the header of the first of these files; of the next, where damage hides it and with it the file's commits."""
     for first_lsn in starts:
         with contextlib.suppress(JournalError), JournalReader(journal, None, first_lsn=first_lsn) as reader:
@@ -166,11 +167,11 @@ def start_by_time(journal: Journal, time_ns: int) -> Position | None:
     begun = _files_begun_by(journal, starts, time_ns - 1)
     if not begun:
         return None
-    with JournalReader(journal, None, first_lsn=starts[begun - 1]) as reader:
+    with JournalReader(journal, None, first_lsn=Lsn(starts[begun - 1])) as reader:
         return reader.position
 
 
-def _commits_in_file(journal: Journal, first_lsn: int, damage: list[JournalError] | None = None) -> list[Commit]:
+def _commits_in_file(journal: Journal, first_lsn: Lsn, damage: list[JournalError] | None = None) -> list[Commit]:
     found: list[Commit] = []
     try:
         with JournalReader(journal, None, first_lsn=first_lsn) as reader:
@@ -215,7 +216,7 @@ def may_rest(header: FrameHeader, kind: CommitKind | None) -> bool:
     return header.is_commit or not header.is_captured
 
 
-def newest_change(journal: Journal, after_lsn: int) -> Commit | None:
+def newest_change(journal: Journal, after_lsn: Lsn) -> Commit | None:
     """The newest commit after an LSN that is not a heartbeat; None if only heartbeats follow, which change nothing.
 
     Reads no older file than it must.
@@ -243,5 +244,5 @@ def commit_of(reader: JournalReader, header: FrameHeader) -> Commit:
         CommitKind(batch.pages[-1]),
         header.state_sum,
         batch.name,
-        batch.counts[-1],
+        Lsn(batch.counts[-1]),
     )

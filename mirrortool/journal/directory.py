@@ -37,6 +37,7 @@ from mirrortool.journal.position import FrameEnd, Position
 from mirrortool.journal.unfinished import check_no_promotion, check_no_switch
 from mirrortool.jsonfile import Fields
 from mirrortool.lockholder import Worker
+from mirrortool.lsn import NO_LSN, Lsn
 from mirrortool.volume import Volume, VolumeSet
 from mirrortool.wording import quoted_word
 
@@ -242,7 +243,7 @@ class Journal:
     @property
     def start(self) -> Position:
         """The position before LSN 1."""
-        return Position(0, layout.first_chain(self.uuid))
+        return Position(NO_LSN, layout.first_chain(self.uuid))
 
     @property
     def first_state_sum(self) -> int:
@@ -285,16 +286,16 @@ class Journal:
     def files_path(self) -> str:
         return files.join(self.path, "files")
 
-    def file_path(self, first_lsn: int) -> str:
+    def file_path(self, first_lsn: Lsn) -> str:
         """The journal file that begins with this LSN."""
         return files.join(self.files_path, layout.file_name(first_lsn))
 
-    def file_starts(self) -> list[int]:
+    def file_starts(self) -> list[Lsn]:
         """First LSNs of the journal files that are there, ascending; files with other names are ignored."""
         parsed = map(layout.parse_file_name, files.list_directory(self.files_path))
         return sorted(lsn for lsn in parsed if lsn is not None)
 
-    def file_holding(self, lsn: int) -> int | None:
+    def file_holding(self, lsn: Lsn) -> Lsn | None:
         """The first LSN of the file in which the frame with this LSN would be."""
         starts = self.file_starts()
         index = bisect.bisect_right(starts, lsn) - 1

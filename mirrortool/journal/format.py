@@ -55,6 +55,8 @@ import struct
 
 import xxhash
 
+from mirrortool.lsn import NO_LSN, Lsn
+
 FILE_MAGIC = b"\x89MJF\r\n\x1a\n"
 FILE_HEADER = struct.Struct("<8sII16s16sIIQQQQ32xQ")
 assert FILE_HEADER.size == 128
@@ -89,7 +91,7 @@ def first_chain(uuid: bytes) -> int:
     return xxhash.xxh3_64_intdigest(uuid)
 
 
-def frame_seed(uuid: bytes, file_first_lsn: int, offset: int) -> int:
+def frame_seed(uuid: bytes, file_first_lsn: Lsn, offset: int) -> int:
     """The seed of a frame header's checksum.
 
     It binds the header to its journal, file and offset, so that no payload, and no frame of another place, can pass
@@ -98,13 +100,13 @@ def frame_seed(uuid: bytes, file_first_lsn: int, offset: int) -> int:
     return xxhash.xxh3_64_intdigest(uuid + struct.pack("<QQ", file_first_lsn, offset))
 
 
-def file_name(first_lsn: int) -> str:
+def file_name(first_lsn: Lsn) -> str:
     """The name of the journal file that begins with this LSN."""
     return f"{first_lsn:016x}.mj"
 
 
-def parse_file_name(name: str) -> int | None:
+def parse_file_name(name: str) -> Lsn | None:
     """The first LSN of a journal file by its name; None for any other name."""
     match = FILE_NAME.fullmatch(name)
-    first_lsn = int(match[1], 16) if match else 0
+    first_lsn = Lsn(int(match[1], 16)) if match else NO_LSN
     return first_lsn or None

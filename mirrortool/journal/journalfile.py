@@ -24,6 +24,7 @@ from mirrortool.journal.codec import (
     decode_frame_header,
 )
 from mirrortool.journal.directory import Journal
+from mirrortool.lsn import Lsn
 from mirrortool.operation import Batch
 
 _READ_BYTES = 4 << 20
@@ -37,7 +38,7 @@ COPY_AGAIN = "take the file of this name from a copy, the primary or a backup"
 class JournalFile:
     """One journal file, open for reading."""
 
-    def __init__(self, journal: Journal, first_lsn: int, *, headers_only: bool = False) -> None:
+    def __init__(self, journal: Journal, first_lsn: Lsn, *, headers_only: bool = False) -> None:
         """Open it; what is in it now is durable from now on, unless only headers are wanted."""
         self.first_lsn = first_lsn
         self._headers_only = headers_only
@@ -191,7 +192,7 @@ class JournalFile:
         return self._buffer[start : min(start + length, self._buffered)]
 
 
-def corrupt(path: str, offset: int, lsn: int, why: str) -> CorruptJournalError:
+def corrupt(path: str, offset: int, lsn: Lsn, why: str) -> CorruptJournalError:
     """The error for bytes of a file that were durable and are not what was written."""
     return CorruptJournalError(
         f"damaged at offset {offset} (LSN {lsn}): {why}",

@@ -26,6 +26,7 @@ from mirrortool.errors import (
 from mirrortool.journal.codec import FrameError, ShortFrameError
 from mirrortool.journal.directory import Journal
 from mirrortool.journal.journalfile import COPY_AGAIN, JournalFile, corrupt
+from mirrortool.lsn import NO_LSN, Lsn
 
 
 class Judge:
@@ -46,31 +47,31 @@ class Judge:
     def read_small_files(self) -> None:
         """Take in what the end of a clean stop and the recorder's checkpoint, as read last, say."""
         end, checkpoint = self._journal.clean_end, self._journal.known_checkpoint()
-        self.learn(end.position.lsn if end else 0)
-        self.learn(checkpoint.position.lsn if checkpoint else 0)
+        self.learn(end.position.lsn if end else NO_LSN)
+        self.learn(checkpoint.position.lsn if checkpoint else NO_LSN)
 
-    def learn(self, durable_lsn: int) -> None:
+    def learn(self, durable_lsn: Lsn) -> None:
         """A COMMIT says that everything up to this LSN is durable."""
         self.durable_lsn = max(self.durable_lsn, durable_lsn)
 
-    def forget_after(self, lsn: int) -> None:
+    def forget_after(self, lsn: Lsn) -> None:
         """A promotion dropped what was after this LSN, so that it was durable says nothing any more."""
         self.durable_lsn = min(self.durable_lsn, lsn)
         self.read_small_files()
 
-    def hold(self, lsn: int) -> None:
+    def hold(self, lsn: Lsn) -> None:
         """The reader's owner has acted on everything up to this LSN."""
         self._held_lsn = lsn
 
-    def is_noted(self, first_lsn: int) -> bool:
+    def is_noted(self, first_lsn: Lsn) -> bool:
         """Whether the header of the file with this LSN is known to have been durable."""
         return self._is_known_durable(first_lsn) or self._is_before_clean_end(first_lsn)
 
-    def is_last(self, first_lsn: int) -> bool:
+    def is_last(self, first_lsn: Lsn) -> bool:
         """Whether no journal file follows this one."""
         return not any(start > first_lsn for start in self._journal.file_starts())
 
-    def frame(self, file: JournalFile, offset: int, lsn: int, error: FrameError) -> JournalError:
+    def frame(self, file: JournalFile, offset: int, lsn: Lsn, error: FrameError) -> JournalError:
         """What it means that the frame at `offset`, which would begin with `lsn`, cannot be decoded."""
         is_last = self.is_last(file.first_lsn)  # before the size: a file with a successor was finished by then
         file.refresh()
@@ -81,7 +82,7 @@ class Judge:
         lsn = file.first_lsn
         return self._judge(file, 0, lsn, error, is_suspect=self.is_last(lsn) and not self.is_noted(lsn))
 
-    def end(self, file: JournalFile | None, offset: int, lsn: int, *, is_last: bool) -> JournalError | None:
+    def end(self, file: JournalFile | None, offset: int, lsn: Lsn, *, is_last: bool) -> JournalError | None:
         """What it means that nothing follows LSN `lsn`, at the end of `file`, or before the first; None if it may be.
 
         Args:
@@ -90,9 +91,9 @@ class Judge:
         following = lsn + 1
         if file and following == file.first_lsn:
             if not is_last:
-                return corrupt(file.path, offset, following, "no frame, though another file follows")
-        elif not is_last or self._is_missing(file, following):
-            return self.missing(following)
+                return corrupt(file.path, offset, Lsn(following), "no frame, though another file follows")
+        elif not is_last or self._is_missing(file, Lsn(following)):
+            return self.missing(Lsn(following))
         if following <= self.durable_lsn:
             return CorruptJournalError(
                 f"ends at LSN {lsn}, but LSN {self.durable_lsn} was durable",
@@ -101,7 +102,7 @@ class Judge:
             )
         return None
 
-    def missing(self, lsn: int) -> MissingFileError:
+    def missing(self, lsn: Lsn) -> MissingFileError:
         """The error for a file with this LSN that is not there; pruning leaves none that is older."""
         starts = self._journal.file_starts()
         if starts and starts[0] > lsn:
@@ -113,7 +114,7 @@ class Judge:
         path = self._journal.file_path(lsn)
         return MissingFileError(f"the journal file with LSN {lsn} is missing", where=path, remedy=COPY_AGAIN)
 
-    def torn(self, file: JournalFile, offset: int, lsn: int, why: str, length: int = 0) -> TornJournalError:
+    def torn(self, file: JournalFile, offset: int, lsn: Lsn, why: str, length: int = 0) -> TornJournalError:
         """The error for a tail of this many bytes, which were never durable."""
         is_copy = not files.exists(files.join(self._journal.path, "recorder.json"))
         return TornJournalError(
@@ -123,22 +124,22 @@ class Judge:
             offset=offset,
         )
 
-    def _judge(self, file: JournalFile, offset: int, lsn: int, error: FrameError, *, is_suspect: bool) -> JournalError:
+    def _judge(self, file: JournalFile, offset: int, lsn: Lsn, error: FrameError, *, is_suspect: bool) -> JournalError:
         """The table above; `is_suspect` if its rows up to the COMMITs do not say damage."""
         is_crash = is_suspect and (isinstance(error, ShortFrameError) or self._may_have_lost_power())
         if is_crash and lsn > file.durable_after(offset):
             return self.torn(file, offset, lsn, str(error), file.size - offset)
         return corrupt(file.path, offset, lsn, str(error))
 
-    def _is_missing(self, file: JournalFile | None, first_lsn: int) -> bool:
+    def _is_missing(self, file: JournalFile | None, first_lsn: Lsn) -> bool:
         """Whether frames from `first_lsn` on, in a file of their own, are known to have been durable."""
         return self.is_noted(first_lsn) if file is None else self._is_before_clean_end(first_lsn)
 
-    def _is_known_durable(self, lsn: int) -> bool:
+    def _is_known_durable(self, lsn: Lsn) -> bool:
         end = self._journal.clean_end
-        return lsn <= max(self.durable_lsn, self._held_lsn, end.position.lsn if end else 0)
+        return lsn <= max(self.durable_lsn, self._held_lsn, end.position.lsn if end else NO_LSN)
 
-    def _is_before_clean_end(self, first_lsn: int) -> bool:
+    def _is_before_clean_end(self, first_lsn: Lsn) -> bool:
         end = self._journal.clean_end
         return end is not None and end.file_first_lsn >= first_lsn
 

@@ -24,6 +24,7 @@ from mirrortool.errors import ForkedJournalError, OtherJournalError, UsageError
 from mirrortool.journal import format as layout
 from mirrortool.journal.position import Position
 from mirrortool.jsonfile import Fields
+from mirrortool.lsn import NO_LSN, Lsn
 
 EPOCH_MAX = (1 << 32) - 1
 LINEAGE_BYTES = 16
@@ -67,7 +68,7 @@ class History:
     @classmethod
     def begun(cls, uuid: bytes, lineage: bytes, number: int = 0) -> History:
         """Of a journal that was never promoted, as far as is known."""
-        return cls(uuid, (Epoch(number, lineage, Position(0, layout.first_chain(uuid))),))
+        return cls(uuid, (Epoch(number, lineage, Position(NO_LSN, layout.first_chain(uuid))),))
 
     @property
     def current(self) -> Epoch:
@@ -129,7 +130,7 @@ def check_continues(
     receiver: History,
     position: Position,
     *,
-    reached_lsn: int = 0,
+    reached_lsn: Lsn = NO_LSN,
     where: str,
     who: str = "the mirror",
 ) -> None:

@@ -16,6 +16,7 @@ from mirrortool.journal.directory import Journal
 from mirrortool.journal.format import FILE_HEADER
 from mirrortool.journal.overdue import Heard
 from mirrortool.journal.reader import JournalReader
+from mirrortool.lsn import NO_LSN, Lsn
 from mirrortool.operation import CommitKind
 
 AHEAD_SECONDS = 60.0
@@ -35,9 +36,9 @@ class Head:
         is_heartbeat: whether the newest frame is one: then everything before it is committed.
     """
 
-    lsn: int
+    lsn: Lsn
     time_ns: int
-    commit_lsn: int
+    commit_lsn: Lsn
     commit_time_ns: int
     frame_bytes: int
     may_rest: bool = False
@@ -52,7 +53,7 @@ class Head:
 class HeadWatch:
     """Watches the head of one journal; `with` closes its reader. Used by one thread at a time."""
 
-    def __init__(self, journal: Journal, first_lsn: int = 0, offset: int = FILE_HEADER.size) -> None:
+    def __init__(self, journal: Journal, first_lsn: Lsn = NO_LSN, offset: int = FILE_HEADER.size) -> None:
         """Look at nothing yet.
 
         Args:
@@ -60,7 +61,7 @@ class HeadWatch:
         """
         self._journal = journal
         self._reader: JournalReader | None = None
-        self._commit = 0, 0
+        self._commit = NO_LSN, 0
         self._may_rest = self._is_heartbeat = False
         self._counted_first_lsn = first_lsn  # the file whose bytes are counted anew by each look
         self._counted_from = offset
@@ -84,17 +85,17 @@ class HeadWatch:
         with suppress(JournalError):
             self._read(starts)
         reader = self._reader
-        lsn, time_ns = (reader.position.lsn, reader.time_ns) if reader else (0, 0)
+        lsn, time_ns = (reader.position.lsn, reader.time_ns) if reader else (NO_LSN, 0)
         return Head(lsn, time_ns, *self._commit, self._count(starts), self._may_rest, self._is_heartbeat)
 
-    def _read(self, starts: list[int]) -> None:
+    def _read(self, starts: list[Lsn]) -> None:
         if self._reader is None:
             self._find_commit(starts)
         elif sum(start > self._reader.file_first_lsn for start in starts) > 1:
             self._find_commit([start for start in starts if start >= self._reader.file_first_lsn])
         self._read_on()
 
-    def _find_commit(self, starts: list[int]) -> None:
+    def _find_commit(self, starts: list[Lsn]) -> None:
         """The newest of these files that has a commit not known yet, and then those after it."""
         known = self._commit
         for start in reversed(starts):
@@ -105,7 +106,7 @@ class HeadWatch:
             if self._commit != known:
                 return
 
-    def _open(self, first_lsn: int) -> None:
+    def _open(self, first_lsn: Lsn) -> None:
         self._reader = JournalReader(self._journal, first_lsn=first_lsn, headers_only=True)
 
     def _read_on(self) -> None:
@@ -116,7 +117,7 @@ class HeadWatch:
             if header.is_commit and not self._is_heartbeat:
                 self._commit = header.position.lsn, header.time_ns
 
-    def _count(self, starts: list[int]) -> int:
+    def _count(self, starts: list[Lsn]) -> int:
         """Bytes of frames after the place where the watch began; a file counts for good once there is a later one."""
         following = [start for start in starts if start > self._counted_first_lsn]
         for start in following:

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 
 from mirrortool.errors import HostError, JournalError
 from mirrortool.journal.directory import Journal
+from mirrortool.lsn import Lsn
 
 HEARTBEAT_SECONDS = 10.0
 """A recorder that serves appends a commit of kind HEARTBEAT when it has appended nothing for that long."""
@@ -35,7 +36,7 @@ class Heard:
         may_rest: whether a running recorder follows it up with heartbeats, when nothing changes.
     """
 
-    lsn: int
+    lsn: Lsn
     time_ns: int
     may_rest: bool
 

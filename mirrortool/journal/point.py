@@ -9,6 +9,7 @@ import re
 from dataclasses import dataclass
 
 from mirrortool.errors import UsageError
+from mirrortool.lsn import Lsn
 from mirrortool.operation import MARK_NAME
 from mirrortool.times import EXAMPLES, NotATimeError, parse_moment
 
@@ -35,7 +36,7 @@ class Until:
         is_newest: the newest commit, whichever that is.
     """
 
-    lsn: int | None = None
+    lsn: Lsn | None = None
     time_ns: int | None = None
     mark: str | None = None
     width_ns: int = 1
@@ -68,8 +69,8 @@ class Until:
         return cls(time_ns=moment.time_ns + moment.width_ns - 1, width_ns=moment.width_ns)
 
 
-def _parse_lsn(text: str) -> int:
+def _parse_lsn(text: str) -> Lsn:
     lsn = int(text)
     if lsn > LSN_MAX:
         raise UsageError(f"no LSN is as large as {lsn}; nanoseconds since 1970, as --json prints them, are @{lsn}")
-    return lsn
+    return Lsn(lsn)

@@ -29,6 +29,7 @@ from mirrortool.journal.point import NEWEST, Until
 from mirrortool.journal.position import Position
 from mirrortool.journal.rawframes import position_at
 from mirrortool.journal.reader import JournalReader
+from mirrortool.lsn import NO_LSN, Lsn
 from mirrortool.times import format_time
 
 Accept = Callable[[Commit], bool]
@@ -135,7 +136,7 @@ def _seek(journal: Journal, start: Position | None, is_wanted: Callable[[int, in
     return position
 
 
-def _start_of_file(journal: Journal, lsn: int) -> Position | None:
+def _start_of_file(journal: Journal, lsn: Lsn) -> Position | None:
     """Before the first frame of the file that holds an LSN; None for that of the oldest."""
     first_lsn = journal.file_holding(lsn)
     if first_lsn is None:
@@ -182,7 +183,7 @@ def _find_end(journal: Journal, until: Until) -> tuple[int, int] | None:
         with suppress(TornJournalError), JournalReader(journal, first_lsn=first_lsn) as reader:
             return _end_in(reader, until)
         # Torn in its header, it is only begun.
-    return None if _has_come(0, 0, until) else (0, 0)
+    return None if _has_come(NO_LSN, 0, until) else (0, 0)
 
 
 def _end_in(reader: JournalReader, until: Until) -> tuple[int, int] | None:
@@ -192,7 +193,7 @@ def _end_in(reader: JournalReader, until: Until) -> tuple[int, int] | None:
     return None if _has_come(reader.position.lsn, reader.time_ns, until) else (reader.position.lsn, reader.time_ns)
 
 
-def _has_come(lsn: int, time_ns: int, until: Until) -> bool:
+def _has_come(lsn: Lsn, time_ns: int, until: Until) -> bool:
     if until.lsn is not None:
         return lsn >= until.lsn
     return until.begin_ns is None or time_ns >= until.begin_ns

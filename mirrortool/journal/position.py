@@ -9,17 +9,23 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from mirrortool.jsonfile import INTEGER_MAX, Fields
+from mirrortool.lsn import Lsn
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class Position:
     """After the operation `lsn`, whose frame left the chain at `chain`."""
 
-    lsn: int
+    lsn: Lsn
     chain: int
 
     def __str__(self) -> str:
         return f"{self.lsn}:{self.chain:016x}"
+
+    @property
+    def next_lsn(self) -> Lsn:
+        """Of the first operation after it."""
+        return Lsn(self.lsn + 1)
 
     def to_json(self) -> dict[str, object]:
         return {"lsn": self.lsn, "chain": f"{self.chain:016x}"}
@@ -27,7 +33,7 @@ class Position:
     @classmethod
     def from_json(cls, fields: Fields) -> Position:
         lsn = fields.integer("lsn", INTEGER_MAX)
-        return cls(lsn, int.from_bytes(fields.hexadecimal("chain", 8), "big"))
+        return cls(Lsn(lsn), int.from_bytes(fields.hexadecimal("chain", 8), "big"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +41,7 @@ class FrameEnd:
     """Where a frame ends: the position after it, the file (by its first LSN), and the offset in that, in bytes."""
 
     position: Position
-    file_first_lsn: int
+    file_first_lsn: Lsn
     offset: int
 
     def to_json(self) -> dict[str, object]:
@@ -43,4 +49,4 @@ class FrameEnd:
 
     @classmethod
     def from_json(cls, fields: Fields) -> FrameEnd:
-        return cls(Position.from_json(fields.object("position")), fields.integer("file"), fields.integer("offset"))
+        return cls(Position.from_json(fields.object("position")), Lsn(fields.integer("file")), fields.integer("offset"))

@@ -16,6 +16,7 @@ from mirrortool.journal.directory import Journal
 from mirrortool.journal.journalfile import JournalFile
 from mirrortool.journal.position import Position
 from mirrortool.journal.reader import JournalReader
+from mirrortool.lsn import Lsn
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +30,7 @@ class Run:
         position, time_ns: after the last.
     """
 
-    file_first_lsn: int
+    file_first_lsn: Lsn
     offset: int
     data: memoryview
     start: Position
@@ -83,7 +84,7 @@ class RunReader(JournalReader):
     def _check_body(self, header: FrameHeader, body: memoryview) -> None:
         check_body(header, body)
         if header.is_commit:
-            self._judge.learn(durable_lsn_in(header, body))
+            self._judge.learn(Lsn(durable_lsn_in(header, body)))
 
 
 def find_end(journal: Journal) -> Position:
@@ -99,7 +100,7 @@ def find_end(journal: Journal) -> Position:
     return journal.start
 
 
-def _end_in_file(journal: Journal, first_lsn: int) -> Position | None:
+def _end_in_file(journal: Journal, first_lsn: Lsn) -> Position | None:
     """None if the file is only begun."""
     try:
         reader = JournalReader(journal, first_lsn=first_lsn)
@@ -114,14 +115,14 @@ def _end_in_file(journal: Journal, first_lsn: int) -> Position | None:
         return reader.position
 
 
-def position_at(journal: Journal, lsn: int) -> Position:
+def position_at(journal: Journal, lsn: Lsn) -> Position:
     """The position after the frame that ends with this LSN.
 
     Raises:
         UsageError: none does.
         MissingFileError: the file that would tell is gone.
     """
-    first_lsn = journal.file_holding(lsn + 1)
+    first_lsn = journal.file_holding(Lsn(lsn + 1))
     if first_lsn is None:
         if lsn == 0:
             return journal.start

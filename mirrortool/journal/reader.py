@@ -35,6 +35,7 @@ from mirrortool.journal.journalfile import COPY_AGAIN, JournalFile, corrupt
 from mirrortool.journal.judgement import Judge
 from mirrortool.journal.lineage import check_continues
 from mirrortool.journal.position import Position
+from mirrortool.lsn import NO_LSN, Lsn
 from mirrortool.operation import Batch
 
 
@@ -44,7 +45,7 @@ class Frame:
 
     header: FrameHeader
     batch: Batch
-    file_first_lsn: int
+    file_first_lsn: Lsn
     offset: int
 
 
@@ -78,7 +79,7 @@ class JournalReader:
         journal: Journal,
         start: Position | None = None,
         *,
-        first_lsn: int | None = None,
+        first_lsn: Lsn | None = None,
         headers_only: bool = False,
     ) -> None:
         """Stand after `start`, by default before the oldest frame, or at the start of the file with `first_lsn`.
@@ -130,9 +131,9 @@ class JournalReader:
             self._file = None
 
     @property
-    def file_first_lsn(self) -> int:
+    def file_first_lsn(self) -> Lsn:
         """The file in which the reader stands; 0 before the first one."""
-        return self._file.first_lsn if self._file else 0
+        return self._file.first_lsn if self._file else NO_LSN
 
     @property
     def offset(self) -> int:
@@ -166,7 +167,7 @@ class JournalReader:
         self._move_past(header)
         return header
 
-    def up_to(self, lsn: int) -> Iterator[FrameHeader]:
+    def up_to(self, lsn: Lsn) -> Iterator[FrameHeader]:
         """Move to the next frame again and again, until an LSN is reached or the journal ends; gives each header.
 
         Raises:
@@ -175,7 +176,7 @@ class JournalReader:
         while self.position.lsn < lsn and (header := self.next_header()):
             yield header
 
-    def read_to(self, lsn: int) -> Position:
+    def read_to(self, lsn: Lsn) -> Position:
         """Move over the frames until an LSN is reached or the journal ends; returns the position then.
 
         Raises:
@@ -198,7 +199,7 @@ class JournalReader:
         except FrameError as error:
             raise self._step_back(error) from None
         if batch.is_commit:
-            self._judge.learn(batch.counts[-1])
+            self._judge.learn(Lsn(batch.counts[-1]))
         return batch
 
     def next_frame(self) -> Frame | None:
@@ -248,13 +249,13 @@ class JournalReader:
 
     def _open_before(self, start: Position) -> None:
         """Open the file that holds the frame after `start`; while that one is only begun, the file before."""
-        first_lsn = self.journal.file_holding(start.lsn + 1)
+        first_lsn = self.journal.file_holding(start.next_lsn)
         if first_lsn is None:
-            raise self._judge.missing(start.lsn + 1)
+            raise self._judge.missing(start.next_lsn)
         try:
             self._open(first_lsn)
         except TornJournalError:
-            before = self.journal.file_holding(first_lsn - 1)
+            before = self.journal.file_holding(Lsn(first_lsn - 1))
             if before is None:
                 raise
             self._open(before)
@@ -277,7 +278,7 @@ class JournalReader:
                     return False
                 what = f"the file ends here, but was read up to offset {self._offset}"
                 raise corrupt(self._file.path, self._file.size, self.position.lsn, what)
-        following = self.position.lsn + 1
+        following = self.position.next_lsn
         is_last = not any(start > following for start in starts)
         if following in starts and following != self.file_first_lsn:
             return self._enter_successor(following, is_last)
@@ -301,7 +302,7 @@ class JournalReader:
         file.close()
         return other
 
-    def _enter_successor(self, first_lsn: int, is_last: bool) -> bool:
+    def _enter_successor(self, first_lsn: Lsn, is_last: bool) -> bool:
         facts = files.find_facts(self.journal.file_path(first_lsn))
         is_only_begun = facts is None or facts.size < layout.FILE_HEADER.size
         if is_only_begun and is_last and not self._judge.is_noted(first_lsn):
@@ -314,7 +315,7 @@ class JournalReader:
             raise
         return self._enter_file()
 
-    def _open(self, first_lsn: int) -> None:
+    def _open(self, first_lsn: Lsn) -> None:
         try:
             file = JournalFile(self.journal, first_lsn, headers_only=self._headers_only)
         except HostError as error:
@@ -419,7 +420,7 @@ class JournalReader:
         have been killed, and another may have cut it off and continued from there.
         """
         lsn = self._lsn_at(offset)
-        failure = self._judge.frame(file, offset, lsn, error)
+        failure = self._judge.frame(file, offset, Lsn(lsn), error)
         if isinstance(failure, TornJournalError):
             file.forget()
             return failure
@@ -429,13 +430,13 @@ class JournalReader:
             self._check_continues(header)
             file.batch(offset, header)
         except FrameError as again:
-            failure = self._judge.frame(file, offset, lsn, again)
+            failure = self._judge.frame(file, offset, Lsn(lsn), again)
             file.forget()
             if isinstance(failure, CorruptJournalError) and self._is_promoted():  # cut here, and there is an end soon
-                return self._judge.torn(file, offset, lsn, str(again))
+                return self._judge.torn(file, offset, Lsn(lsn), str(again))
             return failure
         return None
 
     def _lsn_at(self, offset: int) -> int:
         is_current = self._header is not None and offset == self._frame_offset
-        return self._header.first_lsn if is_current and self._header else self.position.lsn + 1
+        return self._header.first_lsn if is_current and self._header else self.position.next_lsn

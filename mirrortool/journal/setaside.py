@@ -19,6 +19,7 @@ from mirrortool.journal.bases.listing import base_lsns, base_path
 from mirrortool.journal.directory import Journal
 from mirrortool.journal.position import FrameEnd, Position
 from mirrortool.journal.reader import JournalReader
+from mirrortool.lsn import Lsn
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +85,7 @@ def fork(journal: Journal, end: FrameEnd, epoch: int) -> None:
         files.rename(path, files.join(journal.forked_path, f"{files.base_name(path)}-{epoch}"))
     _cut(journal, end, epoch)
     for first_lsn in _later_files(journal, end):
-        files.rename(journal.file_path(first_lsn), _forked_path(journal, first_lsn, epoch))
+        files.rename(journal.file_path(Lsn(first_lsn)), _forked_path(journal, Lsn(first_lsn), epoch))
     files.sync_directory(journal.files_path)
 
 
@@ -115,5 +116,5 @@ def _size_after(journal: Journal, end: FrameEnd) -> int:
     return cut + sum(facts.size for first_lsn, facts in sizes.items() if facts and first_lsn > end.file_first_lsn)
 
 
-def _forked_path(journal: Journal, first_lsn: int, epoch: int) -> str:
+def _forked_path(journal: Journal, first_lsn: Lsn, epoch: int) -> str:
     return files.join(journal.forked_path, f"{layout.file_name(first_lsn)}-{epoch}")

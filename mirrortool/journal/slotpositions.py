@@ -14,6 +14,7 @@ from mirrortool.journal.lineage import History
 from mirrortool.journal.position import Position
 from mirrortool.journal.reader import JournalReader
 from mirrortool.journal.slots import Slot
+from mirrortool.lsn import Lsn
 
 
 class SlotPlaces:
@@ -43,11 +44,11 @@ class SlotPlaces:
 def _contained(journal: Journal, positions: Sequence[Position]) -> dict[Position, bool]:
     """What is known of ascending positions."""
     found: dict[Position, bool] = {}
-    by_file: dict[int, list[Position]] = {}
+    by_file: dict[Lsn, list[Position]] = {}
     starts = set(journal.file_starts())
     for position in positions:
         # The header of a file has the position before it.
-        first_lsn = position.lsn + 1 if position.lsn + 1 in starts else journal.file_holding(position.lsn)
+        first_lsn = position.next_lsn if position.next_lsn in starts else journal.file_holding(position.lsn)
         if first_lsn is not None:
             by_file.setdefault(first_lsn, []).append(position)
         elif not position.lsn:
@@ -57,7 +58,7 @@ def _contained(journal: Journal, positions: Sequence[Position]) -> dict[Position
     return found
 
 
-def _contained_in_file(journal: Journal, first_lsn: int, positions: Sequence[Position]) -> dict[Position, bool]:
+def _contained_in_file(journal: Journal, first_lsn: Lsn, positions: Sequence[Position]) -> dict[Position, bool]:
     found: dict[Position, bool] = {}
     try:
         with JournalReader(journal, first_lsn=first_lsn, headers_only=True) as reader:

@@ -36,6 +36,7 @@ from mirrortool.journal.directory import Journal
 from mirrortool.journal.lineage import check_continues
 from mirrortool.journal.position import Position
 from mirrortool.jsonfile import Fields
+from mirrortool.lsn import NO_LSN, Lsn
 from mirrortool.operation import MARK_NAME
 from mirrortool.wording import quoted_word
 
@@ -103,7 +104,7 @@ class Slot:
     updated_ns: int
     is_lost: bool = False
     via: str = ""
-    resync_lsn: int = 0
+    resync_lsn: Lsn = NO_LSN
 
     @property
     def state(self) -> SlotState:
@@ -121,12 +122,12 @@ class Slot:
 
     def losing(self) -> Slot:
         """The same, when nothing that the owner needs is kept any more."""
-        return replace(self, is_lost=True, resync_lsn=0)
+        return replace(self, is_lost=True, resync_lsn=NO_LSN)
 
     @property
-    def needs_lsn(self) -> int:
+    def needs_lsn(self) -> Lsn:
         """The first LSN that the owner is going to read."""
-        return (self.resync_lsn or self.position.lsn) + 1
+        return Lsn((self.resync_lsn or self.position.lsn) + 1)
 
     def to_json(self) -> dict[str, object]:
         return {
@@ -153,7 +154,7 @@ class Slot:
             fields.integer("updated_ns"),
             fields.flag("is_lost"),
             fields.text("via"),
-            fields.integer("resync_lsn"),
+            Lsn(fields.integer("resync_lsn")),
         )
 
 
@@ -319,8 +320,8 @@ class SlotKeeper:
                 found = None
             if not self._former and sum(not slot.via for slot in slots(journal)) >= SLOTS_MAX:
                 raise UsageError(f"there are {SLOTS_MAX} slots already", where=journal.path, remedy="drop some")
-            resync_lsn = found.resync_lsn if found else 0
-            self.was_lost = (found is not None and found.is_lost) or _is_gone(journal, slot.position.lsn + 1)
+            resync_lsn = found.resync_lsn if found else NO_LSN
+            self.was_lost = (found is not None and found.is_lost) or _is_gone(journal, slot.position.next_lsn)
             if not is_confirmed and found is None and is_there(journal, slot.name):  # damaged: it stays until `confirm`
                 self._slot, self._saved_at = replace(slot, is_lost=self.was_lost), clock.monotonic()
                 return
@@ -377,7 +378,7 @@ class SlotKeeper:
                 # open, to where the journal continues.
                 is_dropped = self._is_dropped(position)
                 is_lost = is_dropped or (found.is_lost and not self._continues(found, position))
-                resync_lsn = 0 if is_dropped else found.resync_lsn
+                resync_lsn = NO_LSN if is_dropped else found.resync_lsn
                 self._save(replace(found, position=position, time_ns=time_ns, is_lost=is_lost, resync_lsn=resync_lsn))
         except (LockedError, HostError, JournalError):
             return
@@ -393,26 +394,28 @@ class SlotKeeper:
 
     def _continues(self, found: Slot, position: Position) -> bool:
         """Whether the journal has what follows a position, and was not promoted meanwhile."""
-        if found.resync_lsn or _is_gone(self._journal, position.lsn + 1):
+        if found.resync_lsn or _is_gone(self._journal, position.next_lsn):
             return False
         return Journal(self._journal.path).history == self._journal.history
 
-    def resync(self, lsn: int) -> None:
+    def resync(self, lsn: Lsn) -> None:
         """The owner is about to start over from the base of this LSN: it and the files after it are kept.
 
         Raises:
             PrunedJournalError: one of them went meanwhile; choose again.
         """
         with locked(self._journal):
-            if lsn not in base_lsns(self._journal) or _is_gone(self._journal, lsn + 1):
+            if lsn not in base_lsns(self._journal) or _is_gone(self._journal, Lsn(lsn + 1)):
                 raise PrunedJournalError(f"base {lsn} was just removed", where=self._journal.path, remedy="try again")
             self._save(replace(self._slot, resync_lsn=lsn))
 
     def start_over(self, position: Position, time_ns: int) -> None:
         """The owner was lost, and durably is at a position again from which the journal continues."""
         with locked(self._journal):
-            self.was_lost = _is_gone(self._journal, position.lsn + 1)
-            self._save(replace(self._slot, position=position, time_ns=time_ns, is_lost=self.was_lost, resync_lsn=0))
+            self.was_lost = _is_gone(self._journal, position.next_lsn)
+            self._save(
+                replace(self._slot, position=position, time_ns=time_ns, is_lost=self.was_lost, resync_lsn=NO_LSN)
+            )
 
     def give_up(self) -> None:
         """A promotion dropped what the owner has: it cannot continue, and needs nothing; best effort."""
@@ -439,7 +442,7 @@ def belongs_to_another(journal: Journal, found: Slot, where: str) -> UsageError:
     )
 
 
-def _is_gone(journal: Journal, lsn: int) -> bool:
+def _is_gone(journal: Journal, lsn: Lsn) -> bool:
     """Whether the journal begins later."""
     starts = journal.file_starts()
     return bool(starts) and starts[0] > lsn

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 from mirrortool import clock, files
 from mirrortool.errors import ExhaustedError, HostError, host_error
 from mirrortool.journal.directory import Journal
+from mirrortool.lsn import NO_LSN
 
 if TYPE_CHECKING:
     from watchdog.events import FileSystemEventHandler
@@ -61,7 +62,7 @@ class Tail:
         self._journal = journal
         self._may_poll = observer != "inotify"
         self.is_polling = observer == "polling"
-        self._newest = 0
+        self._newest = NO_LSN
         self._names: tuple[int, int] | None = None
         # Set by an event, by `wake`, and by nothing else; cleared by the thread that waits, before it looks.
         self._woken = threading.Event()
@@ -86,7 +87,7 @@ class Tail:
         directory = files.find_facts(self._journal.files_path)
         names = (directory.identity.inode, directory.changed_ns) if directory else (0, 0)
         if names != self._names:
-            self._newest = max(self._journal.file_starts(), default=0)
+            self._newest = max(self._journal.file_starts(), default=NO_LSN)
             self._names = names
         facts = files.find_facts(self._journal.file_path(self._newest)) if self._newest else None
         return Seen(names, self._newest, facts.size if facts else 0, facts.modified_ns if facts else 0)

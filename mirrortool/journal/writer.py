@@ -177,7 +177,7 @@ class JournalWriter:
 
     def _remove_begun_successor(self) -> None:
         """What a crash left of a file that was only begun: the next frame may still fit into the file before it."""
-        path = self.journal.file_path(self.position.lsn + 1)
+        path = self.journal.file_path(self.position.next_lsn)
         begun = files.find_facts(path)
         if begun and begun.size < layout.FILE_HEADER.size:
             files.remove(path)
@@ -201,7 +201,7 @@ class JournalWriter:
             self.journal.uuid,
             self.journal.lineage,
             self.journal.epoch,
-            self.position.lsn + 1,
+            self.position.next_lsn,
             self.position.chain,
             self.time_ns,
             self.state_sum,

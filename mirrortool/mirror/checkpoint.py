@@ -16,6 +16,7 @@ from enum import Enum
 
 from mirrortool.journal.position import Position
 from mirrortool.jsonfile import Fields
+from mirrortool.lsn import NO_LSN, Lsn
 from mirrortool.operation import CommitKind
 
 _KINDS = {kind.name.lower(): kind for kind in CommitKind}
@@ -69,11 +70,11 @@ class Checkpoint:
     state_sum: int
     time_ns: int
     is_commit: bool
-    commit_lsn: int
-    reached_lsn: int
+    commit_lsn: Lsn
+    reached_lsn: Lsn
     sizes: Mapping[str, int]
     commit_kind: CommitKind | None = None
-    resync_lsn: int = 0
+    resync_lsn: Lsn = NO_LSN
     resync_all: bool = False
 
     @property
@@ -107,11 +108,11 @@ class Checkpoint:
         """Whether the mirror is a committed state of the primary."""
         return self.state == MirrorState.CONSISTENT
 
-    def reaching(self, lsn: int) -> Checkpoint:
+    def reaching(self, lsn: Lsn) -> Checkpoint:
         """The same, with the store allowed to go as far as `lsn`."""
         return replace(self, reached_lsn=max(lsn, self.reached_lsn))
 
-    def resyncing(self, lsn: int, *, ignores_table: bool) -> Checkpoint:
+    def resyncing(self, lsn: Lsn, *, ignores_table: bool) -> Checkpoint:
         """The same, with the store allowed to go to the base of this LSN.
 
         What it reached past that base, before a crash, it still holds, unless every page is written.
@@ -141,11 +142,11 @@ class Checkpoint:
             int.from_bytes(fields.hexadecimal("state_sum", 8), "big"),
             fields.integer("time_ns"),
             fields.flag("is_commit"),
-            fields.integer("commit_lsn"),
-            fields.integer("reached_lsn"),
+            Lsn(fields.integer("commit_lsn")),
+            Lsn(fields.integer("reached_lsn")),
             {name: sizes.integer(name) for name in sizes.names()},
             _KINDS.get(fields.text("commit_kind")),
-            fields.integer("resync_lsn") if "resync_lsn" in fields else 0,
+            Lsn(fields.integer("resync_lsn") if "resync_lsn" in fields else 0),
             fields.flag("resync_all") if "resync_all" in fields else False,
         )
 

@@ -33,6 +33,7 @@ from mirrortool.journal.lineage import Epoch, check_continues, load_history
 from mirrortool.journal.pathkind import PathKind, in_the_way, kind_of, names_where_ours_is_made, naming, not_a_mirror
 from mirrortool.jsonfile import Fields
 from mirrortool.lockholder import Worker
+from mirrortool.lsn import NO_LSN
 from mirrortool.mirror.checkpoint import Checkpoint
 from mirrortool.mirror.targetvolume import Primaries, check_target, open_target, prepare_target, too_small
 from mirrortool.store.flat import FlatStore
@@ -418,7 +419,7 @@ def is_to_be_made(path: str) -> bool:
 def empty_checkpoint(journal: Journal) -> Checkpoint:
     """Of a new mirror: empty volumes of their first sizes, which is a state of the primary."""
     sizes = {volume.name: volume.size for volume in journal.volumes}
-    return Checkpoint(journal.start, journal.first_state_sum, 0, True, 0, 0, sizes)
+    return Checkpoint(journal.start, journal.first_state_sum, 0, True, NO_LSN, NO_LSN, sizes)
 
 
 def is_same(recorded: Identity, found: Identity) -> bool:

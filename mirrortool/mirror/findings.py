@@ -22,6 +22,7 @@ from mirrortool import files, jsonfile
 from mirrortool.errors import HostError, MirrortoolError, NotAMirrorError
 from mirrortool.journal.position import Position
 from mirrortool.jsonfile import Fields
+from mirrortool.lsn import NO_LSN
 from mirrortool.mirror import receipts
 from mirrortool.mirror.checkpoint import Checkpoint
 from mirrortool.mirror.directory import Mirror
@@ -249,7 +250,7 @@ def _load(mirror: Mirror, name: str) -> Finding | None:
         fields = jsonfile.load(_path(mirror, name), NotAMirrorError)
         return None if fields is None else Finding.from_json(name, fields)
     except MirrortoolError:
-        return Finding(name, receipts.time_of(name) or 0, Position(0, 0), is_unreadable=True)
+        return Finding(name, receipts.time_of(name) or 0, Position(NO_LSN, 0), is_unreadable=True)
 
 
 def _of_receipt(receipt: receipts.Receipt) -> Finding:

@@ -6,9 +6,11 @@ Nothing depends on it: it is written when a replay ends, and where it cannot be,
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from typing import Any
 
 from mirrortool import files, jsonfile
 from mirrortool.errors import NotAMirrorError
+from mirrortool.lsn import Lsn
 
 NAME = "last-replay.json"
 _SINCE = {"milliseconds", "journal_bytes"}
@@ -29,8 +31,8 @@ class LastReplay:
         journal_bytes: of the journal files, and the base, that it read for that.
     """
 
-    start_lsn: int
-    applied_lsn: int
+    start_lsn: Lsn
+    applied_lsn: Lsn
     time_ns: int
     units: int
     direct: int
@@ -52,4 +54,5 @@ def load(directory: str) -> LastReplay | None:
     if fields is None:
         return None
     names = [name for name in LastReplay.__dataclass_fields__ if name in fields or name not in _SINCE]
-    return LastReplay(**{name: fields.integer(name) for name in names})
+    values: dict[str, Any] = {name: fields.integer(name) for name in names}
+    return LastReplay(**values)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from mirrortool.lsn import Lsn
 
-def behind(lsn: int, time_ns: int, commit_lsn: int, commit_time_ns: int, now_ns: int) -> tuple[int, float]:
+
+def behind(lsn: Lsn, time_ns: int, commit_lsn: Lsn, commit_time_ns: int, now_ns: int) -> tuple[int, float]:
     """Operations and seconds that a mirror at an LSN, of a time, is behind the newest commit; never negative.
 
     Up to date it is 0 seconds behind, however old the commit is. Else it is as far behind as its state is old: if it

@@ -14,12 +14,13 @@ from mirrortool import files, jsonfile
 from mirrortool.errors import MirrortoolError, NotAMirrorError
 from mirrortool.journal.position import Position
 from mirrortool.jsonfile import Fields
+from mirrortool.lsn import NO_LSN, Lsn
 from mirrortool.mirror.directory import Mirror
 
 RECEIPTS_KEPT = 100
 SUMS_WRONG = "the sums contradict each other"
 _NAME = re.compile(r"([0-9]{20})\.json")
-_NOWHERE = Position(0, 0)
+_NOWHERE = Position(NO_LSN, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +147,7 @@ def _of(mirror: Mirror, name: str, fields: Fields) -> Receipt:
     return Receipt(
         name,
         fields.integer("time_ns"),
-        Position(fields.integer("applied_lsn"), int.from_bytes(fields.hexadecimal("chain", 8), "big")),
+        Position(Lsn(fields.integer("applied_lsn")), int.from_bytes(fields.hexadecimal("chain", 8), "big")),
         fields.integer("pages_checked"),
         fields.integer("bad_page_count"),
         tuple(map(BadPages.from_json, fields.objects("bad_pages"))),

@@ -19,6 +19,7 @@ from mirrortool.journal.codec import FrameHeader
 from mirrortool.journal.directory import Journal
 from mirrortool.journal.position import Position
 from mirrortool.journaledsums import journaled_sums
+from mirrortool.lsn import Lsn
 from mirrortool.operation import Batch
 from mirrortool.store.pagesums import PageSums
 from mirrortool.wording import quoted_word
@@ -105,7 +106,7 @@ class _StateSums:
         self._journal = journal
         starts = journal.file_starts()
         oldest = min((lsn for lsn in base_lsns(journal) if starts and lsn >= starts[0] - 1), default=0)
-        self.sums, self.start = journaled_sums(journal, directory, oldest)
+        self.sums, self.start = journaled_sums(journal, directory, Lsn(oldest))
         self.position = self.start
 
     def add(self, header: FrameHeader, batch: Batch) -> None:

@@ -9,6 +9,7 @@ from mirrortool.errors import LockedError, NotComparableError, UsageError
 from mirrortool.journal.commits import newest_commits
 from mirrortool.journal.point import MARK_NAMES, is_mark_name
 from mirrortool.journal.position import Position
+from mirrortool.lsn import Lsn
 from mirrortool.operation import BatchBuilder, CommitKind
 from mirrortool.record.controlsocket import ask
 from mirrortool.record.recovery import OpenJournal
@@ -28,7 +29,7 @@ def mark(journal_path: str, name: str) -> Position:
         raise UsageError(f"{name!r} is not a mark's name: {MARK_NAMES}")
     answer = _ask_for_mark(journal_path, name)
     if answer is not None:
-        return Position(int(answer["lsn"]), int(answer["chain"], 16))
+        return Position(Lsn(int(answer["lsn"])), int(answer["chain"], 16))
     with OpenJournal(journal_path, doing="mark") as opened:
         if files.exists(opened.journal.detached_path):
             raise NotComparableError(

@@ -25,6 +25,7 @@ from mirrortool.errors import MirrortoolError, NoSpaceError, NotComparableError,
 from mirrortool.journal.point import MARK_NAMES, is_mark_name
 from mirrortool.journal.position import Position
 from mirrortool.lifecycle import closed
+from mirrortool.lsn import Lsn
 from mirrortool.operation import CommitKind
 from mirrortool.record.capture import Capture
 from mirrortool.record.detach import RESERVE_BYTES_DEFAULT, Detachment, WhenFull
@@ -66,10 +67,10 @@ class RecorderStatistics:
         incomplete: volumes that are not wholly journaled yet.
     """
 
-    head_lsn: int
-    durable_lsn: int
-    checkpoint_lsn: int
-    commit_lsn: int
+    head_lsn: Lsn
+    durable_lsn: Lsn
+    checkpoint_lsn: Lsn
+    commit_lsn: Lsn
     commit_time_ns: int
     operations: int
     bytes_written: int

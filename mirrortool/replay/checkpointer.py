@@ -20,6 +20,7 @@ from dataclasses import replace
 from mirrortool import files
 from mirrortool.checksum import SUM_BYTES
 from mirrortool.errors import ChangedOutsideError, CorruptJournalError, NoSpaceError
+from mirrortool.lsn import Lsn
 from mirrortool.mirror.checkpoint import Checkpoint
 from mirrortool.mirror.directory import Mirror
 from mirrortool.mirror.findings import Repairs
@@ -108,13 +109,13 @@ class Checkpointer:
         """Whether sums are waiting for which there may be no room when the next window has taken its blocks."""
         return bool(self._changes) and files.free_bytes(self._mirror.path) < _LOW_BYTES
 
-    def raise_reached(self, lsn: int) -> None:
+    def raise_reached(self, lsn: Lsn) -> None:
         """Durably allow the store to go as far as `lsn`."""
         with self._lock:
             self._raised_lsn = lsn
             self._mirror.save_checkpoint(self._mirror.checkpoint.reaching(lsn))
 
-    def begin_resync(self, lsn: int, *, ignores_table: bool) -> None:
+    def begin_resync(self, lsn: Lsn, *, ignores_table: bool) -> None:
         """Durably say that the mirror starts over from the base of this LSN, before the first byte changes."""
         with self._lock:
             self._mirror.save_checkpoint(self._mirror.checkpoint.resyncing(lsn, ignores_table=ignores_table))
@@ -252,7 +253,7 @@ class Checkpointer:
         with self._lock:
             is_alone = is_complete and not self._redo_lsn
             reached = self._raised_lsn if is_alone else self._mirror.checkpoint.reached_lsn
-            self._mirror.save_checkpoint(replace(new, reached_lsn=max(reached, new.position.lsn)))
+            self._mirror.save_checkpoint(replace(new, reached_lsn=Lsn(max(reached, new.position.lsn))))
         self._tell(is_idle=False)
 
     def _tell(self, *, is_idle: bool) -> None:

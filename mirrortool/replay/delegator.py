@@ -28,6 +28,7 @@ from mirrortool.journal.bounds import check_inside
 from mirrortool.journal.codec import FrameHeader
 from mirrortool.journal.format import FRAME_HEADER
 from mirrortool.journal.reader import JournalReader
+from mirrortool.lsn import NO_LSN, Lsn
 from mirrortool.mirror.checkpoint import Checkpoint
 from mirrortool.operation import Batch, CommitKind, Kind
 from mirrortool.ratelimit import Pace
@@ -61,7 +62,7 @@ class ReplayProgress:
         journal_bytes: of all frames handed out, as they are stored.
     """
 
-    lsn: int
+    lsn: Lsn
     payload_bytes: int
     operations: int
     journal_bytes: int = 0
@@ -258,7 +259,7 @@ class Delegator:
             sure = self._source.sure_lsn
             following = [start for start in self._reader.journal.file_starts() if start > last.position.lsn]
             step = following[0] - 1 if following else sure
-            self._checkpointer.raise_reached(max(last.position.lsn, min(step, sure)))
+            self._checkpointer.raise_reached(Lsn(max(last.position.lsn, min(step, sure))))
 
     def _note_handed_out(self, frames: list[tuple[FrameHeader, Batch]]) -> None:
         last, before = frames[-1][0], self._handed_out
@@ -272,7 +273,7 @@ class Delegator:
             last.time_ns,
             last.is_commit,
             commit_lsn,
-            0,
+            NO_LSN,
             {volume.name: volume.size for volume in self._store.volumes},
             commit_kind,
         )

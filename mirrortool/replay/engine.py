@@ -16,6 +16,7 @@ from itertools import islice
 
 from mirrortool import clock
 from mirrortool.errors import UsageError
+from mirrortool.lsn import Lsn
 from mirrortool.malloc import keep_freed_memory
 from mirrortool.operation import Kind
 from mirrortool.processsettings import taking_turns
@@ -163,7 +164,7 @@ class ReplayEngine:
             times, self._times = self._times, []
         return tuple(times)
 
-    def delegate(self, stretch: Stretch, lsn: int) -> None:
+    def delegate(self, stretch: Stretch, lsn: Lsn) -> None:
         """Hand out writes to the groups (step 830).
 
         Few tasks with many small writes are waited for: they would contend with the receiver for the interpreter at

@@ -13,6 +13,7 @@ from mirrortool.journal.commits import Commit
 from mirrortool.journal.directory import Journal
 from mirrortool.journal.reader import JournalReader
 from mirrortool.journaledsums import sums_as_of
+from mirrortool.lsn import Lsn
 from mirrortool.mirror import lastreplay
 from mirrortool.mirror.checkpoint import Checkpoint
 from mirrortool.mirror.directory import Mirror, empty_checkpoint, is_to_be_made
@@ -62,7 +63,7 @@ def forecast(journal: Journal, mirror_path: str, goal: Commit) -> Forecast:
     return Forecast(checkpoint, is_new, start, goal, pages, _seconds(mirror_path, start))
 
 
-def pages_to_write(journal: Journal, start: Start, goal_lsn: int) -> int:
+def pages_to_write(journal: Journal, start: Start, goal_lsn: Lsn) -> int:
     """Pages of a replay, at most; without what it zeroes."""
     pages = 0
     if start.base:
@@ -72,7 +73,7 @@ def pages_to_write(journal: Journal, start: Start, goal_lsn: int) -> int:
         return pages + sum(header.pages for header in reader.up_to(goal_lsn))
 
 
-def pages_held(journal: Journal, goal_lsn: int) -> int:
+def pages_held(journal: Journal, goal_lsn: Lsn) -> int:
     """Pages that are not zero after a commit: exact, but everything before it is read for that."""
     with ExitStack() as opened:
         directory = opened.enter_context(files.temporary_directory())

@@ -17,6 +17,7 @@ from mirrortool.errors import CorruptJournalError, TornJournalError
 from mirrortool.journal.reader import JournalReader
 from mirrortool.journal.tail import SLOW_SECONDS, Seen, Tail
 from mirrortool.journal.unfinished import check_no_promotion
+from mirrortool.lsn import Lsn
 from mirrortool.replay.commitlimit import CommitLimit
 from mirrortool.replay.resync import DecodedFrame, Resync
 
@@ -25,7 +26,7 @@ class FrameSource(Protocol):
     """Gives the frames of a replay, one after another."""
 
     @property
-    def sure_lsn(self) -> int:
+    def sure_lsn(self) -> Lsn:
         """A commit that the journal has, and that the replay reaches unless it is stopped."""
 
     @property
@@ -53,7 +54,7 @@ class FramesFromBase:
         self._is_stopped = False
 
     @property
-    def sure_lsn(self) -> int:
+    def sure_lsn(self) -> Lsn:
         """See FrameSource."""
         return self._then.sure_lsn
 
@@ -84,7 +85,7 @@ class FramesUpTo:
 
     waits_for = ""
 
-    def __init__(self, reader: JournalReader, goal_lsn: int) -> None:
+    def __init__(self, reader: JournalReader, goal_lsn: Lsn) -> None:
         self._reader = reader
         self.sure_lsn = goal_lsn
         self._is_stopped = False

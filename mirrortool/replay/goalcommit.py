@@ -11,6 +11,7 @@ from mirrortool.journal.directory import Journal
 from mirrortool.journal.point import Until
 from mirrortool.journal.pointlookup import check_may_come, raise_what_hides_commits, require_commit
 from mirrortool.jsonfile import INTEGER_MAX
+from mirrortool.lsn import Lsn
 from mirrortool.mirror.checkpoint import Checkpoint
 from mirrortool.replay.startposition import Start, choose_start
 
@@ -29,7 +30,7 @@ def start_towards(
     last_ns = until.time_ns if until and until.time_ns is not None else INTEGER_MAX
     if delay_seconds:
         last_ns = clock.now_ns() - int(delay_seconds * 1e9)
-    return choose_start(journal, checkpoint, last_lsn, last_ns)
+    return choose_start(journal, checkpoint, Lsn(last_lsn), last_ns)
 
 
 def find_goal(

@@ -34,6 +34,7 @@ from mirrortool.journal.copies.basetransfer import open_finished
 from mirrortool.journal.point import Until
 from mirrortool.journal.pointlookup import require_commit
 from mirrortool.lifecycle import Opened
+from mirrortool.lsn import NO_LSN, Lsn
 from mirrortool.mirror.directory import Mirror, empty_checkpoint
 from mirrortool.replay.forecast import pages_held, pages_to_write
 from mirrortool.replay.replayoptions import MAX_BYTES, ReplayOptions
@@ -62,7 +63,7 @@ class BaseProgress:
         replayed_bytes: of pages, for the mirror from which it is made.
     """
 
-    lsn: int
+    lsn: Lsn
     pages: int
     pages_total: int = 0
     replayed_bytes: int = 0
@@ -97,7 +98,7 @@ class MakeBase:
         self._max_bytes, self._to = max_bytes, to
         if to is not None:
             _check_directory(to)
-        self._progress = BaseProgress(0, 0)
+        self._progress = BaseProgress(NO_LSN, 0)
         self._is_cancelled = False
         self._replay: Replay | None = None
         with ExitStack() as opening:

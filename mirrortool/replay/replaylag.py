@@ -16,6 +16,7 @@ from mirrortool.errors import HostError
 from mirrortool.journal.directory import Journal
 from mirrortool.journal.newest import Head, HeadWatch
 from mirrortool.journal.overdue import Heard, SilenceMeter
+from mirrortool.lsn import NO_LSN, Lsn
 from mirrortool.mirror.checkpoint import Checkpoint
 from mirrortool.mirror.mirrorlag import behind
 
@@ -44,7 +45,7 @@ class ReplayLag:
     bytes: int
     seconds: float
     eta_seconds: float | None
-    head_lsn: int
+    head_lsn: Lsn
     head_time_ns: int
     silent_seconds: float | None
 
@@ -52,7 +53,7 @@ class ReplayLag:
 class LagMeter:
     """Measures one replay's lag; from any thread. `with` closes what it has open."""
 
-    def __init__(self, journal: Journal, first_lsn: int, offset: int) -> None:
+    def __init__(self, journal: Journal, first_lsn: Lsn, offset: int) -> None:
         """Measure nothing yet.
 
         Args:
@@ -63,7 +64,7 @@ class LagMeter:
         self._lock = threading.Lock()
         self._watch = HeadWatch(journal, first_lsn, offset)
         self._listener = SilenceMeter(journal)
-        self._head = Head(0, 0, 0, 0, 0)
+        self._head = Head(NO_LSN, 0, NO_LSN, 0, 0)
         self._looked_at = -math.inf
         self._rates: deque[tuple[float, int]] = deque(maxlen=_RATE_LOOKS)  # when, and bytes of the lag then
 

@@ -21,6 +21,7 @@ from mirrortool.checksum import SUM_BYTES, unpack_sums
 from mirrortool.journal import format as layout
 from mirrortool.journal.bases.basefile import BaseFile
 from mirrortool.journal.codec import FrameHeader
+from mirrortool.lsn import NO_LSN, Lsn
 from mirrortool.mirror.checkpoint import Checkpoint
 from mirrortool.operation import Batch, BatchBuilder
 from mirrortool.store.pagesums import PageSums
@@ -152,7 +153,7 @@ class Resync:
 
     def _commit(self) -> DecodedFrame:
         header = self._base.header
-        self._builder.commit(header.kind, 0)
+        self._builder.commit(header.kind, NO_LSN)
         batch = self._builder.build()
         return FrameHeader(
             1, self.lsn, 0, 0, layout.CODEC_RAW, layout.FLAG_COMMIT, 0, header.time_ns, header.position.chain,
@@ -160,7 +161,7 @@ class Resync:
         ), batch  # fmt: skip
 
 
-def _header(batch: Batch, flags: int, now: Checkpoint, lsn: int) -> FrameHeader:
+def _header(batch: Batch, flags: int, now: Checkpoint, lsn: Lsn) -> FrameHeader:
     """The header of a frame that leaves the mirror's position where it is."""
     return FrameHeader(
         len(batch), lsn, batch.page_count, len(batch.payload), layout.CODEC_RAW, flags, 0, now.time_ns,

@@ -33,6 +33,7 @@ from mirrortool.journal.reader import JournalReader, up_to_what_is_appended
 from mirrortool.journal.slots import Slot
 from mirrortool.journal.tail import Tail
 from mirrortool.lifecycle import Opened
+from mirrortool.lsn import Lsn
 from mirrortool.mirror import directory, lastreplay, lastseen, volumemarks
 from mirrortool.mirror.checkpoint import Checkpoint, describe
 from mirrortool.mirror.directory import Mirror
@@ -389,7 +390,7 @@ class Replay:
         self.mirror.check_mirrors(self.journal)
         self.mirror.follow_to(self.journal)
 
-    def _keep_counts(self, start_lsn: int, seconds: float) -> None:
+    def _keep_counts(self, start_lsn: Lsn, seconds: float) -> None:
         """For `status` and `replay --dry-run`; not in a mirror without room for it."""
         groups, _ = self._engine.statistics()
         lsn = self.mirror.checkpoint.position.lsn

@@ -16,6 +16,7 @@ from mirrortool.errors import DamagedSlotError, ForkedJournalError, HostError, L
 from mirrortool.journal import slots
 from mirrortool.journal.directory import Journal
 from mirrortool.journal.slots import Slot, SlotKeeper
+from mirrortool.lsn import Lsn
 from mirrortool.mirror.checkpoint import Checkpoint
 from mirrortool.mirror.directory import Mirror
 
@@ -56,7 +57,7 @@ class Registration:
         """The journal is not this mirror's after all: leave no trace of it."""
         self._keeper.withdraw()
 
-    def resync(self, base_lsn: int) -> None:
+    def resync(self, base_lsn: Lsn) -> None:
         """The mirror is about to start over from a base; see SlotKeeper.resync."""
         self._keeper.resync(base_lsn)
 

@@ -16,6 +16,7 @@ from mirrortool.journal.directory import Journal
 from mirrortool.journal.position import Position
 from mirrortool.journal.reader import JournalReader
 from mirrortool.jsonfile import INTEGER_MAX
+from mirrortool.lsn import LAST_LSN, Lsn
 from mirrortool.mirror.checkpoint import Checkpoint
 from mirrortool.wording import quoted_word
 
@@ -39,7 +40,7 @@ class Start:
 
 
 def choose_start(
-    journal: Journal, checkpoint: Checkpoint, last_lsn: int = INTEGER_MAX, last_ns: int = INTEGER_MAX
+    journal: Journal, checkpoint: Checkpoint, last_lsn: Lsn = LAST_LSN, last_ns: int = INTEGER_MAX
 ) -> Start:
     """Where a replay of a mirror begins.
 
@@ -70,11 +71,11 @@ def choose_start(
     return min(fit, key=lambda start: (start.ignores_table, start.base_bytes + start.journal_bytes))
 
 
-def _is_allowed(base: Base, last_lsn: int, last_ns: int) -> bool:
+def _is_allowed(base: Base, last_lsn: Lsn, last_ns: int) -> bool:
     return base.lsn <= last_lsn and base.header.time_ns <= last_ns
 
 
-def _start_at(base: Base, checkpoint: Checkpoint, sizes: _FileSizes, last_lsn: int) -> Start:
+def _start_at(base: Base, checkpoint: Checkpoint, sizes: _FileSizes, last_lsn: Lsn) -> Start:
     if checkpoint.resync_lsn:
         ignores_table = checkpoint.resync_all or checkpoint.resync_lsn != base.lsn
     else:
@@ -94,7 +95,7 @@ def _without_what_precedes(journal: Journal, start: Start) -> Start:
         return start  # the replay reads the same, and tells
 
 
-def _no_base(journal: Journal, checkpoint: Checkpoint, later: list[Base], first_lsn: int) -> PrunedJournalError:
+def _no_base(journal: Journal, checkpoint: Checkpoint, later: list[Base], first_lsn: Lsn) -> PrunedJournalError:
     if later:
         return PrunedJournalError(
             f"begins with LSN {first_lsn}; the oldest point that can be restored is base {later[0].lsn}",
@@ -118,15 +119,15 @@ class _FileSizes:
         self._bytes = [facts.size if facts else 0 for facts in found]
 
     @property
-    def first_lsn(self) -> int:
+    def first_lsn(self) -> Lsn:
         """Of the oldest file."""
-        return self._starts[0] if self._starts else 1
+        return Lsn(self._starts[0] if self._starts else 1)
 
-    def reach(self, lsn: int) -> bool:
+    def reach(self, lsn: Lsn) -> bool:
         """Whether the journal has what follows an LSN, or will have it."""
         return self.first_lsn <= lsn + 1
 
-    def between(self, lsn: int, last_lsn: int) -> int:
+    def between(self, lsn: Lsn, last_lsn: Lsn) -> int:
         """Bytes of the files that hold LSNs after `lsn` up to `last_lsn`."""
         if last_lsn <= lsn:
             return 0

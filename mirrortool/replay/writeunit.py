@@ -14,6 +14,7 @@ from collections.abc import Iterable, Sequence, Set
 from dataclasses import dataclass, field
 from itertools import chain
 
+from mirrortool.lsn import NO_LSN, Lsn
 from mirrortool.store.interface import WriteRun
 
 UNIT_COST_BYTES = 8192
@@ -179,7 +180,7 @@ class WriteUnit:
     runs: Sequence[WriteRun] = field(default_factory=list)
     zeros: Sequence[tuple[int, int]] = field(default_factory=list)
     payload_bytes: int = 0
-    lsn: int = 0
+    lsn: Lsn = NO_LSN
     cost: int = field(init=False)
     given_back: int = field(init=False, default=0)
 

@@ -22,6 +22,7 @@ from mirrortool.journal.copies.directory import check_is_there
 from mirrortool.journal.directory import Journal, NextScan
 from mirrortool.journal.position import FrameEnd, Position
 from mirrortool.journal.slots import slots
+from mirrortool.lsn import NO_LSN, Lsn
 from mirrortool.ship.protocol import (
     OBJECT_BYTES_MAX,
     SMALL_OBJECT_BYTES_MAX,
@@ -49,7 +50,7 @@ class Receiver:
         self._group = group
         self.is_one_way = self.follows = self.is_finished = False
         self._copy: Copy | None = None
-        self._acknowledged = Position(0, 0)
+        self._acknowledged = Position(NO_LSN, 0)
         self._unsynced = 0
         self._is_checking_base = False
         self._slots_told: list[object] = []
@@ -58,7 +59,7 @@ class Receiver:
     @property
     def position(self) -> Position:
         """The end of what the copy has; after `make_durable`, that is durable."""
-        return self._copy.position if self._copy else Position(0, 0)
+        return self._copy.position if self._copy else Position(NO_LSN, 0)
 
     def handle(self, message: Message) -> list[Message]:
         """Do what a message asks for; returns the replies.
@@ -155,7 +156,7 @@ class Receiver:
             copy.append_run(message.run)
         else:
             fields = message.fields()
-            copy.append(fields.integer("file"), fields.integer("offset"), memoryview(message.data))
+            copy.append(Lsn(fields.integer("file")), fields.integer("offset"), memoryview(message.data))
         return self._stored(len(message.data))
 
     def _begin_base(self, copy: Copy, message: Message) -> list[Message]:

@@ -28,6 +28,7 @@ from mirrortool.journal.position import FrameEnd, Position
 from mirrortool.journal.rawframes import Run, RunReader, find_end
 from mirrortool.journal.slots import Slot, SlotKeeper
 from mirrortool.journal.tail import Tail
+from mirrortool.lsn import NO_LSN, Lsn
 from mirrortool.ratelimit import Pace
 from mirrortool.ship import remoteslots
 from mirrortool.ship.destination import parse_destination
@@ -115,7 +116,7 @@ class Session:
         with first.reader as reader:
             reader.on_epoch = _start_again
             if first.base:
-                self._begin(_Sent(position or self._journal.start, 0, FilePlace(0, 0)), reader, first.base)
+                self._begin(_Sent(position or self._journal.start, 0, FilePlace(NO_LSN, 0)), reader, first.base)
                 self._send_base(first.base, reader.file_first_lsn)
             else:
                 here = _Sent(reader.position, reader.time_ns, FilePlace(reader.file_first_lsn, reader.offset))
@@ -199,7 +200,7 @@ class Session:
         elif self._keeper.was_lost:  # the journal has the frames that it needs, as the reader found the position
             self._keeper.start_over(position, time_ns)
 
-    def _send_base(self, base: Base, file_first_lsn: int) -> None:
+    def _send_base(self, base: Base, file_first_lsn: Lsn) -> None:
         """Send what the receiver lacks of a base; all of it into a pipe."""
         self._progress.state = "sending"
         with open_base(self._journal, base.lsn) as opened:
@@ -232,7 +233,7 @@ class Session:
         self._pause(self._pace.consume(len(data)))
         if not self._ending.is_set():
             self._say(Message(MessageKind.PART, {"offset": offset}, data))
-            self._progress.sent(self._progress.sent_lsn, len(data))
+            self._progress.sent(Lsn(self._progress.sent_lsn), len(data))
             self._hear()
             self._wait_for_room()
 

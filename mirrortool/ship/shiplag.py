@@ -16,6 +16,7 @@ from mirrortool.errors import HostError
 from mirrortool.journal.directory import Journal
 from mirrortool.journal.newest import Head, HeadWatch
 from mirrortool.journal.overdue import SilenceMeter
+from mirrortool.lsn import NO_LSN, Lsn
 from mirrortool.ship.shipprogress import ShipStatistics
 
 LOOK_SECONDS = 1.0
@@ -40,7 +41,7 @@ class ShipLag:
 class _FileSize(NamedTuple):
     """A journal file, by its first LSN, and its size in bytes."""
 
-    first_lsn: int
+    first_lsn: Lsn
     size: int
 
 
@@ -51,7 +52,7 @@ class ShipLags:
         self._journal = journal
         self._watch = HeadWatch(journal)
         self._listener = SilenceMeter(journal)
-        self._head = Head(0, 0, 0, 0, 0)
+        self._head = Head(NO_LSN, 0, NO_LSN, 0, 0)
         self._sizes: list[_FileSize] = []
         self._looked_at = -math.inf
 
@@ -62,7 +63,7 @@ class ShipLags:
         self._watch.close()
 
     @property
-    def head_lsn(self) -> int:
+    def head_lsn(self) -> Lsn:
         """LSN of the journal's newest frame, as of the newest call of `measure`."""
         return self._head.lsn
 
@@ -94,6 +95,6 @@ class ShipLags:
         seconds = max(0, now_ns - since_ns) / 1e9 if since_ns else None
         return ShipLag(operations, max(0, left), None if seconds is None else max(seconds, silence))
 
-    def _lacks_heartbeats_only(self, lsn: int) -> bool:
+    def _lacks_heartbeats_only(self, lsn: Lsn) -> bool:
         """Whether nothing but heartbeats follows this LSN; they are only appended where everything is committed."""
         return self._head.is_heartbeat and self._head.commit_lsn <= lsn

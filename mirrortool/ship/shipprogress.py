@@ -8,12 +8,13 @@ from typing import NamedTuple
 
 from mirrortool import clock
 from mirrortool.journal.position import Position
+from mirrortool.lsn import NO_LSN, Lsn
 
 
 class FilePlace(NamedTuple):
     """A place in a journal file: the file by its first LSN, and an offset in bytes; 0, 0 for none."""
 
-    file_first_lsn: int
+    file_first_lsn: Lsn
     offset: int
 
 
@@ -45,8 +46,8 @@ class ShipStatistics:
     acknowledged: Position | None
     acknowledged_time_ns: int
     acknowledged_at: FilePlace
-    sent_lsn: int
-    head_lsn: int
+    sent_lsn: Lsn
+    head_lsn: Lsn
     bytes_sent: int
     bytes_left: int
     rate: float
@@ -65,7 +66,7 @@ class ShipProgress:
         self.problem = self.slot = ""
         self.acknowledged: Position | None = None
         self.acknowledged_time_ns = 0
-        self.acknowledged_at = FilePlace(0, 0)
+        self.acknowledged_at = FilePlace(NO_LSN, 0)
         self.sent_lsn = self.head_lsn = 0
         self.bytes_sent = self.bytes_left = 0
         self.connections = 0
@@ -89,7 +90,7 @@ class ShipProgress:
         """The next attempt comes then."""
         self._retry_at = clock.monotonic() + seconds
 
-    def sent(self, lsn: int, length: int) -> None:
+    def sent(self, lsn: Lsn, length: int) -> None:
         """`length` bytes were sent, up to this LSN."""
         self.sent_lsn = lsn
         self.head_lsn = max(self.head_lsn, lsn)
@@ -108,8 +109,8 @@ class ShipProgress:
             self.acknowledged,
             self.acknowledged_time_ns,
             self.acknowledged_at,
-            self.sent_lsn,
-            self.head_lsn,
+            Lsn(self.sent_lsn),
+            Lsn(self.head_lsn),
             self.bytes_sent,
             self.bytes_left,
             (self.bytes_sent - self._begun_bytes) / seconds,

@@ -10,6 +10,7 @@ from mirrortool.journal.commits import Commit, newest_change
 from mirrortool.journal.directory import Journal
 from mirrortool.journal.slotpositions import SlotPlaces
 from mirrortool.journal.slots import Slot, slots
+from mirrortool.lsn import NO_LSN, Lsn
 from mirrortool.mirror.checkpoint import Checkpoint
 from mirrortool.mirror.mirrorlag import behind
 from mirrortool.status.activity import work_of_slot
@@ -26,7 +27,7 @@ class Changes:
     def __init__(self, newest: Commit | None = None) -> None:
         self.has_commit = newest is not None
         self._newest: Commit | None = None
-        self._searched_lsn: int | None = None  # with _newest None: nothing but heartbeats follows this
+        self._searched_lsn: Lsn | None = None  # with _newest None: nothing but heartbeats follows this
 
     def note(self, commit: Commit) -> None:
         """A commit that was read just now: the newest."""
@@ -34,7 +35,7 @@ class Changes:
         if not commit.is_heartbeat:
             self._newest = commit
 
-    def after(self, journal: Journal, lsn: int) -> Commit | None:
+    def after(self, journal: Journal, lsn: Lsn) -> Commit | None:
         """The newest one, if it is after this LSN."""
         if self._newest is None and (self._searched_lsn is None or lsn < self._searched_lsn):
             self._newest, self._searched_lsn = newest_change(journal, lsn), lsn
@@ -51,9 +52,9 @@ def lag(checkpoint: Checkpoint, newest: Commit | None, now_ns: int, silent: floa
     return _lag(checkpoint.position.lsn, checkpoint.time_ns, newest, now_ns, silent)
 
 
-def _lag(lsn: int, time_ns: int, newest: Commit | None, now_ns: int, silent: float | None) -> tuple[int, float]:
-    commit = (newest.lsn, newest.time_ns) if newest else (0, 0)
-    operations, seconds = behind(lsn, time_ns, *commit, now_ns)
+def _lag(lsn: Lsn, time_ns: int, newest: Commit | None, now_ns: int, silent: float | None) -> tuple[int, float]:
+    newest_lsn, newest_ns = (newest.lsn, newest.time_ns) if newest else (NO_LSN, 0)
+    operations, seconds = behind(lsn, time_ns, newest_lsn, newest_ns, now_ns)
     return operations, max(seconds, silent or 0.0)
 
 

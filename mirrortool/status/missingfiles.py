@@ -12,6 +12,7 @@ from mirrortool.errors import HostError, JournalError, PrunedJournalError
 from mirrortool.journal.directory import Journal
 from mirrortool.journal.journalfile import JournalFile
 from mirrortool.journal.judgement import Judge
+from mirrortool.lsn import Lsn
 
 
 class Gaps:
@@ -30,13 +31,13 @@ class Gaps:
             if end_lsn is None:
                 continue
             if end_lsn + 1 < following:
-                missing = Judge(journal).missing(end_lsn + 1)
+                missing = Judge(journal).missing(Lsn(end_lsn + 1))
                 return None if isinstance(missing, PrunedJournalError) else missing  # such as since it was listed
             self._known.add((first_lsn, following))
         return None
 
 
-def _end_of(journal: Journal, first_lsn: int) -> int | None:
+def _end_of(journal: Journal, first_lsn: Lsn) -> int | None:
     """The last LSN of a file; None if it went just now, or that cannot be told from its end alone."""
     try:
         file = JournalFile(journal, first_lsn, headers_only=True)

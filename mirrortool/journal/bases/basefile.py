@@ -61,6 +61,7 @@ from mirrortool.journal import format as layout
 from mirrortool.journal.codec import FrameError, FrameHeader, decode_body, decode_frame_header, stored_bytes
 from mirrortool.journal.directory import Journal, empty_state_sum
 from mirrortool.journal.position import Position
+from mirrortool.lsn import NO_LSN, Lsn
 from mirrortool.operation import Batch, CommitKind, Kind
 from mirrortool.volume import VOLUMES_MAX, Volume, VolumeSet
 
@@ -100,18 +101,18 @@ class BaseHeader:
     volumes: tuple[Volume, ...]
 
 
-def file_name(lsn: int) -> str:
+def file_name(lsn: Lsn) -> str:
     """The name of the base of this LSN."""
     return f"{lsn:016x}.base"
 
 
-def parse_file_name(name: str) -> int | None:
+def parse_file_name(name: str) -> Lsn | None:
     """The LSN of a base by its name; None for any other name."""
     match = _NAME.fullmatch(name)
-    return (int(match[1], 16) if match else 0) or None
+    return (Lsn(int(match[1], 16)) if match else NO_LSN) or None
 
 
-def frame_seed(uuid: bytes, lsn: int, offset: int) -> int:
+def frame_seed(uuid: bytes, lsn: Lsn, offset: int) -> int:
     """The seed of a frame header's checksum.
 
     No frame of a base can pass for one of a journal file, nor for one of another base or place.
@@ -196,7 +197,7 @@ class BaseFile:
         checked: bytes from its start that were found sound, by the newest call of `frames`.
     """
 
-    def __init__(self, journal: Journal, path: str, lsn: int, *, size: int | None = None) -> None:
+    def __init__(self, journal: Journal, path: str, lsn: Lsn, *, size: int | None = None) -> None:
         """Open the base of this LSN.
 
         Args:
@@ -218,7 +219,7 @@ class BaseFile:
             self.close()
             raise
 
-    def _load(self, journal: Journal, lsn: int) -> None:
+    def _load(self, journal: Journal, lsn: Lsn) -> None:
         data = self._file.pread(header_bytes_max(), 0)
         self.header = decode_header(data)
         if self.header.uuid != journal.uuid:
@@ -301,7 +302,7 @@ class BaseFile:
         """
         digest = xxhash.xxh3_64(self._head)
         chain = int.from_bytes(self._head[HEADER.size - layout.CHECKSUM_BYTES : HEADER.size], "little")
-        position, offset, number, pages = Position(0, chain), self._start, 0, 0
+        position, offset, number, pages = Position(NO_LSN, chain), self._start, 0, 0
         next_page, state_sum = 0, empty_state_sum(self.volumes)
         self.checked = self._start
         while (data := self._file.pread(layout.FRAME_HEADER.size, offset))[:4] != END_MAGIC:

@@ -21,6 +21,7 @@ from mirrortool.journal.bases.listing import link_elsewhere
 from mirrortool.journal.codec import compress, encode_frame
 from mirrortool.journal.directory import Journal, empty_state_sum
 from mirrortool.journal.position import Position
+from mirrortool.lsn import NO_LSN
 from mirrortool.operation import BatchBuilder
 
 FRAME_BYTES = 1 << 20
@@ -47,7 +48,7 @@ class BaseWriter:
         self._state_sum = empty_state_sum(header.volumes)
         head = basefile.encode_header(header)
         chain = int.from_bytes(head[basefile.HEADER.size - layout.CHECKSUM_BYTES : basefile.HEADER.size], "little")
-        self._position = Position(0, chain)
+        self._position = Position(NO_LSN, chain)
         self._append([head])
 
     def __enter__(self) -> BaseWriter:

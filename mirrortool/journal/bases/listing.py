@@ -27,6 +27,7 @@ from mirrortool.journal.bases import basefile
 from mirrortool.journal.bases.basefile import BaseFile, BaseHeader
 from mirrortool.journal.directory import Journal
 from mirrortool.journal.position import Position
+from mirrortool.lsn import Lsn
 
 _ELSEWHERE = re.compile(r"(work|[0-9a-f]+)-([0-9a-f]{8})-[0-9a-f]{4}(?:\.base)?")
 
@@ -43,7 +44,7 @@ class Base:
         return self.header.position
 
     @property
-    def lsn(self) -> int:
+    def lsn(self) -> Lsn:
         return self.header.position.lsn
 
 
@@ -67,7 +68,7 @@ def remove_unfinished(journal: Journal) -> None:
             _remove_linked(journal, files.join(bases_path(journal), name))
 
 
-def remove_base(journal: Journal, lsn: int) -> None:
+def remove_base(journal: Journal, lsn: Lsn) -> None:
     """Remove a base, wherever it lies; the caller makes the removal of its name durable. Under `lock_bases`."""
     path = base_path(journal, lsn)
     if files.link_target(path) is None:
@@ -77,7 +78,7 @@ def remove_base(journal: Journal, lsn: int) -> None:
     _remove_linked(journal, f"{path}.new")
 
 
-def place_elsewhere(journal: Journal, directory: str, lsn: int | None) -> str:
+def place_elsewhere(journal: Journal, directory: str, lsn: Lsn | None) -> str:
     """Where a base of this journal lies in another directory; without an LSN, the work for one.
 
     The name says of which journal it is: copying a journal copies its links, and must not remove what they lead to.
@@ -119,18 +120,18 @@ def _owner(journal: Journal) -> str:
     return xxhash.xxh32_hexdigest(journal.uuid + inode.to_bytes(8, "big"))
 
 
-def base_path(journal: Journal, lsn: int) -> str:
+def base_path(journal: Journal, lsn: Lsn) -> str:
     """Where the base of this LSN is, or the link to it."""
     return files.join(bases_path(journal), basefile.file_name(lsn))
 
 
-def base_lsns(journal: Journal) -> list[int]:
+def base_lsns(journal: Journal) -> list[Lsn]:
     """LSNs of the bases that are there, ascending."""
     parsed = map(basefile.parse_file_name, files.list_directory(bases_path(journal)))
     return sorted(lsn for lsn in parsed if lsn is not None)
 
 
-def open_base(journal: Journal, lsn: int) -> BaseFile:
+def open_base(journal: Journal, lsn: Lsn) -> BaseFile:
     """Open the base of this LSN.
 
     Raises:

@@ -19,6 +19,7 @@ from mirrortool.journal.codec import (
 )
 from mirrortool.journal.directory import Journal
 from mirrortool.journal.position import Position
+from mirrortool.lsn import Lsn
 from mirrortool.volume import VolumeSet
 
 
@@ -61,7 +62,7 @@ def check_file_header(journal: Journal, data: memoryview, position: Position) ->
 def check_frames(
     journal: Journal,
     data: memoryview,
-    file_first_lsn: int,
+    file_first_lsn: Lsn,
     offset: int,
     after: tuple[Position, int],
     meets: Callable[[FrameHeader], None] | None,
@@ -83,7 +84,7 @@ def check_frames(
             seed = layout.frame_seed(journal.uuid, file_first_lsn, offset + at)
             header = decode_frame_header(data[at : at + size], seed, journal.page_size)
             end = at + size + header.body_bytes
-            if header.first_lsn != position.lsn + 1 or header.chain != position.chain:
+            if header.first_lsn != position.next_lsn or header.chain != position.chain:
                 raise FrameError("the frame does not continue the one before")
             if end > len(data) or header.time_ns < time_ns:
                 raise FrameError("the frame is cut short, or older than the one before")

@@ -39,6 +39,7 @@ from mirrortool.journal.directory import Journal
 from mirrortool.journal.position import Position
 from mirrortool.journal.unfinished import PART, arriving_path, check_no_switch, due_file
 from mirrortool.jsonfile import INTEGER_MAX, Fields
+from mirrortool.lsn import Lsn
 from mirrortool.operation import Batch
 
 _STEP_BYTES = 64 << 20
@@ -59,7 +60,7 @@ class Announced:
     position: Position
     size: int
     checksum: int
-    file_first_lsn: int
+    file_first_lsn: Lsn
 
     def to_json(self) -> dict[str, object]:
         return {
@@ -73,7 +74,7 @@ class Announced:
     def from_json(cls, fields: Fields) -> Announced:
         position = Position.from_json(fields.object("position"))
         checksum = int.from_bytes(fields.hexadecimal("checksum", 8), "big")
-        found = cls(position, fields.integer("size", INTEGER_MAX), checksum, fields.integer("file", INTEGER_MAX))
+        found = cls(position, fields.integer("size", INTEGER_MAX), checksum, Lsn(fields.integer("file", INTEGER_MAX)))
         if not (0 < found.file_first_lsn <= position.lsn and found.size):
             raise fields.wrong("file")
         return found
@@ -113,7 +114,7 @@ class ArrivingBase:
         if self._base:
             self._base.close()
 
-    def file_path(self, first_lsn: int) -> str:
+    def file_path(self, first_lsn: Lsn) -> str:
         """Where the journal file with its commit is meanwhile."""
         return files.join(arriving_path(self._journal.path), layout.file_name(first_lsn))
 
@@ -229,7 +230,7 @@ def finish_arrival(journal: Journal) -> None:
     first_lsn = due_file(journal.path)
     if first_lsn is not None:
         with lock_bases(journal):
-            _finish(journal, first_lsn)
+            _finish(journal, Lsn(first_lsn))
 
 
 def drop_arrival(journal: Journal) -> None:
@@ -269,7 +270,7 @@ def _is_finished(path: str) -> bool:
     return True
 
 
-def _finish(journal: Journal, first_lsn: int) -> None:
+def _finish(journal: Journal, first_lsn: Lsn) -> None:
     """Steps 2 and 3. Slots are locked, so that none registers in between for a position that goes."""
     with slots.locked(journal):
         for slot in slots.slots(journal):

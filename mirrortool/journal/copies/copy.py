@@ -37,6 +37,7 @@ from mirrortool.journal.lineage import check_continues
 from mirrortool.journal.position import FrameEnd, Position
 from mirrortool.journal.rawframes import Run, RunReader, find_end
 from mirrortool.journal.reader import JournalReader
+from mirrortool.lsn import NO_LSN, Lsn
 from mirrortool.volume import VolumeSet
 
 _RUN_BYTES = 4 << 20
@@ -64,11 +65,11 @@ class Copy:
         """
         self.path = path
         self.journal: Journal | None = None
-        self.position = self.durable = Position(0, 0)
+        self.position = self.durable = Position(NO_LSN, 0)
         self.time_ns = 0
         self._file: File | None = None
         self._volumes: VolumeSet | None = None  # with their sizes at the end, as far as these are known
-        self._file_first_lsn = self._offset = self._durable_offset = 0
+        self._file_first_lsn, self._offset, self._durable_offset = NO_LSN, 0, 0
         self._is_dead = False
         self._arriving: ArrivingBase | None = None
         with ExitStack() as opening:
@@ -82,7 +83,7 @@ class Copy:
             opening.pop_all()
 
     @property
-    def file_first_lsn(self) -> int:
+    def file_first_lsn(self) -> Lsn:
         """The newest file; 0 before the first."""
         return self._file_first_lsn
 
@@ -149,7 +150,7 @@ class Copy:
         """
         self._require_alive()
         assert self.journal is not None
-        if announced.file_first_lsn <= self.position.lsn + 1:
+        if announced.file_first_lsn <= self.position.next_lsn:
             return False
         if self._arriving:
             raise LinkError("a second base was announced")
@@ -174,7 +175,7 @@ class Copy:
         if self._arriving:
             self._arriving.append(offset, data)
 
-    def append(self, file_first_lsn: int, offset: int, data: memoryview) -> None:
+    def append(self, file_first_lsn: Lsn, offset: int, data: memoryview) -> None:
         """Store whole frames that lie at this place in their file, its header before the first of them.
 
         Raises:
@@ -188,7 +189,7 @@ class Copy:
             self._stand_before(self._arriving, file_first_lsn, offset, data)
             self._append_file(data)
             self._arriving.has_file = True
-        elif offset == 0 and file_first_lsn == self.position.lsn + 1 and file_first_lsn != self._file_first_lsn:
+        elif offset == 0 and file_first_lsn == self.position.next_lsn and file_first_lsn != self._file_first_lsn:
             self._append_file(data)
         elif (file_first_lsn, offset) == (self._file_first_lsn, self._offset):
             self._append(data)
@@ -255,7 +256,7 @@ class Copy:
         if self._file_first_lsn:
             self._file = files.open_file(journal.file_path(self._file_first_lsn), write=True, follow=False)
 
-    def _read_file(self, journal: Journal, first_lsn: int) -> bool:
+    def _read_file(self, journal: Journal, first_lsn: Lsn) -> bool:
         """Stand at the end of this file; False if it was only begun, and is gone now."""
         try:
             with RunReader(journal, first_lsn=first_lsn) as reader:
@@ -284,7 +285,7 @@ class Copy:
         assert self.journal is not None
         arrivalchecks.check_file_header(self.journal, data, self.position)
         rest = data[layout.FILE_HEADER.size :]
-        first_lsn = self.position.lsn + 1
+        first_lsn = self.position.next_lsn
         end = self._checked(rest, first_lsn, layout.FILE_HEADER.size)
         self.sync()
         if self._arriving and self._arriving.has_file:
@@ -326,14 +327,14 @@ class Copy:
         except HostError:
             self._is_dead = True
 
-    def _checked(self, data: memoryview, file_first_lsn: int, offset: int) -> tuple[Position, int, VolumeSet]:
+    def _checked(self, data: memoryview, file_first_lsn: Lsn, offset: int) -> tuple[Position, int, VolumeSet]:
         """Position, time and volumes after the frames, which are whole and sound at this place."""
         assert self.journal is not None and self._volumes is not None
         after = self.position, self.time_ns
         meets = self._arriving.check_meets if self._arriving else None
         return arrivalchecks.check_frames(self.journal, data, file_first_lsn, offset, after, meets, self._volumes)
 
-    def _compare(self, file_first_lsn: int, offset: int, data: memoryview) -> None:
+    def _compare(self, file_first_lsn: Lsn, offset: int, data: memoryview) -> None:
         """What arrives again is what was stored; of a file that was pruned here, nothing is known."""
         path = self._path_of(file_first_lsn)
         if not files.exists(path):
@@ -353,11 +354,11 @@ class Copy:
             return
         self.journal.save_clean_end(None)
 
-    def _path_of(self, first_lsn: int) -> str:
+    def _path_of(self, first_lsn: Lsn) -> str:
         assert self.journal is not None
         return self._arriving.file_path(first_lsn) if self._arriving else self.journal.file_path(first_lsn)
 
-    def _stand_before(self, base: ArrivingBase, file_first_lsn: int, offset: int, data: memoryview) -> None:
+    def _stand_before(self, base: ArrivingBase, file_first_lsn: Lsn, offset: int, data: memoryview) -> None:
         """Stand where the file with the base's commit begins, which connects with nothing that is here."""
         if not base.is_whole or (file_first_lsn, offset) != (base.announced.file_first_lsn, 0):
             raise LinkError(f"LSN {file_first_lsn} arrived where a base, or the file with its commit, was announced")
@@ -366,7 +367,7 @@ class Copy:
             raise arrivalchecks.damaged(self.path, f"a file of LSN {header.first_lsn} in place of {file_first_lsn}")
         if self._file:
             self._file.close()
-        self._file, self._file_first_lsn, self._offset = None, 0, 0
+        self._file, self._file_first_lsn, self._offset = None, NO_LSN, 0
         self.position, self.time_ns = header.start, header.time_ns
         assert self.journal is not None
         self._volumes = of_unknown_size(self.journal.volumes)

@@ -14,13 +14,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from mirrortool.journal.slots import Slot
+from mirrortool.lsn import NO_LSN, Lsn
 
 
 @dataclass(frozen=True, slots=True)
 class KeptFile:
     """A journal file, or a base: the first LSN of the one, the LSN of the other."""
 
-    lsn: int
+    lsn: Lsn
     size: int
 
 
@@ -40,7 +41,7 @@ class SlotLag:
 class Hold:
     """Everything from an LSN on is needed, and by which reader; for people."""
 
-    lsn: int
+    lsn: Lsn
     why: str
 
 
@@ -55,7 +56,7 @@ class Wish:
         slot_size, slot_seconds: a slot that is further behind holds nothing back.
     """
 
-    promised_lsn: int | None = None
+    promised_lsn: Lsn | None = None
     size: int | None = None
     slot_size: int | None = None
     slot_seconds: float | None = None
@@ -115,15 +116,17 @@ def plan(
     )
 
 
-def _floor(bases: Sequence[KeptFile], promised_lsn: int | None) -> KeptFile | None:
+def _floor(bases: Sequence[KeptFile], promised_lsn: Lsn | None) -> KeptFile | None:
     """The base that the promise is restored from: the newest that is not after it."""
     fit = [base for base in bases if promised_lsn is None or base.lsn <= promised_lsn]
     return fit[-1] if fit else None
 
 
-def _hold_of(floor: KeptFile | None, promised_lsn: int | None) -> Hold:
+def _hold_of(floor: KeptFile | None, promised_lsn: Lsn | None) -> Hold:
     if floor is None:
-        return Hold(0, "every commit is within --keep" if promised_lsn == 0 else "no base stands for what is before")
+        return Hold(
+            NO_LSN, "every commit is within --keep" if promised_lsn == 0 else "no base stands for what is before"
+        )
     # The file with the base's own commit stays, so that the point in time can be named.
     return Hold(floor.lsn, f"base {floor.lsn} is restored with it")
 
@@ -148,7 +151,7 @@ def _extended(files: Sequence[KeptFile], kept: int, size: int | None) -> int:
 
 
 def _bases_gone(
-    bases: Sequence[KeptFile], floor: KeptFile | None, first_lsn: int, holding: Sequence[Slot], wish: Wish
+    bases: Sequence[KeptFile], floor: KeptFile | None, first_lsn: Lsn, holding: Sequence[Slot], wish: Wish
 ) -> tuple[int, ...]:
     """Bases before the promise go, but those from which a slot starts over, and those that --keep-size restores."""
     if floor is None:
@@ -158,11 +161,11 @@ def _bases_gone(
     return tuple(lsn for lsn in older if wish.size is None or lsn < first_lsn)
 
 
-def bytes_from(files: Sequence[KeptFile], lsn: int) -> int:
+def bytes_from(files: Sequence[KeptFile], lsn: Lsn) -> int:
     """Bytes of the file that holds an LSN, and of all after it."""
     return sum(file.size for file in files[_index_of(files, lsn) :])
 
 
-def _index_of(files: Sequence[KeptFile], lsn: int) -> int:
+def _index_of(files: Sequence[KeptFile], lsn: Lsn) -> int:
     """The file in which an LSN is; of one before the first file, the first."""
     return max(0, bisect.bisect_right([file.lsn for file in files], lsn) - 1)

@@ -24,6 +24,7 @@ from mirrortool.journal.point import Until
 from mirrortool.journal.reader import JournalReader
 from mirrortool.journal.retention.plan import Hold, KeptFile, PrunePlan, SlotLag, Wish, bytes_from, plan
 from mirrortool.journal.slots import Slot, damaged_slots, locked, remove, save, slots
+from mirrortool.lsn import NO_LSN, Lsn
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +112,7 @@ def _look(journal: Journal) -> _Found:
     checkpoint = journal.recorder_checkpoint()  # what the recorder needs must be known
     holds = []
     if checkpoint:
-        holds.append(Hold(checkpoint.position.lsn + 1, "the recorder would redo it"))
+        holds.append(Hold(checkpoint.position.next_lsn, "the recorder would redo it"))
     return _Found(_kept_files(journal), kept_bases, lags, holds)
 
 
@@ -149,7 +150,7 @@ def _wish(journal: Journal, keep: Keep, now_ns: int) -> Wish:
     promised = None
     if keep.seconds is not None:
         horizon = find_commit(journal, Until(time_ns=now_ns - int(keep.seconds * 1e9)))
-        promised = horizon.lsn if horizon else 0
+        promised = horizon.lsn if horizon else NO_LSN
     return Wish(promised, keep.size, keep.slot_size, keep.slot_seconds)
 
 
@@ -160,9 +161,9 @@ def _carry_out(journal: Journal, planned: PrunePlan) -> None:
         except NoSpaceError:  # that is what there is to be mended; an owner without a slot learns of it just so
             remove(journal, slot.name)
     for first_lsn in planned.files:
-        files.remove(journal.file_path(first_lsn))
+        files.remove(journal.file_path(Lsn(first_lsn)))
         files.sync_directory(journal.files_path)
     for lsn in planned.bases:
-        remove_base(journal, lsn)
+        remove_base(journal, Lsn(lsn))
     if planned.bases:
         files.sync_directory(bases_path(journal))
