@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator
 
@@ -11,6 +10,7 @@ import click
 from mirrortool import files
 from mirrortool.bench.figure import Bar, Bench, BenchCancelled, Comparison, Figure, Settings
 from mirrortool.bench.svg import caption, draw
+from mirrortool.cli.jsonoutput import print_json
 from mirrortool.cli.options import FILE, Value, as_json, quiet
 from mirrortool.cli.outputfiles import check_output
 from mirrortool.cli.progressdisplay import Display
@@ -69,7 +69,7 @@ def command(
     if path:
         files.replace_unsynced(path, draw(figure).encode(), 0o644)
     if as_json:
-        click.echo(json.dumps(_to_json(figure, path)))
+        print_json(_to_json(figure, path))
     else:
         for line in _lines(figure):
             click.echo(line)

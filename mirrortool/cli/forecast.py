@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
-
 import click
 
 from mirrortool import files
+from mirrortool.cli.jsonoutput import print_json
 from mirrortool.cli.text import counted, format_bytes, format_seconds, format_time
 from mirrortool.journal.directory import Journal
 from mirrortool.journal.point import Until
@@ -25,7 +24,7 @@ def print_forecast(
     _, target = find_goal(journal, until, delay, flush_only=flush_only)
     found = forecast(journal, mirror, target)
     if as_json:
-        click.echo(json.dumps(_to_json(mirror, found, journal.page_size)))
+        print_json(_to_json(mirror, found, journal.page_size))
         return
     begins = f"the base of LSN {found.start.base.lsn}" if found.start.base else f"LSN {found.start.position.lsn}"
     click.echo(f"from {begins} to the commit at LSN {found.goal.lsn} of {format_time(found.goal.time_ns)}")

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
-
 import click
 
+from mirrortool.cli.jsonoutput import print_json
 from mirrortool.cli.options import DIRECTORY, FILE, Value, as_json, complete_volume, quiet
 from mirrortool.cli.otherusers import writes_in
 from mirrortool.cli.progressdisplay import Display, View
@@ -137,7 +136,7 @@ class _Work:
 
 def _print(journal: str, result: ImportResult, unit: str, as_json: bool, quiet: bool) -> None:
     if as_json:
-        click.echo(json.dumps(_to_json(result)))
+        print_json(_to_json(result))
         return
     done = result.statistics
     units = {"entry": "entries", "line": "lines"}[unit]

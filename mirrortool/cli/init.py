@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
-
 import click
 
 from mirrortool.address import PAGE_SIZE_DEFAULT
+from mirrortool.cli.jsonoutput import print_json
 from mirrortool.cli.options import DIRECTORY, SIZE, Value, as_json, group, parse_named_path, parse_size, quiet
 from mirrortool.cli.otherusers import writes_in
 from mirrortool.cli.text import format_bytes, printable, quoted, tell
@@ -56,7 +55,7 @@ def command(
     """
     made = init(journal, volumes, page_size, raw=raw, group=group)
     if as_json:
-        click.echo(json.dumps(_to_json(journal, made)))
+        print_json(_to_json(journal, made))
     else:
         for volume in made.volumes:
             click.echo(f"{volume.name}  {format_bytes(volume.size)}  {printable(made.volume_paths()[volume.name])}")

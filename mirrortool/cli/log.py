@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections import deque
 from collections.abc import Iterator
 
 import click
 
+from mirrortool.cli.jsonoutput import json_line, print_json
 from mirrortool.cli.options import DIRECTORY, POINT, POINT_METAVAR, as_json, complete_point
 from mirrortool.cli.statustext import no_commit_yet
 from mirrortool.cli.text import columns, counted, format_time, printable, tell
@@ -28,9 +28,10 @@ COMMITS_SHOWN = 20
 @click.command("log")
 @click.argument("journal", type=DIRECTORY)
 @click.option(
-    "-n", "number", type=click.IntRange(1),
+    "--newest", "number", type=click.IntRange(1), metavar="N",
     help="Only the newest N.  [default: 20; with --since, --all or --ops, all]",
 )  # fmt: skip
+@click.option("-n", "old_number", type=click.IntRange(1), metavar="N", hidden=True, help="The old name of --newest.")
 @click.option(
     "--since", type=POINT, metavar=POINT_METAVAR, shell_complete=complete_point, help="All commits at or after this."
 )
@@ -39,7 +40,14 @@ COMMITS_SHOWN = 20
 @click.option("--ops", is_flag=True, help="All operations, one a line, instead of commits.")
 @as_json
 def command(
-    journal: str, number: int | None, since: Until | None, every: bool, flush_only: bool, ops: bool, as_json: bool
+    journal: str,
+    number: int | None,
+    old_number: int | None,
+    since: Until | None,
+    every: bool,
+    flush_only: bool,
+    ops: bool,
+    as_json: bool,
 ) -> None:
     """List the commits of a journal, oldest first.
 
@@ -47,6 +55,9 @@ def command(
     repeat the commit before them, and are left out unless --all is given. A torn tail or damage is reported after what
     could be read before it.
     """
+    if number and old_number:
+        raise UsageError("-n is the old name of --newest; give only that")
+    number = number or old_number
     opened = Journal(journal)
     if ops and flush_only:
         raise UsageError("--ops lists all operations; it excludes --flush-only")
@@ -63,7 +74,7 @@ def command(
     count = number or COMMITS_SHOWN
     listed = newest_commits(opened, count, hidden, heartbeats=False, accept=is_flush if flush_only else None)
     if as_json:
-        click.echo(json.dumps(_to_json(opened, listed)))
+        print_json(_to_json(opened, listed))
     else:
         _print_commits(journal, listed)
     status = journal_status(journal)
@@ -103,7 +114,7 @@ def _print_lines(lines: Iterator[str], number: int | None) -> None:
 
 
 def _line(commit: Commit, as_json: bool) -> str:
-    return json.dumps(_commit_to_json(commit)) if as_json else "  ".join(_row(commit)).rstrip()
+    return json_line(_commit_to_json(commit)) if as_json else "  ".join(_row(commit)).rstrip()
 
 
 def _operation_lines(journal: Journal, since: Until | None, as_json: bool) -> Iterator[str]:
@@ -116,7 +127,7 @@ def _operation_lines(journal: Journal, since: Until | None, as_json: bool) -> It
 
 
 def _operation_line(operation: Operation, time_ns: int, as_json: bool) -> str:
-    return json.dumps(_operation_to_json(operation, time_ns)) if as_json else _describe(operation, time_ns)
+    return json_line(_operation_to_json(operation, time_ns)) if as_json else _describe(operation, time_ns)
 
 
 def _row(commit: Commit) -> tuple[str, ...]:
@@ -136,6 +147,7 @@ def _describe(operation: Operation, time_ns: int) -> str:
 
 def _to_json(journal: Journal, listed: list[Commit]) -> dict[str, object]:
     return {
+        "journal": journal.path,
         "commits": [_commit_to_json(commit) for commit in listed],
         "marks": [_commit_to_json(commit) for commit in listed if commit.name],
         "files": list(_files(journal)),

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
-
 import click
 
+from mirrortool.cli.jsonoutput import print_json
 from mirrortool.cli.options import DIRECTORY, Value, as_json, quiet
 from mirrortool.cli.otherusers import writes_in
 from mirrortool.cli.text import quoted, tell
@@ -34,9 +33,7 @@ def command(journal: str, name: str, as_json: bool, quiet: bool) -> None:
     """
     position = mark(journal, name)
     if as_json:
-        click.echo(
-            json.dumps({"journal": journal, "mark": name, "lsn": position.lsn, "chain": f"{position.chain:016x}"})
-        )
+        print_json({"journal": journal, "mark": name, "lsn": position.lsn, "chain": f"{position.chain:016x}"})
     else:
         click.echo(f"mark {name} at LSN {position.lsn}")
     if not quiet:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import signal
 import sys
 
 import click
 
 from mirrortool import clock
+from mirrortool.cli.jsonoutput import print_json
 from mirrortool.cli.options import DIRECTORY, POINT, POINT_METAVAR, as_json, complete_point, quiet
 from mirrortool.cli.otherusers import writes_in
 from mirrortool.cli.progressdisplay import Display
@@ -148,7 +148,7 @@ def _replay(replay: Replay, quiet: bool) -> Checkpoint:
 
 def _print(promotion: Promotion, verified: bool | None, as_json: bool, dry_run: bool, quiet: bool) -> None:
     if as_json:
-        click.echo(json.dumps(_to_json(promotion, verified)))
+        print_json(_to_json(promotion, verified))
     elif dry_run and not promotion.is_complete:
         click.echo("nothing was changed")
     elif promotion.promoted:

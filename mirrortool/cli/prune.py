@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
-
 import click
 
+from mirrortool.cli.jsonoutput import print_json
 from mirrortool.cli.options import DIRECTORY, DURATION, SIZE, SLOT_LAG, SlotLagLimit, as_json, quiet
 from mirrortool.cli.otherusers import writes_in
 from mirrortool.cli.text import counted, describe_ahead, format_bytes, printable, quoted, tell
@@ -43,7 +42,7 @@ def command(
     lag = max_slot_lag or SlotLagLimit(None, None)
     pruned = prune(journal, Keep(keep, keep_size, lag.size, lag.seconds), dry_run=dry_run)
     if as_json:
-        click.echo(json.dumps(_to_json(journal, pruned, dry_run)))
+        print_json(_to_json(journal, pruned, dry_run))
     else:
         _print(pruned, dry_run)
     if ahead := describe_ahead(pruned.newest_ns, pruned.ahead_seconds):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import signal
 import subprocess
 from collections.abc import Iterator, Mapping
@@ -13,6 +12,7 @@ from typing import Any
 import click
 
 from mirrortool import clock, files
+from mirrortool.cli.jsonoutput import print_json
 from mirrortool.cli.options import DIRECTORY, DURATION, MODE, NAMED_PATH, SIZE, as_json, complete_volume, quiet
 from mirrortool.cli.otherusers import writes_in
 from mirrortool.cli.progressdisplay import Display, View
@@ -265,7 +265,7 @@ class _Once:
     def _print(self, result: ScanResult, *, final: bool) -> None:
         statistics = result.statistics
         if self._as_json:
-            click.echo(json.dumps(_to_json(result)))
+            print_json(_to_json(result))
             return
         kind = "fuzzy commit" if result.kind == CommitKind.FUZZY else "commit"
         click.echo(

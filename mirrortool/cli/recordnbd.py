@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -11,6 +10,7 @@ from urllib.parse import quote
 import click
 
 from mirrortool import files
+from mirrortool.cli.jsonoutput import print_json
 from mirrortool.cli.progressdisplay import Display, Line, Tone
 from mirrortool.cli.rates import Rates
 from mirrortool.cli.servicestate import Service
@@ -183,7 +183,7 @@ class _Watch:
 
 def _conclude(journal: str, last: RecorderStatistics, as_json: bool, quiet: bool) -> None:
     if as_json:
-        click.echo(json.dumps({**asdict(last), "incomplete": list(last.incomplete)}))
+        print_json({**asdict(last), "incomplete": list(last.incomplete)})
         return
     click.echo(
         f"commit at LSN {last.commit_lsn}  {counted(last.operations, 'operation')}, "

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import replace
@@ -13,6 +12,7 @@ import click
 
 from mirrortool import clock, files
 from mirrortool.cli.forecast import print_forecast
+from mirrortool.cli.jsonoutput import print_json
 from mirrortool.cli.options import (
     DIRECTORY,
     DURATION,
@@ -300,7 +300,7 @@ def _table_row(group: int, row: RowSnapshot) -> tuple[str, ...]:
 def _print(replay: Replay, start: int, as_json: bool) -> None:
     now, checkpoint = replay.statistics(), replay.mirror.checkpoint
     if as_json:
-        click.echo(json.dumps(_to_json(replay, start, checkpoint)))
+        print_json(_to_json(replay, start, checkpoint))
         return
     click.echo(
         f"{describe(checkpoint)}  {format_time(checkpoint.time_ns)}  "

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 import sys
 from collections import defaultdict
@@ -13,6 +12,7 @@ from typing import Any
 import click
 
 from mirrortool import files
+from mirrortool.cli.jsonoutput import print_json
 from mirrortool.cli.options import DIRECTORY, DURATION, POINT, POINT_METAVAR, RATE, as_json, complete_point, quiet
 from mirrortool.cli.otherusers import tell_root
 from mirrortool.cli.progressdisplay import Display, Line, Tone, View
@@ -330,7 +330,7 @@ def _tone(now: ShipStatistics, lag: ShipLag) -> Tone:
 
 def _print(journal: str, found: Sequence[ShipStatistics], as_json: bool, *, to_stderr: bool) -> None:
     if as_json:
-        click.echo(json.dumps({"journal": journal, "destinations": [_to_json(each) for each in found]}))
+        print_json({"journal": journal, "destinations": [_to_json(each) for each in found]})
         return
     for each in found:
         lsn = each.acknowledged.lsn if each.acknowledged else 0

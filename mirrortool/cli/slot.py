@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
-
 import click
 
+from mirrortool.cli.jsonoutput import print_json
 from mirrortool.cli.options import DIRECTORY, as_json, quiet
 from mirrortool.cli.otherusers import writes_in
 from mirrortool.cli.text import columns, format_bytes, format_time, printable, quoted, tell
@@ -52,7 +51,7 @@ def list_slots(journal: str, as_json: bool) -> None:
     damaged = damaged_slots(opened)
     if as_json:
         values = [_to_json(slot, held) for slot, held in listed]
-        click.echo(json.dumps({"slots": values, "damaged": list(damaged)}))
+        print_json({"slots": values, "damaged": list(damaged)})
         return
     for problem in damaged.values():
         tell(f"mirrortool: {printable(str(problem))}")
@@ -77,7 +76,7 @@ def drop_slot(journal: str, name: str, as_json: bool, quiet: bool) -> None:
     opened = open_finished(journal)
     slot = drop(opened, name)
     if as_json:
-        click.echo(json.dumps(_dropped_to_json(opened, name, slot)))
+        print_json(_dropped_to_json(opened, name, slot))
     elif slot is None:
         click.echo(f"dropped slot {name}, whose file was not valid: what it held back is not known")
     else:

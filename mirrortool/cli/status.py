@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Sequence
 
 import click
 
 from mirrortool import clock
+from mirrortool.cli.jsonoutput import print_json
 from mirrortool.cli.options import DIRECTORY, DURATION, as_json, verbose
 from mirrortool.cli.signals import Signals
 from mirrortool.cli.statusjson import to_json
@@ -90,7 +90,7 @@ def _lag_error(name: str, seconds: float | None, max_lag: float) -> LagError | N
 def _show(found: Sequence[Found], as_json: bool, ends_with: MirrortoolError | None, verbose: bool) -> None:
     if as_json:
         values = [to_json(each) for each in found]
-        click.echo(json.dumps(values[0] if len(values) == 1 else {"paths": values}))
+        print_json({**(values[0] if len(values) == 1 else {}), "paths": values})  # 0.1.0 had no paths for one
         return
     if len(found) == 1 and isinstance(found[0], Unseen):
         return  # the error says all

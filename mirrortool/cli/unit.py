@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import json
 import re
 import sys
 from collections.abc import Iterator, Sequence
@@ -16,6 +15,7 @@ from click.shell_completion import CompletionItem
 
 import mirrortool
 from mirrortool import files, hostinfo
+from mirrortool.cli.jsonoutput import print_json
 from mirrortool.cli.options import DIRECTORY, FILE, NAMED_PATH, PathName, Value, as_json, quiet
 from mirrortool.cli.text import quoted, tell
 from mirrortool.cli.unitfile import Needs, Unit
@@ -139,7 +139,7 @@ def command(
     )  # fmt: skip
     if as_json:
         values = {"name": unit.name, "path": _path_of(unit), "makes": unit.made, "text": unit.text()}
-        click.echo(json.dumps(values))
+        print_json(values)
     else:
         click.echo(unit.text(), nl=False)
     if not quiet:

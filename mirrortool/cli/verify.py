@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
-
 import click
 
+from mirrortool.cli.jsonoutput import print_json
 from mirrortool.cli.options import DIRECTORY, as_json, quiet
 from mirrortool.cli.otherusers import writes_in
 from mirrortool.cli.progressdisplay import Display, Tone, View
@@ -57,7 +56,7 @@ def _verify_mirror(path: str, journal: str | None, cached: bool, allow_fuzzy: bo
     with Verify(path, journal_path=journal, cached=cached) as verify:
         result = run_shown(verify, quiet, "stopped; nothing was proved")
         if as_json:
-            click.echo(json.dumps(to_json(verify.mirror, result)))
+            print_json(to_json(verify.mirror, result))
         else:
             _print(result)
         return _conclude(verify, result, quiet, allow_fuzzy)
@@ -225,7 +224,7 @@ def _print_audit(path: str, proof: JournalProof, as_json: bool) -> None:
             "state_sums_proved_after": proof.proved_after,
             "recorder_sums_proved": proof.is_table_proved,
         }
-        click.echo(json.dumps(values))
+        print_json(values)
         return
     if not result.frames and not result.bases:
         return  # nothing was proved

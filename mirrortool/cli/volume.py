@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
-
 import click
 
 from mirrortool import files
+from mirrortool.cli.jsonoutput import print_json
 from mirrortool.cli.options import DIRECTORY, NAMED_PATH, as_json, complete_volume, quiet
 from mirrortool.cli.text import printable, quoted, tell
 from mirrortool.errors import UsageError
@@ -39,7 +38,7 @@ def set_path(journal: str, volumes: tuple[tuple[str, str], ...], as_json: bool, 
     before = set_volume_paths(journal, paths)
     if as_json:
         values = [{"name": name, "path": files.absolute(path), "was": before.get(name)} for name, path in paths.items()]
-        click.echo(json.dumps({"journal": journal, "volumes": values}))
+        print_json({"journal": journal, "volumes": values})
     else:
         for name, path in paths.items():
             was = f", was at {printable(before[name])}" if name in before else ""

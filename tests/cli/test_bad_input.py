@@ -207,8 +207,8 @@ REFUSED = [
     (20, "record J --source disk=directory", "is a directory"),
     (34, "record J --before false", "--before exited with 1"),
     (34, "record J --before kill${IFS}-9${IFS}$$", "--before was killed by signal 9"),
-    (2, "log J -n 0", "not in the range"),
-    (2, "log J -n x", "not a valid integer"),
+    (2, "log J --newest 0", "not in the range"),
+    (2, "log J --newest x", "not a valid integer"),
     (2, "log J --since x", "no mark x"),
     (2, f"log J --since -{DIGITS}d", "nor a time"),
     (2, "log J --since fisrt", "near: first"),
@@ -243,7 +243,7 @@ REFUSED = [
     (2, "replay J M --until 2999-12-31T23:59:59.999999999Z", "is not known yet"),
     (2, "replay J M --until -0s", "is not known yet"),
     (2, "replay J M --follow --until 1970-01-01", "no commit at or before"),
-    (2, "base J --at 1970-01-01", "the oldest is"),
+    (2, "base J --until 1970-01-01", "the oldest is"),
     (2, "promote M --dry-run --until 99", "above the newest"),
     (2, "status s3://bucket/J", "is a URL"),
     (2, "init s3://bucket/J d=disk.img", "is a URL"),
@@ -343,7 +343,7 @@ def test_empty_words_are_refused(words: list[str], capsys: Capture) -> None:
 @pytest.mark.usefixtures("copy")
 def test_accepted_oddities(built: str, capsys: Capture) -> None:
     for arguments in (
-        ["log", "J", "-n", DIGITS],
+        ["log", "J", "--newest", DIGITS],
         ["log", "J", "-n", DIGITS, "--all"],
         ["log", "J", "--since", "0001-01-01"],
         ["log", "J", "--since", "-0s"],

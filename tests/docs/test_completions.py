@@ -183,7 +183,7 @@ def test_points(complete: Complete, line: str) -> None:
 
 @EACH_SHELL
 def test_points_of_every_option_that_takes_one(complete: Complete) -> None:
-    options = ["base journal --at", "log journal --since", "ship journal - --after", "promote mirror --until"]
+    options = ["base journal --until", "log journal --since", "ship journal - --after", "promote mirror --until"]
     for offered in all_of(complete, [f"mirrortool {option} ins" for option in options]):
         assert offered == {"installed"}
 
@@ -191,7 +191,7 @@ def test_points_of_every_option_that_takes_one(complete: Complete) -> None:
 @EACH_SHELL
 def test_points_by_lsn_and_by_time(complete: Complete, place: Path) -> None:
     commits = [json.loads(line) for line in run("log", str(place / "journal"), "--all", "--json").splitlines()]
-    by_lsn, by_time = all_of(complete, ["mirrortool base journal --at 1", "mirrortool base journal --at @1"])
+    by_lsn, by_time = all_of(complete, ["mirrortool base journal --until 1", "mirrortool base journal --until @1"])
     assert by_lsn == {str(each["lsn"]) for each in commits if str(each["lsn"]).startswith("1")}
     assert by_time == {f"@{each['time']}" for each in commits}
 

@@ -1,0 +1,44 @@
+"""What --json prints: one object in one line, with every time as a number and as text.
+
+Rule: beside each time `X_ns`, nanoseconds since 1970 UTC, `X` is the same as text in this host's zone; null if there
+is none. A value that has an `X` of its own keeps that: `time` of `mirrortool log` is a number since 0.1.0.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import click
+
+from mirrortool import times
+
+TIMES = {"time_ns", "head_time_ns", "commit_time_ns", "acknowledged_time_ns", "updated_ns", "since_ns", "next_scan_ns"}
+"""The fields that are times."""
+_NAMED_BY_DATA = {"changed"}
+"""Fields whose own fields are names of volumes."""
+
+
+def print_json(value: dict[str, Any]) -> None:
+    """Print an object in one line."""
+    click.echo(json_line(value))
+
+
+def json_line(value: dict[str, Any]) -> str:
+    """An object as a line."""
+    return json.dumps(with_texts(value))
+
+
+def with_texts(value: Any) -> Any:
+    """The same with a text beside each time, at every depth."""
+    if isinstance(value, list | tuple):
+        return [with_texts(each) for each in value]
+    if not isinstance(value, dict):
+        return value
+    found: dict[str, Any] = {}
+    for key, inner in value.items():
+        found[key] = inner if key in _NAMED_BY_DATA else with_texts(inner)
+        text = key.removesuffix("_ns")
+        if key in TIMES and text not in value:
+            found[text] = times.format_time(inner) if inner else None
+    return found
