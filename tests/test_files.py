@@ -19,7 +19,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mirrortool import files, hostinfo
+from mirrortool import files, hostinfo, openfile
 from mirrortool.errors import (
     AccessError,
     ExhaustedError,
@@ -207,7 +207,7 @@ def test_punched_bytes_of_a_device_read_as_zeros(tmp_path: Path, offset: int, le
 def test_zeros_are_written_where_no_hole_can_be_punched(
     file: files.File, monkeypatch: pytest.MonkeyPatch, length: int
 ) -> None:
-    monkeypatch.setattr(files, "_libc_fallocate", lambda *_: errno.EOPNOTSUPP)
+    monkeypatch.setattr(openfile, "_libc_fallocate", lambda *_: errno.EOPNOTSUPP)
     file.pwrite(pattern(1, length + 20), 0)
     file.punch(10, length)
     assert file.pread(length + 20, 0) == pattern(1, 10) + bytes(length) + pattern(1, length + 20)[-10:]
@@ -230,7 +230,7 @@ def test_a_signal_does_not_end_a_punch(file: files.File, monkeypatch: pytest.Mon
 
 
 def test_a_failing_punch_is_an_error(file: files.File, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(files, "_libc_fallocate", lambda *_: errno.EIO)
+    monkeypatch.setattr(openfile, "_libc_fallocate", lambda *_: errno.EIO)
     with pytest.raises(InputOutputError, match="give space back"):
         file.punch(0, 10)
 
@@ -248,7 +248,7 @@ def test_reserved_blocks_change_no_byte(file: files.File) -> None:
 
 HOLDER = """
 import sys
-from mirrortool import files
+from mirrortool import files, openfile
 from mirrortool.errors import LockedError
 with files.open_file(sys.argv[1], write=True) as file:
     try:

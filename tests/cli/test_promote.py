@@ -196,7 +196,7 @@ def test_interrupted_it_says_that_it_must_be_run_again(capsys: Capture, monkeypa
 
 _KILLED = """
 import os, signal, sys
-from mirrortool import files
+from mirrortool import files, openfile
 from mirrortool.cli.main import main
 
 class Os:
@@ -212,7 +212,7 @@ class Os:
             return getattr(os, name)(*arguments)
         return call
 
-files.os = Os()
+files.os = openfile.os = Os()
 sys.exit(main(["promote", "M", "--yes", "--no-verify", "-q"]))
 """
 

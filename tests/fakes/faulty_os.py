@@ -1,8 +1,8 @@
 """An operating system that fails, lies or loses power when a test says so.
 
-Takes the place of the module `os` in mirrortool.files, below every method of `File`, so that whatever way a write takes
-it comes through here. Each changing call is numbered and handed to a `fault` before it is done; the fault may raise
-OSError or PowerCut, return other buffers for a write, or DROPPED.
+Takes the place of the module `os` in files.py and openfile.py, below every method of `File`, so that every write comes
+through here, whatever way it goes. Each changing call is numbered and handed to a `fault` before it is done; the fault
+may raise OSError or PowerCut, return other buffers for a write, or DROPPED.
 
 `Disk` remembers what of each file is durable; `cut_power` then leaves of each block either the newest bytes or the
 durable ones, as a test's random numbers say. Renames and directories count as durable at once, and the size with the
@@ -25,7 +25,7 @@ from typing import Any
 
 import pytest
 
-from mirrortool import files
+from mirrortool import files, openfile
 
 DROPPED = object()
 BLOCK = 512
@@ -172,11 +172,12 @@ def faulty(fault: Fault, elsewhere: str | None = None) -> Iterator[FaultyOs]:
     system = FaultyOs(fault, elsewhere)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(files, "os", system)
-        patch.setattr(files, "_libc_fallocate", system.fallocate)
+        patch.setattr(openfile, "os", system)
+        patch.setattr(openfile, "_libc_fallocate", system.fallocate)
         yield system
 
 
-_fallocate = files._libc_fallocate
+_fallocate = openfile._libc_fallocate
 
 
 def fail_at(number: int, code: int, wanted: Callable[[Call], bool]) -> Fault:
