@@ -3,119 +3,28 @@ and nothing changed that the user did not ask to change."""
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
-import socket
-from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from mirrortool import files
 from mirrortool.cli.main import main
 from mirrortool.journal.directory import Journal
-from tests.fakes.volumes import fill_up, inside_fast_directory, loop_device, loop_mount, make_old
-
-REMARKS = ("replaying to ", "next: ", "no commit yet; ", "mirrortool: WARNING")
-ESCAPES = "a\x1b[31m\nb"
-DIGITS = "9" * 400
-PATH_MAX = "x" * 5000
-
-Capture = pytest.CaptureFixture[str]
-
-
-def write(path: str, data: bytes) -> None:
-    Path(path).write_bytes(data)
-    make_old(path)
-
-
-def build() -> None:
-    """In the current directory: two volumes with journals, mirrors, and things that are neither."""
-    write("disk.img", bytes(range(256)) * 64)
-    write("other.img", b"other" * 1000)
-    for name, volume in (("J", "disk.img"), ("J2", "other.img"), ("empty", "disk.img")):
-        assert main(["init", name, f"disk={volume}"]) == 0
-    assert main(["record", "J"]) == main(["mark", "J", "first"]) == 0
-    write("disk.img", bytes(range(255, -1, -1)) * 64)
-    assert main(["record", "J"]) == main(["record", "J2"]) == 0
-    assert main(["replay", "J", "M"]) == 0
-    assert main(["mark", "empty", "x"]) == 3  # it makes a table of sums
-    assert main(["ship", "J2", "C"]) == 0
-    os.makedirs("begun/files")
-    write("begun/copy.json", b"{")
-    os.symlink("J2/torn", "inside")
-    write("qcow2", b"QFI\xfb" + bytes(508))
-    os.mkdir("directory")
-    os.mkdir("full")
-    write("full/x", b"x")
-    os.mkfifo("fifo")
-    os.symlink("loop", "loop")
-    os.symlink("nowhere", "dangling")
-    os.symlink("disk.img", "symlink")
-    os.link("disk.img", "hardlink")
-    socket.socket(socket.AF_UNIX).bind("socket")
-    os.symlink(os.ttyname(os.openpty()[1]), "terminal")  # no device of the machine's: wrong code must not harm that
-
-
-@pytest.fixture(scope="module")
-def built() -> Iterator[str]:
-    with inside_fast_directory() as directory:
-        build()
-        yield directory
-
-
-@pytest.fixture
-def place(built: str, monkeypatch: pytest.MonkeyPatch) -> str:
-    """What `build` made, as the current directory: for what changes nothing in it."""
-    monkeypatch.chdir(built)
-    return built
-
-
-@pytest.fixture
-def copy(built: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The journal and the mirror, to be damaged; the volume is the one in `built`."""
-    monkeypatch.chdir(tmp_path)
-    restore(built)
-    return tmp_path
-
-
-def restore(built: str) -> None:
-    for name in ("J", "M"):
-        shutil.rmtree(name, ignore_errors=True)
-        shutil.copytree(os.path.join(built, name), name)
-
-
-def tree(directory: str) -> dict[str, str]:
-    """Everything in a directory, with a digest of each file's content."""
-    found = {}
-    for path in sorted(Path(directory).rglob("*")):
-        if path.is_symlink() or not path.is_file():
-            found[str(path)] = "special"
-        elif "receipts" not in path.parts:
-            found[str(path)] = hashlib.sha256(path.read_bytes()).hexdigest()
-    return found
-
-
-def run(capsys: Capture, *arguments: str) -> tuple[int, list[str]]:
-    """Exit code, and the lines on stderr without remarks; no bug, and nothing that a terminal obeys."""
-    capsys.readouterr()
-    code = main(arguments)
-    captured = capsys.readouterr()
-    lines = captured.err.splitlines()
-    assert code != 70 and "Traceback" not in captured.err, (arguments, lines)
-    assert all(line.isprintable() for line in (*lines, *captured.out.splitlines())), arguments
-    return code, [line for line in lines if not line.startswith(REMARKS)]
-
-
-def refused(capsys: Capture, *arguments: str) -> tuple[int, str]:
-    """Run what must be refused; returns the exit code and the one line."""
-    code, lines = run(capsys, *arguments)
-    assert code and len(lines) == 1 and lines[0].startswith("mirrortool: "), (arguments, code, lines)
-    return code, lines[0]
-
+from tests.cli.badinput import (
+    DIGITS,
+    ESCAPES,
+    FILE,
+    PATH_MAX,
+    Capture,
+    refused,
+    run,
+    tree,
+    write,
+)
+from tests.fakes.volumes import fill_up, loop_device, loop_mount, make_old
 
 REFUSED = [
     # paths that are no volume
@@ -382,180 +291,6 @@ def test_rubbish_in_a_variable(
     for value in ("rubbish.", ESCAPES):
         monkeypatch.setenv(name, value)
         assert refused(capsys, *arguments)[0] == 2, value
-
-
-SMALL_FILES = ["J/journal.json", "J/local.json", "J/recorder.json", "M/mirror.json", "M/checkpoint.json"]
-READERS = [["status", "J"], ["log", "J"], ["verify", "J"], ["status", "M"], ["verify", "M"]]
-WRITERS = [["record", "J"], ["mark", "J", "x"], ["replay", "J", "M"]]
-RAW = [
-    b"", b"{", b"null", b"[]", b'"x"', b"\xff\xfe", bytes(100), b"NaN", b'{"format": 2}', b"[" * 100_000,
-    b'{"format": ' + b"9" * 5000 + b"}", b'{"a":' * 50_000, b"{}" + b" " * (17 << 20),
-]  # fmt: skip
-WRONG: list[Any] = [None, -1, 1 << 63, 1 << 200, 1.5, True, "", "\x1b[31m", "\ud800", "\0", "../../x", [], {}]
-OF_DAMAGE = {0, 3, 11, 12, 13, 14, 15, 20, 21, 24, 25, 32}
-
-
-def readers_of(path: str) -> list[list[str]]:
-    return [each for each in READERS if path[0] in each]
-
-
-@pytest.mark.usefixtures("copy")
-@pytest.mark.parametrize("path", SMALL_FILES)
-def test_small_file_is_no_json(path: str, capsys: Capture, built: str) -> None:
-    for raw in RAW:
-        Path(path).write_bytes(raw)
-        for arguments in readers_of(path):
-            code, lines = run(capsys, *arguments)
-            assert code in (0, 14, 24) and len(lines) == bool(code), (raw[:20], arguments, code, lines)
-        for arguments in WRITERS:
-            code, lines = run(capsys, *arguments)
-            assert code in (0, 14, 24) and len(lines) == bool(code), (raw[:20], arguments, code, lines)
-    assert (Path(built) / "disk.img").read_bytes() == bytes(range(255, -1, -1)) * 64
-
-
-@pytest.mark.usefixtures("copy", "no_sync")
-@pytest.mark.parametrize("path", SMALL_FILES)
-def test_field_makes_no_sense(path: str, capsys: Capture) -> None:
-    whole = Path(path).read_text()
-    for keys in list(leaves(json.loads(whole))):
-        for value in WRONG:
-            Path(path).write_text(json.dumps(replaced(json.loads(whole), keys, value)))
-            for arguments in readers_of(path):
-                code, lines = run(capsys, *arguments)
-                assert code in OF_DAMAGE and len(lines) == bool(code), (keys, value, arguments, code, lines)
-
-
-@pytest.mark.usefixtures("copy", "no_sync")
-@pytest.mark.parametrize("path", SMALL_FILES)
-def test_recorder_and_replay_survive_a_field_that_makes_no_sense(path: str, built: str, capsys: Capture) -> None:
-    keys_of = list(leaves(json.loads(Path(path).read_text())))
-    for number, keys in enumerate(keys_of):
-        for arguments in WRITERS:
-            restore(built)
-            value = WRONG[number % len(WRONG)]
-            Path(path).write_text(json.dumps(replaced(json.loads(Path(path).read_text()), keys, value)))
-            code, lines = run(capsys, *arguments)
-            assert code in OF_DAMAGE and len(lines) == bool(code), (keys, value, arguments, code, lines)
-
-
-def leaves(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
-    if path:
-        yield path
-    for key in value if isinstance(value, dict) else range(len(value)) if isinstance(value, list) else ():
-        yield from leaves(value[key], (*path, key))
-
-
-def replaced(value: Any, path: tuple[Any, ...], new: Any) -> Any:
-    at = value
-    for key in path[:-1]:
-        at = at[key]
-    at[path[-1]] = new
-    return value
-
-
-def remove(path: str) -> None:
-    shutil.rmtree(path) if os.path.isdir(path) else os.unlink(path)
-
-
-def turn_into_a_device(path: str) -> None:
-    remove(path)
-    os.symlink("/dev/zero", path)
-
-
-def turn_into_a_fifo(path: str) -> None:
-    remove(path)
-    os.mkfifo(path)
-
-
-def turn_into_a_directory(path: str) -> None:
-    remove(path)
-    os.mkdir(path)
-
-
-def flip_a_bit(path: str) -> None:
-    data = bytearray(Path(path).read_bytes())
-    data[len(data) // 2] ^= 16
-    Path(path).write_bytes(data)
-
-
-def cut_short(path: str) -> None:
-    os.truncate(path, os.path.getsize(path) - 7)
-
-
-FILE = "J/files/0000000000000001.mj"
-DAMAGED: list[tuple[str, Callable[[str], None], dict[str, int]]] = [
-    # what, how, and the exit code of: status J, verify J, replay J M-new, record J
-    (FILE, remove, {"status J": 12, "log J": 12, "verify J": 12, "replay J new": 12, "record J": 12, "verify M": 0}),
-    (FILE, cut_short, {"status J": 11, "log J": 11, "verify J": 11, "replay J new": 11, "record J": 11}),
-    (FILE, flip_a_bit, {"verify J": 11, "replay J new": 11}),
-    (FILE, turn_into_a_device, {"status J": 11, "verify J": 11, "replay J new": 11, "record J": 11}),
-    (FILE, turn_into_a_fifo, {"status J": 31, "verify J": 31, "replay J new": 31, "record J": 31}),
-    (FILE, turn_into_a_directory, {"status J": 32, "verify J": 32, "replay J new": 32, "record J": 32}),
-    ("J/files", remove, {"status J": 12, "log J": 12, "verify J": 12, "replay J new": 12, "record J": 12}),
-    ("J/sums", remove, {"record J": 0, "verify J": 0, "mark J x": 0}),
-    ("J/sums/disk.sums", flip_a_bit, {"verify J": 11, "record J": 11}),
-    ("J/sums/disk.sums", turn_into_a_device, {"status J": 0, "verify J": 11}),
-    ("J/torn", remove, {"record J": 0}),
-    ("J/lock", remove, {"record J": 0, "status J": 0}),
-    ("J/recorder.json", remove, {"record J": 14, "status J": 0, "replay J new": 0}),
-    ("J/local.json", remove, {"record J": 20, "status J": 0, "replay J new": 0}),
-    ("M/mirror.json", remove, {"status M": 14, "verify M": 14, "replay J M": 32}),
-    ("M/checkpoint.json", remove, {"status M": 24, "verify M": 24, "replay J M": 24}),
-    ("M/volumes/disk.img", remove, {"status M": 0, "verify M": 20, "replay J M": 20}),
-    ("M/volumes/disk.img", cut_short, {"verify M": 21, "replay J M": 21}),
-    ("M/volumes/disk.img", turn_into_a_fifo, {"verify M": 20, "replay J M": 20}),
-    ("M/volumes/disk.img", turn_into_a_device, {"verify M": 20, "replay J M": 20}),
-    ("M/volumes", remove, {"verify M": 20, "replay J M": 20}),
-    ("M/sums", remove, {"verify M": 32, "replay J M": 32}),
-    ("M/sums/disk.sums", turn_into_a_device, {"verify M --journal J": 21}),
-    ("M/lock", remove, {"verify M": 32, "replay J M": 0}),
-    ("M/receipts", remove, {"verify M": 0, "replay J M": 0}),
-]  # fmt: skip
-
-
-@pytest.mark.usefixtures("copy")
-@pytest.mark.parametrize(("path", "damage", "expected"), DAMAGED)
-def test_damaged_file(
-    path: str, damage: Callable[[str], None], expected: dict[str, int], built: str, capsys: Capture
-) -> None:
-    for line, wanted in expected.items():
-        restore(built)
-        shutil.rmtree("new", ignore_errors=True)
-        damage(path)
-        code, lines = run(capsys, *line.split(" "))
-        assert (code, len(lines)) == (wanted, bool(wanted)), (line, lines)
-
-
-@pytest.mark.usefixtures("copy")
-def test_bad_pages_of_a_mirror(capsys: Capture) -> None:
-    flip_a_bit("M/volumes/disk.img")
-    assert run(capsys, "verify", "M") == (1, [])
-    code, line = refused(capsys, "replay", "J", "M")
-    assert code in (0, 21) and "M" in line
-
-
-@pytest.mark.usefixtures("copy")
-def test_damaged_table_is_not_blamed_on_the_pages(capsys: Capture) -> None:
-    os.truncate("M/sums/disk.sums", 0)
-    assert main(["verify", "M"]) == 1
-    assert "--journal" in capsys.readouterr().err
-    code, line = refused(capsys, "verify", "M", "--journal", "J")
-    assert (code, "M/sums/disk.sums: " in line) == (21, True)
-
-
-@pytest.mark.usefixtures("copy")
-def test_image_replaced_by_another(capsys: Capture) -> None:
-    write("own.img", b"1" * 4096)
-    assert main(["init", "JO", "disk=own.img"]) == main(["record", "JO"]) == 0
-    write("next.img", b"2" * 4096)
-    os.rename("next.img", "own.img")
-    code, line = refused(capsys, "record", "JO")
-    assert (code, "--scan" in line) == (21, True)
-    assert run(capsys, "record", "JO", "--scan") == (0, [])
-    for replace, phrase in ((remove, "does not exist"), (os.mkdir, "is a directory")):
-        replace("own.img")
-        code, line = refused(capsys, "record", "JO")
-        assert code == 20 and phrase in line
 
 
 @pytest.mark.usefixtures("copy")

@@ -10,8 +10,8 @@ import pytest
 
 from mirrortool.bench.figure import Settings
 from mirrortool.cli.bench import parse_latency
+from tests.docs.jsonfields import documented, keys_of
 from tests.docs.manual import page
-from tests.docs.test_manuals import documented, keys_of
 from tests.docs.workshop import run
 
 QUICK = ("bench", "--latency", "0us", "--writes", "60", "--groups", "2", "--tasks", "3", "--runs", "1")

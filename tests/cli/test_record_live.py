@@ -1,5 +1,5 @@
 """`record --nbd` as a person meets it: what is refused, in one line and with the documented code; signals; streams that
-nobody reads; the other commands beside it; a full disk."""
+nobody reads; the other commands beside it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import contextlib
 import grp
 import json
 import os
-import random
 import select
 import shutil
 import signal
@@ -22,22 +21,21 @@ from pathlib import Path
 import pytest
 
 from mirrortool.cli.main import main
-from mirrortool.errors import NoSpaceError
 from mirrortool.nbd.protocol import Command, CommandFlag, Option, Reply
 from mirrortool.record.controlsocket import ask
 from mirrortool.record.writeback import WAITING_BYTES_MAX
 from mirrortool.sockets.addresses import UnixAddress
+from tests.cli.liveclients import client_of, get, put
 from tests.fakes.certificates import certify, make_authority
 from tests.fakes.live import LiveRecorder
 from tests.fakes.loop import call, require, require_tools
-from tests.fakes.volumes import fill_up, inside_fast_directory, loop_mount
+from tests.fakes.volumes import inside_fast_directory
 from tests.fakes.waiting import PATIENCE_SECONDS, wait_until
-from tests.interop.tool import Site
+from tests.interop.tool import Site, site_of_a_disk
 from tests.nbd.wire import Client, encode_info_request, encode_request
 
 MIB = 1 << 20
 SIZE = 8 * MIB
-ENOSPC = 28
 LONG_NAME = "x" * 120
 
 Capture = pytest.CaptureFixture[str]
@@ -146,27 +144,7 @@ def test_refused(code: int, line: str, phrase: str, busy: tuple[str, int], capsy
 
 @pytest.fixture
 def site(tmp_path: Path) -> Site:
-    made = Site(tmp_path)
-    (tmp_path / "disk.img").write_bytes(b"disk" * (SIZE // 4))
-    made.init(f"disk={tmp_path}/disk.img")
-    return made
-
-
-@contextlib.contextmanager
-def client_of(live: LiveRecorder, name: str = "disk") -> Iterator[Client]:
-    with Client(UnixAddress(str(live.socket))) as client:
-        client.go(name)
-        yield client
-
-
-def put(client: Client, offset: int, data: bytes, flags: int = 0) -> int:
-    """Write; the error."""
-    return client.do(Command.WRITE, offset, len(data), flags, data).error
-
-
-def get(client: Client, offset: int, length: int) -> bytes:
-    assert client.do(Command.READ, offset, length).error == 0
-    return client.receive(length)
+    return site_of_a_disk(tmp_path, SIZE)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -521,144 +499,3 @@ def test_volume_that_grew_or_shrank_is_refused(site: Site) -> None:
     for size in (SIZE + 4096, SIZE - 4096):
         os.truncate(site.path / "disk.img", size)
         site.run("record", site.journal, "--nbd", f"unix:{site.path}/s", code=21)
-
-
-# A journal without room.
-
-
-@contextlib.contextmanager
-def journal_on_a_small_disk(site: Site) -> Iterator[Path]:
-    """The journal's own file system of 192 MiB; volume and mirror are elsewhere."""
-    shutil.rmtree(site.journal)
-    with loop_mount(site.path, 192 * MIB) as place:
-        site.journal = Path(place) / "journal"
-        site.init(f"disk={site.path}/disk.img")
-        yield Path(place)
-
-
-def serve(site: Site, *options: object) -> LiveRecorder:
-    """With its socket where there is always room."""
-    live = LiveRecorder(site.journal, *options, address=f"unix:{site.path}/s")
-    live.socket = site.path / "s"
-    return live
-
-
-DETACH = ("--when-full", "detach", "--reserve", "1M")
-
-
-def detach(live: LiveRecorder, client: Client, place: Path) -> bytes:
-    """Fill the journal's disk and write 6 MiB durably; what was written."""
-    live.wait_for_base()
-    fill_up(str(place), leave=MIB // 2)
-    data = random.Random(2).randbytes(6 * MIB)
-    for at in range(0, len(data), MIB):
-        assert put(client, at, data[at : at + MIB], CommandFlag.FUA) == 0, live.lines
-    live.wait_for("no room")
-    return data
-
-
-def wait_until_attached(site: Site) -> None:
-    wait_until(
-        lambda: not (ask(str(site.journal), {"request": "status"}) or {})["problem"],
-        told=lambda: ask(str(site.journal), {"request": "status"}),
-    )
-
-
-def test_full_journal_refuses_writes_until_there_is_room(site: Site) -> None:
-    chance = random.Random(1)
-    written = {}
-    with journal_on_a_small_disk(site) as place:
-        with serve(site) as live, client_of(live) as client:
-            live.wait_for_base()
-            assert put(client, 0, b"before", CommandFlag.FUA) == 0
-            fill_up(str(place), leave=MIB)
-            errors = []
-            for number in range(1, 5):
-                data = chance.randbytes(MIB)
-                errors.append(put(client, number * MIB, data))
-                if not errors[-1]:
-                    written[number] = data
-            assert ENOSPC in errors and set(errors) <= {0, ENOSPC}
-            assert get(client, 0, 6) == b"before"
-            full = json.loads(site.run("status", site.journal, "--json", code=NoSpaceError.exit_code))
-            assert "clients get ENOSPC" in full["recorder"]["problem"]
-            os.unlink(place / "filler")
-            assert put(client, 7 * MIB, b"after" * (MIB // 5)) == 0
-            assert site.run("status", site.journal)
-            assert client.do(Command.FLUSH).error == 0
-            assert get(client, 7 * MIB, 5) == b"after"
-            for number, data in written.items():
-                assert get(client, number * MIB, MIB) == data
-        site.prove()
-
-
-def test_full_journal_stays_full_over_a_clean_stop(site: Site) -> None:
-    """Stopped and started while there is no room: nothing is lost, and nothing is refused for good."""
-    with journal_on_a_small_disk(site) as place:
-        live = serve(site)
-        live.start()
-        with client_of(live) as client:
-            live.wait_for_base()
-            fill_up(str(place), leave=MIB)
-            number = 0
-            while put(client, number * MIB % SIZE, random.Random(number).randbytes(MIB)) == 0:
-                number += 1
-        live.process.terminate()
-        live.process.wait(60)
-        assert live.process.returncode in (0, 30), live.lines
-        os.unlink(place / "filler")
-        with serve(site) as live, client_of(live) as client:
-            for each in range(number):
-                assert get(client, each * MIB, MIB) == random.Random(each).randbytes(MIB)
-        site.prove()
-
-
-def test_full_journal_detaches_and_comes_back(site: Site) -> None:
-    with journal_on_a_small_disk(site) as place:
-        with serve(site, *DETACH) as live, client_of(live) as client:
-            data = detach(live, client, place)
-            site.run("mark", site.journal, "never", code=3)
-            assert (site.path / "disk.img").read_bytes()[: len(data)] == data
-            os.unlink(place / "filler")
-            wait_until_attached(site)
-            assert put(client, 7 * MIB, b"after") == 0
-            assert get(client, 0, MIB) == data[:MIB]
-            site.run("mark", site.journal, "again")
-        site.prove()
-
-
-def test_detached_over_a_clean_stop(site: Site) -> None:
-    with journal_on_a_small_disk(site) as place:
-        live = serve(site, *DETACH)
-        live.start()
-        with client_of(live) as client:
-            data = detach(live, client, place)
-        live.process.terminate()
-        live.process.wait(60)
-        assert live.process.returncode in (0, 30), live.lines
-        assert (site.path / "disk.img").read_bytes()[: len(data)] == data
-        with serve(site, *DETACH) as live, client_of(live) as client:
-            assert get(client, 0, MIB) == data[:MIB]
-            assert put(client, 0, b"more") == 0
-            os.unlink(place / "filler")
-            wait_until_attached(site)
-            assert get(client, 0, MIB) == b"more" + data[4:MIB]
-        site.prove()
-
-
-def test_killed_while_detached(site: Site) -> None:
-    """What went past the journal is on the volume, and in the journal once there is room."""
-    with journal_on_a_small_disk(site) as place:
-        live = serve(site, *DETACH)
-        live.start()
-        with client_of(live) as client:
-            data = detach(live, client, place)
-        live.kill()
-        assert (site.path / "disk.img").read_bytes()[: len(data)] == data
-        os.unlink(place / "filler")
-        with live:
-            with client_of(live) as client:
-                assert get(client, 0, len(data)) == data
-                assert put(client, 5, b"after") == 0
-            wait_until_attached(site)
-        site.prove()

@@ -16,21 +16,18 @@ from mirrortool.mirror.directory import Mirror
 from mirrortool.nbd.protocol import Command
 from mirrortool.sockets.addresses import UnixAddress
 from tests.fakes.daemon import Daemon
+from tests.fakes.exposition import parsed
 from tests.fakes.live import LiveRecorder
-from tests.interop.tool import Site
+from tests.fakes.servicemanager import Manager
+from tests.interop.tool import Site, site_of_a_disk
 from tests.nbd.wire import Client
-from tests.test_metrics import parsed
-from tests.test_sdnotify import Manager
 
 MIB = 1 << 20
 
 
 @pytest.fixture
 def site(tmp_path: Path) -> Site:
-    made = Site(tmp_path)
-    (tmp_path / "disk.img").write_bytes(b"disk" * (MIB // 4))
-    made.init(f"disk={tmp_path}/disk.img")
-    return made
+    return site_of_a_disk(tmp_path, MIB)
 
 
 @pytest.fixture

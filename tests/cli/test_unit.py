@@ -21,6 +21,7 @@ from mirrortool.cli.unit import SERVICES
 from mirrortool.cli.unitfile import Needs, Unit, argument_word, path_word
 from mirrortool.errors import UsageError
 from tests.docs.manual import items, page
+from tests.fakes.unitfiles import settings
 from tests.fakes.volumes import inside_fast_directory
 
 Capture = pytest.CaptureFixture[str]
@@ -45,16 +46,6 @@ def place(built: str, monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> str:
     monkeypatch.chdir(built)
     capsys.readouterr()
     return built
-
-
-def settings(text: str) -> dict[str, str]:
-    """The settings of a unit by name; none comes twice, but for DeviceAllow."""
-    lines = [line.partition("=") for line in text.splitlines() if line and line[0] not in "#["]
-    assert (
-        len({name for name, _, _ in lines if name != "DeviceAllow"} | {"DeviceAllow"})
-        == len([name for name, _, _ in lines if name != "DeviceAllow"]) + 1
-    )
-    return {name: value for name, _, value in lines}
 
 
 def written(found: dict[str, str]) -> list[str]:

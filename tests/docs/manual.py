@@ -130,3 +130,11 @@ def plain(lines: Sequence[str]) -> str:
             found = [word for word in found if word not in _MACROS]
         words += found
     return re.sub(r" ([.,;:])(?= |$)", r"\1", unescape(" ".join(words)))
+
+
+def value_of(text: str) -> float:
+    """A number as the pages write it, with a unit or as powers of 2."""
+    if match := re.fullmatch(r"2\^(\d+)-1", text):
+        return (1 << int(match[1])) - 1
+    number, _, unit = text.partition(" ")
+    return int(number) * {"": 1, "B": 1, "s": 1, "MiB": 1 << 20}[unit]

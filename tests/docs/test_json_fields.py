@@ -1,4 +1,4 @@
-"""The pages have every field that --json of the commands that make something prints; test_manuals.py has the others."""
+"""The pages have every field that --json of the commands that make something prints; test_documented_fields.py has the others."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
+from tests.docs.jsonfields import documented, keys_of
 from tests.docs.manual import page
-from tests.docs.test_manuals import documented, keys_of
 from tests.docs.workshop import make_image, run
 
 

@@ -17,9 +17,7 @@ import pytest
 
 import mirrortool
 from tests.docs.manual import literal_lines, page
-
-ROOT = Path(__file__).resolve().parents[2]
-README = (ROOT / "README.md").read_text()
+from tests.docs.readme import README, ROOT
 
 
 def transcript() -> list[tuple[str, list[str]]]:

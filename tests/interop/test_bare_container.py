@@ -19,7 +19,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.docs.test_readme import README, ROOT
+from tests.docs.readme import README, ROOT
 from tests.fakes.loop import call, require, require_tools
 from tests.fakes.volumes import unavailable
 

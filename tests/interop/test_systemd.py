@@ -17,9 +17,9 @@ import pytest
 
 from mirrortool.nbd.protocol import Command, CommandFlag
 from mirrortool.sockets.addresses import UnixAddress
-from tests.cli.test_unit import settings
 from tests.fakes.live import LiveRecorder
 from tests.fakes.loop import require, require_tools
+from tests.fakes.unitfiles import settings
 from tests.interop.tool import Site
 from tests.nbd.wire import Client
 

@@ -68,6 +68,14 @@ class Site:
         return report
 
 
+def site_of_a_disk(path: Path, size: int) -> Site:
+    """One whose only volume is a disk.img of this size, full of something."""
+    made = Site(path)
+    (path / "disk.img").write_bytes(b"disk" * (size // 4))
+    made.init(f"disk={path}/disk.img")
+    return made
+
+
 def assert_same(primary: Path | str, copy: Path | str, size: int | None = None) -> None:
     """Byte for byte, and as long; on a device only the volume's bytes count."""
     call("cmp", *(["-n", size] if size else []), primary, copy)
