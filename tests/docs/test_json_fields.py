@@ -1,4 +1,7 @@
-"""The pages have every field that --json of the commands that make something prints; test_documented_fields.py has the others."""
+"""The pages have every field that --json of the commands that make something prints.
+
+test_documented_fields.py has the other commands.
+"""
 
 from __future__ import annotations
 
