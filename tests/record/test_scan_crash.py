@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from mirrortool import files
-from mirrortool.errors import TornJournalError
+from mirrortool.errors import InputOutputError, TornJournalError
 from mirrortool.files import File
 from mirrortool.journal.reader import JournalReader
 from mirrortool.record import recovery
@@ -115,7 +115,11 @@ def test_a_scan_that_dies_at_any_call_is_continued_by_the_next(
     primary.resize("b", 4 * PAGE + 1)
     primary.write("b", 0, b"b")
 
+    is_dead = False
+
     def die() -> None:
+        nonlocal is_dead
+        is_dead = True
         raise Death
 
     with monkeypatch.context() as patched:
@@ -126,10 +130,8 @@ def test_a_scan_that_dies_at_any_call_is_continued_by_the_next(
         die_at(number, die)
         try:
             primary.scan()
-        except Death:
-            is_dead = True
-        else:
-            is_dead = False
+        except (Death, InputOutputError):  # a thread beside the one that dies may meet half a frame before it dies, too
+            assert is_dead
     assert is_dead or number > 30
     check_recovers(primary, "")
     check_mirror(primary)
