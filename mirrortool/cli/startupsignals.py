@@ -16,7 +16,8 @@ from collections.abc import Callable, Sequence
 from types import FrameType
 from typing import NoReturn
 
-_LONG_RUNNING = {"record": {"--nbd", "--every"}, "replay": {"--follow"}, "ship": {"--follow"}}
+from mirrortool.cli.services import SERVICES
+
 _NUMBERS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 
 
@@ -27,7 +28,7 @@ class Stopped(BaseException):
 def is_long_running(arguments: Sequence[str]) -> bool:
     """Whether these are the arguments of a command that runs until it is stopped."""
     options = {argument.partition("=")[0] for argument in arguments[1:]}
-    return bool(arguments) and not options.isdisjoint(_LONG_RUNNING.get(arguments[0], ()))
+    return bool(arguments) and arguments[0] in SERVICES and not options.isdisjoint(SERVICES[arguments[0]].options)
 
 
 def end_at_once() -> None:

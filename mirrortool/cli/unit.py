@@ -6,7 +6,6 @@ import importlib
 import re
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import click
@@ -17,6 +16,7 @@ import mirrortool
 from mirrortool import files, hostinfo
 from mirrortool.cli.jsonoutput import print_json
 from mirrortool.cli.options import DIRECTORY, FILE, NAMED_PATH, PathName, Value, as_json, quiet
+from mirrortool.cli.services import SERVICES
 from mirrortool.cli.text import quoted, tell
 from mirrortool.cli.unitfile import Needs, Unit
 from mirrortool.errors import UsageError
@@ -26,34 +26,6 @@ from mirrortool.sockets.addresses import TcpAddress, UnixAddress, parse_address
 
 LOW_PORTS = range(1, 1024)
 _NAME_CHARACTERS_MAX = 100
-
-
-@dataclass(frozen=True, slots=True)
-class ServiceRules:
-    """A command that can be a service.
-
-    Attributes:
-        always: options that are added, without which it would end by itself.
-        one_of: parameters, one of which must be given for the same reason, and how to say so.
-        final_codes: exit codes after which a restart does not help; see mirrortool-unit(1).
-        restart_seconds: between an end and the next start.
-    """
-
-    always: Sequence[str]
-    one_of: Sequence[str]
-    final_codes: Sequence[int]
-    restart_seconds: int
-
-
-_FINAL = (2, 11, 12, 13, 14, 15, 21, 24)
-_IO_ERROR, _PAST_TARGET, _BUG = 31, 23, 70
-
-SERVICES = {
-    # Clients wait for the socket to come back. After a failed fdatasync, what is in the page cache proves nothing.
-    "record": ServiceRules((), ("nbd", "every"), (*_FINAL, _IO_ERROR, _BUG), 3),
-    "replay": ServiceRules(("--follow",), (), (*_FINAL, _PAST_TARGET, _BUG), 10),
-    "ship": ServiceRules(("--follow",), (), (*_FINAL, _IO_ERROR, _BUG), 10),
-}
 
 
 def _parse_unit_name(text: str) -> str:
@@ -119,11 +91,9 @@ def command(
             f"{name!r} is not a command that can be a service", remedy=f"choose {' or '.join(_names(ctx))}"
         )
     service = SERVICES[name]
-    line = _CommandLine(_command(ctx, name), name, [*service.always, *arguments])
-    if service.one_of and not any(line.values[each] for each in service.one_of):
-        raise UsageError(
-            f"a service runs until it is stopped: give {' or '.join(f'--{each}' for each in service.one_of)}"
-        )
+    line = _CommandLine(_command(ctx, name), name, [*(service.options if service.is_added else ()), *arguments])
+    if not any(line.values[each.removeprefix("--")] for each in service.options):
+        raise UsageError(f"a service runs until it is stopped: give {' or '.join(service.options)}")
     if line.values.get("replace_slot"):
         raise UsageError("--replace-slot is for one start: a service would do it at each start")
     needs = _needs(line)

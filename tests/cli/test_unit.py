@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from mirrortool import errors
 from mirrortool.cli import unit
 from mirrortool.cli.main import main
-from mirrortool.cli.unit import SERVICES
+from mirrortool.cli.services import SERVICES
 from mirrortool.cli.unitfile import Needs, Unit, argument_word, path_word
 from mirrortool.errors import UsageError
 from tests.docs.manual import items, page
