@@ -21,6 +21,7 @@ import click
 from mirrortool.cli import startupsignals
 from mirrortool.cli.signals import interrupt, number_of
 from mirrortool.cli.text import printable, tell
+from mirrortool.cli.variables import tell_unknown
 from mirrortool.cli.workthread import Interrupted
 from mirrortool.errors import ExhaustedError, HostError, MirrortoolError, host_error
 from mirrortool.processsettings import allow_open_files
@@ -198,6 +199,9 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _run_command(arguments: Sequence[str]) -> int:
+    name = next(iter(arguments), "")
+    if name in COMMANDS:
+        tell_unknown(name, COMMANDS, lambda: cli.get_command(click.Context(cli), name))
     try:
         result = cli.main(list(arguments), prog_name="mirrortool", standalone_mode=False)
     except click.exceptions.Exit as end:

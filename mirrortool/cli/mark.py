@@ -8,6 +8,7 @@ from mirrortool.cli.jsonoutput import print_json
 from mirrortool.cli.options import DIRECTORY, Value, as_json, quiet
 from mirrortool.cli.otherusers import writes_in
 from mirrortool.cli.text import quoted, tell
+from mirrortool.errors import UsageError
 from mirrortool.journal.point import MARK_NAMES, is_mark_name
 from mirrortool.record.mark import mark
 
@@ -19,7 +20,24 @@ def parse_mark(text: str) -> str:
     return text
 
 
-@click.command("mark")
+class _Mark(click.Command):
+    """`mark JOURNAL`, without a name, is told what is missing, and where the marks are listed."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        try:
+            return super().parse_args(ctx, args)
+        except click.MissingParameter as error:
+            journal = ctx.params.get("journal")
+            if journal is None or error.param is None or error.param.name != "name":
+                raise
+            path = quoted(journal)
+            raise UsageError(
+                "the name of the mark is missing",
+                remedy=f"mirrortool mark {path} NAME makes one, mirrortool log {path} lists them",
+            ) from None
+
+
+@click.command("mark", cls=_Mark)
 @click.argument("journal", type=DIRECTORY)
 @click.argument("name", type=Value("mark", parse_mark))
 @as_json
