@@ -16,6 +16,7 @@ from mirrortool.cli.rates import Rates
 from mirrortool.cli.servicestate import Service
 from mirrortool.cli.text import counted, fitted_columns, format_bytes, format_latency, format_time, quoted, tell
 from mirrortool.cli.workthread import Runner
+from mirrortool.errors import NoSpaceError
 from mirrortool.metrics import Sample
 from mirrortool.nbd.server import Server
 from mirrortool.nbd.statistics import ExportStatistics
@@ -178,7 +179,12 @@ class _Watch:
             problem = self._recording.initial_scan_problem
             tone = Tone.BAD if problem else Tone.WAITING
             lines.append(Line(f"initial scan: {100 * done // max(1, total)} % {problem}".rstrip(), tone))
-        return [*lines, Line(now.problem, Tone.BAD)] if now.problem else lines
+        return [*lines, Line(now.problem, tone_of(now.problem_exit_code))] if now.problem else lines
+
+
+def tone_of(problem_exit_code: int) -> Tone:
+    """The colour of what keeps a recorder from its work: yellow while it waits for room, red for all else."""
+    return Tone.WAITING if problem_exit_code == NoSpaceError.exit_code else Tone.BAD
 
 
 def _conclude(journal: str, last: RecorderStatistics, as_json: bool, quiet: bool) -> None:

@@ -260,7 +260,8 @@ class _Watch:
             return
         (one,) = found
         total = one.bytes_sent + one.bytes_left
-        self._display.show(View(one.bytes_sent, total, one.bytes_sent, f"LSN {one.sent_lsn}"))
+        tone = tone_of(one.state, None)
+        self._display.show(View(one.bytes_sent, total, one.bytes_sent, f"LSN {one.sent_lsn}", tone=tone))
 
     def tell_failures(self) -> None:
         """The errors of shipments, but for the one that the command ends with."""
@@ -314,17 +315,18 @@ def table_of(found: Sequence[ShipStatistics], lags: Sequence[ShipLag], width: in
     heading, *lines = fitted_columns(headings, rows, width, least)
     shown = [Line(heading)]
     for line, each, lag in zip(lines, found, lags, strict=True):
-        shown.append(Line(line, _tone(each, lag), f"  {each.state}"))
+        shown.append(Line(line, tone_of(each.state, lag.seconds), f"  {each.state}"))
         if each.state == "away":
             retry = "" if each.retry_seconds is None else f", next try in {each.retry_seconds:.0f} s"
             shown.append(Line(f"  away since {format_clock(each.away_since_ns)}{retry}: {each.problem}"))
     return shown
 
 
-def _tone(now: ShipStatistics, lag: ShipLag) -> Tone:
-    if now.state == "away":
+def tone_of(state: str, lag_seconds: float | None) -> Tone:
+    """The colour of a shipment: yellow while it waits for the other side or is behind, red while that is away."""
+    if state == "away":
         return Tone.BAD
-    is_behind = now.state in ("connecting", "waiting") or (lag.seconds or 0.0) >= BEHIND_SECONDS
+    is_behind = state in ("connecting", "waiting") or (lag_seconds or 0.0) >= BEHIND_SECONDS
     return Tone.WAITING if is_behind else Tone.GOOD
 
 
