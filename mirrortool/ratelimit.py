@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from mirrortool import clock
 from mirrortool.errors import UsageError
+from mirrortool.wording import byte_count
 
 BURST_SECONDS = 0.25
 
@@ -21,7 +22,7 @@ class Pace:
             UsageError: nothing would ever be sent.
         """
         if bytes_per_second is not None and bytes_per_second < 1:
-            raise UsageError(f"at {bytes_per_second} bytes a second nothing would ever be sent")
+            raise UsageError(f"at {byte_count(bytes_per_second)} a second nothing would ever be sent")
         self._rate = bytes_per_second
         self._free_at = clock.monotonic()  # when everything taken so far will have been paid for
 

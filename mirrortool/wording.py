@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import shlex
 
+_MIB = 1 << 20
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
 
 
@@ -24,7 +25,13 @@ def exact_bytes(count: int) -> str:
     short = format_bytes(count)
     number, unit = short.split()
     is_exact = float(number) * 1024 ** _UNITS.index(unit) == count
-    return short if is_exact else f"{short} ({count} bytes)"
+    return short if is_exact else f"{short} ({counted(count, 'byte')})"
+
+
+def byte_count(count: int) -> str:
+    """A number of bytes with all digits, for errors; from 1 MiB on after the size as people read it."""
+    digits = counted(count, "byte")
+    return digits if count < _MIB else f"{format_bytes(count)} ({digits})"
 
 
 def format_seconds(seconds: float) -> str:

@@ -11,6 +11,7 @@ from xml.sax.saxutils import escape
 
 from mirrortool.bench.figure import Bar, Figure
 from mirrortool.bench.workload import RANGES
+from mirrortool.wording import counted
 
 _WIDTH = 760
 _LABELS = 220
@@ -39,9 +40,9 @@ _STYLE = """
 def caption(figure: Figure) -> list[str]:
     """What was measured, in lines of text."""
     settings = figure.settings
-    runs = "one run" if settings.runs == 1 else f"medians of {settings.runs} runs"
+    runs = "one run" if settings.runs == 1 else f"medians of {counted(settings.runs, 'run')}"
     return [
-        f"{settings.writes} writes of single pages, {RANGES.name}; {runs}",
+        f"{counted(settings.writes, 'write')} of single pages, {RANGES.name}; {runs}",
         f"a store that sleeps {_milliseconds(settings.latency_seconds)} for each write "
         f"({_milliseconds(figure.write_seconds)} measured), any number of writes at once; no disk",
     ]

@@ -19,6 +19,7 @@ from mirrortool.bench.workload import Workload, Write
 from mirrortool.errors import MirrortoolError
 from mirrortool.lsn import NO_LSN
 from mirrortool.replay.engine import Plan, ReplayEngine
+from mirrortool.wording import counted
 
 
 class WrongResultError(MirrortoolError):
@@ -96,7 +97,7 @@ def replay_by_bare_threads(workload: Workload, store: SleepingStore, threads: in
 def check(workload: Workload, store: SleepingStore) -> None:
     """Raise WrongResultError unless the store has had each write once, and holds what the primary's order leaves."""
     if store.calls != len(workload.writes):
-        raise WrongResultError(f"{store.calls} writes instead of {len(workload.writes)}")
+        raise WrongResultError(f"{counted(store.calls, 'write')} instead of {len(workload.writes)}")
     if store.pages != workload.result():
         raise WrongResultError("a page holds another write than the last one")
 

@@ -168,7 +168,7 @@ class Demo:
         self._step("verify", "each page, and the state sum against the primary's")
         result = self._verify(self._mirror)
         self._require(result.is_right and result.journal_agrees is True, "the mirror is right")
-        self._say(f"    {result.pages_checked} pages checked, no bad page, state sum as in the journal")
+        self._say(f"    {counted(result.pages_checked, 'page')} checked, no bad page, state sum as in the journal")
 
     def _damage(self) -> None:
         self._step("damage", "one byte of the mirror is changed by another program")

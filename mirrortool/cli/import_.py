@@ -122,7 +122,7 @@ class _Work:
         if done < total:
             return View(done, total, done * self._page_size, "initial scan")
         now = self._import.statistics()
-        return View(now.log_bytes_done, now.log_bytes, now.bytes, f"{now.writes} writes")
+        return View(now.log_bytes_done, now.log_bytes, now.bytes, counted(now.writes, "write"))
 
     def _where_it_stopped(self) -> str:
         number = self._import.statistics().number
@@ -148,7 +148,7 @@ def _print(journal: str, result: ImportResult, unit: str, as_json: bool, quiet: 
     for mark in result.renamed:
         click.echo(f"mark {mark.name} is what the log calls {printable(mark.text)!r}")
     if done.marks_renamed > RENAMED_MAX:
-        click.echo(f"and {done.marks_renamed - RENAMED_MAX} more marks have other names than in the log")
+        click.echo(f"and {counted(done.marks_renamed - RENAMED_MAX, 'more mark')} with another name than in the log")
     if not quiet:
         tell(f"next: mirrortool replay {quoted(journal)} MIRROR")
 

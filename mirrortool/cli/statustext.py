@@ -191,7 +191,8 @@ def _recorder_lines(recorder: Mapping[str, Any]) -> Iterator[str]:
     if recorder.get("incomplete"):
         done, total = recorder.get("base", (0, 0))
         problem = printable(str(recorder.get("base_problem") or ""))
-        yield f"  the initial scan is not complete: {done} of {total} pages are read{'; ' + problem if problem else ''}"
+        pages = f"{done} of {counted(total, 'page')} read"
+        yield f"  the initial scan is not complete: {pages}{'; ' + problem if problem else ''}"
 
 
 def _up_to_date(status: MirrorStatus) -> str:

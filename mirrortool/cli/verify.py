@@ -157,7 +157,7 @@ def _print(result: VerifyResult) -> None:
     for run in result.bad_runs[:RUNS_SHOWN]:
         click.echo(_describe_run(run))
     if len(result.bad_runs) > RUNS_SHOWN:
-        click.echo(f"… and {len(result.bad_runs) - RUNS_SHOWN} more runs of bad pages; --json lists them")
+        click.echo(f"… and {counted(len(result.bad_runs) - RUNS_SHOWN, 'more run')} of bad pages; --json lists them")
     verdict = counted(result.bad_pages, "BAD PAGE") if result.bad_pages else "no bad page"
     if not (result.bad_pages or checkpoint.position.lsn):
         verdict = "nothing proved"

@@ -27,6 +27,7 @@ from mirrortool.journal.codec import FrameError, ShortFrameError
 from mirrortool.journal.directory import Journal
 from mirrortool.journal.journalfile import COPY_AGAIN, JournalFile, corrupt
 from mirrortool.lsn import NO_LSN, Lsn
+from mirrortool.wording import byte_count
 
 
 class Judge:
@@ -118,7 +119,7 @@ class Judge:
         """The error for a tail of this many bytes, which were never durable."""
         is_copy = not files.exists(files.join(self._journal.path, "recorder.json"))
         return TornJournalError(
-            f"torn tail of {length} bytes at offset {offset} (LSN {lsn}): {why}",
+            f"torn tail of {byte_count(length)} at offset {offset} (LSN {lsn}): {why}",
             where=file.path,
             remedy="the next mirrortool ship to this copy mends it" if is_copy else "mirrortool record moves it away",
             offset=offset,

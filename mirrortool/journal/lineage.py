@@ -25,6 +25,7 @@ from mirrortool.journal import format as layout
 from mirrortool.journal.position import Position
 from mirrortool.jsonfile import Fields
 from mirrortool.lsn import NO_LSN, Lsn
+from mirrortool.wording import counted
 
 EPOCH_MAX = (1 << 32) - 1
 LINEAGE_BYTES = 16
@@ -82,7 +83,7 @@ class History:
         """
         number = self.current.number + 1
         if len(self.epochs) >= EPOCHS_KEPT_MAX or number > EPOCH_MAX:
-            raise UsageError(f"the journal was promoted {number - 1} times; make a new one")
+            raise UsageError(f"the journal was promoted {counted(number - 1, 'time')}; make a new one")
         kept = (each for each in self.epochs if each.start.lsn <= start.lsn)
         return History(self.uuid, (*kept, Epoch(number, lineage, start)))
 

@@ -28,6 +28,7 @@ from mirrortool.journal.directory import Journal
 from mirrortool.journal.position import FrameEnd, Position
 from mirrortool.journal.reader import JournalReader
 from mirrortool.operation import Batch
+from mirrortool.wording import byte_count
 
 
 class JournalWriter:
@@ -248,7 +249,7 @@ class JournalWriter:
 
 def _appended_by_another(path: str, length: int, offset: int) -> InputOutputError:
     return InputOutputError(
-        f"somebody else wrote to it: it has {length} bytes, not {offset}",
+        f"somebody else wrote to it: it has {byte_count(length)}, not {byte_count(offset)}",
         where=path,
         remedy="let one recorder use it, and by one path: a mount such as bindfs or sshfs may share no locks",
     )

@@ -16,6 +16,7 @@ from mirrortool.journal.position import Position
 from mirrortool.jsonfile import Fields
 from mirrortool.lsn import NO_LSN, Lsn
 from mirrortool.mirror.directory import Mirror
+from mirrortool.wording import counted
 
 RECEIPTS_KEPT = 100
 SUMS_WRONG = "the sums contradict each other"
@@ -122,8 +123,7 @@ def describe(receipt: Receipt, now_ns: int) -> str:
     when = f"verified {age(now_ns - receipt.time_ns)} ago"
     if receipt.is_unreadable:
         return f"{when}: the receipt {receipt.name} cannot be read"
-    pages = f"{receipt.bad_pages} bad pages" if receipt.bad_pages > 1 else "1 bad page"
-    what = pages if receipt.bad_pages else "no bad page"
+    what = counted(receipt.bad_pages, "bad page") if receipt.bad_pages else "no bad page"
     what += "" if receipt.are_sums_right else f", but {SUMS_WRONG}"
     how = " in the kernel's cache" if receipt.is_cached else ""
     other = f", in another file than volume {receipt.changed} is now" if receipt.changed else ""
@@ -136,7 +136,7 @@ def age(nanoseconds: int) -> str:
     for unit, size, most in (("s", 1, 120), ("min", 60, 120), ("h", 3600, 48)):
         if seconds < most * size:
             return f"{seconds // size} {unit}"
-    return f"{seconds // 86400} days"
+    return counted(seconds // 86400, "day")
 
 
 def _names(mirror: Mirror) -> list[str]:

@@ -20,6 +20,7 @@ import threading
 from dataclasses import dataclass
 
 from mirrortool.errors import UsageError
+from mirrortool.wording import counted
 
 SHARE_BYTES = 2 << 20
 """256 KiB of inbox, as much again for the changes copied out of it, 1 MiB of outbox, and a piece of a large WRITE."""
@@ -41,8 +42,8 @@ def check_memory(bytes_max: int, clients_max: int) -> None:
     least = clients_max * SHARE_BYTES
     if bytes_max < least:
         raise UsageError(
-            f"{clients_max} clients need {SHARE_BYTES >> 20}M of memory each, {least >> 20}M together, "
-            f"and --max-memory is {bytes_max >> 20}M",
+            f"{counted(clients_max, 'client needs', 'clients need')} {SHARE_BYTES >> 20}M of memory each, "
+            f"{least >> 20}M together, and --max-memory is {bytes_max >> 20}M",
             remedy="raise it, or lower --max-connections",
         )
 

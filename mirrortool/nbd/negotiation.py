@@ -14,6 +14,7 @@ from mirrortool.nbd import protocol as nbd
 from mirrortool.nbd.channel import Channel, EndOfStreamError
 from mirrortool.nbd.export import Export
 from mirrortool.nbd.protocol import HandshakeFlag, Info, Option, OptionError, ProtocolError, Reply, TransmissionFlag
+from mirrortool.wording import byte_count
 
 OPTIONS_MAX = 1000
 OPTION_BYTES_SKIPPED_MAX = 1 << 20
@@ -131,7 +132,7 @@ class Negotiation:
         if length <= nbd.OPTION_BYTES_MAX:
             return self._channel.receive(length)
         if length > OPTION_BYTES_SKIPPED_MAX:
-            raise ProtocolError(f"an option with {length} bytes of data")
+            raise ProtocolError(f"an option with {byte_count(length)} of data")
         self._channel.skip(length)
         raise OptionError(Reply.ERR_TOO_BIG, f"an option has at most {nbd.OPTION_BYTES_MAX} bytes of data")
 

@@ -30,6 +30,7 @@ from mirrortool.nbd.serverevents import Events
 from mirrortool.nbd.statistics import Counters, ServerStatistics, summed
 from mirrortool.sockets.addresses import Address, UnixAddress, parse_address
 from mirrortool.sockets.listener import Listener, SocketAccess
+from mirrortool.wording import counted
 
 CONNECTIONS_MAX_DEFAULT = 64
 HANDSHAKES_MAX_DEFAULT = 64
@@ -166,7 +167,7 @@ class Server:
         _join(left.values(), _ABORT_SECONDS)
         stuck = sum(thread.is_alive() for thread in left.values())
         if stuck:
-            self._events.tell("stuck", f"{stuck} clients could not be ended: their exports do not return")
+            self._events.tell("stuck", f"{counted(stuck, 'client')} could not be ended: their exports do not return")
 
     def statistics(self) -> ServerStatistics:
         """What was done since the start."""

@@ -26,6 +26,7 @@ from mirrortool.nbd.memorybudget import Share
 from mirrortool.nbd.negotiation import Agreement
 from mirrortool.nbd.protocol import Command, CommandFlag, Error, ProtocolError
 from mirrortool.nbd.statistics import Counters
+from mirrortool.wording import byte_count
 
 READ_PIECE_BYTES = 1 << 20
 """A longer READ is answered in chunks of this, where the client accepts chunks; else it needs a loan, or is cut too."""
@@ -193,7 +194,7 @@ class Transmission:
     def _skip(self, length: int) -> None:
         """Skip the data of a WRITE that is refused."""
         if length > SKIPPED_BYTES_MAX:
-            raise ProtocolError(f"a WRITE of {length} bytes")
+            raise ProtocolError(f"a WRITE of {byte_count(length)}")
         self._before_waiting(length)
         self._inbox.skip(length)
 

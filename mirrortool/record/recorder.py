@@ -37,6 +37,7 @@ from mirrortool.record.writeback import Generation, overlaid, waiting_pages
 from mirrortool.store.flat import FlatStore
 from mirrortool.store.pagesums import PageSums
 from mirrortool.volume import Volume, VolumeSet
+from mirrortool.wording import byte_count, counted
 
 FRAME_BYTES = 8 << 20
 WRITE_BYTES_MAX = 32 << 20
@@ -381,7 +382,7 @@ class Recorder:
             return f"changes are refused: {problem}"
         lacking = self._detachment.segment_count
         if lacking >= 0:
-            return f"the journal has no room, and lacks changes in {lacking} segments"
+            return f"the journal has no room, and lacks changes in {counted(lacking, 'segment')}"
         full = self._journal.full
         return f"the journal has no room, and clients get ENOSPC: {full.what}" if full else ""
 
@@ -470,7 +471,7 @@ class Recorder:
     def _check_inside(self, volume: Volume, change: Change) -> None:
         if change.offset < 0 or change.length < 0 or change.offset + change.length > volume.size:
             raise UsageError(
-                f"{change.length} bytes at offset {change.offset} lie outside volume {volume.name}",
+                f"{byte_count(change.length)} at offset {change.offset} lie outside volume {volume.name}",
                 where=self.journal.path,
             )
 

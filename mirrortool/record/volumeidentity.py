@@ -22,6 +22,7 @@ from mirrortool.record.missingsegments import load_noted
 from mirrortool.store.interface import Store
 from mirrortool.store.pagesums import PageSums
 from mirrortool.store.sampling import PageSample, first_changed, sample_pages
+from mirrortool.wording import counted
 
 
 class ForeignPage(NamedTuple):
@@ -85,7 +86,8 @@ def check_not_emptied(journal: Journal, store: Store, sums: PageSums, name: str,
     samples = [sample for sample in _samples(journal, store, sums, (), [name]) if not sample.was_zero]
     gone = [sample for sample in samples if not sample.is_right]
     if is_device and 2 * len(gone) > len(samples):
-        what = f"volume {name} may be another disk: {len(gone)} of {len(samples)} pages that were looked at changed"
+        looked_at = counted(len(samples), "page")
+        what = f"volume {name} may be another disk: {len(gone)} of {looked_at} that were looked at changed"
     elif samples and all(sample.is_zero for sample in samples):
         what = f"volume {name} was emptied: nothing is left of what was recorded"
     else:

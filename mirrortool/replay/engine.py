@@ -27,6 +27,7 @@ from mirrortool.replay.taskgroup import GroupStatistics, Observer, TaskGroup
 from mirrortool.replay.tasktable import RowSnapshot
 from mirrortool.replay.writeunit import WriteUnit
 from mirrortool.store.interface import PageWriter
+from mirrortool.wording import counted
 
 GROUPS_MAX = 256
 TASKS_MAX = 1024
@@ -71,7 +72,9 @@ class Plan:
         if not (1 <= self.groups <= GROUPS_MAX and 1 <= self.tasks <= TASKS_MAX):
             raise UsageError(f"groups are 1 to {GROUPS_MAX}, tasks 1 to {TASKS_MAX}")
         if self.threads > THREADS_MAX:
-            raise UsageError(f"{self.groups} groups of {self.tasks} tasks are more than {THREADS_MAX} threads")
+            raise UsageError(
+                f"{counted(self.groups, 'group')} of {counted(self.tasks, 'task')} are more than {THREADS_MAX} threads"
+            )
 
 
 @dataclass(frozen=True, slots=True)

@@ -174,7 +174,7 @@ def _choose_io(wanted: Wanted, trials: Sequence[Trial], took: str) -> Choice:
     found = {trial.plan.io: trial.bytes_per_second for trial in trials if not trial.is_short}
     for io, plan in ways.items():
         if io not in found:
-            return Choice(plan, f"{took}; {io} writes are being timed", is_final=False)
+            return Choice(plan, f"{took}; timing writes with --io {io}", is_final=False)
     best = "direct" if found["direct"] > DIRECT_GAIN * found["buffered"] else "buffered"
     rates = " and ".join(f"{rate / (1 << 20):.0f} MiB/s {io}" for io, rate in found.items())
     return Choice(ways[best], f"{took}; made durable, {rates}", is_final=True)

@@ -12,6 +12,7 @@ from mirrortool.ratelimit import Pace
 from mirrortool.replay.engine import Plan
 from mirrortool.replay.planner import Wanted
 from mirrortool.replay.taskgroup import Observer
+from mirrortool.wording import byte_count
 
 MAX_BYTES = 16 << 40
 """A journal whose volumes are larger is more likely wrong than right; the user may say otherwise."""
@@ -75,7 +76,7 @@ class ReplayOptions:
         self.wanted.check()
         if self.delay_seconds < 0 or self.window_bytes < 1:
             raise UsageError(
-                f"a delay of {self.delay_seconds} s and windows of {self.window_bytes} bytes are not possible"
+                f"a delay of {self.delay_seconds} s and windows of {byte_count(self.window_bytes)} are not possible"
             )
         Pace(self.bytes_per_second)
         if self.slot:

@@ -16,6 +16,7 @@ from itertools import chain
 
 from mirrortool.lsn import NO_LSN, Lsn
 from mirrortool.store.interface import WriteRun
+from mirrortool.wording import counted
 
 UNIT_COST_BYTES = 8192
 """What a unit costs beside its payload.
@@ -74,7 +75,7 @@ class Footprint:
         return self.end - self.first if self.pages is None else len(self.pages)
 
     def __repr__(self) -> str:
-        kind = "run" if self.pages is None else f"{len(self.pages)} pages"
+        kind = "run" if self.pages is None else counted(len(self.pages), "page")
         return f"<Footprint {self.first:#x}-{self.end:#x} {kind}>"
 
 

@@ -49,6 +49,7 @@ from mirrortool.files import Buffer
 from mirrortool.journal import format as layout
 from mirrortool.journal.rawframes import Run
 from mirrortool.jsonfile import Fields, to_local, to_portable
+from mirrortool.wording import byte_count
 
 VERSION = 1
 MAGIC = b"MJS1"
@@ -226,9 +227,9 @@ class Decoder:
         except ValueError:
             raise LinkError(f"a message of kind {kind}, which this version does not know") from None
         if object_bytes > object_bytes_max(self._kind) or object_bytes < 2:
-            raise LinkError(f"a message {self._kind.name} of {object_bytes} bytes, which no message has")
+            raise LinkError(f"a message {self._kind.name} of {byte_count(object_bytes)}, which no message has")
         if data_bytes > data_bytes_max(self._kind):
-            raise LinkError(f"a message {self._kind.name} with {data_bytes} bytes of data, which no message has")
+            raise LinkError(f"a message {self._kind.name} with {byte_count(data_bytes)} of data, which no message has")
         self._data_bytes = data_bytes
         self._expect("object", memoryview(bytearray(object_bytes)))
 

@@ -38,6 +38,7 @@ from mirrortool.ship.remote import PROGRAM, ProcessLink, command_for
 from mirrortool.ship.session import Session
 from mirrortool.ship.shipoptions import ConnectAgain, RefusedError, ShipOptions
 from mirrortool.ship.shipprogress import ShipProgress, ShipStatistics
+from mirrortool.wording import counted
 
 RETRY_SECONDS_MIN = 1.0
 RETRY_SECONDS_MAX = 30.0
@@ -170,7 +171,7 @@ class Shipping:
 
     def __init__(self, shipments: Sequence[Shipment]) -> None:
         if not 1 <= len(shipments) <= DESTINATIONS_MAX:
-            raise UsageError(f"{len(shipments)} destinations; 1 to {DESTINATIONS_MAX} are possible")
+            raise UsageError(f"{counted(len(shipments), 'destination')}; 1 to {DESTINATIONS_MAX} are possible")
         self._shipments = shipments
         self._errors: list[BaseException] = []
 

@@ -38,6 +38,7 @@ from mirrortool.ship.messagestream import ALIVE_SECONDS
 from mirrortool.ship.protocol import RUN_BYTES, TEXT_CHARACTERS_MAX, VERSION, Message, MessageKind
 from mirrortool.ship.shipoptions import ConnectAgain, RefusedError, ShipOptions
 from mirrortool.ship.shipprogress import FilePlace, ShipProgress
+from mirrortool.wording import byte_count
 
 OUTSTANDING_MAX = 4096
 _PAUSE_SECONDS = 1.0
@@ -221,7 +222,7 @@ class Session:
             self._keep_alive()
             if self._base_offset is not None:
                 if self._base_offset > size:
-                    raise LinkError(f"the receiver has {self._base_offset} bytes of a base of {size}")
+                    raise LinkError(f"the receiver has {byte_count(self._base_offset)} of a base of {byte_count(size)}")
                 return self._base_offset
         return 0
 

@@ -20,7 +20,7 @@ from mirrortool.journal.diskspace import way_out
 from mirrortool.journal.slots import damaged_slots
 from mirrortool.mirror.findings import describe
 from mirrortool.status.snapshot import Found, JournalStatus, MirrorStatus, Unseen
-from mirrortool.wording import quoted_word
+from mirrortool.wording import byte_count, quoted_word
 
 _ORDER = (range(10, 20), range(1, 2), range(20, 40), range(50, 51))
 """Exit codes, the worst first: the journal, a mirror that is known to be bad, a volume or the host, a lag."""
@@ -88,7 +88,7 @@ def _recorder_in_trouble(found: Found) -> Iterator[MirrortoolError]:
 def _full_disk(found: Found) -> Iterator[MirrortoolError]:
     """Without a recorder to say so: none is running, or it does not answer this user."""
     if isinstance(found, JournalStatus) and found.recorder is None and found.room.is_full:
-        what = f"its file system has {found.room.free_bytes} bytes left: nothing more can be recorded"
+        what = f"its file system has {byte_count(found.room.free_bytes or 0)} left: nothing more can be recorded"
         yield NoSpaceError(what, where=found.journal.path, remedy=_way_out(found))
 
 

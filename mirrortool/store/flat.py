@@ -16,6 +16,7 @@ from mirrortool.files import ALIGNMENT, File
 from mirrortool.store.directio import Arenas, DirectFile
 from mirrortool.store.interface import WriteRun
 from mirrortool.volume import Volume, VolumeSet
+from mirrortool.wording import byte_count
 
 _RESERVE_MARGIN = 64 << 20
 """With this much space left beyond what is needed, reserving block by block would only cost time."""
@@ -46,7 +47,7 @@ class FlatStore:
     def find_why_not_direct(self) -> str | None:
         """Why the volumes cannot be written past the page cache; None if they can."""
         if self.page_size % ALIGNMENT:
-            return f"pages of {self.page_size} bytes are not a multiple of {ALIGNMENT}"
+            return f"pages of {byte_count(self.page_size)} are not a multiple of {ALIGNMENT}"
         for name, file in self._opened.items():
             direct = file.reopen_direct()
             if direct is None:

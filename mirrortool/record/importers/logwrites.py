@@ -42,6 +42,7 @@ from mirrortool.errors import BadLogError
 from mirrortool.files import File
 from mirrortool.record.importers.logstep import PIECE_BYTES, Action, Piece, Step
 from mirrortool.record.importers.readwindow import HEADER_BYTES, Window
+from mirrortool.wording import byte_count, counted
 
 MAGIC = 0x6A736677736872
 VERSION = 1
@@ -191,7 +192,8 @@ class LogWrites:
         room = self._size // sector_size - 1
         if count > room:
             raise BadLogError(
-                f"it counts {count} entries, and has {self._size} bytes, room for {max(room, 0)}",
+                f"it counts {counted(count, 'entry', 'entries')}, and has {byte_count(self._size)}, "
+                f"room for {max(room, 0)}",
                 where=self.path,
                 remedy="the log was cut short: copy it again",
             )
@@ -213,7 +215,7 @@ class LogWrites:
             raise self._bad(f"it reaches to byte {offset + length}, after the end of any volume", number, at)
         data_at = at + self.sector_size
         if not flags & Flag.DISCARD and data_at + length > self._size:
-            raise self._bad(f"it has {length} bytes of data, and the log ends at byte {self._size}", number, at)
+            raise self._bad(f"it has {byte_count(length)} of data, and the log ends at byte {self._size}", number, at)
         text = self._text(at, text_length) if flags & Flag.MARK else b""
         return Entry(number, at, offset, length, flags, data_at, text)
 

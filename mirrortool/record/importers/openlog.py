@@ -14,6 +14,7 @@ from mirrortool.record.importers.logwrites import LogWrites
 from mirrortool.record.initialscan import InitialScan
 from mirrortool.record.recorder import Recorder
 from mirrortool.volume import VolumeSet
+from mirrortool.wording import counted
 
 
 class LogFormat(StrEnum):
@@ -94,7 +95,9 @@ def _only_volume(volumes: VolumeSet, name: str | None) -> str:
         _check_name(volumes, name)
         return name
     if len(volumes) > 1:
-        raise UsageError(f"the journal has {len(volumes)} volumes; name the one that was logged with --volume")
+        raise UsageError(
+            f"the journal has {counted(len(volumes), 'volume')}; name the one that was logged with --volume"
+        )
     return next(iter(volumes)).name
 
 
