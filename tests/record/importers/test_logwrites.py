@@ -195,7 +195,7 @@ REFUSED = [
     (super_block() + entry(0, 0, 32, 0), "entry 0 at byte 512: it has the unknown flags 0x20"),
     (super_block() + entry(0, 0, 1 << 63, 0), "unknown flags 0x8000000000000000"),
     (super_block() + entry(0, 1, 0, 0), "it has 512 bytes of data, and the log ends at byte 1024"),
-    (super_block() + entry(0, 1 << 50, 0, 0), r"it has 512.0 PiB \(576460752303423488 bytes\) of data"),
+    (super_block() + entry(0, 1 << 50, 0, 0), "it has 512.0 PiB (576460752303423488 bytes) of data"),
     (super_block() + entry((1 << 64) - 1, 1, 4, 0), "after the end of any volume"),
     (super_block() + entry(1, (1 << 64) - 1, 4, 0), "after the end of any volume"),
     (super_block(count=2) + entry(0, 1, 0, 0) + bytes(512), "entry 1 at byte 1536: the log ends before it"),
