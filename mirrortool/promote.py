@@ -268,7 +268,7 @@ class Promotion:
             )
         if reached > commit.lsn:
             raise PastTargetError(
-                f"the mirror is at LSN {reached} already, past commit {commit.lsn}",
+                f"the mirror is at LSN {reached} already, after the commit at LSN {commit.lsn}",
                 where=self.mirror.path,
                 remedy=f"mirrortool replay {quoted_word(self.journal.path)} NEW --until {commit.lsn} makes another",
             )
@@ -285,13 +285,13 @@ class Promotion:
     def _check_kind(self, commit: Commit, allow_fuzzy: bool) -> None:
         if commit.kind == CommitKind.INCOMPLETE:
             raise NotComparableError(
-                f"at commit {commit.lsn} the primary's initial scan had not ended: the mirror lacks some of it",
+                f"at LSN {commit.lsn} the primary's initial scan had not ended: the mirror lacks some of it",
                 where=self.journal.path,
                 remedy="no state of the primary that is whole can be promoted",
             )
         if commit.kind == CommitKind.FUZZY and not allow_fuzzy:
             raise FuzzyCommitError(
-                f"commit {commit.lsn} is fuzzy: a volume changed while it was scanned",
+                f"the commit at LSN {commit.lsn} is fuzzy: a volume changed while it was scanned",
                 where=self.journal.path,
                 remedy="name an earlier commit with --until, or give --allow-fuzzy and check the file systems",
             )
@@ -302,7 +302,7 @@ class Promotion:
         assert plan is not None
         if checkpoint.position != plan.commit.position or not checkpoint.is_consistent:
             raise NotComparableError(
-                f"{describe(checkpoint)}, not at commit {plan.commit.lsn}", where=mirror.path, remedy="promote again"
+                f"{describe(checkpoint)}, not at LSN {plan.commit.lsn}", where=mirror.path, remedy="promote again"
             )
         check_apart(self.journal.path, self._volume_paths())
         sums = mirror.open_sums(write=False)

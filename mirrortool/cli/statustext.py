@@ -61,7 +61,7 @@ def _journal_lines(status: JournalStatus) -> Iterator[str]:
     if status.commit:
         kind = status.commit.kind
         what = f" ({kind.name.lower()})" if kind in _KINDS_TOLD else ""
-        yield f"  newest commit {status.commit.lsn}{what} of {format_time(status.commit.time_ns)}"
+        yield f"  newest commit at LSN {status.commit.lsn}{what} of {format_time(status.commit.time_ns)}"
         uncommitted = status.head.lsn - status.commit.lsn
         if uncommitted:
             yield f"  {counted(uncommitted, 'newer operation is', 'newer operations are')} not committed yet"

@@ -163,7 +163,7 @@ def describe(checkpoint: Checkpoint, *, is_running: bool = False) -> str:
         case MirrorState.ROLLING_FORWARD:
             return f"the mirror is rolling forward after LSN {lsn}, between two commits{finishes}"
     if checkpoint.is_incomplete:
-        return f"the mirror is at commit {lsn}, before the primary's initial scan ended"
+        return f"the mirror is at LSN {lsn}, before the primary's initial scan ended"
     if checkpoint.is_fuzzy:
-        return f"the mirror is at FUZZY commit {lsn}, a state that the primary never had"
-    return f"the mirror is at commit {lsn}"
+        return f"the mirror is at LSN {lsn}, a FUZZY commit: a state that the primary never had"
+    return f"the mirror is at LSN {lsn}"

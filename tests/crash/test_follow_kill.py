@@ -40,7 +40,7 @@ def check_end(kit: Kit, follower: Follower) -> None:
     kit.model.reconcile(kit.read())
     kit.live.finish()
     follower.wait_for_commit(last_commit(kit))
-    assert "the mirror is at commit" in follower.stop()
+    assert "the mirror is at LSN" in follower.stop()
     assert kit.site.image().read_bytes() == (kit.site.path / "disk.img").read_bytes() == kit.model.image
     kit.site.run("verify", kit.site.mirror, "--quiet")
 

@@ -46,7 +46,7 @@ def test_what_is_said_of_a_mirror_names_its_state_and_what_finishes_it() -> None
     said = {state: describe(checkpoint) for state, checkpoint in EXAMPLES.items()}
     assert said == {
         MirrorState.EMPTY: "the mirror is empty",
-        MirrorState.CONSISTENT: "the mirror is at commit 9",
+        MirrorState.CONSISTENT: "the mirror is at LSN 9",
         MirrorState.ROLLING_FORWARD: (
             "the mirror is rolling forward after LSN 9, between two commits; replay finishes it"
         ),

@@ -294,7 +294,7 @@ def test_a_commit_that_is_no_state_of_the_primary_is_refused(
 
 
 def test_a_mirror_does_not_go_back(site: Site) -> None:
-    with pytest.raises(PastTargetError, match="at LSN 6 already, past commit 3"):
+    with pytest.raises(PastTargetError, match="at LSN 6 already, after the commit at LSN 3"):
         site.promote(until=Until(lsn=5))
 
 
