@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from mirrortool.wording import byte_count
-from tests.docs.test_names import SOURCES
+from tests.docs.manual import ROOT
 
+SOURCES = {path: path.read_text(encoding="utf-8") for path in sorted((ROOT / "mirrortool").rglob("*.py"))}
 _OTHERS = {"bytes", "clients", "commits", "days", "destinations", "members", "options", "requests", "runs", "threads"}
 """Plurals that may be counted, besides those that the package gives to `counted` now."""
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import click
 import pytest
 
-from mirrortool.cli.main import COMMANDS, main
+from mirrortool.cli.main import COMMANDS, cli, main
 from mirrortool.cli.services import SERVICES
 from mirrortool.cli.startupsignals import is_long_running
 from mirrortool.cli.variables import OTHERS
 from tests.docs.manual import items, page
-from tests.docs.test_manuals import command_of, options_of
 
 
 @pytest.fixture(autouse=True)
@@ -87,7 +87,9 @@ def test_the_variables_that_are_no_options_are_those_of_the_page() -> None:
 @pytest.mark.parametrize("name", COMMANDS)
 def test_one_list_says_which_options_make_a_command_a_service(name: str) -> None:
     """No command that has such an option is left out."""
-    known = options_of(command_of(name))
+    command = cli.get_command(click.Context(cli), name)
+    assert command is not None
+    known = {option for each in command.params for option in each.opts}
     if name in SERVICES:
         rules = SERVICES[name]
         assert (set(rules.options) <= known and len(rules.options) == 1) or not rules.is_added
