@@ -9,16 +9,14 @@ import pytest
 from mirrortool.cli.main import main
 from mirrortool.mirror.directory import Mirror
 from mirrortool.store.flat import FlatStore
-from tests.fakes.volumes import Primary, make_primary, pattern
+from tests.fakes.volumes import Primary, make_scanned, pattern
 
 SIZE = 1 << 20
 
 
 @pytest.fixture
 def primary(tmp_path: Path) -> Primary:
-    made = make_primary(tmp_path, {"disk": pattern(1, SIZE)}, 4096)
-    made.scan()
-    return made
+    return make_scanned(tmp_path, {"disk": pattern(1, SIZE)}, 4096)
 
 
 def test_mirror_at_a_fuzzy_commit_says_so(

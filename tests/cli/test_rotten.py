@@ -8,16 +8,14 @@ from pathlib import Path
 import pytest
 
 from mirrortool.cli.main import main
-from tests.fakes.volumes import Primary, make_primary, pattern, small_journal_files
+from tests.fakes.volumes import Primary, make_primary, make_scanned, pattern, small_journal_files
 
 SIZE = 1 << 20
 
 
 @pytest.fixture
 def primary(tmp_path: Path) -> Primary:
-    made = make_primary(tmp_path, {"disk": pattern(1, SIZE)}, 4096)
-    made.scan()
-    return made
+    return make_scanned(tmp_path, {"disk": pattern(1, SIZE)}, 4096)
 
 
 def test_rotten_sum_does_not_poison_the_journal(

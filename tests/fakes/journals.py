@@ -186,6 +186,15 @@ class JournalMaker:
         self._state_sum ^= volume.term ^ self.volumes[name].term
 
 
+@contextmanager
+def making(path: Path, volumes: dict[str, int], *operations: Write | Zero | Resize | Commit) -> Iterator[JournalMaker]:
+    """A journal with one frame of these operations, which is still being written."""
+    maker = JournalMaker(path, volumes)
+    maker.frame(*operations)
+    yield maker
+    maker.abandon()
+
+
 def make_journal(
     path: str | Path,
     sizes: Mapping[str, int],

@@ -186,6 +186,13 @@ def make_primary(directory: object, contents: Mapping[str, bytes | int], page_si
     return Primary(str(directory), paths)
 
 
+def make_scanned(directory: object, contents: Mapping[str, bytes | int], page_size: int = PAGE) -> Primary:
+    """A primary whose journal has all that its volumes hold."""
+    primary = make_primary(directory, contents, page_size)
+    primary.scan()
+    return primary
+
+
 def adopt(directory: object, paths: Mapping[str, str], page_size: int = PAGE) -> Primary:
     """An empty journal for volumes that exist."""
     facts = {}

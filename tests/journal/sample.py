@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import pathlib
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -259,3 +259,30 @@ def model_after(frames: Sequence[Recorded]) -> Model:
     for frame in frames:
         model.apply(frame.operations)
     return model
+
+
+def record_steps(
+    path: pathlib.Path,
+    steps: Sequence[tuple[int, str]],
+    file_bytes: int,
+    start_ns: int,
+    commit_of: Callable[[int, str], tuple[str | None, CommitKind]],
+) -> tuple[Journal, list[Recorded]]:
+    """A journal of a frame a step: nanoseconds after the one before, and "write" or what a commit is made of.
+
+    `commit_of` says the name and the kind of the commit, by the number of the frame and the word.
+    """
+    journal = make_journal(path)
+    writer = open_writer(journal, file_bytes=file_bytes)
+    written: list[Recorded] = []
+    time_ns = start_ns
+    for step, what in steps:
+        time_ns += step
+        durable = written[-1].position.lsn if written else 0
+        if what == "write":
+            batch = write_batch(len(written) % 64, len(written))
+        else:
+            batch = commit_batch(durable, *commit_of(len(written), what))
+        written.append(append(writer, batch, time_ns=time_ns))
+    writer.abandon()
+    return journal, written

@@ -21,12 +21,12 @@ from mirrortool.operation import CommitKind
 from tests.journal.sample import (
     Recorded,
     append,
-    commit_batch,
     flip,
     journal_files,
     last_file,
     make_journal,
     open_writer,
+    record_steps,
     write_batch,
 )
 
@@ -40,20 +40,11 @@ examples = settings(max_examples=60, suppress_health_check=[HealthCheck.function
 
 def build(path: pathlib.Path, frames: list[tuple[int, str]], file_bytes: int) -> tuple[Journal, list[Recorded]]:
     """Times are even numbers, so that there are others between them."""
-    journal = make_journal(path)
-    writer = open_writer(journal, file_bytes=file_bytes)
-    written, time_ns = [], 10
-    for step, what in frames:
-        time_ns += 2 * step
-        durable = written[-1].position.lsn if written else 0
-        if what == "write":
-            batch = write_batch(len(written) % 64, len(written))
-        else:
-            kind = CommitKind(len(written) % 4 + 1)
-            batch = commit_batch(durable, None if what == "commit" else what, kind)
-        written.append(append(writer, batch, time_ns=time_ns))
-    writer.abandon()
-    return journal, written
+
+    def commit_of(number: int, what: str) -> tuple[str | None, CommitKind]:
+        return None if what == "commit" else what, CommitKind(number % 4 + 1)
+
+    return record_steps(path, [(2 * step, what) for step, what in frames], file_bytes, 10, commit_of)
 
 
 def as_commit(frame: Recorded) -> Commit:

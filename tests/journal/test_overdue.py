@@ -18,7 +18,7 @@ from mirrortool.record.recorder import Recorder
 from mirrortool.record.scan import Scan
 from mirrortool.record.scanschedule import scanning_again_and_again
 from tests.fakes.journals import PAGE, START_NS, Commit, JournalMaker, Write
-from tests.fakes.volumes import Primary, make_primary, pattern
+from tests.fakes.volumes import Primary, make_scanned, pattern
 
 SECOND = 10**9
 HEARD = Heard(1, START_NS, may_rest=True)
@@ -72,9 +72,7 @@ def test_the_lock_of_a_process_that_says_nothing_excuses_nothing(maker: JournalM
 
 @pytest.fixture
 def primary(tmp_path: Path) -> Primary:
-    made = make_primary(tmp_path, {"a": pattern(1, 5 * PAGE)})
-    made.scan()
-    return made
+    return make_scanned(tmp_path, {"a": pattern(1, 5 * PAGE)})
 
 
 def heard_of(journal: Journal) -> Heard:

@@ -20,14 +20,10 @@ from mirrortool.operation import CommitKind
 from mirrortool.times import format_time
 from tests.journal.sample import (
     Recorded,
-    append,
-    commit_batch,
     flip,
     journal_files,
     last_file,
-    make_journal,
-    open_writer,
-    write_batch,
+    record_steps,
 )
 
 pytestmark = pytest.mark.usefixtures("no_sync")
@@ -42,22 +38,12 @@ examples = settings(max_examples=60, suppress_health_check=[HealthCheck.function
 
 
 def build(path: pathlib.Path, frames: list[tuple[int, str]], file_bytes: int = 5000) -> tuple[Journal, list[Recorded]]:
-    journal = make_journal(path)
-    writer = open_writer(journal, file_bytes=file_bytes)
-    written: list[Recorded] = []
-    time_ns = START_NS
-    for step, what in frames:
-        time_ns += step
-        durable = written[-1].position.lsn if written else 0
-        if what == "write":
-            batch = write_batch(len(written) % 64, len(written))
-        else:
-            kind = CommitKind.HEARTBEAT if what == "beat" else CommitKind.FLUSH
-            kind = CommitKind.FUZZY if what == "fuzzy" else kind
-            batch = commit_batch(durable, None if what in ("commit", "beat", "fuzzy") else what, kind)
-        written.append(append(writer, batch, time_ns=time_ns))
-    writer.abandon()
-    return journal, written
+    kinds = {"beat": CommitKind.HEARTBEAT, "fuzzy": CommitKind.FUZZY}
+
+    def commit_of(_: int, what: str) -> tuple[str | None, CommitKind]:
+        return None if what in ("commit", *kinds) else what, kinds.get(what, CommitKind.FLUSH)
+
+    return record_steps(path, frames, file_bytes, START_NS, commit_of)
 
 
 def point(text: object) -> Until:

@@ -38,7 +38,7 @@ from tests.fakes.volumes import (
     fast_directory,
     loop_device,
     loop_mount,
-    make_primary,
+    make_scanned,
     pattern,
     read_bytes,
     write_file,
@@ -53,9 +53,7 @@ def directory() -> Iterator[str]:
 
 @pytest.fixture
 def primary(directory: str) -> Primary:
-    made = make_primary(directory, {"a": pattern(1, 10 * PAGE), "b": pattern(2, PAGE + 1)})
-    made.scan()
-    return made
+    return make_scanned(directory, {"a": pattern(1, 10 * PAGE), "b": pattern(2, PAGE + 1)})
 
 
 def contents(mirror: Mirror) -> dict[str, bytes]:

@@ -22,7 +22,7 @@ from mirrortool.replay.session import Replay
 from mirrortool.status import mirror_status, problems_of
 from mirrortool.store import pagesums
 from mirrortool.verify import Verify, VerifyCancelled, VerifyResult
-from tests.fakes.journals import PAGE, Commit, JournalMaker, Resize, Write, Zero, images_of, replay_all
+from tests.fakes.journals import PAGE, Commit, JournalMaker, Resize, Write, Zero, images_of, making, replay_all
 
 PAGES = 3000
 
@@ -30,10 +30,9 @@ PAGES = 3000
 @pytest.fixture
 def maker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[JournalMaker]:
     monkeypatch.setattr("mirrortool.replay.delegator.find_changed_page", lambda *_: None)
-    made = JournalMaker(tmp_path / "J", {"a": PAGES * PAGE})
-    made.frame(Write("a", 0, b"x" * (40 * PAGE)), Commit())
-    yield made
-    made.abandon()
+    frame = Write("a", 0, b"x" * (40 * PAGE)), Commit()
+    with making(tmp_path / "J", {"a": PAGES * PAGE}, *frame) as made:
+        yield made
 
 
 @pytest.fixture

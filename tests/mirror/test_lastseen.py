@@ -16,14 +16,12 @@ from mirrortool.promote import Promotion
 from mirrortool.replay.session import Replay
 from mirrortool.verify import Verify
 from tests.fakes.promotions import promote
-from tests.fakes.volumes import PAGE, Primary, loop_device, make_primary, pattern
+from tests.fakes.volumes import PAGE, Primary, loop_device, make_scanned, pattern
 
 
 @pytest.fixture
 def primary(tmp_path: Path) -> Primary:
-    made = make_primary(tmp_path, {"a": pattern(1, 4000 * PAGE)})
-    made.scan()
-    return made
+    return make_scanned(tmp_path, {"a": pattern(1, 4000 * PAGE)})
 
 
 @pytest.fixture

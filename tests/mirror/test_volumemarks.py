@@ -18,7 +18,7 @@ from mirrortool.mirror.directory import Mirror
 from mirrortool.mirror.volumemarks import ATTRIBUTE, Belonging, belonging
 from mirrortool.replay.session import Replay
 from tests.fakes.promotions import promote
-from tests.fakes.volumes import PAGE, Primary, loop_device, make_primary, pattern, write_file
+from tests.fakes.volumes import PAGE, Primary, loop_device, make_scanned, pattern, write_file
 
 
 @pytest.fixture(autouse=True)
@@ -29,9 +29,7 @@ def own_registry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def primary(tmp_path: Path) -> Primary:
-    made = make_primary(tmp_path, {"a": pattern(1, 10 * PAGE)})
-    made.scan()
-    return made
+    return make_scanned(tmp_path, {"a": pattern(1, 10 * PAGE)})
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,15 +15,7 @@ from mirrortool.journal import slots
 from mirrortool.mirror.directory import Mirror
 from mirrortool.replay.session import Replay
 from mirrortool.replay.slotregistration import OWN_SLOT
-from tests.fakes.journals import PAGE, Commit, JournalMaker, Write
-
-
-@pytest.fixture
-def maker(tmp_path: Path) -> Iterator[JournalMaker]:
-    made = JournalMaker(tmp_path / "journal", {"a": 40 * PAGE})
-    made.frame(Write("a", 0, b"a" * PAGE), Commit())
-    yield made
-    made.abandon()
+from tests.fakes.journals import JournalMaker
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -15,7 +14,7 @@ from mirrortool.journal.position import FrameEnd
 from mirrortool.journal.reader import JournalReader
 from mirrortool.journal.unfinished import PromotionNote, save_note
 from mirrortool.replay.framesource import FramesAsTheyCome, FramesFromBase, FramesUpTo
-from tests.fakes.journals import PAGE, Commit, JournalMaker, Write
+from tests.fakes.journals import Commit, JournalMaker
 
 
 class QuietTail:
@@ -38,14 +37,6 @@ class QuietTail:
         self.waits += 1
         assert self.waits < 100, "it waits for ever"
         return seen != self._changes
-
-
-@pytest.fixture
-def maker(tmp_path: Path) -> Iterator[JournalMaker]:
-    made = JournalMaker(tmp_path / "journal", {"a": 40 * PAGE})
-    made.frame(Write("a", 0, b"a" * PAGE), Commit())
-    yield made
-    made.abandon()
 
 
 @pytest.fixture

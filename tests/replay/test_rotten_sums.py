@@ -12,7 +12,7 @@ from mirrortool.errors import ChangedOutsideError, CorruptJournalError
 from mirrortool.mirror.directory import Mirror
 from mirrortool.mirror.findings import findings
 from mirrortool.operation import BatchBuilder, CommitKind
-from tests.fakes.journals import PAGE, Commit, JournalMaker, Write, Zero, assert_verifies, replay_all, verified
+from tests.fakes.journals import PAGE, Commit, JournalMaker, Write, Zero, assert_verifies, making, replay_all, verified
 
 SEGMENT = (16 << 20) // PAGE
 
@@ -20,10 +20,9 @@ SEGMENT = (16 << 20) // PAGE
 @pytest.fixture
 def maker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[JournalMaker]:
     monkeypatch.setattr("mirrortool.replay.delegator.find_changed_page", lambda *_: None)
-    made = JournalMaker(tmp_path / "J", {"a": 2 * SEGMENT * PAGE})
-    made.frame(Write("a", 0, b"x" * (40 * PAGE)), Write("a", SEGMENT, b"y" * PAGE), Commit())
-    yield made
-    made.abandon()
+    frame = Write("a", 0, b"x" * (40 * PAGE)), Write("a", SEGMENT, b"y" * PAGE), Commit()
+    with making(tmp_path / "J", {"a": 2 * SEGMENT * PAGE}, *frame) as made:
+        yield made
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import shutil
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,14 +22,6 @@ from mirrortool.replay.slotregistration import OWN_SLOT, Registration
 from tests.fakes.journals import PAGE, Commit, JournalMaker, Write, replay_all
 from tests.fakes.tails import scripted
 from tests.fakes.waiting import wait_until
-
-
-@pytest.fixture
-def maker(tmp_path: Path) -> Iterator[JournalMaker]:
-    made = JournalMaker(tmp_path / "journal", {"a": 40 * PAGE})
-    made.frame(Write("a", 0, b"a" * PAGE), Commit())
-    yield made
-    made.abandon()
 
 
 @pytest.fixture

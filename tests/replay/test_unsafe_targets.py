@@ -12,16 +12,14 @@ from mirrortool import files
 from mirrortool.errors import AccessError, ChangedOutsideError
 from mirrortool.mirror.directory import Mirror
 from mirrortool.replay.session import Replay
-from tests.fakes.volumes import Primary, make_primary, pattern
+from tests.fakes.volumes import Primary, make_scanned, pattern
 
 SIZE = 1 << 20
 
 
 @pytest.fixture
 def primary(tmp_path: Path) -> Primary:
-    made = make_primary(tmp_path, {"disk": pattern(1, SIZE)}, 4096)
-    made.scan()
-    return made
+    return make_scanned(tmp_path, {"disk": pattern(1, SIZE)}, 4096)
 
 
 def test_file_system_that_an_error_made_read_only_keeps_nothing(

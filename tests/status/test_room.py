@@ -22,16 +22,14 @@ from mirrortool.record.recordmetrics import room_samples
 from mirrortool.status import journal_status, problems_of
 from tests.fakes.journals import PAGE, Commit, JournalMaker, Write
 from tests.fakes.recorders import quiet_recorder
-from tests.fakes.volumes import Primary, make_primary, pattern
+from tests.fakes.volumes import Primary, make_scanned, pattern
 
 SLOT = Slot("s", "00" * 16, "mirror", "/m", Position(0, 0), 0, 0)
 
 
 @pytest.fixture
 def primary(tmp_path: Path) -> Primary:
-    made = make_primary(tmp_path, {"a": pattern(1, 5 * PAGE)})
-    made.scan()
-    return made
+    return make_scanned(tmp_path, {"a": pattern(1, 5 * PAGE)})
 
 
 def refuse(monkeypatch: pytest.MonkeyPatch) -> None:
