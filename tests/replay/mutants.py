@@ -1,6 +1,6 @@
 """Task groups that are wrong: plausible misreadings of FIG. 11, and mistakes that its repairs invite.
 
-Each differs from TaskGroup in one respect. test_taskgroup.py shows that the tests tell every one of them from the real one.
+Each differs from TaskGroup in one respect. test_taskgroup.py shows that the tests tell each of them from the real one.
 """
 
 from __future__ import annotations
