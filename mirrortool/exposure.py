@@ -1,4 +1,5 @@
-"""Other users that can reach what mirrortool keeps: for root, which they could lead astray, and for `status`.
+"""Finds other users that can write or reach where mirrortool keeps its files, because they could redirect what root
+writes there; `status` reports files that every user can read.
 
 Only owners and permission bits count. An access control list can say more, and is not looked at.
 """

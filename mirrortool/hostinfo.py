@@ -1,6 +1,6 @@
 """What the kernel says of this host and its devices, in /proc, /sys and /dev.
 
-What it does not say, as on another system than Linux, is not known, and no error.
+What it does not say, as on a system other than Linux, is not known; that is not an error.
 """
 
 from __future__ import annotations
@@ -25,26 +25,26 @@ _WWIDS = (
     ("serial", "serial"),  # virtio
     ("serial", "device/serial"),  # MMC, among others
 )
-"""Where sysfs has what a disk calls itself, below its directory, and what kind of name it is."""
+"""Kinds of names that a disk has for itself, and the files with them, below the disk's directory in sysfs."""
 _NOT_UNIQUE = ("serial:", "wwid:t10.")
-"""Such may be the same of two disks: what differs in it tells them apart, what is equal proves nothing."""
+"""Two disks may have the same name of these kinds: different names tell disks apart, equal names prove nothing."""
 _PARTUUIDS = "/dev/disk/by-partuuid"
 
 
 def boot_id() -> str:
-    """A random id that the kernel makes at each boot; empty where there is none to ask."""
+    """A random id that the kernel makes at each boot; empty where the kernel has none."""
     with contextlib.suppress(OSError), open("/proc/sys/kernel/random/boot_id", "rb") as file:
         return file.read(64).decode("ascii", "replace").strip()
     return ""
 
 
 def process_id() -> int:
-    """Of this process."""
+    """The id of this process."""
     return os.getpid()
 
 
 def start_of_process(pid: int) -> int | None:
-    """When a process was started, in clock ticks since the boot: tells it from an earlier one with its number.
+    """When a process was started, in clock ticks since the boot: tells it from an earlier process with the same id.
 
     None if there is no such process, or this user may not see it.
     """
@@ -55,7 +55,7 @@ def start_of_process(pid: int) -> int | None:
 
 
 def pid_namespace() -> str:
-    """Names the numbering of processes that this one sees, which a container has for itself; empty if not known."""
+    """The namespace of the process ids that this process sees, as a container has its own; empty if not known."""
     with contextlib.suppress(OSError):
         return os.readlink("/proc/self/ns/pid")
     return ""
@@ -82,9 +82,9 @@ def devices_below(path: str) -> set[Identity]:
 
 
 def loop_place(identity: Identity) -> tuple[int, ...]:
-    """Of a loop device, what it stands on: the device and inode of its file, and the offset in that, in bytes.
+    """What a loop device is over: the device and inode of its file, and the offset in that, in bytes.
 
-    Empty of any other device, and of a partition.
+    Empty for any other device, and for a partition.
     """
     facts = _backing_facts(identity.inode) if identity.is_device else None
     with contextlib.suppress(OSError, ValueError), open(f"{_sysfs(identity.inode)}/loop/offset", "rb") as file:
@@ -93,7 +93,7 @@ def loop_place(identity: Identity) -> tuple[int, ...]:
 
 
 def loop_birth_ns(identity: Identity) -> int:
-    """When the file behind a loop device was made, in nanoseconds; 0 of any other device, and where it is not known."""
+    """When the file behind a loop device was made, in nanoseconds; 0 for any other device, and where it is not known."""
     path = _backing_file(identity.inode) if identity.is_device else None
     return birth_ns(path) if path else 0
 
@@ -107,20 +107,20 @@ def _made_of(number: int) -> list[int]:
 
 
 def _backing_file(number: int) -> str | None:
-    """The file behind a loop device; None of any other device."""
+    """The file behind a loop device; None for any other device."""
     with contextlib.suppress(OSError), open(f"{_sysfs(number)}/loop/backing_file", "rb") as file:
         return os.fsdecode(file.read().rstrip(b"\n")) or None
     return None
 
 
 def _backing_facts(number: int) -> Facts | None:
-    """The file behind a loop device; None of any other device, and where this user may not look at it."""
+    """The file behind a loop device; None for any other device, and where this user may not look at it."""
     path = _backing_file(number)
     return _look_at(path) if path else None
 
 
 def _look_at(path: str) -> Facts | None:
-    """What is at a path of which the kernel tells, which may be anybody's and nothing to do with what was asked."""
+    """What is at a path that the kernel names, which this user may not be allowed to look at: then None."""
     with contextlib.suppress(HostError):
         return find_facts(path)
     return None
@@ -139,7 +139,7 @@ def _sysfs(number: int) -> str:
 
 
 def _numbers_of(path: str) -> list[int]:
-    """The number of a block device, or of the device that a file is stored on; none of what is not there."""
+    """The number of a block device, or of the device that a file is stored on; none if the path does not exist."""
     facts = find_facts(path)
     if facts is None:
         return []
@@ -147,10 +147,10 @@ def _numbers_of(path: str) -> list[int]:
 
 
 def refuse_used(path: str) -> None:
-    """Refuse a file or device with bytes that another user has in use, bypassing it.
+    """Refuse a file or device if its bytes are in use by another way than through it.
 
     Raises:
-        LockedError: somebody does.
+        LockedError: they are.
     """
     if user := user_of(path):
         remedy = "swapoff it first" if user == _SWAP else "unmount it first"
@@ -158,7 +158,8 @@ def refuse_used(path: str) -> None:
 
 
 def user_of(path: str) -> str | None:
-    """What uses the bytes of a file or device bypassing it: a mounted or held loop device, or swap; None for nothing.
+    """What uses the bytes of a file or device, but not through it: a mounted or held loop device, or swap; None if
+    nothing does.
 
     A holder of the device itself is found by opening it exclusively.
     """
@@ -174,7 +175,7 @@ def user_of(path: str) -> str | None:
 
 
 def backing_files(path: str) -> list[str]:
-    """The files behind loop devices that hold the bytes of a device, where they can be looked at; none of a file."""
+    """The files behind loop devices that hold the bytes of a device, where they can be examined; for a file, none."""
     numbers = [identity.inode for identity in _bytes_of(path) if identity.is_device]
     return [file for number in numbers if (file := _backing_file(number)) and _look_at(file)]
 
@@ -197,7 +198,7 @@ def _bytes_of(path: str) -> set[Identity]:
 
 
 def _loops_over(bytes_of: set[Identity]) -> list[int]:
-    """The numbers of loop devices over any of these, and of those over them in turn."""
+    """The numbers of loop devices over any of these, and of loop devices over those in turn."""
     over: dict[int, Identity] = {}
     for name in list_directory("/sys/block"):
         if name.startswith("loop") and (number := _read_number(f"/sys/block/{name}/dev")) is not None:
@@ -220,7 +221,7 @@ def _is_used(number: int) -> bool:
         return True
     if any(area.is_device and area.inode in numbers for area in _swap_areas()) or numbers & _mounted():
         return True
-    try:  # which also knows of mounts in other namespaces, but needs the right to open it
+    try:  # this also finds mounts in other namespaces, but needs the right to open the device
         open_file(f"/dev/{name}", exclusive=True).close()
     except LockedError:
         return True
@@ -255,9 +256,9 @@ class DiskMarks:
     """What identifies a disk or partition, whatever its name and number; empty where the kernel does not tell.
 
     Attributes:
-        wwid: of the whole disk, after the kind of name that it is: `wwid`, `dm`, `md` or `serial`, and a colon.
+        wwid: of the whole disk; it begins with the kind of name, `wwid`, `dm`, `md` or `serial`, and a colon.
         partuuid: of a partition; `number:N` where its table has none.
-        diskseq: another one each time that a disk is attached, until the next boot; 0 where not known.
+        diskseq: a new number each time that a disk is attached, until the next boot; 0 where not known.
     """
 
     wwid: str = ""
@@ -265,7 +266,7 @@ class DiskMarks:
     diskseq: int = 0
 
     def is_same_disk(self, other: DiskMarks) -> bool | None:
-        """Whether both are one and the same; None where that is not known."""
+        """Whether both are the same disk; None where that is not known."""
         wwid, partuuid = _compare(self.wwid, other.wwid), _compare(self.partuuid, other.partuuid)
         if wwid is False or partuuid is False:
             return False
@@ -274,7 +275,7 @@ class DiskMarks:
         return True if wwid and is_unique and (partuuid or is_whole) else None
 
     def is_same_attachment(self, other: DiskMarks) -> bool | None:
-        """Of two in one boot: whether nobody took the disk away in between; None where that is not known."""
+        """Of two in one boot: whether the disk stayed attached in between; None where that is not known."""
         return self.diskseq == other.diskseq if self.diskseq and other.diskseq else None
 
     def __str__(self) -> str:
@@ -282,7 +283,7 @@ class DiskMarks:
 
 
 UNMARKED = DiskMarks()
-"""Of what is not a disk, or nothing is known."""
+"""For what is not a disk, and for a disk of which nothing is known."""
 
 
 def disk_marks(identity: Identity) -> DiskMarks:
@@ -299,7 +300,7 @@ def disk_marks(identity: Identity) -> DiskMarks:
 
 
 def _partuuid(device: str, identity: Identity, number: str) -> str:
-    """Newer kernels tell it, else udev does."""
+    """The PARTUUID of a partition, from the kernel if it is new enough, else from udev."""
     if not number:
         return ""
     for line in _read(f"{device}/uevent").splitlines():

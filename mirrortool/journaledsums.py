@@ -1,4 +1,4 @@
-"""A table of sums made of a journal alone, with its base where it does not reach back to LSN 1."""
+"""Calculates the table of page sums from a journal alone, from its oldest base if older frames are gone."""
 
 from __future__ import annotations
 

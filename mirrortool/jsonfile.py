@@ -1,4 +1,4 @@
-"""Small JSON files whose every field is checked, because they may come from another host.
+"""Small JSON files, in which every field is checked, because they may come from another host.
 
 A file that does not parse, or a field of another type or outside its limits, raises the error class that the caller
 names. Integers that must survive other JSON readers (sums, chain values) are written as hexadecimal text.

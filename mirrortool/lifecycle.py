@@ -1,6 +1,6 @@
-"""What an object of the API has open, from its constructor to its end: used afterwards, it says so in one way.
+"""Tracks what an API object has open, closes it at the end, and raises one error when the object is used after that.
 
-Its locks are given back by then, so whatever it did would be done beside others.
+After the end its locks are released, so anything that it did would be done beside other processes.
 """
 
 from __future__ import annotations

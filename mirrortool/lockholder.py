@@ -1,10 +1,11 @@
-"""The process that uses a journal, copy or mirror: what the holder of a lock file says of itself in that file.
+"""The process that uses a journal, copy or mirror: the holder of a lock file writes into it what it does.
 
-Rule: the lock says whether there is one, the bytes say which. They count only while the file is locked exclusively, and
-only if the process that they name runs in this boot, can be seen from here, and was started when they say: so nothing
-that a process left when it was killed passes for another. A holder that releases the lock wipes them first.
+Rule: the lock says whether there is such a process, the bytes say which one. The bytes count only while the file is
+locked exclusively, and only if the process that they name runs in this boot, can be seen from here, and was started
+when they say: so what a killed process left is not believed of another. A holder erases the bytes before it releases
+the lock.
 
-A holder of version 0.1.0 says nothing; then it is known that a process runs, and not which.
+Version 0.1.0 writes nothing into the file; then it is known that a process runs, but not which one.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ class Worker:
     Attributes:
         doing: `record`, `scan`, `mark`, `receive`, `ship`, `replay`, `follow` or `promote`; None if that is not known.
         pid: None if that is not known.
-        since_ns: when it took the lock; None if that is not known.
+        since_ns: when it acquired the lock; None if that is not known.
     """
 
     doing: str | None = None
@@ -34,32 +35,34 @@ class Worker:
 
 
 def hold(path: str, what: str, doing: str) -> File:
-    """Open a lock file, made if it is not there, and hold its lock until the returned file is closed.
+    """Open a lock file, create it if it does not exist, and hold its lock until the returned file is closed.
 
     Args:
         doing: what this process says that it does; see Worker.
     Raises:
-        LockedError: somebody else holds it; the message says that `what` is in use.
+        LockedError: another process holds it; the message says that `what` is in use.
     """
     file = files.open_locked(path, what)
-    if file.length() > _NOTE_BYTES:  # by another name somebody else's file: it can be locked, but not written
+    if (
+        file.length() > _NOTE_BYTES
+    ):  # the name leads to a file that is not ours: it can be locked, but must not be written
         return file
     file.scribble(json.dumps(_introduction(doing)).encode().ljust(_NOTE_BYTES))
     return file
 
 
 def hold_beside(directory: str, name: str, doing: str) -> File:
-    """Hold `DIRECTORY/NAME.lock`, which keeps nobody from anything: it says that a process is there between its turns.
+    """Hold `DIRECTORY/NAME.lock`, which stops no other work: it says that a process is running, also between its turns.
 
     Raises:
-        LockedError: another one is, too.
-        HostError: there is no such directory, or it cannot be written.
+        LockedError: another process holds it.
+        HostError: the directory does not exist, or cannot be written.
     """
     return hold(beside(directory, name), f"the place of the {name}", doing)
 
 
 def beside(directory: str, name: str) -> str:
-    """Where the lock file is that `hold_beside` holds."""
+    """The path of the lock file that `hold_beside` holds."""
     return files.join(directory, f"{name}.lock")
 
 
@@ -76,7 +79,7 @@ def _introduction(doing: str) -> dict[str, object]:
 
 
 def find_worker(path: str) -> Worker | None:
-    """The holder of a lock file; None if there is none.
+    """The process that holds a lock file; None if none does.
 
     Raises:
         AccessError: this user may not ask.
@@ -90,7 +93,7 @@ def find_worker(path: str) -> Worker | None:
 
 
 def _introduced(note: bytes) -> Worker:
-    """The process that the bytes of a held lock speak of, if they can be believed."""
+    """The process that the bytes of a held lock file name; one with nothing known if they cannot be believed."""
     try:
         values = json.loads(note)
         doing, pid, since_ns = str(values["doing"]), int(values["pid"]), int(values["since_ns"])

@@ -78,7 +78,7 @@ METRICS = (
     Metric("record_free_bytes", GAUGE, _JOURNAL, "That the journal's file system has left for its recorder."),
     Metric("record_slot_held_bytes", GAUGE, _SLOT, "Of older journal files that could go, but for the slot."),
     Metric("record_scans_total", COUNTER, _JOURNAL, "Scans that ended with a commit."),
-    Metric("record_fuzzy_scans_total", COUNTER, _JOURNAL, "Those of them whose commit is fuzzy."),
+    Metric("record_fuzzy_scans_total", COUNTER, _JOURNAL, "Those of them with a fuzzy commit."),
     Metric("record_failed_scans_total", COUNTER, _JOURNAL, "Scans that ended with an error and without a commit."),
     Metric("record_scan_seconds", GAUGE, _JOURNAL, "What the newest scan with a commit took."),
     Metric("replay_following", GAUGE, _MIRROR, "1 while the journal is followed, 0 after the end."),

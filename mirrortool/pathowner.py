@@ -1,4 +1,4 @@
-"""Ground that is taken: the directories of journals, copies and mirrors, in which nothing of another's is made.
+"""Refuses to create anything inside a directory that belongs to another journal, copy or mirror.
 
 Such a directory is known by its small files, also where it was only begun, or is damaged.
 Rule: only what is made anew is refused there. What an older version put inside another's stays usable.

@@ -1,7 +1,6 @@
-"""How threads take turns at the interpreter, when garbage is collected while many threads do one work, and how many
-files may be open.
+"""Settings of the whole process: the thread switch interval, garbage collection, and the limit of open files.
 
-These are settings of the whole process. Not here: memory of the C library (malloc.py).
+Not here: memory of the C library (malloc.py).
 """
 
 from __future__ import annotations

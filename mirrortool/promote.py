@@ -4,8 +4,8 @@ Order, each step durable before the next:
 
     1  the mirror is replayed to the commit and verified          all of this can be repeated, or left at that: journal
                                                                   and mirror are what they were
-    2  JOURNAL/promoting.json says what is to be done             nobody reads or appends to the journal from here on
-    3  mirror.json says that the mirror is promoted               nobody replays into it from here on
+    2  JOURNAL/promoting.json says what is to be done             nothing reads or appends to the journal from here on
+    3  mirror.json says that the mirror is promoted               nothing replays into it from here on
     4  frames after the commit go to JOURNAL/forked               bytes are durable there before they are cut off
     5  JOURNAL/sums, local.json and recorder.json become those
        of the mirror's volumes, and slots after the commit lost
@@ -287,7 +287,8 @@ class Promotion:
             raise NotComparableError(
                 f"at LSN {commit.lsn} the primary's initial scan had not ended: the mirror lacks some of it",
                 where=self.journal.path,
-                remedy="no state of the primary that is whole can be promoted",
+                remedy="wait until the initial scan is complete, or name an earlier commit that is complete with "
+                "--until",
             )
         if commit.kind == CommitKind.FUZZY and not allow_fuzzy:
             raise FuzzyCommitError(

@@ -4,8 +4,8 @@ Two proofs together. Each page read from the store has the sum that the mirror's
 sum is the one that the primary's frame at that position carries. With a journal given, the sums come from it instead,
 so that the table itself is proved.
 
-A mirror whose replay was killed may hold pages of operations after its checkpoint. These pages are found in the journal
-and are not called bad; they are not called right either.
+After a replay was killed, its mirror may hold pages of operations after its checkpoint. These pages are found in the
+journal and are not called bad; they are not called right either.
 """
 
 from __future__ import annotations

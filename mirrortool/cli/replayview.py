@@ -1,4 +1,4 @@
-"""What a progress display shows of a replay that has a goal."""
+"""The progress of a replay that ends at a known commit, as values for the progress display: done, remaining, speed."""
 
 from __future__ import annotations
 

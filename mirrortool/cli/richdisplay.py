@@ -1,4 +1,5 @@
-"""All of rich: a progress bar, lines in colour, and a line for each task group of a replay.
+"""The only module that uses the library rich: a progress bar, lines in colour, and a line for each task group of a
+replay.
 
 Colours are those of the terminal's own palette, so they can be read on dark and on light; text that says no state has
 the terminal's own colour. NO_COLOR turns them off (rich does that).

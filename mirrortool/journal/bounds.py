@@ -1,4 +1,4 @@
-"""What a journal that decodes must still keep to: every operation lies in a volume."""
+"""Checks decoded operations against the volumes: each must lie entirely within one volume."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def check_inside(
     """Every operation lies in a volume; returns the volumes with their sizes after the frame.
 
     Raises:
-        CorruptJournalError: one does not. The checksums hold, so whoever wrote it did it on purpose, or by a bug.
+        CorruptJournalError: one does not. The checksums hold, so it was written on purpose, or by a bug.
     """
     kinds = batch.kinds[:-1] if batch.is_commit else batch.kinds
     if not kinds:

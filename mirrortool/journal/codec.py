@@ -231,7 +231,7 @@ def check_body(header: FrameHeader, body: Buffer) -> None:
 
 
 def durable_lsn_in(header: FrameHeader, body: Buffer) -> int:
-    """The LSN that a commit's frame, whose body was checked, calls durable; 0 of any other frame."""
+    """The LSN up to which a commit's frame says that all is durable; 0 for any other frame. The body was checked."""
     counts_end = header.operations * layout.COLUMN_BYTES
     return int.from_bytes(body[counts_end - 8 : counts_end], "little") if header.is_commit else 0
 

@@ -15,7 +15,7 @@ slots/          the readers of the journal, and up to where each has read
 torn/           torn tails, moved there by the recorder; never read
 forked/         frames that a promotion dropped; never read
 promoting.json  a promotion under way; see journal/unfinished.py
-lock            held by whoever appends
+lock            held by the process that appends
 """
 
 from __future__ import annotations
@@ -128,7 +128,7 @@ class RecorderCheckpoint:
 
 @dataclass(frozen=True, slots=True)
 class NextScan:
-    """When whoever scans again and again is going to do so next.
+    """When the process that runs repeated scans is going to run the next one.
 
     Attributes:
         begins_ns: when the scan begins.
@@ -163,12 +163,12 @@ def _remedy_for(path: str) -> str:
 
 
 class Journal:
-    """A journal's directory. Holds no open file; whoever appends holds `lock`.
+    """A journal's directory. Holds no open file; the process that appends holds `lock`.
 
     Attributes:
         history: the epochs; the last is the one that is recorded, or received.
         clean_end: where the frames end after a clean stop; None while frames are appended, or since a crash.
-        next_scan: None unless somebody scans again and again; saved with the next `save_clean_end`.
+        next_scan: None unless repeated scans are run; saved with the next `save_clean_end`.
     """
 
     def __init__(self, path: str, *, promoting: bool = False, switching: bool = False) -> None:

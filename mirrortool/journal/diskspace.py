@@ -69,7 +69,7 @@ def _size(path: str) -> int:
 
 
 def way_out(journal: Journal, holders: Sequence[Slot], room: Room) -> str:
-    """How a journal whose file system is full gets room again: the remedy of whatever failed for that."""
+    """How a journal on a full file system gets room again: the remedy for an error that the lack of room caused."""
     path = quoted_word(journal.path)
     held, name = max(((room.held_bytes(slot), slot.name) for slot in holders), default=(0, ""))
     if not held:

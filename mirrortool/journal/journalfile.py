@@ -1,7 +1,7 @@
 """One journal file, open for reading: its header, its frames, and the bytes of frames as they are.
 
-Rule: nobody acts on a journal byte before it is durable. So a file's size is taken first, then the file is made durable
-through our own descriptor, and only what lies below that size is read.
+Rule: no process acts on a journal byte before it is durable. So a file's size is read first, then the file is made
+durable through our own descriptor, and only what lies below that size is read.
 Bound: one frame, and at least 4 MiB, in memory.
 
 Not here: what follows what, and what undecodable bytes mean (judgement.py).
@@ -143,7 +143,7 @@ class JournalFile:
     def last_frame(self) -> FrameHeader | None:
         """The header of the frame with which the file ends, looked for from the end; None if none is found there.
 
-        What lies before is not read. Nobody may act on it, as the frame's body is not looked at.
+        What lies before is not read. No caller may act on it, because the frame's body is not checked.
         """
         end, window, tries = self.size, _TAIL_BYTES, _TAIL_TRIES
         while end > layout.FILE_HEADER.size and tries > 0:

@@ -63,7 +63,7 @@ class HeadWatch:
         self._reader: JournalReader | None = None
         self._commit = NO_LSN, 0
         self._may_rest = self._is_heartbeat = False
-        self._counted_first_lsn = first_lsn  # the file whose bytes are counted anew by each look
+        self._counted_first_lsn = first_lsn  # the file of which each look counts the bytes anew
         self._counted_from = offset
         self._counted_bytes = 0  # in files before it
 

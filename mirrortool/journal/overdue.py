@@ -1,8 +1,8 @@
-"""Whether news of a journal is due and did not come: a primary that is idle is told from one that is not heard of.
+"""Tells an idle primary from an unreachable one: whether something new was due in a journal and did not come.
 
     what the journal says                          when its next frame is late
     the frames end cleanly                         never
-    ... and somebody scans again and again         when the next scan should have committed
+    ... and repeated scans are run                 when the next scan should have committed
     a scan is running, as this host can tell       never, or as above
     the newest frame is a commit of a recorder     SILENT_SECONDS after it: heartbeats come every HEARTBEAT_SECONDS
     the newest frame is any other                  UNCOMMITTED_SECONDS after it: a scan need not find much

@@ -1,4 +1,4 @@
-"""What a path leads to, and how to say so to whoever named it where a journal or a mirror was wanted.
+"""What a path leads to, and how to say so to a user who named it where a journal or a mirror was wanted.
 
 The same mistake has the same words and the same exit code in every command, and no name of a small file shows.
 

@@ -128,7 +128,7 @@ def position_after(journal: Journal, point: Until) -> Position:
 
 
 def _seek(journal: Journal, start: Position | None, is_wanted: Callable[[int, int], bool]) -> Position | None:
-    """Before the first frame whose LSN and time are wanted, or after the last that can be read; from `start` on."""
+    """Before the first frame of which LSN and time are wanted, or after the last that can be read; from `start` on."""
     position = start
     with suppress(JournalError), JournalReader(journal, start, headers_only=True) as reader:
         while (header := reader.next_header()) and not is_wanted(header.position.lsn, header.time_ns):

@@ -14,7 +14,7 @@ from mirrortool.lsn import Lsn
 
 @dataclass(frozen=True, slots=True, order=True)
 class Position:
-    """After the operation `lsn`, whose frame left the chain at `chain`."""
+    """After the operation `lsn`; `chain` is the chain value after the frame of that operation."""
 
     lsn: Lsn
     chain: int

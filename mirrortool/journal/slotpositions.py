@@ -1,4 +1,5 @@
-"""Whether a journal contains the positions that its slots name: an LSN alone says nothing of another history.
+"""Checks that each slot's position, LSN and chain value, is in this journal, and not in another history with the same
+LSN.
 
 Cost: of the positions in one journal file, the headers of that file up to the furthest of them, once. What was found is
 kept as long as the journal's history is the same, so that the next look reads only what is new.
@@ -27,8 +28,8 @@ class SlotPlaces:
     def is_contained(self, journal: Journal, slots: Iterable[Slot]) -> dict[str, bool]:
         """Of each slot by name, whether the journal contains its position.
 
-        Left out are those that are lost, or whose owner is starting over, and where it cannot be known: what lies there
-        was pruned, or is damaged.
+        Left out are slots that are lost, or that have an owner that is starting over, and those for which it cannot be
+        known: what lies at their position was pruned, or is damaged.
         """
         history = journal.uuid, journal.history
         if self._history != history:

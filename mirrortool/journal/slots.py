@@ -2,12 +2,13 @@
 
 `JOURNAL/slots/NAME.json`, one for each mirror and for each copy that is shipped to, replaced atomically by its reader.
 
-Rule: a slot never is ahead of what its owner has durably. It may lag behind that: it is saved once in SLOT_SECONDS.
-Rule: a slot that is lost stays so until its owner is at a position from which the journal continues: because it started
-over, or got there by files that it had open. Only retention makes one lost, or a promotion that dropped what its owner
-has; an owner that finds that out marks it too, as its slot may have been saved before the fork, or after the promotion.
-Locks: `slots/lock`, of this host, is held to read all slots and act on what they say, and for each save; it orders
-savers and retention. A saver that finds it held tries again with the next position.
+Rule: a slot is never after what its owner has durably. It may be before that: it is saved once in SLOT_SECONDS.
+Rule: a slot that is lost stays lost until its owner is at a position from which the journal continues: because the
+owner started over, or got there with files that it had open. Only retention makes a slot lost, or a promotion that
+dropped what its owner has. An owner that finds that out saves its slot as lost too, because the slot may have been
+saved before the fork, or after the promotion.
+Locks: `slots/lock`, on this host, is held while all slots are read and acted on, and for each save; so saves and
+retention are never at the same time. A reader that finds it held saves with its next position.
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ _SUFFIX = ".json"
 
 
 class SlotState(Enum):
-    """Of what a slot keeps for its owner: `TRANSITIONS` says how it comes from one state to another."""
+    """What a slot keeps for its owner; `TRANSITIONS` says how it comes from one state to another."""
 
     READING = "reading"
     """The journal keeps what comes after its position."""
@@ -64,7 +65,10 @@ TRANSITIONS = {
     (SlotState.READING, "advance"): SlotState.READING,
     (SlotState.READING, "resync"): SlotState.STARTING_OVER,
     (SlotState.LOST, "lose"): SlotState.LOST,
-    (SlotState.LOST, "advance"): SlotState.READING,  # the owner had the old files open, and is where files are again
+    (
+        SlotState.LOST,
+        "advance",
+    ): SlotState.READING,  # the owner had the old files open, and is now where the journal has files
     (SlotState.LOST, "resync"): SlotState.STARTING_OVER,
     (SlotState.LOST, "start_over"): SlotState.READING,
     (SlotState.STARTING_OVER, "lose"): SlotState.LOST,
@@ -82,17 +86,17 @@ class Slot:
     """A reader of a journal.
 
     Attributes:
-        owner: uuid of the mirror, or of the copy's own, in hexadecimal: two owners cannot share a slot.
+        owner: uuid of the mirror or of the copy, in hexadecimal: two owners cannot share a slot.
         kind: `mirror` or `ship`.
         where: the mirror's path, or where the journal is shipped to; for people.
         position: what the owner durably has.
         time_ns: of the frame that ends there.
         updated_ns: when the slot was saved.
         is_lost: what it needs was removed.
-        resync_lsn: of the base from which the owner is starting over: that one, and the files after it, are kept for
-            it. 0 otherwise.
-        via: of a mirror that reads a copy, the name of the slot through which that is shipped; such a slot holds
-            nothing back here. Empty for a reader of this journal.
+        resync_lsn: of the base from which the owner is starting over: that base, and the files after it, are kept for
+            the owner. 0 otherwise.
+        via: for a mirror that reads a copy, the name of the slot of that copy; the mirror's slot holds nothing back
+            here. Empty for a reader of this journal.
     """
 
     name: str
@@ -117,11 +121,11 @@ class Slot:
 
     @property
     def holds_back(self) -> bool:
-        """Whether journal files that it needs must stay."""
+        """Whether journal files that its owner needs must stay."""
         return self.state in (SlotState.READING, SlotState.STARTING_OVER)
 
     def losing(self) -> Slot:
-        """The same, when nothing that the owner needs is kept any more."""
+        """This slot as it is when nothing that the owner needs is kept any more."""
         return replace(self, is_lost=True, resync_lsn=NO_LSN)
 
     @property
@@ -186,12 +190,12 @@ def find_slot(journal: Journal, name: str) -> Slot | None:
 
 
 def slots(journal: Journal) -> list[Slot]:
-    """All slots whose files are valid, by name; `damaged_slots` has the others."""
+    """All slots that have a valid file, by name; `damaged_slots` has the others."""
     return _look(journal)[0]
 
 
 def damaged_slots(journal: Journal) -> dict[str, DamagedSlotError]:
-    """The slots of which nothing is known, as their files are not valid: what is wrong, by name."""
+    """The slots of which nothing is known, because their files are not valid: what is wrong, by name."""
     return _look(journal)[1]
 
 
@@ -209,7 +213,7 @@ def _look(journal: Journal) -> tuple[list[Slot], dict[str, DamagedSlotError]]:
 
 
 def is_there(journal: Journal, name: str) -> bool:
-    """Whether there is a slot of this name, be its file damaged or not."""
+    """Whether there is a slot of this name, whether its file is damaged or not."""
     return files.exists(_path(journal, name))
 
 
@@ -222,10 +226,10 @@ def find_sound(journal: Journal, name: str) -> Slot | None:
 
 @contextmanager
 def locked(journal: Journal) -> Iterator[None]:
-    """Nobody else saves or removes a slot, nor removes what slots need.
+    """No other process saves or removes a slot, or removes what slots need, until the block ends.
 
     Raises:
-        LockedError: somebody does, for longer than any of that takes.
+        LockedError: another process does, for longer than any of that takes.
         AccessError: the journal cannot be written; a mirror of it needs no slot.
     """
     ends = clock.monotonic() + _LOCK_SECONDS
@@ -269,7 +273,7 @@ def drop(journal: Journal, name: str) -> Slot | None:
 
 
 def lose_after_fork(journal: Journal, end: Position, promoted: str) -> None:
-    """What was after `end` was dropped: slots there are lost, as the journal will never have what their owners have.
+    """Save the slots after `end` as lost: that part was dropped, so the journal will never have what their owners have.
 
     Args:
         promoted: the owner that became the primary; it needs no slot any more.
@@ -286,7 +290,7 @@ def lose_after_fork(journal: Journal, end: Position, promoted: str) -> None:
 
 
 def lose(journal: Journal, name: str, where: str) -> None:
-    """A promotion dropped what the owner at `where` has: it cannot continue, and needs nothing; best effort."""
+    """Save a slot as lost: a promotion dropped what the owner at `where` has, so that needs nothing; best effort."""
     with suppress(LockedError, HostError, JournalError), locked(journal):
         found = find_slot(journal, name)
         if found and found.where == where:
@@ -297,16 +301,16 @@ class SlotKeeper:
     """Keeps one slot where its owner is. Used by one thread."""
 
     def __init__(self, journal: Journal, slot: Slot, *, is_confirmed: bool = True, may_adopt: bool = False) -> None:
-        """Register; a slot that the owner had goes to where the owner is now.
+        """Register; a slot that the owner had before moves to where the owner is now.
 
-        If what comes next there is gone already, it is lost from the first moment; `was_lost` says so.
+        If what comes next there is gone already, the slot is lost from the start; `was_lost` says so.
 
         Args:
-            is_confirmed: whether the journal is known to contain the position. While it is not, a slot that the owner
-                had is not moved forward, and `withdraw` leaves what was there before; `confirm` or `resync` follow.
-            may_adopt: another owner of this name is gone for good: the slot becomes this one's.
+            is_confirmed: whether the journal is known to contain the position. While that is not known, a slot that the
+                owner had is not moved forward, and `withdraw` restores it; the caller calls `confirm` or `resync` then.
+            may_adopt: if another owner has this name, it is gone for good: its slot becomes this owner's.
         Raises:
-            UsageError: it belongs to another owner, or there are too many.
+            UsageError: the slot belongs to another owner, or there are too many slots.
             AccessError: the journal cannot be written.
         """
         check_name(slot.name)
@@ -337,11 +341,11 @@ class SlotKeeper:
 
     @property
     def slot(self) -> Slot:
-        """As it was saved last."""
+        """The slot as it was saved last."""
         return self._slot
 
     def withdraw(self) -> None:
-        """The journal is not the owner's after all: the slot is what it was before, or is gone; best effort."""
+        """Restore the slot that was there before, or remove it: this is not the owner's journal; best effort."""
         with suppress(MirrortoolError), locked(self._journal):
             found = find_slot(self._journal, self._slot.name)
             if found is None or found.owner != self._slot.owner or found == self._former:
@@ -372,10 +376,10 @@ class SlotKeeper:
         try:
             with _try_lock(self._journal):
                 found = find_slot(self._journal, self._slot.name)
-                if found is None or found.owner != self._slot.owner:  # dropped: the owner was told to go
+                if found is None or found.owner != self._slot.owner:  # dropped by the user
                     return
-                # What was said of it meanwhile stays, but that it is lost: the owner may have got on by what it had
-                # open, to where the journal continues.
+                # What others saved in it meanwhile stays, except that it is lost: with files that it had open, the
+                # owner may have come to where the journal continues.
                 is_dropped = self._is_dropped(position)
                 is_lost = is_dropped or (found.is_lost and not self._continues(found, position))
                 resync_lsn = NO_LSN if is_dropped else found.resync_lsn
@@ -384,7 +388,7 @@ class SlotKeeper:
             return
 
     def _is_dropped(self, position: Position) -> bool:
-        """Whether a promotion since dropped what the owner has, which may have had the old files open until now."""
+        """Whether a promotion has dropped what the owner has; it may have had the old files open until now."""
         newer = Journal(self._journal.path)
         try:
             check_continues(newer.history, self._journal.history, position, where=newer.path)
@@ -399,10 +403,10 @@ class SlotKeeper:
         return Journal(self._journal.path).history == self._journal.history
 
     def resync(self, lsn: Lsn) -> None:
-        """The owner is about to start over from the base of this LSN: it and the files after it are kept.
+        """The owner is about to start over from the base of this LSN: the base and the files after it are kept.
 
         Raises:
-            PrunedJournalError: one of them went meanwhile; choose again.
+            PrunedJournalError: one of them was removed meanwhile; choose again.
         """
         with locked(self._journal):
             if lsn not in base_lsns(self._journal) or _is_gone(self._journal, Lsn(lsn + 1)):
@@ -410,7 +414,7 @@ class SlotKeeper:
             self._save(replace(self._slot, resync_lsn=lsn))
 
     def start_over(self, position: Position, time_ns: int) -> None:
-        """The owner was lost, and durably is at a position again from which the journal continues."""
+        """The owner had lost its place, and is durably at a position again from which the journal continues."""
         with locked(self._journal):
             self.was_lost = _is_gone(self._journal, position.next_lsn)
             self._save(
@@ -418,7 +422,7 @@ class SlotKeeper:
             )
 
     def give_up(self) -> None:
-        """A promotion dropped what the owner has: it cannot continue, and needs nothing; best effort."""
+        """Save the slot as lost: a promotion dropped what the owner has, so the owner needs nothing; best effort."""
         with suppress(LockedError, HostError, JournalError), locked(self._journal):
             found = find_slot(self._journal, self._slot.name)
             if found and found.owner == self._slot.owner:
@@ -432,7 +436,7 @@ class SlotKeeper:
 
 
 def belongs_to_another(journal: Journal, found: Slot, where: str) -> UsageError:
-    """The error for a slot that somebody at `where` would have, but that is another's."""
+    """The error for an owner at `where` that asks for a slot of another owner."""
     kind = "mirror" if found.kind == "mirror" else "copy"
     at = f", {found.where}," if found.where != where else ""
     return UsageError(
@@ -443,7 +447,7 @@ def belongs_to_another(journal: Journal, found: Slot, where: str) -> UsageError:
 
 
 def _is_gone(journal: Journal, lsn: Lsn) -> bool:
-    """Whether the journal begins later."""
+    """Whether the journal begins after this LSN."""
     starts = journal.file_starts()
     return bool(starts) and starts[0] > lsn
 

@@ -1,9 +1,9 @@
-"""Wakes a follower when its journal may have grown.
+"""Waits for a journal to grow, and wakes whatever follows it.
 
 Sizes are the truth, events only say when to look: an event may be lost, and there is none for what another host writes
 (NFS). So each wait ends after SLOW_SECONDS at the latest, and says whether the journal is as it was seen.
 
-    inotify   a watch of `files/`, armed only while somebody waits: a busy recorder costs a busy follower nothing
+    inotify   a watch of `files/`, armed only while a thread waits: a busy recorder costs a busy follower nothing
     polling   sizes are looked at every POLL_SECONDS
     auto      inotify, or polling once the kernel has no watches left
 

@@ -1,8 +1,8 @@
-"""Work on a journal that was begun and must be finished before anything else uses it: a promotion, or a base that takes
-the place of a copy's older files.
+"""Work on a journal that a crash interrupted and that must be finished first: a promotion, or a copy's switch to a
+newer base.
 
-promoting.json  A promotion has begun to change the journal. Nobody but promote reads the journal or appends to it until
-                it is complete: so a promotion that was killed leaves no second primary; running it again completes it.
+promoting.json  A promotion has begun to change the journal. Only promote reads the journal or appends to it until the
+                promotion is complete: so one that was killed leaves no second primary; running it again completes it.
 bases/arriving  A base arrives in a copy. From when it has its name until the journal file with its commit has, the
                 journal has neither what was before it nor what follows; see copies/basetransfer.py, which finishes it.
 """

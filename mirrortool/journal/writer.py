@@ -5,8 +5,8 @@ torn tail. Rule: a file holds frames of one epoch. Rule: a failed append is cut 
 were cut off, a new file is begun, as a reader may have made the old bytes durable and then read others in their place.
 Rule: a failed fdatasync is never tried again, because the kernel may have dropped the pages that it could not write;
 the writer is dead then.
-Rule: the journal is this file at this path, and nobody else appends. At each sync the path must still lead to the file,
-and before each append the file must end where the writer stands: else what is made durable is in no journal any more,
+Rule: the journal is this file at this path, and no other process appends. At each sync the path must still lead to the
+file, and before each append the file must end where the writer stands: else what is made durable is in no journal any more,
 or another recorder, which came by a mount that shares no locks, has commits there that the next frame would overwrite.
 The writer is dead then, too, and changes nothing more.
 
@@ -237,7 +237,7 @@ class JournalWriter:
                 self._dead = True
 
     def _require_alive(self) -> None:
-        if self._is_closed:  # and the lock given back: somebody else may append by now
+        if self._is_closed:  # and the lock given back: another process may append by now
             raise InputOutputError("the recorder has stopped", where=self.journal.path)
         if self._dead:
             raise InputOutputError(

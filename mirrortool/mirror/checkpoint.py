@@ -1,4 +1,5 @@
-"""What a mirror durably knows.
+"""The checkpoint of a mirror: the position up to which its volumes durably hold the journal, and what it records with
+that.
 
 Order of durability, which every writer keeps: the LSN that the store may reach is raised first; then the store is
 written and made durable; then the sums; then the checkpoint. So after a crash every page that differs from its sum was
@@ -58,7 +59,7 @@ class Checkpoint:
         time_ns: of the frame that ends there.
         is_commit: whether the position is a commit; if not, the mirror is rolling forward.
         commit_lsn: the newest commit at or before the position; 0 if there is none.
-        reached_lsn: the newest LSN whose pages may be in the store already.
+        reached_lsn: the newest LSN of which pages may be in the store already.
         sizes: of the volumes by name, in bytes, as of the position.
         commit_kind: of the newest commit; None if there is none.
         resync_lsn: of the base from which the mirror is starting over: some pages are as of that, others as of the

@@ -211,7 +211,7 @@ class Mirror:
             LockedError: a replay or promote is running, or, for those, anything is.
             PromotedError: it is a primary now.
         """
-        # A read-only file system can still be verified: nobody can write there.
+        # A read-only file system can still be verified: nothing can write there.
         file = self._lock(exclusive, doing)
         try:
             self._load()

@@ -1,5 +1,5 @@
 """How a replay left the volumes of a mirror, or a verification found them: `seen.json`, so that the next replay knows
-whether somebody else wrote to them.
+whether another program wrote to them.
 
     a file      by its change time (ctime)
     a device    by the sectors that the kernel counts, in the same boot
@@ -52,7 +52,7 @@ def note(mirror: Mirror, state: State) -> None:
 
 
 def carry_over(mirror: Mirror) -> None:
-    """What somebody else wrote is under a newer checkpoint now, and is found until a verification has proved it."""
+    """What another program wrote is under a newer checkpoint now, and is found until a verification has proved it."""
     with suppress(NotAMirrorError, HostError):
         if fields := jsonfile.load(_path(mirror), NotAMirrorError):
             jsonfile.save(_path(mirror), fields.changed(position=mirror.checkpoint.position.to_json()))
@@ -64,7 +64,7 @@ def forget(mirror: Mirror) -> None:
 
 
 def find_problem(mirror: Mirror) -> ChangedOutsideError | None:
-    """That somebody wrote to the volumes since, or changed what the file system says of them, as far as is known."""
+    """That another program wrote to the volumes since, or changed what the file system says of them, if that is known."""
     with suppress(NotAMirrorError):  # torn, or of another version: nothing is known
         fields = jsonfile.load(_path(mirror), NotAMirrorError)
         in_this_boot = fields is not None and bool(hostinfo.boot_id()) and fields.text("boot_id") == hostinfo.boot_id()

@@ -1,4 +1,4 @@
-"""How far a mirror is behind a commit of its journal: the rule, for a replay and for status."""
+"""The one rule by which a mirror's lag behind a commit is calculated; replay and status use it."""
 
 from __future__ import annotations
 

@@ -44,7 +44,7 @@ def check_target(path: str, volume: Volume, *, primaries: Primaries, overwrite: 
         raw: whether it may be lost also where it is an image in a container format.
     Raises:
         UnusableVolumeError: it may not, and why.
-        LockedError: somebody uses it.
+        LockedError: another process uses it.
     """
     is_there = files.exists(path)
     if not hostinfo.devices_below(path if is_there else files.parent(path)).isdisjoint(primaries.identities):

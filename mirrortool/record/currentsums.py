@@ -1,4 +1,5 @@
-"""The current sums of all pages, as of the newest frame; the table on disk stays as of the recorder's checkpoint.
+"""The sums of all pages as of the newest frame: changes in memory, over the table on disk, which is as of the last
+checkpoint.
 
 Rule: sums are applied to the table only after the volumes hold their pages durably. So a page that recovery finds on a
 volume has the sum that the table gives it, or one that the journal gave it since; any other was written by another

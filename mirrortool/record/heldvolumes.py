@@ -277,7 +277,7 @@ def _changed(name: str, path: str, problem: str, lacking: int) -> ChangedOutside
     return ChangedOutsideError(
         f"volume {name} changed outside of mirrortool: {problem}",
         where=path,
-        remedy=f"record --scan takes it as it is now{but}",
+        remedy=f"record --scan accepts it as it is{but}",
     )
 
 

@@ -36,7 +36,7 @@ def check_own(paths: Mapping[str, str], *, take_over: bool) -> None:
             raise ChangedOutsideError(
                 f"volume {name} belonged to the mirror {found.path}, which is not there",
                 where=path,
-                remedy="mount that if it is only away; if it is gone for good, record --scan takes the volume",
+                remedy="mount that if it is only away; if it is gone for good, record --scan accepts it as it is",
             )
 
 

@@ -110,7 +110,7 @@ def check_identity(source: Source, record: VolumeRecord | None) -> None:
         raise ChangedOutsideError(
             f"volume {source.name}: {problem}",
             where=source.file.path,
-            remedy="if it is the right one, record --scan takes it over",
+            remedy="if it is the right one, record --scan accepts it as it is",
         )
 
 

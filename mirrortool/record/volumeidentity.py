@@ -92,7 +92,7 @@ def check_not_emptied(journal: Journal, store: Store, sums: PageSums, name: str,
         what = f"volume {name} was emptied: nothing is left of what was recorded"
     else:
         return
-    raise ChangedOutsideError(what, where=path, remedy="if it is the right one, record --scan takes it as it is")
+    raise ChangedOutsideError(what, where=path, remedy="if it is the right one, record --scan accepts it as it is")
 
 
 def _samples(

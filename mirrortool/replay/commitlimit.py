@@ -1,4 +1,4 @@
-"""Reads ahead of a replay from commit to commit, and says which one it may not pass.
+"""Reads ahead for complete commits, and tells the replay the last commit up to which it may write.
 
 Reads headers only, and makes nothing durable: the replay reads the same frames again, and checks them. Used by the
 thread that reads ahead. Bound: one reader; of what it saw, only the newest commit is kept.

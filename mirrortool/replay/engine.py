@@ -1,4 +1,4 @@
-"""The groups of a replay, their credits, and the store that their tasks write.
+"""The replay engine: starts and stops the task groups, and gives them their credits and the store to write.
 
 One path, also with one group and one task: every write of the store goes through a task. RESIZE and large ZEROs run in
 the receiver's thread, between two drains, so that nothing runs beside them.

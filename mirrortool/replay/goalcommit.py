@@ -1,4 +1,4 @@
-"""The goal of a replay, which is the commit that it is to reach, and where it begins for that."""
+"""Chooses the commit that a replay is to reach, and whether it begins at the mirror or at a base to reach it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""What is in flight between the receiver and the tasks of all groups: credits, quiescence, and the first error.
+"""Counts the writes handed to the tasks and not finished: limits them by credits, waits until none is left, and keeps
+the first error.
 
 Rule: pending counts what was admitted and not yet finished. It is the only sound test for "quiet": queues and tables
 may all be empty while a task holds a unit in its hands.

@@ -1,7 +1,9 @@
-"""Brings a mirror to a base, writing only the pages that differ: what differs between the base and the mirror's own
-table of sums, as frames for the delegator. So a resync is written as everything else, by the tasks.
+"""Brings a mirror to the state of a base by writing only the pages that differ.
 
-Rule: the frames keep the mirror's old position, but the last one, which is the commit of the base. Until a checkpoint
+It compares the base with the mirror's own table of sums, and makes frames of what differs. The delegator receives them
+like frames of the journal, and the tasks write them.
+
+Rule: each frame has the mirror's old position, except the last one, which is the commit of the base. Until a checkpoint
 of that is durable the mirror says that it is starting over, and is not a state of the primary.
 Rule: the table may be compared with also after a crash in the middle: each write takes a page to what the base has, and
 the table says what the page had before, or that. Not so in these cases, where what the base has is written and all else

@@ -1,4 +1,4 @@
-"""The seam between the replay engine and the threads that it runs on.
+"""The interface through which the replay engine starts, locks and wakes threads, so that tests can put in others.
 
 The engine makes its locks, gates and threads here and nowhere else. So a test hands in a scheduler (tests/fakes) that
 runs the engine unmodified, one thread at a time, and tries the interleavings one by one. `THREADS` is the real

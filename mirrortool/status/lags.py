@@ -1,4 +1,4 @@
-"""How far mirrors and copies are behind their journal, as their checkpoints and slots tell.
+"""For status: the lag of each mirror and copy, calculated from checkpoints and slots on disk.
 
 Rule: a mirror that lacks only heartbeats lacks nothing. Rule: while news of the journal is overdue, each reader
 of it is at least that long behind.

@@ -1,4 +1,4 @@
-"""What is found of a journal or mirror by one look: the values that status shows, and nothing that looks."""
+"""The values that one look at a journal or mirror finds; data classes only, no code that reads files."""
 
 from __future__ import annotations
 

@@ -29,14 +29,14 @@ class FlatStore:
         """Take over the open files, one for each volume by name.
 
         Args:
-            must_stay: a sync fails where a file was deleted or replaced since: what it has, nobody finds any more.
+            must_stay: a sync fails where a file was deleted or replaced since: what it has cannot be found any more.
         """
         self.page_size = volumes.page_size
         self._opened = dict(opened)
         self._is_device = {name: file.facts().identity.is_device for name, file in self._opened.items()}
         self._files = [file for name, file in self._opened.items() if not self._is_device[name]]
         # _syncing is held for a sync: of two at once only one would hear of an error. After one has failed, none
-        # succeeds: the kernel may have dropped what it could not write, and tells nobody a second time.
+        # succeeds: the kernel may have dropped what it could not write, and reports it only once.
         self._syncing = threading.Lock()
         self._sync_failure: HostError | None = None
         self._must_stay = self._files if must_stay else []

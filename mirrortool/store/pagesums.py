@@ -4,7 +4,7 @@ Two sparse files a volume: NAME.sums holds 8 bytes a page at 8 × the page's num
 a segment: the XOR of the terms of its pages, so that zeroing 100 GiB costs segments, not pages. A hole in either is
 zeros: zero pages, and segments without terms.
 
-Rule: written with pwrite, never mapped; only with sums of pages whose frames are durable; and only by one thread.
+Rule: written with pwrite, never mapped; only with sums of pages that are in durable frames; and only by one thread.
 Rule: after a crash the two files may disagree. `rebuild` computes the segments, and the state sum, from the page sums.
 """
 
@@ -46,7 +46,7 @@ class Proof:
 def copy_sums(source: str, target: str, names: Iterable[str]) -> None:
     """Make a directory hold the tables of these volumes that another one has, durably, and no others; holes stay holes.
 
-    Repeated after a crash, it does the same. Nobody else has the tables open for writing.
+    Repeated after a crash, it does the same. No other process has the tables open for writing.
     """
     kept = [f"{name}.{kind}" for name in names for kind in ("sums", "segments")]
     for name in set(files.list_directory(target)) - set(kept):

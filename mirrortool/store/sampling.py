@@ -1,4 +1,4 @@
-"""Samples of a store, compared with its table of sums: whether somebody else wrote there, or it is another disk.
+"""Samples of a store, compared with its table of sums: whether another program wrote there, or it is another disk.
 
 A sample is a page; they are spread over each volume, and over what the table says is not zero, so that a few pages of
 data in a large volume are among them. That costs some reads, however large the volume is.
@@ -81,7 +81,7 @@ def sample_pages(
 
 
 def first_changed(samples: Iterable[PageSample]) -> int | None:
-    """A page that nothing but somebody else's write explains; None if there is none."""
+    """A page that only a write of another program explains; None if there is none."""
     right, torn = 0, list[int]()
     for sample in samples:
         if sample.is_right:

@@ -57,7 +57,7 @@ class LiveRecorder(Daemon):
         self.wait_until(lambda: self.is_serving)
 
     def finish(self) -> str:
-        """Stop it cleanly once the base is complete: only then there is something to prove."""
+        """Stop it cleanly once the initial scan is complete: only then there is something to prove."""
         self.wait_for_base()
         return self.stop()
 

@@ -100,7 +100,7 @@ def test_the_refusal_says_how_many_frames_a_scan_would_give_up(primary: Primary)
     primary.write("a", 0, b"outside")
     with pytest.raises(ChangedOutsideError) as nothing_lost:
         Recorder(primary.journal_path, background=False)
-    assert str(nothing_lost.value).endswith("takes it as it is now")
+    assert str(nothing_lost.value).endswith("record --scan accepts it as it is")
     with Recorder(primary.journal_path, background=False, take_over=True) as recorder:
         InitialScan(recorder).run()
     for frames, told in ((1, "1 frame of the journal"), (3, "3 frames of the journal")):

@@ -282,7 +282,7 @@ class BaseFile:
         return self._file.pread(length, offset)
 
     def has_arrived(self, received: int) -> bool:
-        """Whether what `frames` reads next is there, going by lengths that nobody checked.
+        """Whether what `frames` reads next is there, going by lengths that were not checked.
 
         Args:
             received: bytes of the file that are there.

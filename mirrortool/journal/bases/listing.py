@@ -1,11 +1,11 @@
 """The bases of a journal: which there are, and the lock of the process that makes one.
 
 bases/LSN.base  a base, see basefile.py
-bases/work/     where one is being made; nobody else reads it
+bases/work/     where one is being made; nothing else reads it
 bases/lock      held by a process that makes one, or that removes journal files
 
 A base may lie elsewhere, where the journal's own file system has no room: then its name here is a link to it. What is
-elsewhere is named in a link before it is made, and until it is gone, so that no crash leaves what nobody knows of.
+elsewhere is named in a link before it is made, and until it is gone, so that no crash leaves a file that nothing names.
 
 Rule: a base that has its name is whole and durable. What a crash leaves has another name, and goes when the next base
 is made, or the journal is pruned.
@@ -187,10 +187,10 @@ def find_missing(journal: Journal) -> MissingFileError | None:
 
 
 def lock_bases(journal: Journal) -> File:
-    """Nobody else makes a base or removes journal files until the returned file is closed.
+    """No other process makes a base or removes journal files until the returned file is closed.
 
     Raises:
-        LockedError: somebody does.
+        LockedError: another process does.
         AccessError: the journal cannot be written.
     """
     files.make_directory(bases_path(journal), exist_ok=True)

@@ -7,7 +7,7 @@ Until both are whole up to the commit, and durable, the copy stays what it was. 
     1  the base gets its name in bases/
     2  slots that need older files are marked lost, and these files go, oldest first
     3  the new file gets its name in files/
-each of them durable before the next. Whoever opens the copy after a crash finishes what follows 1.
+each of them durable before the next. A process that opens the copy after a crash finishes what follows 1.
 
 Rule: a base gets its name only when each page was compared with its sum, all of them with the state sum of the commit,
 and the file has that commit. What is damaged is removed, so that it is begun anew.
@@ -119,7 +119,7 @@ class ArrivingBase:
         return files.join(arriving_path(self._journal.path), layout.file_name(first_lsn))
 
     def check(self) -> bool:
-        """Check some of what is there, so that nobody waits long; whether that was all.
+        """Check some of what is there, so that no caller waits long; returns whether that was all.
 
         Raises:
             LinkError, JournalError: it is damaged, or not of this journal's history; it is gone.
@@ -170,10 +170,10 @@ class ArrivingBase:
             raise FrameError(f"the journal has position {header.position} where the base has {position}")
 
     def lock(self) -> File:
-        """Nobody else works with the bases, nor removes journal files, until the returned file is closed.
+        """No other process works with the bases, or removes journal files, until the returned file is closed.
 
         Raises:
-            LockedError: somebody does.
+            LockedError: another process does.
         """
         return lock_bases(self._journal)
 
@@ -225,7 +225,7 @@ def finish_arrival(journal: Journal) -> None:
     """Finish what a crash interrupted once the base had its name; under the journal's lock.
 
     Raises:
-        LockedError: somebody works with the bases.
+        LockedError: another process works with the bases.
     """
     first_lsn = due_file(journal.path)
     if first_lsn is not None:
@@ -257,7 +257,7 @@ def open_finished(path: str) -> Journal:
 
 
 def _is_finished(path: str) -> bool:
-    """Whether nothing is due any more, as it was finished here; False after a moment if somebody is at it."""
+    """Whether nothing is due any more, as it was finished here; False after a moment if another process is doing it."""
     try:
         journal = Journal(path, switching=True)
         with journal.lock("receive"):

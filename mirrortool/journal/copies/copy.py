@@ -60,7 +60,7 @@ class Copy:
             group: the number of one whose members may read a new copy; by default only the owner may.
         Raises:
             AccessError: the directory is not a copy.
-            LockedError: somebody appends to it.
+            LockedError: another process appends to it.
             JournalError: it is damaged.
         """
         self.path = path

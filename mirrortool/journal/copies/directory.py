@@ -27,7 +27,7 @@ def lock_copy(path: str, group: int | None = None) -> File:
         group: the number of one whose members may read a new copy; by default only the owner may.
     Raises:
         AccessError: the directory is not a copy, or would lie inside a journal, copy or mirror.
-        LockedError: somebody appends to it.
+        LockedError: another process appends to it.
     """
     if pathowner.kind_of(path) is None:
         pathowner.check_free(path)

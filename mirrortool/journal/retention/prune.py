@@ -69,7 +69,7 @@ class Pruned:
 
 
 def prune(path: str, keep: Keep, *, dry_run: bool = False) -> Pruned:
-    """Remove what nobody needs; with `dry_run` only say what that is.
+    """Remove what no reader needs; with `dry_run` only say what that is.
 
     Raises:
         LockedError: a base is being made, or another prune is running.
@@ -105,7 +105,7 @@ class _Found:
 def _look(journal: Journal) -> _Found:
     """Everything that a plan depends on. Slots and bases are looked at before the files, which only become more."""
     now_ns = clock.now_ns()
-    for problem in damaged_slots(journal).values():  # nobody knows what that one needs
+    for problem in damaged_slots(journal).values():  # it is not known what that one needs
         raise problem
     lags = [SlotLag(slot, _seconds_behind(journal, slot, now_ns)) for slot in slots(journal)]
     kept_bases = [KeptFile(base.lsn, base.size) for base in bases(journal)]
