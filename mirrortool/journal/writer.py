@@ -6,9 +6,9 @@ were cut off, a new file is begun, as a reader may have made the old bytes durab
 Rule: a failed fdatasync is never tried again, because the kernel may have dropped the pages that it could not write;
 the writer is dead then.
 Rule: the journal is this file at this path, and no other process appends. At each sync the path must still lead to the
-file, and before each append the file must end where the writer stands: else what is made durable is in no journal any more,
-or another recorder, which came by a mount that shares no locks, has commits there that the next frame would overwrite.
-The writer is dead then, too, and changes nothing more.
+file, and before each append the file must end where the writer stands: else what is made durable is in no journal any
+more, or another recorder, which came by a mount that shares no locks, has commits there that the next frame would
+overwrite. The writer is dead then, too, and changes nothing more.
 
 Appended to by one thread at a time, under the journal's lock; made durable by any thread, meanwhile too: that is what
 lets one fdatasync serve every waiting thread. Not here: which operations, and when to sync.

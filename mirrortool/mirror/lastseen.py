@@ -64,7 +64,7 @@ def forget(mirror: Mirror) -> None:
 
 
 def find_problem(mirror: Mirror) -> ChangedOutsideError | None:
-    """That another program wrote to the volumes since, or changed what the file system says of them, if that is known."""
+    """That another program wrote to the volumes since, or changed what the file system says of them, if known."""
     with suppress(NotAMirrorError):  # torn, or of another version: nothing is known
         fields = jsonfile.load(_path(mirror), NotAMirrorError)
         in_this_boot = fields is not None and bool(hostinfo.boot_id()) and fields.text("boot_id") == hostinfo.boot_id()
