@@ -93,7 +93,7 @@ def loop_place(identity: Identity) -> tuple[int, ...]:
 
 
 def loop_birth_ns(identity: Identity) -> int:
-    """When the file behind a loop device was made, in nanoseconds; 0 for any other device, and where it is not known."""
+    """When the file behind a loop device was made, in nanoseconds; 0 for any other device, and where not known."""
     path = _backing_file(identity.inode) if identity.is_device else None
     return birth_ns(path) if path else 0
 

@@ -133,7 +133,7 @@ def check_continues(
     *,
     reached_lsn: Lsn = NO_LSN,
     where: str,
-    who: str = "the mirror",
+    receiver_name: str = "the mirror",
 ) -> None:
     """The frames of the sender's journal may follow what the receiver has.
 
@@ -141,20 +141,20 @@ def check_continues(
         position: where the receiver stands.
         reached_lsn: the newest LSN of which it may have some already; by default that of `position`.
         where: the sender's journal, for the message.
-        who: the receiver, for the message.
+        receiver_name: the receiver, for the message.
     Raises:
         OtherJournalError: they are of different journals.
         ForkedJournalError: they are of different histories; the message has both positions.
     """
     if sender.uuid != receiver.uuid:
         raise OtherJournalError(
-            f"the journal has uuid {sender.uuid.hex()}, that of {who} {receiver.uuid.hex()}",
+            f"the journal has uuid {sender.uuid.hex()}, that of {receiver_name} {receiver.uuid.hex()}",
             where=where,
             remedy="name the right journal",
         )
     shared = _shared(sender.epochs, receiver.epochs)
     if shared < len(receiver.epochs):
-        raise _stale_or_apart(sender, receiver, shared, position, where, who)
+        raise _stale_or_apart(sender, receiver, shared, position, where, receiver_name)
     if shared == len(sender.epochs):
         return
     following = sender.epochs[shared]
@@ -163,7 +163,7 @@ def check_continues(
     ):
         at = f"at position {position}" + (f" with some of LSN {reached_lsn}" if reached_lsn > position.lsn else "")
         raise ForkedJournalError(
-            f"its epoch {following.number} began at position {following.start}, but {who} is {at}, past that",
+            f"its epoch {following.number} began at position {following.start}, but {receiver_name} is {at}, past that",
             where=where,
             remedy="it holds what the promotion dropped: remove it, and make it anew from here with --replace-slot",
         )
@@ -176,19 +176,19 @@ def _shared(one: Sequence[Epoch], other: Sequence[Epoch]) -> int:
 
 
 def _stale_or_apart(
-    sender: History, receiver: History, shared: int, position: Position, where: str, who: str
+    sender: History, receiver: History, shared: int, position: Position, where: str, receiver_name: str
 ) -> ForkedJournalError:
     theirs = receiver.epochs[shared]
     if shared == len(sender.epochs):
         return ForkedJournalError(
-            f"is of epoch {sender.current.number}, which ended at position {theirs.start}; {who} is of epoch "
+            f"is of epoch {sender.current.number}, which ended at position {theirs.start}; {receiver_name} is of epoch "
             f"{receiver.current.number}, at position {position}",
             where=where,
             remedy="this is the journal of a primary that was replaced: use that of the new one",
         )
     ours = sender.epochs[shared]
     return ForkedJournalError(
-        f"its epoch {ours.number} of lineage {ours.lineage.hex()[:8]} began at position {ours.start}, that of {who} of "
+        f"its epoch {ours.number} of lineage {ours.lineage.hex()[:8]} began at position {ours.start}, that of {receiver_name} of "
         f"lineage {theirs.lineage.hex()[:8]} at {theirs.start}",
         where=where,
         remedy="two mirrors were promoted apart: keep one, and make the others anew from its journal",

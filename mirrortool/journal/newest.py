@@ -20,7 +20,7 @@ from mirrortool.lsn import NO_LSN, Lsn
 from mirrortool.operation import CommitKind
 
 AHEAD_SECONDS = 60.0
-"""A journal whose times are further ahead of this host's clock had its clock set wrong, or this host has."""
+"""If a journal's times are further ahead of this host's clock, the primary's clock was wrong, or this host's is."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -382,7 +382,7 @@ class JournalReader:
             if journal.is_at_work():
                 return True
             raise
-        check_continues(newer.history, self._history, self.position, where=journal.path, who="its reader")
+        check_continues(newer.history, self._history, self.position, where=journal.path, receiver_name="its reader")
         journal.adopt(newer)
         is_promoted = newer.history != self._history
         self._history = newer.history

@@ -122,7 +122,11 @@ class Copy:
             self._open(sender)
             return
         check_continues(
-            sender.history, self.journal.history, self.position, where="what arrives", who=f"the copy {self.path}"
+            sender.history,
+            self.journal.history,
+            self.position,
+            where="what arrives",
+            receiver_name=f"the copy {self.path}",
         )
         if (sender.page_size, sender.volumes) != (self.journal.page_size, self.journal.volumes):
             raise OtherJournalError(
@@ -414,5 +418,9 @@ def check_not_another_primary(path: str, sender: Journal) -> None:
     here = Journal(path)
     if here.uuid == sender.uuid:
         check_continues(
-            sender.history, here.history, find_end(here), where="what arrives", who=f"the primary's journal {path}"
+            sender.history,
+            here.history,
+            find_end(here),
+            where="what arrives",
+            receiver_name=f"the primary's journal {path}",
         )
