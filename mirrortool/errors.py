@@ -18,7 +18,7 @@
         UnusableVolumeError             20  missing, neither a file nor a block device, too small, in use
         ChangedOutsideError             21  the volume or the mirror is not as mirrortool left it
         LockedError                     22  another process holds it
-        PastTargetError                 23  the mirror is already past the point asked for
+        PastPointError                 23  the mirror is already past the point asked for
         NotAMirrorError                 24  not a mirror, or one of a newer format
         FuzzyCommitError                25  a volume changed while it was scanned
         PromotedError                   26  the mirror is a primary now
@@ -162,7 +162,7 @@ class LockedError(VolumeError):
     exit_code = 22
 
 
-class PastTargetError(VolumeError):
+class PastPointError(VolumeError):
     """A mirror does not go back; a new one can be made up to the point."""
 
     exit_code = 23

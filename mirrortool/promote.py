@@ -38,12 +38,12 @@ from mirrortool.errors import (
     MirrortoolError,
     NoSpaceError,
     NotComparableError,
-    PastTargetError,
+    PastPointError,
     PromotedError,
 )
 from mirrortool.files import File
 from mirrortool.journal.commits import Commit
-from mirrortool.journal.copies.basetransfer import drop_arrival, finish_arrival
+from mirrortool.journal.copies.basetransfer import drop_base_transfer, finish_base_transfer
 from mirrortool.journal.directory import Journal, RecorderCheckpoint
 from mirrortool.journal.lineage import LINEAGE_BYTES, Epoch, History
 from mirrortool.journal.point import Until
@@ -53,7 +53,7 @@ from mirrortool.journal.setaside import Dropped, count_after, fork, frame_end_at
 from mirrortool.journal.slots import lose_after_fork
 from mirrortool.journal.unfinished import PromotionNote, check_no_promotion, load_note, remove_note, save_note
 from mirrortool.lifecycle import Opened
-from mirrortool.mirror import volumemarks
+from mirrortool.mirror import volumelabels
 from mirrortool.mirror.checkpoint import Checkpoint, describe
 from mirrortool.mirror.directory import Mirror, Promoted
 from mirrortool.mirror.findings import Finding, findings, union
@@ -123,7 +123,7 @@ class Promotion:
             PromotedError: the mirror was promoted with another journal, or another one was since.
             UnfinishedPromotionError: another mirror's promotion was interrupted.
             NotComparableError: there is no commit yet, or the base is not complete.
-            FuzzyCommitError, PastTargetError, JournalError: there is no such state.
+            FuzzyCommitError, PastPointError, JournalError: there is no such state.
         """
         self.mirror = Mirror(mirror_path)
         path = journal_path or self.mirror.journal_path
@@ -131,7 +131,7 @@ class Promotion:
             until = None
         with ExitStack() as opening:
             opening.enter_context(_lock(Journal(path, promoting=True, switching=True)))
-            finish_arrival(Journal(path, promoting=True, switching=True))
+            finish_base_transfer(Journal(path, promoting=True, switching=True))
             self.journal = Journal(path, promoting=True)  # as it is under the lock
             with self.mirror.lock(exclusive=True, doing="promote", promoting=True):
                 self._note = self._find_note()
@@ -236,7 +236,7 @@ class Promotion:
     def _find_note(self) -> PromotionNote | None:
         """What an interrupted promotion of this mirror left to be done.
 
-        One that had not marked the mirror yet had changed nothing, so it is forgotten.
+        One that had not noted itself in the mirror yet had changed nothing, so it is forgotten.
         """
         note, promoted = load_note(self.journal.path), self.mirror.promoted
         if note and note.mirror_uuid != self.mirror.uuid:
@@ -256,7 +256,7 @@ class Promotion:
         return note
 
     def _plan(self, until: Until | None, allow_fuzzy: bool) -> PromotionPlan:
-        self.mirror.check_mirrors(self.journal)
+        self.mirror.check_is_of(self.journal)
         commit, checkpoint = require_commit(self.journal, until), self.mirror.checkpoint
         self._check_kind(commit, allow_fuzzy)
         reached = max(checkpoint.position.lsn, checkpoint.reached_lsn)
@@ -267,7 +267,7 @@ class Promotion:
                 remedy="promote another mirror, or wait for the commit that it was going to",
             )
         if reached > commit.lsn:
-            raise PastTargetError(
+            raise PastPointError(
                 f"the mirror is at LSN {reached} already, after the commit at LSN {commit.lsn}",
                 where=self.mirror.path,
                 remedy=f"mirrortool replay {quoted_word(self.journal.path)} NEW --until {commit.lsn} makes another",
@@ -331,8 +331,8 @@ class Promotion:
             files.make_directory(journal.sums_path, exist_ok=True)
             copy_sums(mirror.sums_path, journal.sums_path, [kept.name for kept in mirror.kept])
             journal.save_volume_paths(self._volume_paths())
-            drop_arrival(journal)
-            volumemarks.lift(mirror)
+            drop_base_transfer(journal)
+            volumelabels.remove(mirror)
             forget_noted(journal)  # it told of the old primary's volumes
             self._save_recorder_checkpoint(note)
             lose_after_fork(journal, note.end.position, mirror.uuid.hex())

@@ -76,7 +76,7 @@ class VerifyResult:
 
     Attributes:
         checkpoint: what the mirror was compared with.
-        pages_checked: all pages of all volumes but those in flight.
+        pages_checked: all pages of all volumes but those not judged.
         bad_pages: how many.
         bad_runs: where, the first BAD_RUNS_MAX of them.
         pages_in_flight: may hold operations past the checkpoint.
@@ -124,7 +124,7 @@ class Verify:
         journal_error: why the mirror's own journal, which is at hand, could not be asked; None if it could.
         takes_journal_sums: whether the pages are compared with the journal, not with the mirror's table.
         known: what was known to be wrong with the mirror when it was opened.
-        not_kept: why the result could not be kept; None if it was.
+        save_error: why the result could not be kept; None if it was.
     """
 
     def __init__(self, path: str, *, journal_path: str | None = None, cached: bool = False) -> None:
@@ -141,7 +141,7 @@ class Verify:
             self.mirror = Mirror(path)
             opening.enter_context(self.mirror.lock(exclusive=False))
             self._recorded = findings.recorded(self.mirror)
-            self.not_kept: HostError | None = None
+            self.save_error: HostError | None = None
             self._journal, self.journal_error = _journal_of(self.mirror, journal_path)
             self._store = self.mirror.open_store(write=False)
             opening.callback(self._store.close)
@@ -202,7 +202,7 @@ class Verify:
             self._compare(sums)
             proved = proof.result() if proof else None
         table_is_right = proved.state_sum == checkpoint.state_sum if proved else None
-        bad, excused = _without(self._bad.merged(), self._runs_in_flight())
+        bad, excused = _without(self._bad.merged(), self._runs_not_judged())
         return VerifyResult(
             checkpoint,
             self._statistics.pages_total - excused,
@@ -237,11 +237,11 @@ class Verify:
             if result.checkpoint.is_finished:  # else pages are excused that may be bad
                 findings.supersede(mirror, self._recorded, is_cached=self._cached)
         except (AccessError, NoSpaceError) as error:
-            self.not_kept = error
+            self.save_error = error
 
     def _keep_partial(self, started_ns: int) -> None:
         """Write down what was found before the verification was stopped, or failed; it disproves nothing."""
-        bad, _ = _without(self._bad.merged(), self._runs_in_flight())
+        bad, _ = _without(self._bad.merged(), self._runs_not_judged())
         if not bad:
             return
         runs = [BadPages(run.volume, run.first_page, run.count) for run in self._attribute(bad[:BAD_RUNS_MAX])]
@@ -314,8 +314,8 @@ class Verify:
                 )
             yield sums
 
-    def _runs_in_flight(self) -> list[Run] | None:
-        """Pages of operations past the checkpoint that the store may hold; None if that cannot be known."""
+    def _runs_not_judged(self) -> list[Run] | None:
+        """Pages of operations after the checkpoint that the store may hold; None if that cannot be known."""
         checkpoint = self.mirror.checkpoint
         if checkpoint.is_finished:
             return []
@@ -356,11 +356,11 @@ def _journal_of(mirror: Mirror, path: str | None) -> tuple[Journal | None, Journ
     """
     if path is not None:
         journal = Journal(path)
-        mirror.check_mirrors(journal)
+        mirror.check_is_of(journal)
         return journal, None
     try:
         journal = Journal(mirror.journal_path)
-        mirror.check_mirrors(journal)
+        mirror.check_is_of(journal)
         if not mirror.checkpoint.resync_lsn:
             JournalReader(journal, mirror.checkpoint.position).close()
         return journal, None

@@ -37,7 +37,7 @@ def parse_latency(text: str) -> float:
     "--latency", type=Value("latency", parse_latency), default="1ms", show_default=True, metavar="LATENCY",
     help="How long the store sleeps for each write, such as 200us or 5ms.",
 )  # fmt: skip
-@click.option("--writes", type=int, default=Settings().writes, show_default=True, help="Operations to replay.")
+@click.option("--writes", type=int, default=Settings().writes, show_default=True, help="Writes to replay.")
 @click.option("--groups", type=int, default=Settings().groups, show_default=True, help="Task groups.")
 @click.option("--tasks", type=int, default=Settings().tasks, show_default=True, help="Tasks in each group.")
 @click.option("--runs", type=int, default=Settings().runs, show_default=True, help="Take the median of this many runs.")
@@ -61,7 +61,7 @@ def command(
     Nothing is read or written but the figure.
     """
     if path and not files.is_directory(files.parent(path) or "."):
-        raise UsageError(f"there is no directory for {path}")
+        raise UsageError(f"the directory of {path} does not exist")
     if path:
         check_output(path, "a figure", b"<svg ")
     settings = Settings(latency, writes, groups, tasks, runs, peers)
@@ -89,16 +89,16 @@ def _measure(bench: Bench, settings: Settings, quiet: bool) -> Figure:
 def _lines(figure: Figure) -> Iterator[str]:
     """The plot and the comparisons as people read them."""
     yield from caption(figure)
-    longest = max(bar.writes_per_second for bar in figure.bars)
+    fastest = max(bar.writes_per_second for bar in figure.bars)
     headings = ("WAY", "SECONDS", "WRITES/S", "SPEED", "")
-    yield from columns(headings, [_row(bar, longest) for bar in figure.bars])
+    yield from columns(headings, [_row(bar, fastest) for bar in figure.bars])
     if figure.comparisons:
         yield ""
         yield from columns(("WORKLOAD", "PEER", "SECONDS", "PEER'S", "RATIO"), list(map(_peer_row, figure.comparisons)))
 
 
-def _row(bar: Bar, longest: float) -> tuple[str, ...]:
-    drawn = "#" * max(1, round(_BAR_WIDTH * bar.writes_per_second / longest))
+def _row(bar: Bar, fastest: float) -> tuple[str, ...]:
+    drawn = "#" * max(1, round(_BAR_WIDTH * bar.writes_per_second / fastest))
     return bar.title, f"{bar.timing.seconds:.3f}", f"{bar.writes_per_second:.0f}", f"{bar.speedup:.1f} x", drawn
 
 

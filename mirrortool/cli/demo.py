@@ -143,8 +143,8 @@ class Demo:
         self._say(f"    killed; {describe(checkpoint)}")
         self._require(not checkpoint.is_consistent, "the mirror of a killed replay says that it is between two commits")
         result = self._verify(self._mirror)
-        self._require(not result.bad_pages, "pages in flight are not called bad")
-        self._say(f"    verify: no bad page, {result.pages_in_flight} in flight; not comparable yet")
+        self._require(not result.bad_pages, "pages after the position are not called bad")
+        self._say(f"    verify: no bad page, {result.pages_in_flight} not judged; not comparable yet")
 
     def _kill_one(self, mirror: str) -> bool:
         arguments = [sys.executable, "-m", "mirrortool", "replay", "-q", self._path("journal"), mirror]

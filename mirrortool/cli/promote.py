@@ -15,7 +15,7 @@ from mirrortool.cli.progressdisplay import Display
 from mirrortool.cli.replayview import view_of
 from mirrortool.cli.signals import number_of
 from mirrortool.cli.text import counted, format_bytes, format_seconds, format_time, printable, quoted, tell
-from mirrortool.cli.verify import run_shown
+from mirrortool.cli.verify import verify_with_display
 from mirrortool.cli.workthread import Interrupted, Runner
 from mirrortool.errors import UsageError
 from mirrortool.journal.point import Until
@@ -122,7 +122,7 @@ def _prepare(promotion: Promotion, no_verify: bool, quiet: bool) -> bool:
     if no_verify:
         tell("mirrortool: WARNING: the mirror was not verified")
         return False
-    promotion.verify(lambda verify: run_shown(verify, quiet, "not promoted; the mirror is still a mirror"))
+    promotion.verify(lambda verify: verify_with_display(verify, quiet, "not promoted; the mirror is still a mirror"))
     return True
 
 

@@ -23,14 +23,14 @@ from mirrortool.cli.text import counted, format_bytes, format_seconds, format_ti
 from mirrortool.cli.workthread import Interrupted, Runner
 from mirrortool.errors import CommandFailedError, FuzzyCommitError, MirrortoolError, UsageError, host_error
 from mirrortool.journal.directory import Journal
-from mirrortool.journal.diskspace import telling_the_way_out
+from mirrortool.journal.diskspace import adding_space_remedy
 from mirrortool.nbd.memorybudget import check_memory
-from mirrortool.nbd.server import check_addresses
+from mirrortool.nbd.server import check_endpoints
 from mirrortool.operation import CommitKind
 from mirrortool.record.detach import WhenFull
 from mirrortool.record.recordmetrics import ScanCount, room_samples
 from mirrortool.record.scan import Scan, ScanCancelled, ScanResult
-from mirrortool.record.scanschedule import scanning_again_and_again
+from mirrortool.record.scanschedule import repeated_scans
 
 _LOOK_SECONDS = 1.0
 """Between scans, the service manager is told this often that the command is alive."""
@@ -126,12 +126,12 @@ def command(
         return
     count = ScanCount(files.absolute(journal))
     with Service(metrics_file, lambda _: [*count.samples(), *room_samples(journal)], _warn) as service:
-        once = _Once(journal, dict(sources), take_over, before, after, allow_fuzzy, as_json, quiet, count, service)
+        job = _ScanJob(journal, dict(sources), take_over, before, after, allow_fuzzy, as_json, quiet, count, service)
         if every is None:
-            once.run()
+            job.run()
         else:
-            with scanning_again_and_again(journal):
-                _repeat(once, every, service)
+            with repeated_scans(journal):
+                _repeat(job, every, service)
 
 
 def check_options(values: Mapping[str, Any]) -> None:
@@ -152,14 +152,14 @@ def check_options(values: Mapping[str, Any]) -> None:
         check_memory(values["max_memory"], values["max_connections"] or MAX_CONNECTIONS_DEFAULT)
     if len(dict(values["sources"])) != len(values["sources"]):
         raise UsageError("a volume is named twice by --source")
-    check_addresses(values["nbd"], has_tls=bool(values["tls_certificates"]), insecure=values["insecure"])
+    check_endpoints(values["nbd"], has_tls=bool(values["tls_certificates"]), insecure=values["insecure"])
 
 
 def _warn(text: str) -> None:
     tell(f"mirrortool: {printable(text)}")
 
 
-class _Once:
+class _ScanJob:
     """One scan with everything around it."""
 
     def __init__(
@@ -231,7 +231,7 @@ class _Once:
         began_ns, began = clock.now_ns(), clock.monotonic()
         opened = Journal(self._journal)
         with (
-            telling_the_way_out(opened),
+            adding_space_remedy(opened),
             Scan(self._journal, sources=self._snapshots, take_over=self._take_over) as scan,
         ):
             page_size = scan.page_size
@@ -279,7 +279,7 @@ class _Once:
             tell(f"next: mirrortool replay {quoted(self._journal)} MIRROR")
 
 
-def _repeat(once: _Once, every: float, service: Service) -> None:
+def _repeat(job: _ScanJob, every: float, service: Service) -> None:
     """Scan until a signal stops it; what is wrong with one scan does not end the next."""
     waiting = f"the next scan begins {format_seconds(every)} after the start of the one before"
     is_first = True
@@ -287,7 +287,7 @@ def _repeat(once: _Once, every: float, service: Service) -> None:
         while not signals.number:
             started = clock.monotonic()
             try:
-                once.run(every=every)
+                job.run(every=every)
             except Interrupted:
                 return
             except MirrortoolError as error:

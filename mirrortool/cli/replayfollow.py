@@ -120,7 +120,7 @@ class Following:
             except NoSpaceError:
                 continue
             except JournalError:
-                if clock.monotonic() > gives_up_at or not self.replay.journal.is_at_work():
+                if clock.monotonic() > gives_up_at or not self.replay.journal.is_in_use():
                     raise
         return None
 

@@ -26,11 +26,11 @@ class ServiceRules(NamedTuple):
 
 
 _FINAL = (2, 11, 12, 13, 14, 15, 21, 24)
-_IO_ERROR, _PAST_TARGET, _BUG = 31, 23, 70
+_IO_ERROR, _PAST_POINT, _BUG = 31, 23, 70
 
 SERVICES = {
     # Clients wait for the socket to come back. After a failed fdatasync, what is in the page cache proves nothing.
     "record": ServiceRules(("--nbd", "--every"), False, (*_FINAL, _IO_ERROR, _BUG), 3),
-    "replay": ServiceRules(("--follow",), True, (*_FINAL, _PAST_TARGET, _BUG), 10),
+    "replay": ServiceRules(("--follow",), True, (*_FINAL, _PAST_POINT, _BUG), 10),
     "ship": ServiceRules(("--follow",), True, (*_FINAL, _IO_ERROR, _BUG), 10),
 }

@@ -211,18 +211,22 @@ def _run(shipping: Shipping, journal: Journal, follow: bool, metrics_file: str |
 def _samples(shipping: Shipping, journal: Journal, lags: ShipLags) -> list[Sample]:
     found = shipping.statistics()
     pairs = zip(found, lags.measure(found), strict=True)
-    return [sample for now, lag in pairs for sample in _samples_of(files.absolute(journal.path), now, lag, lags)]
+    return [
+        sample
+        for statistics, lag in pairs
+        for sample in _samples_of(files.absolute(journal.path), statistics, lag, lags)
+    ]
 
 
-def _samples_of(journal: str, now: ShipStatistics, lag: ShipLag, lags: ShipLags) -> list[Sample]:
+def _samples_of(journal: str, statistics: ShipStatistics, lag: ShipLag, lags: ShipLags) -> list[Sample]:
     return ship_samples(
         journal,
-        now.destination,
-        connected=now.state in ("sending", "up to date", "waiting"),
-        connects=now.connections,
-        sent_bytes=now.bytes_sent,
-        acknowledged_lsn=now.acknowledged.lsn if now.acknowledged else None,
-        head_lsn=max(lags.head_lsn, now.head_lsn),
+        statistics.destination,
+        connected=statistics.state in ("sending", "up to date", "waiting"),
+        connects=statistics.connections,
+        sent_bytes=statistics.bytes_sent,
+        acknowledged_lsn=statistics.acknowledged.lsn if statistics.acknowledged else None,
+        head_lsn=max(lags.head_lsn, statistics.head_lsn),
         lag_operations=lag.operations,
         lag_bytes=lag.bytes,
         lag_seconds=lag.seconds,
@@ -233,7 +237,9 @@ def _status(shipping: Shipping, lags: ShipLags) -> str:
     """A phrase for each destination."""
     found = shipping.statistics()
     pairs = zip(found, lags.measure(found), strict=True)
-    return "; ".join(f"{printable(now.destination)}: {now.state}{_describe(lag)}" for now, lag in pairs)
+    return "; ".join(
+        f"{printable(statistics.destination)}: {statistics.state}{_describe(lag)}" for statistics, lag in pairs
+    )
 
 
 def _describe(lag: ShipLag) -> str:
@@ -265,9 +271,9 @@ class _Watch:
 
     def tell_failures(self) -> None:
         """The errors of shipments, but for the one that the command ends with."""
-        told = str(max(self._shipping.errors, key=lambda error: getattr(error, "exit_code", 100)))
+        final_error = str(max(self._shipping.errors, key=lambda error: getattr(error, "exit_code", 100)))
         for error in self._shipping.errors:
-            if str(error) != told:
+            if str(error) != final_error:
                 self._display.warn(str(error))
 
 
@@ -280,18 +286,19 @@ class Outages:
         # The reasons told of the outage that a destination has; empty while it has none.
         self._told: dict[str, set[str]] = defaultdict(set)
 
-    def look(self, now: ShipStatistics) -> None:
+    def look(self, statistics: ShipStatistics) -> None:
         """Look at a shipment's state."""
-        told = self._told[now.destination]
-        if now.state == "ended":
+        destination, problem = statistics.destination, statistics.problem
+        told = self._told[destination]
+        if statistics.state == "ended":
             return
-        if not now.problem and told:
+        if not problem and told:
             told.clear()
-            self._warn(f"{now.destination}: connected again")
-        elif now.problem and now.problem not in told and len(told) < REASONS_MAX:
-            told.add(now.problem)
-            is_named = now.problem.startswith((f"{now.destination}: ", f"the copy {now.destination}: "))
-            self._warn(f"{'' if is_named else f'{now.destination}: '}{now.problem}{self._again}")
+            self._warn(f"{destination}: connected again")
+        elif problem and problem not in told and len(told) < REASONS_MAX:
+            told.add(problem)
+            is_named = problem.startswith((f"{destination}: ", f"the copy {destination}: "))
+            self._warn(f"{'' if is_named else f'{destination}: '}{problem}{self._again}")
 
 
 def table_of(found: Sequence[ShipStatistics], lags: Sequence[ShipLag], width: int) -> list[Line]:
@@ -311,8 +318,8 @@ def table_of(found: Sequence[ShipStatistics], lags: Sequence[ShipLag], width: in
         for each, lag in zip(found, lags, strict=True)
     ]
     headings = ("DEST", "STATE", "BEHIND", "RATE", "TO SEND", "TIME LEFT", "SENT", "COPY LSN", "JOURNAL LSN")
-    least = ("JOURNAL LSN", "COPY LSN", "SENT", "TIME LEFT", "TO SEND", "RATE")
-    heading, *lines = fitted_columns(headings, rows, width, least)
+    dropped_first = ("JOURNAL LSN", "COPY LSN", "SENT", "TIME LEFT", "TO SEND", "RATE")
+    heading, *lines = fitted_columns(headings, rows, width, dropped_first)
     shown = [Line(heading)]
     for line, each, lag in zip(lines, found, lags, strict=True):
         shown.append(Line(line, tone_of(each.state, lag.seconds), f"  {each.state}"))
@@ -326,8 +333,8 @@ def tone_of(state: str, lag_seconds: float | None) -> Tone:
     """The colour of a shipment: yellow while it waits for the other side or is behind, red while that is away."""
     if state == "away":
         return Tone.BAD
-    is_behind = state in ("connecting", "waiting") or (lag_seconds or 0.0) >= BEHIND_SECONDS
-    return Tone.WAITING if is_behind else Tone.GOOD
+    is_waiting = state in ("connecting", "waiting") or (lag_seconds or 0.0) >= BEHIND_SECONDS
+    return Tone.WAITING if is_waiting else Tone.GOOD
 
 
 def _print(journal: str, found: Sequence[ShipStatistics], as_json: bool, *, to_stderr: bool) -> None:
@@ -344,8 +351,8 @@ def _print(journal: str, found: Sequence[ShipStatistics], as_json: bool, *, to_s
             click.echo(f"{printable(each.destination)}  has {reached}, {amount} sent")
 
 
-def _to_json(now: ShipStatistics) -> dict[str, object]:
-    values = asdict(now)
+def _to_json(statistics: ShipStatistics) -> dict[str, object]:
+    values = asdict(statistics)
     acknowledged = values.pop("acknowledged")
     for inner in ("acknowledged_at", "away_since_ns", "retry_seconds"):
         values.pop(inner)

@@ -6,7 +6,16 @@ from dataclasses import asdict
 
 from mirrortool.journal.diskspace import Room
 from mirrortool.mirror.findings import count_pages, union
-from mirrortool.status import Found, JournalStatus, MirrorStatus, SlotStatus, Unseen, Work, open_file, problems_of
+from mirrortool.status import (
+    Found,
+    JournalStatus,
+    MirrorStatus,
+    SlotStatus,
+    Unseen,
+    Work,
+    problems_of,
+    world_readable_file,
+)
 
 
 def to_json(found: Found) -> dict[str, object]:
@@ -46,7 +55,7 @@ def _journal_to_json(status: JournalStatus) -> dict[str, object]:
         **_work_to_json(status.work),
         "next_scan_ns": journal.next_scan.begins_ns if journal.next_scan else None,
         "slots": [_reader_to_json(reader, status.room) for reader in status.readers],
-        "is_open": open_file(status) is not None,
+        "is_open": world_readable_file(status) is not None,
     }
 
 
@@ -104,7 +113,7 @@ def _mirror_to_json(status: MirrorStatus) -> dict[str, object]:
         "known_bad": _known_bad_to_json(status),
         "promoted": mirror.promoted.to_json() if mirror.promoted else None,
         "last_replay": asdict(status.last_replay) if status.last_replay else None,
-        "is_open": open_file(status) is not None,
+        "is_open": world_readable_file(status) is not None,
     }
 
 

@@ -24,7 +24,16 @@ from mirrortool.lockholder import Worker
 from mirrortool.mirror import receipts
 from mirrortool.mirror.checkpoint import describe
 from mirrortool.operation import CommitKind
-from mirrortool.status import Found, JournalStatus, MirrorStatus, SlotStatus, Unseen, Work, open_file, problems_of
+from mirrortool.status import (
+    Found,
+    JournalStatus,
+    MirrorStatus,
+    SlotStatus,
+    Unseen,
+    Work,
+    problems_of,
+    world_readable_file,
+)
 
 _KINDS_TOLD = (CommitKind.FUZZY, CommitKind.INCOMPLETE, CommitKind.HEARTBEAT)
 
@@ -73,11 +82,11 @@ def _journal_lines(status: JournalStatus) -> Iterator[str]:
     for reader in status.readers:
         yield f"  {_reader_line(reader, status.room)}"
     yield from _silence_lines(status)
-    yield from _openness_lines(status, journal.path)
+    yield from _world_readable_lines(status, journal.path)
 
 
-def _openness_lines(status: Found, path: str) -> Iterator[str]:
-    where = open_file(status)
+def _world_readable_lines(status: Found, path: str) -> Iterator[str]:
+    where = world_readable_file(status)
     if where is None:
         return
     if files.real(where).startswith(files.join(files.real(path), "")):
@@ -248,4 +257,4 @@ def _mirror_lines(status: MirrorStatus, verbose: bool) -> Iterator[str]:
         yield f"  {_up_to_date(status)}"
     if status.journal:
         yield from _silence_lines(status.journal)
-    yield from _openness_lines(status, mirror.path)
+    yield from _world_readable_lines(status, mirror.path)

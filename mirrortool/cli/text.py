@@ -69,13 +69,13 @@ def format_latency(seconds: float) -> str:
 
 
 def fitted_columns(
-    headings: Sequence[str], rows: Sequence[Sequence[str]], width: int, least: Sequence[str]
+    headings: Sequence[str], rows: Sequence[Sequence[str]], width: int, dropped_first: Sequence[str]
 ) -> list[str]:
-    """A table for a terminal of this width: the `least` important columns, by their headings, are left out first.
+    """A table for a terminal of this width: columns are left out, by their headings in the order of `dropped_first`.
 
     If that is not enough, the first column keeps the ends of its cells.
     """
-    kept, left_out = list(range(len(headings))), list(least)
+    kept, left_out = list(range(len(headings))), list(dropped_first)
     while True:
         table = columns([headings[i] for i in kept], [[row[i] for i in kept] for row in rows])
         excess = max(map(len, table)) - width

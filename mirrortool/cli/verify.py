@@ -54,7 +54,7 @@ def command(path: str, journal: str | None, cached: bool, allow_fuzzy: bool, as_
 
 def _verify_mirror(path: str, journal: str | None, cached: bool, allow_fuzzy: bool, as_json: bool, quiet: bool) -> int:
     with Verify(path, journal_path=journal, cached=cached) as verify:
-        result = run_shown(verify, quiet, "stopped; nothing was proved")
+        result = verify_with_display(verify, quiet, "stopped; nothing was proved")
         if as_json:
             print_json(to_json(verify.mirror, result))
         else:
@@ -62,7 +62,7 @@ def _verify_mirror(path: str, journal: str | None, cached: bool, allow_fuzzy: bo
         return _conclude(verify, result, quiet, allow_fuzzy)
 
 
-def run_shown(verify: Verify, quiet: bool, when_stopped: str) -> VerifyResult:
+def verify_with_display(verify: Verify, quiet: bool, when_stopped: str) -> VerifyResult:
     """Verify with a display.
 
     Raises:
@@ -87,10 +87,10 @@ def run_shown(verify: Verify, quiet: bool, when_stopped: str) -> VerifyResult:
 def _conclude(verify: Verify, result: VerifyResult, quiet: bool, allow_fuzzy: bool) -> int:
     """The exit code, and the next step."""
     checkpoint, path = result.checkpoint, verify.mirror.path
-    if verify.not_kept:
+    if verify.save_error:
         tell(
             "mirrortool: WARNING: the result could not be saved, so status does not show it: "
-            f"{printable(str(verify.not_kept))}"
+            f"{printable(str(verify.save_error))}"
         )
     if result.bad_pages:
         if not quiet:
@@ -161,11 +161,11 @@ def _print(result: VerifyResult) -> None:
     verdict = counted(result.bad_pages, "BAD PAGE") if result.bad_pages else "no bad page"
     if not (result.bad_pages or checkpoint.position.lsn):
         verdict = "nothing proved"
-    in_flight = f", {result.pages_in_flight} in flight" if result.pages_in_flight else ""
+    not_judged = f", {result.pages_in_flight} not judged" if result.pages_in_flight else ""
     when = f" ({format_time(checkpoint.time_ns)})" if checkpoint.time_ns else ""
     click.echo(
         f"{verdict} at LSN {checkpoint.position.lsn}{when}: {counted(result.pages_checked, 'page')} "
-        f"checked{in_flight}{_state_sum(result)}, in {format_seconds(result.seconds)}"
+        f"checked{not_judged}{_state_sum(result)}, in {format_seconds(result.seconds)}"
     )
 
 

@@ -385,8 +385,8 @@ class Journal:
         """
         return lockholder.find_worker(self.lock_path)
 
-    def is_at_work(self) -> bool:
-        """Whether somebody appends to the journal now, as far as this host can tell."""
+    def is_in_use(self) -> bool:
+        """Whether a process appends to the journal now, as far as this host can tell."""
         try:
             return self.worker() is not None
         except HostError:

@@ -81,7 +81,7 @@ def way_out(journal: Journal, holders: Sequence[Slot], room: Room) -> str:
 
 
 @contextmanager
-def telling_the_way_out(journal: Journal) -> Iterator[None]:
+def adding_space_remedy(journal: Journal) -> Iterator[None]:
     """Where the journal has no room, the error says what makes some."""
     try:
         yield

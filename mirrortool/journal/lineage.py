@@ -188,8 +188,8 @@ def _stale_or_apart(
         )
     ours = sender.epochs[shared]
     return ForkedJournalError(
-        f"its epoch {ours.number} of lineage {ours.lineage.hex()[:8]} began at position {ours.start}, that of {receiver_name} of "
-        f"lineage {theirs.lineage.hex()[:8]} at {theirs.start}",
+        f"its epoch {ours.number} of lineage {ours.lineage.hex()[:8]} began at position {ours.start}, "
+        f"that of {receiver_name} of lineage {theirs.lineage.hex()[:8]} at {theirs.start}",
         where=where,
         remedy="two mirrors were promoted apart: keep one, and make the others anew from its journal",
     )

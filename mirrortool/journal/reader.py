@@ -55,7 +55,7 @@ def up_to_what_is_appended(journal: Journal) -> Iterator[None]:
     try:
         yield
     except TornJournalError:
-        if not journal.is_at_work():
+        if not journal.is_in_use():
             raise
 
 
@@ -379,7 +379,7 @@ class JournalReader:
         try:
             newer = Journal(journal.path)
         except (UnfinishedPromotionError, UnfinishedArrivalError):
-            if journal.is_at_work():
+            if journal.is_in_use():
                 return True
             raise
         check_continues(newer.history, self._history, self.position, where=journal.path, receiver_name="its reader")

@@ -249,7 +249,7 @@ class JournalWriter:
 
 def _appended_by_another(path: str, length: int, offset: int) -> InputOutputError:
     return InputOutputError(
-        f"another process wrote to it: it has {byte_count(length)}, not {byte_count(offset)}",
+        f"somebody else wrote to it: it has {byte_count(length)}, not {byte_count(offset)}",
         where=path,
         remedy="let one recorder use it, and by one path: a mount such as bindfs or sshfs may share no locks",
     )

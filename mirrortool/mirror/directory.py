@@ -260,7 +260,7 @@ class Mirror:
                 remedy=f"mirrortool status {quoted_word(journal.path)} names its primary's volumes; make a new mirror",
             )
 
-    def check_mirrors(self, journal: Journal) -> None:
+    def check_is_of(self, journal: Journal) -> None:
         """The mirror is one of this journal, and may continue with it.
 
         Raises:

@@ -136,7 +136,7 @@ def _prove_table(journal: Journal, sums: PageSums, position: Position) -> bool:
         CorruptJournalError: it is not; the message names the file.
     """
     checkpoint = journal.known_checkpoint()
-    if checkpoint is None or checkpoint.position != position or journal.is_at_work():
+    if checkpoint is None or checkpoint.position != position or journal.is_in_use():
         return False
     try:
         with closing(PageSums(journal.sums_path, sums.volumes, sums.state_sum, write=False)) as table:
@@ -150,7 +150,7 @@ def _prove_table(journal: Journal, sums: PageSums, position: Position) -> bool:
     if not wrong:
         return True
     again = Journal(journal.path)
-    if journal.is_at_work() or again.known_checkpoint() != checkpoint:
+    if journal.is_in_use() or again.known_checkpoint() != checkpoint:
         return False  # a recorder began meanwhile
     raise CorruptJournalError(
         "the recorder's table of sums is damaged; the journal's frames are right",

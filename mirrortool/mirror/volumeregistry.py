@@ -1,4 +1,4 @@
-"""The registry of volumes that cannot carry a mark themselves: devices, and files without extended attributes.
+"""The registry of volumes that cannot carry a label themselves: devices, and files without extended attributes.
 
 /var/lib/mirrortool                     of root
 $XDG_STATE_HOME/mirrortool              of any other user; by default ~/.local/state/mirrortool

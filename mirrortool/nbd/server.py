@@ -41,7 +41,7 @@ _EVICTION_SECONDS = 1.0
 _PAUSE_SECONDS = 0.2
 
 
-def check_addresses(addresses: Iterable[str | Address], *, has_tls: bool, insecure: bool) -> list[Address]:
+def check_endpoints(addresses: Iterable[str | Address], *, has_tls: bool, insecure: bool) -> list[Address]:
     """The addresses, where a server with or without TLS may listen at them.
 
     Raises:
@@ -89,7 +89,7 @@ class Server:
             UsageError: an address is not valid, there is no such group, TCP would be without TLS, exports have bad or
                 equal names, or the memory is too small for the connections.
         """
-        self._addresses = check_addresses(addresses, has_tls=bool(tls), insecure=insecure)
+        self._addresses = check_endpoints(addresses, has_tls=bool(tls), insecure=insecure)
         _check_names(exports)
         self._exports = ExportTable(exports)
         self._tls = tls

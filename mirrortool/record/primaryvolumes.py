@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from mirrortool.errors import ChangedOutsideError, UnusableVolumeError
-from mirrortool.mirror import volumemarks
+from mirrortool.mirror import volumelabels
 from mirrortool.wording import quoted_word
 
 
@@ -24,7 +24,7 @@ def check_own(paths: Mapping[str, str], *, take_over: bool) -> None:
         ChangedOutsideError: one did, when last seen.
     """
     for name, path in paths.items():
-        found = volumemarks.belonging(path)
+        found = volumelabels.belonging(path)
         if found and found.is_there:
             raise UnusableVolumeError(
                 f"volume {name} belongs to the mirror {found.path}",
@@ -43,5 +43,5 @@ def check_own(paths: Mapping[str, str], *, take_over: bool) -> None:
 def adopt(paths: Mapping[str, str]) -> None:
     """Make these volumes a primary's, whatever mirror that is gone had them."""
     for path in paths.values():
-        if volumemarks.belonging(path):
-            volumemarks.lift_one(path)
+        if volumelabels.belonging(path):
+            volumelabels.remove_one(path)

@@ -15,7 +15,7 @@ from mirrortool.journal.directory import Journal
 
 
 @contextlib.contextmanager
-def scanning_again_and_again(journal_path: str) -> Iterator[None]:
+def repeated_scans(journal_path: str) -> Iterator[None]:
     """Scans of a journal follow each other in here."""
     with contextlib.ExitStack() as held:
         with contextlib.suppress(

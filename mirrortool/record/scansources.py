@@ -9,7 +9,7 @@ from mirrortool import clock, files, hostinfo, pathowner
 from mirrortool.errors import ChangedOutsideError, LockedError, UnusableVolumeError
 from mirrortool.files import Facts, File
 from mirrortool.journal.directory import Journal, VolumeRecord
-from mirrortool.mirror import volumemarks
+from mirrortool.mirror import volumelabels
 from mirrortool.mirror.directory import is_promoted
 from mirrortool.record.volumeidentity import find_other
 from mirrortool.wording import exact_bytes, quoted_word
@@ -125,7 +125,7 @@ def refuse_others(path: str) -> None:
         raise UnusableVolumeError(
             f"lies inside the {owner.kind} {owner.path}", where=path, remedy="choose another volume"
         )
-    found = volumemarks.belonging(path)
+    found = volumelabels.belonging(path)
     if found and found.is_there:
         raise UnusableVolumeError(
             f"belongs to the mirror {found.path}",

@@ -56,7 +56,7 @@ def forecast(journal: Journal, mirror_path: str, goal: Commit) -> Forecast:
     checkpoint = empty_checkpoint(journal)
     if not is_new:
         mirror = Mirror(mirror_path)
-        mirror.check_mirrors(journal)
+        mirror.check_is_of(journal)
         checkpoint = mirror.checkpoint
     start = choose_start(journal, checkpoint, goal.lsn)
     pages = pages_to_write(journal, start, goal.lsn)

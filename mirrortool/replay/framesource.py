@@ -175,5 +175,5 @@ class FramesAsTheyCome:
                 return
             if self._reader.journal.has_news():  # a promotion that was running at the last look
                 return
-            if self._is_torn and not self._reader.journal.is_at_work():
+            if self._is_torn and not self._reader.journal.is_in_use():
                 self.waits_for = "the journal ends in a torn tail; its recorder has not come back"

@@ -20,7 +20,7 @@ from mirrortool.errors import (
     MirrortoolError,
     NoSpaceError,
     NotComparableError,
-    PastTargetError,
+    PastPointError,
     PrunedJournalError,
     UsageError,
 )
@@ -34,7 +34,7 @@ from mirrortool.journal.slots import Slot
 from mirrortool.journal.tail import Tail
 from mirrortool.lifecycle import Opened
 from mirrortool.lsn import Lsn
-from mirrortool.mirror import directory, lastreplay, lastseen, volumemarks
+from mirrortool.mirror import directory, lastreplay, lastseen, volumelabels
 from mirrortool.mirror.checkpoint import Checkpoint, describe
 from mirrortool.mirror.directory import Mirror
 from mirrortool.mirror.findings import Finding, Repairs, findings
@@ -105,7 +105,7 @@ class Replay:
         self._find_mirror(mirror_path)
         with ExitStack() as opening:
             opening.enter_context(self.mirror.lock(exclusive=True, doing="follow" if options.follow else "replay"))
-            self._check_mirrors()
+            self._check_is_of()
             self._check_goal(Until(lsn=self.goal.lsn) if self.goal and options.flush_only else self._until)
             self._keeps_seen = self._check_seen() and not options.is_scratch
             self._registration = self._register()
@@ -194,7 +194,7 @@ class Replay:
         self.is_new = directory.is_to_be_made(path)
         if self.is_new:
             self._start_from(directory.empty_checkpoint(self.journal))
-            volumemarks.check_targets(targets or {})
+            volumelabels.check_targets(targets or {})
             directory.create(
                 path,
                 self.journal,
@@ -211,10 +211,10 @@ class Replay:
     def _start_from(self, checkpoint: Checkpoint) -> Start:
         return start_towards(self.journal, checkpoint, self.goal, self._until, self._options.delay_seconds)
 
-    def _check_mirrors(self) -> None:
+    def _check_is_of(self) -> None:
         """The mirror is one of this journal; if it never can be again, its slot in the journal is lost."""
         try:
-            self.mirror.check_mirrors(self.journal)
+            self.mirror.check_is_of(self.journal)
         except ForkedJournalError:
             if self.mirror.slot:
                 slots.lose(self.journal, self.mirror.slot, files.absolute(self.mirror.path))
@@ -278,7 +278,7 @@ class Replay:
 
     def _begin_writing(self) -> None:
         if not self._options.is_scratch:
-            volumemarks.lay(self.mirror)
+            volumelabels.attach(self.mirror)
             if not self._is_suspect:
                 lastseen.forget(self.mirror)
 
@@ -387,7 +387,7 @@ class Replay:
 
     def _follow(self) -> None:
         """Before a frame of a new epoch is applied, the mirror refuses every journal of the one before."""
-        self.mirror.check_mirrors(self.journal)
+        self.mirror.check_is_of(self.journal)
         self.mirror.follow_to(self.journal)
 
     def _keep_counts(self, start_lsn: Lsn, seconds: float) -> None:
@@ -437,7 +437,7 @@ class Replay:
         goal_lsn = self.goal.lsn if self.goal else until.lsn
         is_later = self.goal is None and until.time_ns is not None and checkpoint.time_ns > until.time_ns
         if is_later or (goal_lsn is not None and goal_lsn < reached):
-            raise PastTargetError(
+            raise PastPointError(
                 f"the mirror is at LSN {reached} already, after {'that time' if is_later else f'LSN {goal_lsn}'}",
                 where=self.mirror.path,
                 remedy=f"mirrortool replay {quoted_word(self.journal.path)} NEW --until {goal_lsn or 'TIME'} does",

@@ -81,7 +81,7 @@ class Registration:
     def give_up(self, mirror: Mirror) -> None:
         """The replay ended as its journal forked: the slot is lost, unless the journal continues the mirror."""
         try:
-            mirror.check_mirrors(Journal(self._journal.path))
+            mirror.check_is_of(Journal(self._journal.path))
         except ForkedJournalError:
             self._keeper.give_up()
         except MirrortoolError:

@@ -255,7 +255,7 @@ class Session:
             self._keep_alive()
             self._tail.wait(seen, _PAUSE_SECONDS)
         self._finish()
-        if torn and not self._options.follow and not self._journal.is_at_work():
+        if torn and not self._options.follow and not self._journal.is_in_use():
             raise torn
 
     def _send_all(self, reader: RunReader, goal: Position) -> TornJournalError | None:

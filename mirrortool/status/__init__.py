@@ -18,7 +18,7 @@ from mirrortool.status.lags import lag, lags_of
 from mirrortool.status.problems import problems_of, worst
 from mirrortool.status.snapshot import Found, JournalStatus, MirrorStatus, SlotStatus, Unseen
 from mirrortool.status.watch import Watch, journal_status, mirror_status, status_of
-from mirrortool.status.worldreadable import open_file
+from mirrortool.status.worldreadable import world_readable_file
 
 __all__ = [
     "Found",
@@ -32,8 +32,8 @@ __all__ = [
     "lag",
     "lags_of",
     "mirror_status",
-    "open_file",
     "problems_of",
     "status_of",
+    "world_readable_file",
     "worst",
 ]

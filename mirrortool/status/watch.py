@@ -102,7 +102,7 @@ class Watch:
             return MirrorStatus(mirror, checkpoint, last, None, None, None, _replaced(mirror, mirror.promoted))
         try:
             journal = self.look_at_journal(mirror.journal_path)
-            mirror.check_mirrors(journal.journal)
+            mirror.check_is_of(journal.journal)
             self._places.setdefault(path, _Place()).require(journal.journal, checkpoint.position)
         except (HostError, NotAJournalError, OtherJournalError):
             return MirrorStatus(mirror, checkpoint, last, None, None, None)

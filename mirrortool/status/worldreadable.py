@@ -9,7 +9,7 @@ from mirrortool.exposure import first_open
 from mirrortool.status.snapshot import Found, JournalStatus, MirrorStatus
 
 
-def open_file(found: Found) -> str | None:
+def world_readable_file(found: Found) -> str | None:
     """A file that everybody on this host may read; None if none was found."""
     if isinstance(found, JournalStatus):
         journal = found.journal

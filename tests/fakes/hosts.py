@@ -228,7 +228,7 @@ class Hosts:
                 try:
                     reader.next_header()
                 except TornJournalError:
-                    assert journal.is_at_work() or journal.path == str(self.copy)
+                    assert journal.is_in_use() or journal.path == str(self.copy)
             self.seen["slot is kept"] += 1
 
     def end(self) -> None:

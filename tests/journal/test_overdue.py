@@ -16,7 +16,7 @@ from mirrortool.journal.reader import JournalReader
 from mirrortool.operation import CommitKind
 from mirrortool.record.recorder import Recorder
 from mirrortool.record.scan import Scan
-from mirrortool.record.scanschedule import scanning_again_and_again
+from mirrortool.record.scanschedule import repeated_scans
 from tests.fakes.journals import PAGE, START_NS, Commit, JournalMaker, Write
 from tests.fakes.volumes import Primary, make_scanned, pattern
 
@@ -111,7 +111,7 @@ def test_a_listener_learns_of_a_clean_end_and_of_its_end(primary: Primary) -> No
 
 
 def test_scans_that_follow_each_other_are_promised_and_taken_back(primary: Primary) -> None:
-    with scanning_again_and_again(primary.journal_path):
+    with repeated_scans(primary.journal_path):
         with Scan(primary.journal_path) as scan:
             scan.run()
             scan.expect_next(after(60), 5.0)

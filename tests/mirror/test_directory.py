@@ -406,7 +406,7 @@ def test_another_journal_is_refused(primary: Primary, directory: str) -> None:
     other = adopt(f"{directory}/other", primary.paths)
     other.scan()
     with pytest.raises(OtherJournalError, match="another journal") as refused:
-        mirror.check_mirrors(other.journal)
+        mirror.check_is_of(other.journal)
     assert primary.journal_path in str(refused.value)
 
 
@@ -414,13 +414,13 @@ def test_a_mirror_follows_a_promoted_journal_and_refuses_that_of_before(primary:
     path, journal = primary.mirror().path, primary.journal
     old, position = journal.history, Mirror(path).checkpoint.position
     journal.history = old.promoted(position, b"1" * 16)
-    Mirror(path).check_mirrors(journal)
+    Mirror(path).check_is_of(journal)
     Mirror(path).follow_to(journal)
     assert Mirror(path).history == journal.history
     for other in (old, old.promoted(position, b"2" * 16)):
         journal.history = other
         with pytest.raises(ForkedJournalError, match=str(position)) as refused:
-            Mirror(path).check_mirrors(journal)
+            Mirror(path).check_is_of(journal)
         assert refused.value.exit_code == 13
 
 
@@ -429,7 +429,7 @@ def test_a_mirror_that_may_hold_what_a_promotion_dropped_is_refused(primary: Pri
     journal.history = journal.history.promoted(mirror.checkpoint.position, b"1" * 16)
     mirror.save_checkpoint(mirror.checkpoint.reaching(mirror.checkpoint.position.lsn + 1))
     with pytest.raises(ForkedJournalError, match="past that"):
-        mirror.check_mirrors(journal)
+        mirror.check_is_of(journal)
 
 
 def test_a_new_epoch_that_cannot_be_noted_is_not_followed(primary: Primary, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,7 +22,7 @@ from mirrortool.errors import (
     NoSpaceError,
     NotAMirrorError,
     NotComparableError,
-    PastTargetError,
+    PastPointError,
 )
 from mirrortool.journal import format as layout
 from mirrortool.journal.commits import Until
@@ -294,7 +294,7 @@ def test_a_commit_that_is_no_state_of_the_primary_is_refused(
 
 
 def test_a_mirror_does_not_go_back(site: Site) -> None:
-    with pytest.raises(PastTargetError, match="at LSN 6 already, after the commit at LSN 3"):
+    with pytest.raises(PastPointError, match="at LSN 6 already, after the commit at LSN 3"):
         site.promote(until=Until(lsn=5))
 
 

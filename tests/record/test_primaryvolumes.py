@@ -11,7 +11,7 @@ import pytest
 from mirrortool.errors import ChangedOutsideError, UnusableVolumeError
 from mirrortool.journal.directory import Journal
 from mirrortool.mirror.directory import Mirror
-from mirrortool.mirror.volumemarks import belonging
+from mirrortool.mirror.volumelabels import belonging
 from mirrortool.record.createjournal import NewVolume, init
 from mirrortool.record.mark import mark
 from mirrortool.record.recorder import Recorder

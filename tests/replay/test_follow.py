@@ -19,7 +19,7 @@ from mirrortool.errors import (
     CorruptJournalError,
     JournalError,
     MissingFileError,
-    PastTargetError,
+    PastPointError,
     UsageError,
 )
 from mirrortool.journal.commits import Until, newest_commits
@@ -290,7 +290,7 @@ def test_until_a_point_that_the_mirror_is_past(maker: JournalMaker, mirror: Path
     replay_all(maker.journal, mirror)
     time_ns = newest_commits(maker.journal, 2)[0].time_ns
     for point in (Until(lsn=3), Until(mark="old"), Until(time_ns=time_ns)):
-        with pytest.raises(PastTargetError):
+        with pytest.raises(PastPointError):
             Replay(maker.journal.path, str(mirror), follow=True, until=point)
 
 

@@ -14,7 +14,7 @@ from mirrortool.errors import (
     LockedError,
     NotComparableError,
     OtherJournalError,
-    PastTargetError,
+    PastPointError,
     UnusableVolumeError,
     UsageError,
 )
@@ -96,7 +96,7 @@ def test_a_journal_without_a_commit_is_not_comparable_yet(tmp_path, mirror):
 
 def test_a_mirror_does_not_go_back(journal, mirror):
     replay_all(journal, mirror, until=Until(lsn=6))
-    with pytest.raises(PastTargetError, match="LSN 6") as caught:
+    with pytest.raises(PastPointError, match="LSN 6") as caught:
         replay_all(journal, mirror, until=Until(lsn=4))
     assert "--until 4" in caught.value.remedy
     assert main(["replay", journal.path, str(mirror), "--until", "4", "--quiet"]) == 23
@@ -115,7 +115,7 @@ def test_an_interrupted_replay_refuses_to_stop_before_what_the_store_may_hold(jo
     replay_all(journal, mirror, until=Until(lsn=2))
     opened = Mirror(str(mirror))
     opened.save_checkpoint(opened.checkpoint.reaching(8))
-    with pytest.raises(PastTargetError):
+    with pytest.raises(PastPointError):
         replay_all(journal, mirror, until=Until(lsn=6))
     assert not Mirror(str(mirror)).checkpoint.is_consistent
     assert replay_all(journal, mirror, until=Until(lsn=8)).is_consistent
@@ -306,7 +306,7 @@ def test_threads_end_with_the_replay(journal, mirror):
 def test_threads_and_locks_end_when_opening_fails(journal, mirror):
     replay_all(journal, mirror)
     before = threading.active_count()
-    with pytest.raises(PastTargetError):
+    with pytest.raises(PastPointError):
         replay_all(journal, mirror, until=Until(lsn=2))
     assert threading.active_count() == before
     assert replay_all(journal, mirror).is_consistent

@@ -221,7 +221,7 @@ class ArrivingBase:
         self.received = self._synced = self.announced.size  # nothing more fits
 
 
-def finish_arrival(journal: Journal) -> None:
+def finish_base_transfer(journal: Journal) -> None:
     """Finish what a crash interrupted once the base had its name; under the journal's lock.
 
     Raises:
@@ -233,7 +233,7 @@ def finish_arrival(journal: Journal) -> None:
             _finish(journal, Lsn(first_lsn))
 
 
-def drop_arrival(journal: Journal) -> None:
+def drop_base_transfer(journal: Journal) -> None:
     """Nothing more arrives here: what came of a base goes; under the journal's lock."""
     _clean(journal, keep=None)
 
@@ -261,7 +261,7 @@ def _is_finished(path: str) -> bool:
     try:
         journal = Journal(path, switching=True)
         with journal.lock("receive"):
-            finish_arrival(journal)
+            finish_base_transfer(journal)
     except LockedError:
         clock.sleep(_POLL_SECONDS)
         return False

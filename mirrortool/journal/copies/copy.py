@@ -30,7 +30,7 @@ from mirrortool.files import File
 from mirrortool.journal import format as layout
 from mirrortool.journal.bounds import of_unknown_size
 from mirrortool.journal.copies import arrivalchecks
-from mirrortool.journal.copies.basetransfer import Announced, ArrivingBase, finish_arrival
+from mirrortool.journal.copies.basetransfer import Announced, ArrivingBase, finish_base_transfer
 from mirrortool.journal.copies.directory import check_is_copy, is_primary, load_id, lock_copy
 from mirrortool.journal.directory import Journal, NextScan, is_described
 from mirrortool.journal.lineage import check_continues
@@ -78,7 +78,7 @@ class Copy:
             self.id = load_id(path)
             if is_described(path):
                 journal = Journal(path, switching=True)
-                finish_arrival(journal)
+                finish_base_transfer(journal)
                 self._open(journal)
             opening.pop_all()
 

@@ -13,9 +13,9 @@ import pytest
 
 from mirrortool import accounts, files, hostinfo
 from mirrortool.errors import ChangedOutsideError, UnusableVolumeError, host_error
-from mirrortool.mirror import volumemarks, volumeregistry
+from mirrortool.mirror import volumelabels, volumeregistry
 from mirrortool.mirror.directory import Mirror
-from mirrortool.mirror.volumemarks import ATTRIBUTE, Belonging, belonging
+from mirrortool.mirror.volumelabels import ATTRIBUTE, Belonging, belonging
 from mirrortool.replay.session import Replay
 from tests.fakes.promotions import promote
 from tests.fakes.volumes import PAGE, Primary, loop_device, make_scanned, pattern, write_file
@@ -37,7 +37,7 @@ def no_attributes(monkeypatch: pytest.MonkeyPatch) -> None:
     """A file system without extended attributes."""
 
     def fail(path: str, _name: str, _value: bytes) -> None:
-        raise host_error(OSError(95, "Operation not supported"), path, "mark")
+        raise host_error(OSError(95, "Operation not supported"), path, "label")
 
     monkeypatch.setattr(files, "set_attribute", fail)
     monkeypatch.setattr(files, "get_attribute", lambda *_: None)
@@ -55,7 +55,9 @@ def is_of(path: str, mirror: Mirror, *, is_there: bool = True) -> bool:
     return belonging(path) == Belonging(mirror.uuid.hex(), files.absolute(mirror.path), is_there)
 
 
-def test_an_own_image_and_a_file_of_the_owners_are_marked(primary: Primary, tmp_path: Path, own_registry: Path) -> None:
+def test_an_own_image_and_a_file_of_the_owners_have_labels(
+    primary: Primary, tmp_path: Path, own_registry: Path
+) -> None:
     assert is_of(image_of(own := primary.mirror("own")), own)
     assert is_of(str(tmp_path / "disk"), onto(primary, str(tmp_path / "disk")))
     assert belonging(primary.paths["a"]) is None and belonging(str(tmp_path / "nothing")) is None
@@ -96,17 +98,17 @@ def test_a_promoted_mirrors_volumes_are_free(primary: Primary, tmp_path: Path) -
     assert is_of(str(tmp_path / "disk"), other)
 
 
-def test_a_mark_that_a_promotion_could_not_lift_says_nothing(
+def test_a_label_that_a_promotion_could_not_remove_says_nothing(
     primary: Primary, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     mirror = onto(primary, str(tmp_path / "disk"))
-    monkeypatch.setattr(volumemarks, "lift", lambda _: None)
+    monkeypatch.setattr(volumelabels, "remove", lambda _: None)
     promote(mirror.path)
     assert files.get_attribute(str(tmp_path / "disk"), ATTRIBUTE)
     assert belonging(str(tmp_path / "disk")) is None
 
 
-def test_a_mirror_that_is_gone_only_asks_and_one_that_was_moved_marks_anew(primary: Primary, tmp_path: Path) -> None:
+def test_a_mirror_that_is_gone_only_asks_and_one_that_was_moved_labels_anew(primary: Primary, tmp_path: Path) -> None:
     disk = str(tmp_path / "disk")
     mirror = onto(primary, disk)
     os.rename(mirror.path, tmp_path / "moved")
@@ -175,9 +177,9 @@ def test_what_makes_no_sense_in_the_registry_is_passed_over(
     assert is_of(str(tmp_path / "disk"), mirror)
 
 
-@pytest.mark.parametrize("mark", [b"", b"{", b"[]", b"1", b'{"mirror": "x"}', b'"\xff"'])
-def test_a_mark_that_makes_no_sense_is_none(primary: Primary, mark: bytes) -> None:
-    os.setxattr(primary.paths["a"], ATTRIBUTE, mark)
+@pytest.mark.parametrize("label", [b"", b"{", b"[]", b"1", b'{"mirror": "x"}', b'"\xff"'])
+def test_a_label_that_is_not_valid_is_none(primary: Primary, label: bytes) -> None:
+    os.setxattr(primary.paths["a"], ATTRIBUTE, label)
     assert belonging(primary.paths["a"]) is None
 
 

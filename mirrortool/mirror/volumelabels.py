@@ -1,12 +1,12 @@
-"""Marks: that a volume is a mirror's, so that it is nobody's primary until the mirror is promoted.
+"""Labels: that a volume is a mirror's, so that it becomes no primary volume until the mirror is promoted.
 
 A file has an extended attribute. It names its own device and inode, so that it says nothing on a copy (`cp -a`,
 `rsync -X`).
 Devices, and files where there are no such attributes, stand in a registry; see volumeregistry.py.
 
-Rule: a mark alone proves nothing. It counts while the mirror that it names is there, and was not promoted; where there
+Rule: a label alone proves nothing. It counts while the mirror that it names is there, and was not promoted; where there
 is no such mirror left, or its file system is not mounted, it only asks.
-Rule: a mark is best effort: without room or rights for it, a mirror does without.
+Rule: a label is best effort: without room or rights for it, a mirror does without.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ ATTRIBUTE = "user.mirrortool.mirror"
 
 
 @dataclass(frozen=True, slots=True)
-class Mark:
+class Label:
     """What a volume says of itself.
 
     Attributes:
         mirror: the mirror's uuid, in hexadecimal.
         path: where the mirror was, from the root.
         volume: its name there.
-        device, inode: of the file that was marked.
+        device, inode: of the file that has the label.
         boot_id: of the kernel that gave the device its number.
     """
 
@@ -84,11 +84,11 @@ def check_targets(targets: Mapping[str, str]) -> None:
             )
 
 
-def lay(mirror: Mirror) -> None:
-    """Mark the volumes of a mirror.
+def attach(mirror: Mirror) -> None:
+    """Attach labels to the volumes of a mirror.
 
     Raises:
-        ChangedOutsideError: one is another mirror's by now; nothing was marked.
+        ChangedOutsideError: one is another mirror's by now; no label was attached.
     """
     for kept in mirror.kept:
         path = mirror.volume_path(kept)
@@ -104,18 +104,18 @@ def lay(mirror: Mirror) -> None:
         facts = files.find_facts(path)
         if facts:
             with suppress(HostError):
-                _lay_one(path, facts, _mark_of(mirror, kept.name, facts.identity))
+                _attach_one(path, facts, _label_of(mirror, kept.name, facts.identity))
 
 
-def lift(mirror: Mirror) -> None:
-    """Take the marks of a mirror's volumes away."""
+def remove(mirror: Mirror) -> None:
+    """Remove the labels of a mirror's volumes."""
     volumeregistry.forget(mirror.uuid.hex())
     for kept in mirror.kept:
-        lift_one(mirror.volume_path(kept))
+        remove_one(mirror.volume_path(kept))
 
 
-def lift_one(path: str) -> None:
-    """Take the mark from a volume, whatever mirror it names."""
+def remove_one(path: str) -> None:
+    """Remove the label of a volume, whatever mirror it names."""
     facts = files.find_facts(path)
     if facts:
         volumeregistry.forget_volume(path, facts.identity)
@@ -129,16 +129,16 @@ def _candidates(path: str, facts: Facts) -> Iterator[Belonging | None]:
     if owner and owner.kind == "mirror":
         yield _among_volumes(owner.path, path, facts.identity)
     for place in (path, *hostinfo.backing_files(path)):
-        marked = files.find_facts(place)
-        mark = _read(place, marked) if marked and not marked.identity.is_device else None
-        if mark and marked:
-            yield _judge(mark.mirror, mark.path, mark.volume, marked.identity)
+        found = files.find_facts(place)
+        label = _read(place, found) if found and not found.identity.is_device else None
+        if label and found:
+            yield _judge(label.mirror, label.path, label.volume, found.identity)
     for entry in volumeregistry.find(path, facts.identity):
         yield _judge(entry.mirror, entry.path, entry.volume, facts.identity)
 
 
 def _judge(uuid: str, path: str, volume: str, identity: Identity) -> Belonging | None:
-    """What becomes of a mark when its mirror is looked for."""
+    """What becomes of a label when its mirror is looked for."""
     mirror = _open(path)
     if mirror is None or mirror.uuid.hex() != uuid:
         return Belonging(uuid, path, is_there=False)
@@ -167,31 +167,31 @@ def _open(path: str) -> Mirror | None:
     return None
 
 
-def _mark_of(mirror: Mirror, volume: str, identity: Identity) -> Mark:
+def _label_of(mirror: Mirror, volume: str, identity: Identity) -> Label:
     path = files.absolute(mirror.path)
-    return Mark(mirror.uuid.hex(), path, volume, identity.device, identity.inode, hostinfo.boot_id())
+    return Label(mirror.uuid.hex(), path, volume, identity.device, identity.inode, hostinfo.boot_id())
 
 
-def _lay_one(path: str, facts: Facts, mark: Mark) -> None:
+def _attach_one(path: str, facts: Facts, label: Label) -> None:
     if not facts.identity.is_device:
         known = _read(path, facts)
-        if known and (known.mirror, known.path, known.volume) == (mark.mirror, mark.path, mark.volume):
+        if known and (known.mirror, known.path, known.volume) == (label.mirror, label.path, label.volume):
             return  # setting it again would only move the file's time
         with suppress(HostError):
-            files.set_attribute(path, ATTRIBUTE, json.dumps(asdict(mark)).encode())
+            files.set_attribute(path, ATTRIBUTE, json.dumps(asdict(label)).encode())
             return
-    volumeregistry.note(mark.mirror, mark.path, mark.volume, path, facts.identity)
+    volumeregistry.note(label.mirror, label.path, label.volume, path, facts.identity)
 
 
 def _parse(data: bytes, path: str) -> jsonfile.Fields:
     values = json.loads(data)
     if not isinstance(values, dict):
-        raise NotAMirrorError("the mark is not valid", where=path)
+        raise NotAMirrorError("the label is not valid", where=path)
     return jsonfile.Fields(values, path, NotAMirrorError)
 
 
-def _read(path: str, facts: Facts) -> Mark | None:
-    """The mark on a file; None if it has none, or that of another file.
+def _read(path: str, facts: Facts) -> Label | None:
+    """The label on a file; None if it has none, or that of another file.
 
     After another boot a file system may have another number, so that only the inode tells.
     """
@@ -200,7 +200,7 @@ def _read(path: str, facts: Facts) -> Mark | None:
         return None
     with suppress(ValueError, RecursionError, NotAMirrorError):
         fields = _parse(data, path)
-        mark = Mark(
+        label = Label(
             fields.hexadecimal("mirror", 16).hex(),
             fields.text("path"),
             fields.text("volume"),
@@ -208,6 +208,6 @@ def _read(path: str, facts: Facts) -> Mark | None:
             fields.integer("inode"),
             fields.text("boot_id"),
         )
-        is_same = mark.device == facts.identity.device or mark.boot_id != hostinfo.boot_id()
-        return mark if is_same and mark.inode == facts.identity.inode else None
+        is_same = label.device == facts.identity.device or label.boot_id != hostinfo.boot_id()
+        return label if is_same and label.inode == facts.identity.inode else None
     return None
