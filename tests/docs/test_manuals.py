@@ -193,6 +193,7 @@ def test_every_variable_is_listed() -> None:
     assert others == {
         "Ev MIRRORTOOL_STATE_DIRECTORY",
         "Ev MIRRORTOOL_DEBUG",
+        "Ev NO_COLOR , TERM",
         "Ev NOTIFY_SOCKET , WATCHDOG_USEC , WATCHDOG_PID",
         "Ev TMPDIR",
     }
