@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import signal
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from typing import Any
 
 import click
@@ -87,25 +87,12 @@ _LOOK_SECONDS = 1.0
 @writes_in("journal")
 def command(
     journal: str,
-    take_over: bool,
     every: float | None,
-    sources: tuple[tuple[str, str], ...],
-    before: str | None,
-    after: str | None,
-    allow_fuzzy: bool,
     nbd: tuple[str, ...],
-    socket_mode: int | None,
-    socket_group: str | None,
-    tls_certificates: str | None,
-    tls_anonymous: bool,
-    insecure: bool,
-    max_connections: int | None,
-    max_memory: int | None,
-    when_full: str | None,
-    reserve: int | None,
     metrics_file: str | None,
     as_json: bool,
     quiet: bool,
+    **values: Any,
 ) -> None:
     """Journal what changed in the volumes since the last record, as one commit.
 
@@ -117,16 +104,15 @@ def command(
     each write is journaled before the client gets its answer.
     """
     check_options(click.get_current_context().params)
-    serving = ServingOptions(
-        nbd, socket_mode, socket_group, tls_certificates, tls_anonymous, insecure, max_connections, max_memory,
-        when_full, reserve,
-    )  # fmt: skip
     if nbd:
+        serving = ServingOptions.of({"nbd": nbd, **values})
+        take_over = values["take_over"]
         serve(journal, serving, take_over=take_over, metrics_file=metrics_file, as_json=as_json, quiet=quiet)
         return
+    scanning = _ScanOptions(*(values[field.name] for field in fields(_ScanOptions)))
     count = ScanCount(files.absolute(journal))
     with Service(metrics_file, lambda _: [*count.samples(), *room_samples(journal)], _warn) as service:
-        job = _ScanJob(journal, dict(sources), take_over, before, after, allow_fuzzy, as_json, quiet, count, service)
+        job = _ScanJob(journal, scanning, count, service, as_json=as_json, quiet=quiet)
         if every is None:
             job.run()
         else:
@@ -140,10 +126,10 @@ def check_options(values: Mapping[str, Any]) -> None:
     Raises:
         UsageError: they do not.
     """
-    scanning = [values[name] for name in ("sources", "before", "after", "allow_fuzzy")]
+    scanning = [values[field.name] for field in fields(_ScanOptions) if field.name != "take_over"]
     if values["nbd"] and (values["every"] is not None or any(scanning)):
         raise UsageError("--every, --source, --before, --after and --allow-fuzzy are for scans, not for --nbd")
-    serving = ServingOptions(**{field.name: values[field.name] for field in fields(ServingOptions)})
+    serving = ServingOptions.of(values)
     if serving.are_given and not values["nbd"]:
         raise UsageError("the options of a server need --nbd")
     if values["tls_anonymous"] and not values["tls_certificates"]:
@@ -159,29 +145,25 @@ def _warn(text: str) -> None:
     tell(f"mirrortool: {printable(text)}")
 
 
+@dataclass(frozen=True, slots=True)
+class _ScanOptions:
+    """The options that only scans have, and `take_over`, which live recording has, too."""
+
+    take_over: bool
+    sources: Sequence[tuple[str, str]]
+    before: str | None
+    after: str | None
+    allow_fuzzy: bool
+
+
 class _ScanJob:
     """One scan with everything around it."""
 
     def __init__(
-        self,
-        journal: str,
-        snapshots: dict[str, str],
-        take_over: bool,
-        before: str | None,
-        after: str | None,
-        allow_fuzzy: bool,
-        as_json: bool,
-        quiet: bool,
-        count: ScanCount,
-        service: Service,
+        self, journal: str, options: _ScanOptions, count: ScanCount, service: Service, *, as_json: bool, quiet: bool
     ) -> None:
-        self._journal = journal
-        self._snapshots = snapshots
-        self._take_over = take_over
-        self._before, self._after = before, after
-        self._allow_fuzzy = allow_fuzzy
-        self._as_json = as_json
-        self._quiet = quiet
+        self._journal, self._options = journal, options
+        self._as_json, self._quiet = as_json, quiet
         self._count, self._service = count, service
 
     def run(self, *, every: float | None = None) -> None:
@@ -201,7 +183,7 @@ class _ScanJob:
             self._count.fail()
             raise
         self._print(result, final=every is None)
-        if result.kind == CommitKind.FUZZY and not self._allow_fuzzy:
+        if result.kind == CommitKind.FUZZY and not self._options.allow_fuzzy:
             name, why = next(iter(result.changed.items()))
             raise FuzzyCommitError(
                 f"the commit is fuzzy, not a state that volume {name} ever had: {why}",
@@ -213,8 +195,8 @@ class _ScanJob:
     def _around(self) -> Iterator[None]:
         """Run --before and --after; the latter always, and its failure never hides another error."""
         try:
-            if self._before:
-                _shell(self._before, "--before", self._before)
+            if self._options.before:
+                _shell(self._options.before, "--before", self._options.before)
             yield
         except BaseException:
             with suppress(CommandFailedError):
@@ -224,15 +206,15 @@ class _ScanJob:
 
     def _clean_up(self) -> None:
         """Run --after. A terminal that is closed sends SIGHUP to it, too: it must be done all the same."""
-        if self._after:
-            _shell(f"trap '' HUP\n{self._after}", "--after", self._after)
+        if self._options.after:
+            _shell(f"trap '' HUP\n{self._options.after}", "--after", self._options.after)
 
     def _scan(self, every: float | None) -> ScanResult:
         began_ns, began = clock.now_ns(), clock.monotonic()
         opened = Journal(self._journal)
         with (
             adding_space_remedy(opened),
-            Scan(self._journal, sources=self._snapshots, take_over=self._take_over) as scan,
+            Scan(self._journal, sources=dict(self._options.sources), take_over=self._options.take_over) as scan,
         ):
             page_size = scan.page_size
 

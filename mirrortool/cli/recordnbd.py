@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
 from functools import partial
+from typing import Any
 from urllib.parse import quote
 
 import click
@@ -41,6 +42,11 @@ class ServingOptions:
     max_memory: int | None
     when_full: str | None
     reserve: int | None
+
+    @classmethod
+    def of(cls, values: Mapping[str, Any]) -> ServingOptions:
+        """Those of a command line, which has others, too."""
+        return cls(**{field.name: values[field.name] for field in fields(cls)})
 
     @property
     def are_given(self) -> bool:

@@ -31,7 +31,6 @@ from mirrortool.cli.workthread import Interrupted, Runner
 from mirrortool.errors import MirrortoolError, UsageError
 from mirrortool.journal.copies.basetransfer import open_finished
 from mirrortool.journal.directory import Journal
-from mirrortool.journal.point import Until
 from mirrortool.journal.pointlookup import position_after
 from mirrortool.journal.slots import check_name
 from mirrortool.journal.tail import OBSERVERS
@@ -88,19 +87,10 @@ def command(
     journal: str,
     destinations: tuple[str, ...],
     follow: bool,
-    bwlimit: int | None,
-    slot: str | None,
-    no_slot: bool,
-    replace_slot: bool,
-    rsh: str | None,
-    remote_path: str,
-    timeout: float,
-    after: Until | None,
-    old_after: Until | None,
-    observer: str,
     metrics_file: str | None,
     as_json: bool,
     quiet: bool,
+    **values: Any,
 ) -> None:
     """Send a journal to a directory, to another host through ssh, or into a pipe (-).
 
@@ -113,18 +103,10 @@ def command(
         raise UsageError("standard output is a terminal; send it into a pipe or a file")
     tell_root(journal, *(each.directory for each in parsed if each.directory), quiet=quiet)
     opened = open_finished(journal)
-    after = after or old_after
-    options = ShipOptions(
-        follow=follow,
-        bytes_per_second=bwlimit,
-        silence_seconds=timeout,
-        slot=slot,
-        has_slot=not no_slot,
-        replace_slot=replace_slot,
-        start=None if after is None else position_after(opened, after),
-    )
+    options = _ship_options(opened, follow, values)
+    rsh, program = _split_rsh(values["rsh"]), values["remote_path"]
     shipping = Shipping.open(
-        journal, destinations, options, rsh=_split_rsh(rsh), remote_program=remote_path, observer=observer
+        journal, destinations, options, rsh=rsh, remote_program=program, observer=values["observer"]
     )
     to_stderr = any(each.is_pipe for each in parsed)
     try:
@@ -168,6 +150,19 @@ def check_options(values: Mapping[str, Any]) -> None:
     if pipes and values["as_json"]:
         raise UsageError("--json and a pipe (-) would both use standard output")
     _split_rsh(values["rsh"])  # raises what is wrong with it
+
+
+def _ship_options(journal: Journal, follow: bool, values: Mapping[str, Any]) -> ShipOptions:
+    after = values["after"] or values["old_after"]
+    return ShipOptions(
+        follow=follow,
+        bytes_per_second=values["bwlimit"],
+        silence_seconds=values["timeout"],
+        slot=values["slot"],
+        has_slot=not values["no_slot"],
+        replace_slot=values["replace_slot"],
+        start=None if after is None else position_after(journal, after),
+    )
 
 
 def _split_rsh(text: str | None) -> list[str] | None:

@@ -37,6 +37,7 @@ from mirrortool.lsn import NO_LSN
 from mirrortool.mirror.checkpoint import Checkpoint
 from mirrortool.mirror.targetvolume import Primaries, check_target, open_target, prepare_target, too_small
 from mirrortool.store.flat import FlatStore
+from mirrortool.store.interface import Store
 from mirrortool.store.pagesums import PageSums
 from mirrortool.volume import Volume, VolumeSet
 from mirrortool.wording import exact_bytes, quoted_word
@@ -279,7 +280,7 @@ class Mirror:
             where=journal.path,
         )
 
-    def open_store(self, *, write: bool) -> FlatStore:
+    def open_store(self, *, write: bool) -> Store:
         """The volumes, locked and as the owner named them.
 
         Raises:

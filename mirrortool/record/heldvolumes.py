@@ -34,6 +34,7 @@ from mirrortool.operation import Batch
 from mirrortool.record.scansources import check_apart, inspect_volume, paths_of
 from mirrortool.record.volumeidentity import find_foreign, find_other, was_reattached
 from mirrortool.store.flat import FlatStore
+from mirrortool.store.interface import Store
 from mirrortool.store.pagesums import PageSums
 from mirrortool.volume import VolumeSet
 from mirrortool.wording import exact_bytes
@@ -74,7 +75,7 @@ class HeldVolumes:
         """Close files and release locks; calling it again does nothing."""
         self._opened.close()
 
-    def store(self, volumes: VolumeSet) -> FlatStore:
+    def store(self, volumes: VolumeSet) -> Store:
         """A store over them; closing it closes them."""
         return FlatStore(volumes, self._files)
 

@@ -34,7 +34,7 @@ from mirrortool.record.recovery import OpenJournal
 from mirrortool.record.volumeside import VolumeSide
 from mirrortool.record.widen import Widened, needs_reading
 from mirrortool.record.writeback import Generation, overlaid, waiting_pages
-from mirrortool.store.flat import FlatStore
+from mirrortool.store.interface import Store
 from mirrortool.store.pagesums import PageSums
 from mirrortool.volume import Volume, VolumeSet
 from mirrortool.wording import byte_count, counted
@@ -329,7 +329,7 @@ class Recorder:
         return self._journal.ending
 
     @property
-    def store(self) -> FlatStore:
+    def store(self) -> Store:
         """The volumes, without what waits to be written."""
         return self._volumes.store
 

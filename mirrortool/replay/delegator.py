@@ -41,7 +41,7 @@ from mirrortool.replay.readahead import ReadAhead
 from mirrortool.replay.replayoptions import ReplayOptions
 from mirrortool.replay.resync import Resync
 from mirrortool.replay.tuner import Tuner
-from mirrortool.store.flat import FlatStore
+from mirrortool.store.interface import Store
 from mirrortool.store.pagesums import PageSums
 from mirrortool.volume import VolumeSet
 
@@ -74,7 +74,7 @@ class Delegator:
     def __init__(
         self,
         reader: JournalReader,
-        store: FlatStore,
+        store: Store,
         sums: PageSums,
         engine: ReplayEngine,
         tuner: Tuner,

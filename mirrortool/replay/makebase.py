@@ -40,7 +40,7 @@ from mirrortool.replay.forecast import pages_held, pages_to_write
 from mirrortool.replay.replayoptions import MAX_BYTES, ReplayOptions
 from mirrortool.replay.session import Replay
 from mirrortool.replay.startposition import choose_start
-from mirrortool.store.flat import FlatStore
+from mirrortool.store.interface import Store
 from mirrortool.store.pagesums import PageSums
 from mirrortool.store.parallelread import PieceReader
 from mirrortool.wording import exact_bytes
@@ -155,7 +155,7 @@ class MakeBase:
         replayed = self._replay.statistics().progress
         return replace(self._progress, lsn=replayed.lsn, replayed_bytes=replayed.payload_bytes)
 
-    def _write(self, mirror: Mirror, store: FlatStore, sums: PageSums) -> int:
+    def _write(self, mirror: Mirror, store: Store, sums: PageSums) -> int:
         header = BaseHeader(
             self.journal.page_size,
             self.journal.uuid,

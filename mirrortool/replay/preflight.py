@@ -8,7 +8,6 @@ from collections.abc import Iterable, Sequence
 
 from mirrortool.errors import UnusableVolumeError
 from mirrortool.operation import Batch
-from mirrortool.store.flat import FlatStore
 from mirrortool.store.interface import Store
 from mirrortool.store.pagesums import PageSums
 from mirrortool.store.sampling import first_changed, sample_pages
@@ -16,7 +15,7 @@ from mirrortool.volume import VolumeSet
 from mirrortool.wording import exact_bytes
 
 
-def check_sizes(volumes: VolumeSet, store: FlatStore, max_bytes: int) -> None:
+def check_sizes(volumes: VolumeSet, store: Store, max_bytes: int) -> None:
     """The volumes fit where they are kept, and in what the user allows a journal to ask for.
 
     Raises:

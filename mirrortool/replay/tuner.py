@@ -14,14 +14,14 @@ from mirrortool import clock
 from mirrortool.errors import ExhaustedError
 from mirrortool.replay.engine import Plan, ReplayEngine
 from mirrortool.replay.planner import Choice, Trial, Wanted, choose
-from mirrortool.store.flat import FlatStore
+from mirrortool.store.interface import Store
 
 SHORT_WINDOW_BYTES = 1 << 20
 COMPARED_WINDOW_BYTES = 4 << 20
 """Enough to see what making it durable costs, and not much of a replay if the slower way turns out to be slow."""
 
 
-def open_engine_plan(wanted: Wanted, store: FlatStore) -> Choice:
+def open_engine_plan(wanted: Wanted, store: Store) -> Choice:
     """The plan to begin with.
 
     Raises:
@@ -35,7 +35,7 @@ def open_engine_plan(wanted: Wanted, store: FlatStore) -> Choice:
 class Tuner:
     """The plan of one replay."""
 
-    def __init__(self, engine: ReplayEngine, store: FlatStore, wanted: Wanted, first: Choice) -> None:
+    def __init__(self, engine: ReplayEngine, store: Store, wanted: Wanted, first: Choice) -> None:
         self._engine = engine
         self._store = store
         self._wanted = wanted

@@ -40,8 +40,28 @@ class Store(PageWriter, Protocol):
     there: only the last page of a volume can be partial.
     """
 
+    @property
+    def page_size(self) -> int:
+        """Bytes."""
+
+    def capacity(self, name: str) -> int | None:
+        """How large a volume can become, in bytes; None where only the file system limits it."""
+
+    def find_why_not_direct(self) -> str | None:
+        """Why the volumes cannot be written past the page cache; None if they can."""
+
+    def write_direct(self, wanted: bool) -> None:
+        """Write past the page cache from now on, or no longer; while nothing is being written.
+
+        Raises:
+            UnusableVolumeError: they cannot be written so.
+        """
+
     def read_into(self, page: int, buffers: Sequence[memoryview]) -> None:
         """Fill buffers of whole pages; what is after the end of the volume reads as zeros."""
+
+    def read_bytes(self, name: str, offset: int, buffer: memoryview) -> None:
+        """Fill a buffer with a volume's bytes from `offset` on, all of them inside the volume."""
 
     def data_runs(self, page: int, count: int) -> Iterable[tuple[int, int]]:
         """Runs (first page, count) among these pages that may hold something else than zeros."""
