@@ -252,7 +252,7 @@ def _swap_areas() -> set[Identity]:
 
 
 @dataclass(frozen=True, slots=True)
-class DiskMarks:
+class DiskIds:
     """What identifies a disk or partition, whatever its name and number; empty where the kernel does not tell.
 
     Attributes:
@@ -265,7 +265,7 @@ class DiskMarks:
     partuuid: str = ""
     diskseq: int = 0
 
-    def is_same_disk(self, other: DiskMarks) -> bool | None:
+    def is_same_disk(self, other: DiskIds) -> bool | None:
         """Whether both are the same disk; None where that is not known."""
         wwid, partuuid = _compare(self.wwid, other.wwid), _compare(self.partuuid, other.partuuid)
         if wwid is False or partuuid is False:
@@ -274,7 +274,7 @@ class DiskMarks:
         is_unique = not self.wwid.startswith(_NOT_UNIQUE)
         return True if wwid and is_unique and (partuuid or is_whole) else None
 
-    def is_same_attachment(self, other: DiskMarks) -> bool | None:
+    def is_same_attachment(self, other: DiskIds) -> bool | None:
         """Of two in one boot: whether the disk stayed attached in between; None where that is not known."""
         return self.diskseq == other.diskseq if self.diskseq and other.diskseq else None
 
@@ -282,21 +282,21 @@ class DiskMarks:
         return ", ".join(mark for mark in (self.wwid, self.partuuid and f"partition {self.partuuid}") if mark)
 
 
-UNMARKED = DiskMarks()
+NO_IDS = DiskIds()
 """For what is not a disk, and for a disk of which nothing is known."""
 
 
-def disk_marks(identity: Identity) -> DiskMarks:
+def disk_ids(identity: Identity) -> DiskIds:
     """What identifies a block device (sysfs, and the links of udev)."""
     if not identity.is_device:
-        return UNMARKED
+        return NO_IDS
     device = real(_sysfs(identity.inode))
     number = _read(f"{device}/partition")
     disk = os.path.dirname(device) if number else device
     found = ((kind, _read(f"{disk}/{name}")) for kind, name in _WWIDS)
     wwid = next((f"{kind}:{name}" for kind, name in found if name), "")
     diskseq = _read(f"{disk}/diskseq")
-    return DiskMarks(wwid, _partuuid(device, identity, number), int(diskseq) if diskseq.isdecimal() else 0)
+    return DiskIds(wwid, _partuuid(device, identity, number), int(diskseq) if diskseq.isdecimal() else 0)
 
 
 def _partuuid(device: str, identity: Identity, number: str) -> str:
@@ -314,7 +314,7 @@ def _partuuid(device: str, identity: Identity, number: str) -> str:
 
 
 def _compare(one: str, other: str) -> bool | None:
-    """Whether two marks are equal; None where one is not known, or they are of different kinds."""
+    """Whether two ids are equal; None where one is not known, or they are of different kinds."""
     return one == other if one and other and _kind(one) == _kind(other) else None
 
 

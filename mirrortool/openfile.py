@@ -239,7 +239,7 @@ class File:
         self._fallocate(_FALLOC_FL_KEEP_SIZE, offset, length)
 
     def drop_cache(self, offset: int = 0, length: int = 0) -> None:
-        """Forget cached pages that are on the device already, so that the next read asks the device."""
+        """Forget what the page cache holds of it and the device has already, so that the next read asks the device."""
         if hasattr(os, "posix_fadvise"):
             self._call("drop the cache of", os.posix_fadvise, offset, length, os.POSIX_FADV_DONTNEED)
 

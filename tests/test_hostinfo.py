@@ -145,7 +145,7 @@ def sysfs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 )
 def test_a_disk_is_identified_by_the_best_name_that_it_has(sysfs: Path, values: dict[str, str], wwid: str) -> None:
     disk(sysfs, "dev/5", diskseq="42", **values)
-    assert hostinfo.disk_marks(files.Identity(0, 5, True)) == hostinfo.DiskMarks(wwid, "", 42)
+    assert hostinfo.disk_ids(files.Identity(0, 5, True)) == hostinfo.DiskIds(wwid, "", 42)
 
 
 def test_a_partition_is_identified_by_its_disk_and_its_own_mark(sysfs: Path) -> None:
@@ -154,8 +154,8 @@ def test_a_partition_is_identified_by_its_disk_and_its_own_mark(sysfs: Path) -> 
     disk(sysfs, "sda/sda2", partition="2", uevent="DEVTYPE=partition")
     for number, name in ((1, "sda1"), (2, "sda2")):
         (sysfs / "dev" / str(number)).symlink_to(sysfs / "sda" / name)
-    assert hostinfo.disk_marks(files.Identity(0, 1, True)) == hostinfo.DiskMarks("wwid:naa.5001", "6f-01", 3)
-    assert hostinfo.disk_marks(files.Identity(0, 2, True)) == hostinfo.DiskMarks("wwid:naa.5001", "number:2", 3)
+    assert hostinfo.disk_ids(files.Identity(0, 1, True)) == hostinfo.DiskIds("wwid:naa.5001", "6f-01", 3)
+    assert hostinfo.disk_ids(files.Identity(0, 2, True)) == hostinfo.DiskIds("wwid:naa.5001", "number:2", 3)
 
 
 def test_udev_tells_of_a_partition_where_the_kernel_does_not(sysfs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -171,19 +171,19 @@ def test_udev_tells_of_a_partition_where_the_kernel_does_not(sysfs: Path, monkey
         return found and replace(found, identity=files.Identity(0, 1 if path.endswith("bb-2") else 9, True))
 
     monkeypatch.setattr(hostinfo, "find_facts", find_facts)
-    assert hostinfo.disk_marks(files.Identity(0, 1, True)).partuuid == "bb-2"
+    assert hostinfo.disk_ids(files.Identity(0, 1, True)).partuuid == "bb-2"
 
 
 def test_what_is_not_a_device_has_no_marks_and_an_attachment_has_a_number(tmp_path: Path) -> None:
-    assert hostinfo.disk_marks(files.Identity(1, 2, False)) == hostinfo.UNMARKED
-    assert hostinfo.disk_marks(files.Identity(0, 0, True)) == hostinfo.UNMARKED
+    assert hostinfo.disk_ids(files.Identity(1, 2, False)) == hostinfo.NO_IDS
+    assert hostinfo.disk_ids(files.Identity(0, 0, True)) == hostinfo.NO_IDS
     with loop_device(tmp_path, 1 << 20) as device:
         facts = files.find_facts(device)
         assert facts
-        marks = hostinfo.disk_marks(facts.identity)
-        assert (marks.wwid, marks.partuuid) == ("", "")
+        ids = hostinfo.disk_ids(facts.identity)
+        assert (ids.wwid, ids.partuuid) == ("", "")
         told = Path(f"/sys/block/{Path(device).name}/diskseq")
-        assert marks.diskseq == (int(told.read_text()) if told.exists() else 0)
+        assert ids.diskseq == (int(told.read_text()) if told.exists() else 0)
 
 
 def test_a_file_system_is_named(tmp_path: Path) -> None:

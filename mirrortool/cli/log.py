@@ -14,7 +14,7 @@ from mirrortool.cli.statustext import no_commit_yet
 from mirrortool.cli.text import columns, counted, format_time, printable, tell
 from mirrortool.errors import JournalError, TornJournalError, UsageError
 from mirrortool.files import find_facts
-from mirrortool.journal.commits import Commit, commits, is_flush, newest_commits
+from mirrortool.journal.commits import Commit, commits, is_flush_or_mark, newest_commits
 from mirrortool.journal.directory import Journal
 from mirrortool.journal.point import Until
 from mirrortool.journal.pointlookup import commits_from, position_before
@@ -36,7 +36,7 @@ COMMITS_SHOWN = 20
     "--since", type=POINT, metavar=POINT_METAVAR, shell_complete=complete_point, help="All commits at or after this."
 )
 @click.option("--all", "every", is_flag=True, help="All commits, heartbeats too.")
-@click.option("--flush-only", is_flag=True, help="Only commits that a client's flush or a mark made.")
+@click.option("--flush-only", is_flag=True, help="Only commits that a client's flush asked for, and marks.")
 @click.option("--ops", is_flag=True, help="All operations, one a line, instead of commits.")
 @as_json
 def command(
@@ -66,13 +66,13 @@ def command(
         return
     if every or since is not None:
         found = commits(opened) if since is None else commits_from(opened, since)
-        accepted = (each for each in found if is_flush(each) or not flush_only)
+        accepted = (each for each in found if is_flush_or_mark(each) or not flush_only)
         counted = (each for each in accepted if every or not each.is_heartbeat)
         _print_lines((_line(each, as_json) for each in counted), number)
         return
     hidden: list[JournalError] = []
     count = number or COMMITS_SHOWN
-    listed = newest_commits(opened, count, hidden, heartbeats=False, accept=is_flush if flush_only else None)
+    listed = newest_commits(opened, count, hidden, heartbeats=False, accept=is_flush_or_mark if flush_only else None)
     if as_json:
         print_json(_to_json(opened, listed))
     else:

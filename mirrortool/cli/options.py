@@ -21,12 +21,12 @@ if TYPE_CHECKING:
 
 _SIZE = re.compile(r"(\d{1,20})(?:([KMGTPE])(?:iB|B)?|B)?", re.IGNORECASE | re.ASCII)
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
-_COMMITS_COMPLETED = 2000
+_COMMITS_SEARCHED = 2000
 
 
 @dataclass(frozen=True, slots=True)
-class SlotLagLimit:
-    """How far a slot may be behind: in bytes, or in seconds."""
+class SlotLimit:
+    """How much of the journal a slot may hold back: bytes of journal files, or the age of a frame in seconds."""
 
     size: int | None
     seconds: float | None
@@ -41,11 +41,11 @@ def parse_size(text: str) -> int:
 
 
 def parse_rate(text: str) -> int:
-    """Bytes a second: a size with its unit, with or without /s; other programs take a bare number for KiB or more."""
+    """Bytes a second: a size with its letter, with or without /s; other programs take a bare number for KiB or more."""
     size = text.strip().removesuffix("/s")
     rate = parse_size(size)
     if size.isdecimal():
-        raise ValueError(f"{text!r} has no unit; give bytes a second, such as {size}M or {size}K")
+        raise ValueError(f"{text!r} is a bare number; give bytes a second, such as {size}M or {size}K")
     if not rate:
         raise ValueError(f"{text!r} is not a rate: nothing would ever be sent or read")
     return rate
@@ -70,14 +70,14 @@ def parse_named_path(text: str) -> tuple[str, str]:
     return name, path
 
 
-def parse_lag(text: str) -> SlotLagLimit:
+def parse_slot_limit(text: str) -> SlotLimit:
     """A duration, or else a size: 10m is 10 minutes."""
     try:
-        return SlotLagLimit(None, parse_duration(text))
+        return SlotLimit(None, parse_duration(text))
     except ValueError:
         pass
     try:
-        return SlotLagLimit(parse_size(text), None)
+        return SlotLimit(parse_size(text), None)
     except ValueError:
         raise ValueError(f"{text!r} is neither a size, such as 100G, nor a duration, such as 2d") from None
 
@@ -121,7 +121,7 @@ class PathName(click.ParamType[str]):
 
 DIRECTORY = PathName("dir")
 FILE = PathName("file")
-SLOT_LAG = Value("size|duration", parse_lag)
+SLOT_LIMIT = Value("size|duration", parse_slot_limit)
 SIZE = Value("size", parse_size)
 RATE = Value("rate", parse_rate)
 DURATION = Value("duration", parse_duration)
@@ -153,7 +153,7 @@ def complete_point(ctx: click.Context, _param: click.Parameter, incomplete: str)
 
     found: dict[str, str] = {}
     with contextlib.suppress(MirrortoolError):  # of a damaged journal, what can be read before the damage
-        for commit in newest_commits(_journal_of(ctx), _COMMITS_COMPLETED, heartbeats=False):
+        for commit in newest_commits(_journal_of(ctx), _COMMITS_SEARCHED, heartbeats=False):
             when = format_time(commit.time_ns)
             if incomplete.isdecimal():
                 found[str(commit.lsn)] = when

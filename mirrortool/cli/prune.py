@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from mirrortool.cli.jsonoutput import print_json
-from mirrortool.cli.options import DIRECTORY, DURATION, SIZE, SLOT_LAG, SlotLagLimit, as_json, quiet
+from mirrortool.cli.options import DIRECTORY, DURATION, SIZE, SLOT_LIMIT, SlotLimit, as_json, quiet
 from mirrortool.cli.otherusers import writes_in
 from mirrortool.cli.text import counted, describe_ahead, format_bytes, printable, quoted, tell
 from mirrortool.errors import UsageError
@@ -17,7 +17,7 @@ from mirrortool.journal.retention.prune import Keep, Pruned, prune
 @click.option("--keep", type=DURATION, metavar="DURATION", help="Keep every commit of the last DURATION restorable.")
 @click.option("--keep-size", type=SIZE, metavar="SIZE", help="Keep the newest files that fit into this size together.")
 @click.option(
-    "--max-slot-lag", type=SLOT_LAG, metavar="SIZE|DURATION",
+    "--max-slot-lag", type=SLOT_LIMIT, metavar="SIZE|DURATION",
     help="Do not keep files for a slot that is further behind; its mirror starts over from a base.",
 )  # fmt: skip
 @click.option("--dry-run", is_flag=True, help="Print what would be removed; remove nothing.")
@@ -28,7 +28,7 @@ def command(
     journal: str,
     keep: float | None,
     keep_size: int | None,
-    max_slot_lag: SlotLagLimit | None,
+    max_slot_lag: SlotLimit | None,
     dry_run: bool,
     as_json: bool,
     quiet: bool,
@@ -39,7 +39,7 @@ def command(
     """
     if keep is None and keep_size is None:
         raise UsageError("what is to stay? give --keep, --keep-size, or both")
-    lag = max_slot_lag or SlotLagLimit(None, None)
+    lag = max_slot_lag or SlotLimit(None, None)
     pruned = prune(journal, Keep(keep, keep_size, lag.size, lag.seconds), dry_run=dry_run)
     if as_json:
         print_json(_to_json(journal, pruned, dry_run))

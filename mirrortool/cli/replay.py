@@ -107,7 +107,7 @@ from mirrortool.replay.tasktable import RowSnapshot
 @click.option(
     "--bwlimit", type=RATE, metavar="RATE", help="Read at most this much of the journal in a second, such as 10M."
 )
-@click.option("--flush-only", is_flag=True, help="Stop only at a commit that a client's flush or a mark made.")
+@click.option("--flush-only", is_flag=True, help="Stop only at a commit that a client's flush asked for, or at a mark.")
 @click.option("--dry-run", is_flag=True, help="Print what would be read and written; change nothing.")
 @click.option("--slot", metavar="NAME", help="Name of the mirror's slot, for which the journal keeps what it needs.")
 @click.option("--no-slot", is_flag=True, help="Register no slot: the journal may be read-only.")

@@ -106,7 +106,7 @@ def find_commit(journal: Journal, until: Until | None, accept: Callable[[Commit]
     return None
 
 
-def is_flush(commit: Commit) -> bool:
+def is_flush_or_mark(commit: Commit) -> bool:
     """Whether a client or a person asked for it: a flush, or a mark."""
     return commit.name is not None or commit.kind == CommitKind.FLUSH
 

@@ -29,7 +29,7 @@ from mirrortool import clock, files, hostinfo, jsonfile, lockholder
 from mirrortool.address import PAGE_SIZE_MAX, is_page_size
 from mirrortool.errors import HostError, NotAJournalError, UsageError
 from mirrortool.files import Facts, File, Identity
-from mirrortool.hostinfo import UNMARKED, DiskMarks
+from mirrortool.hostinfo import NO_IDS, DiskIds
 from mirrortool.journal import format as layout
 from mirrortool.journal.lineage import LINEAGE_BYTES, History, load_history
 from mirrortool.journal.pathkind import in_the_way, names_where_ours_is_made, naming, not_a_journal, require_directory
@@ -47,29 +47,31 @@ class VolumeRecord:
     """A volume's file or device as the recorder last left it.
 
     Attributes:
-        marks: of a device, what identifies it whatever its number.
+        disk_ids: of a device, what identifies it whatever its number.
     """
 
     size: int
     identity: Identity
     modified_ns: int
     changed_ns: int
-    marks: DiskMarks = UNMARKED
+    disk_ids: DiskIds = NO_IDS
 
     @classmethod
     def of(cls, facts: Facts) -> VolumeRecord:
-        marks = hostinfo.disk_marks(facts.identity)
-        return cls(facts.size, facts.identity, facts.modified_ns, facts.changed_ns, marks)
+        disk_ids = hostinfo.disk_ids(facts.identity)
+        return cls(facts.size, facts.identity, facts.modified_ns, facts.changed_ns, disk_ids)
 
     @classmethod
     def from_json(cls, fields: Fields) -> VolumeRecord:
         identity = Identity(fields.integer("device"), fields.integer("inode"), fields.flag("is_device"))
-        marks = DiskMarks(
+        disk_ids = DiskIds(
             fields.text("wwid") if "wwid" in fields else "",
             fields.text("partuuid") if "partuuid" in fields else "",
             fields.integer("diskseq") if "diskseq" in fields else 0,
         )
-        return cls(fields.integer("size"), identity, fields.signed("modified_ns"), fields.signed("changed_ns"), marks)
+        return cls(
+            fields.integer("size"), identity, fields.signed("modified_ns"), fields.signed("changed_ns"), disk_ids
+        )
 
     def to_json(self) -> dict[str, object]:
         values: dict[str, object] = {
@@ -81,7 +83,7 @@ class VolumeRecord:
             "changed_ns": self.changed_ns,
         }
         if self.identity.is_device:
-            values |= asdict(self.marks)
+            values |= asdict(self.disk_ids)
         return values
 
 

@@ -18,7 +18,7 @@ from mirrortool.journal.commits import (
     Commit,
     commits,
     find_commit,
-    is_flush,
+    is_flush_or_mark,
     is_past,
     is_state,
     start_by_time,
@@ -36,7 +36,7 @@ Accept = Callable[[Commit], bool]
 
 _NOUNS: dict[Accept | None, str] = {
     None: "commit",
-    is_flush: "flush commit or mark",
+    is_flush_or_mark: "flush commit or mark",
     is_state: "commit that is a state of the primary",
 }
 _NEAR_MAX = 3
@@ -50,7 +50,7 @@ def require_commit(
     """The last commit at or before a point, by default the newest.
 
     Args:
-        accept: which commits count: None, `is_flush` or `is_state`.
+        accept: which commits count: None, `is_flush_or_mark` or `is_state`.
         up_to_damage: where damage may hide the point, what there is before it; for a caller that reads on to the point,
             and so finds the damage.
     Raises:

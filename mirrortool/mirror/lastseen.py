@@ -31,7 +31,7 @@ def look(mirror: Mirror) -> State:
     for kept in mirror.kept:
         facts = files.find_facts(mirror.volume_path(kept))
         if facts:
-            attached = hostinfo.disk_marks(facts.identity).diskseq
+            attached = hostinfo.disk_ids(facts.identity).diskseq
             state[kept.name] = {**_identity_to_json(facts.identity), "written": _written(facts), "diskseq": attached}
     return state
 
@@ -102,7 +102,7 @@ def _problem(mirror: Mirror, kept: MirrorVolume, noted: Fields, in_this_boot: bo
     if facts.identity.is_device:
         if not in_this_boot or facts.identity.inode != noted.integer("inode") or "written" not in noted:
             return None
-        if hostinfo.disk_marks(facts.identity).diskseq != noted.integer("diskseq"):
+        if hostinfo.disk_ids(facts.identity).diskseq != noted.integer("diskseq"):
             return None  # it was taken away, and the kernel began to count anew
         is_same = _written(facts) == noted.integer("written")
         return None if is_same else "the device was written since the last replay"

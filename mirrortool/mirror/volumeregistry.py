@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from mirrortool import accounts, files, hostinfo, jsonfile
 from mirrortool.errors import HostError, NotAMirrorError
 from mirrortool.files import Identity
-from mirrortool.hostinfo import DiskMarks
+from mirrortool.hostinfo import DiskIds
 from mirrortool.jsonfile import Fields
 
 PLACE = "MIRRORTOOL_STATE_DIRECTORY"
@@ -51,14 +51,14 @@ class Known:
 
     identity: Identity
     boot_id: str
-    disk: DiskMarks
+    disk: DiskIds
     backing: tuple[int, ...]
     born_ns: int
 
     @classmethod
     def of(cls, identity: Identity, path: str) -> Known:
         born_ns = hostinfo.loop_birth_ns(identity) if identity.is_device else files.birth_ns(path)
-        return cls(identity, hostinfo.boot_id(), hostinfo.disk_marks(identity), hostinfo.loop_place(identity), born_ns)
+        return cls(identity, hostinfo.boot_id(), hostinfo.disk_ids(identity), hostinfo.loop_place(identity), born_ns)
 
     def is_same(self, now: Known) -> bool:
         """Whether `now` is the file or device that this was noted of, as far as can be told."""
@@ -95,7 +95,7 @@ class Known:
         return cls(
             Identity(fields.integer("device"), fields.integer("inode"), fields.flag("is_device")),
             fields.text("boot_id"),
-            DiskMarks(fields.text("wwid"), fields.text("partuuid"), fields.integer("diskseq")),
+            DiskIds(fields.text("wwid"), fields.text("partuuid"), fields.integer("diskseq")),
             tuple(fields.integers("backing")),
             fields.integer("born_ns"),
         )

@@ -39,9 +39,9 @@ class ForeignPage(NamedTuple):
 
 def find_other(known: VolumeRecord, now: VolumeRecord) -> str | None:
     """What tells that it is not the file or device that was recorded; None if nothing does."""
-    is_same = known.marks.is_same_disk(now.marks) if known.identity.is_device and now.identity.is_device else None
+    is_same = known.disk_ids.is_same_disk(now.disk_ids) if known.identity.is_device and now.identity.is_device else None
     if is_same is False:
-        return f"it is another disk than the one recorded: {now.marks}, not {known.marks}"
+        return f"it is another disk than the one recorded: {now.disk_ids}, not {known.disk_ids}"
     if is_same is None and (known.identity.inode, known.identity.is_device) != (
         now.identity.inode,
         now.identity.is_device,
@@ -52,7 +52,7 @@ def find_other(known: VolumeRecord, now: VolumeRecord) -> str | None:
 
 def was_reattached(known: VolumeRecord, now: VolumeRecord) -> bool:
     """Of one boot: whether a device was away in between, as by a replug; then nothing that the kernel counts holds."""
-    return known.marks.is_same_attachment(now.marks) is False
+    return known.disk_ids.is_same_attachment(now.disk_ids) is False
 
 
 def find_foreign(

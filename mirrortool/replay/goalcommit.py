@@ -6,7 +6,7 @@ from typing import NoReturn
 
 from mirrortool import clock
 from mirrortool.errors import NotComparableError, UsageError
-from mirrortool.journal.commits import Commit, find_commit, is_flush
+from mirrortool.journal.commits import Commit, find_commit, is_flush_or_mark
 from mirrortool.journal.directory import Journal
 from mirrortool.journal.point import Until
 from mirrortool.journal.pointlookup import check_may_come, raise_what_hides_commits, require_commit
@@ -45,7 +45,7 @@ def find_goal(
             up to the damage, and finds it.
     """
     _check_excluded(until, delay_seconds)
-    accept = is_flush if flush_only else None
+    accept = is_flush_or_mark if flush_only else None
     if delay_seconds:
         old = Until(time_ns=clock.now_ns() - int(delay_seconds * 1e9))
         return old, find_commit(journal, old, accept) or _raise_none_old_enough(journal, old)

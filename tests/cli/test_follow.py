@@ -41,7 +41,7 @@ def test_what_is_no_rate(text: str) -> None:
         (["--delay", "1h", "--until", "4"], "exclude each other"),
         (["--follow", "--delay", "1h", "--until", "4"], "exclude each other"),
         (["--slot", "a b"], "not a slot's name"),
-        (["--bwlimit", "0"], "has no unit"),
+        (["--bwlimit", "0"], "is a bare number"),
         (["--delay", "soon"], "not a duration"),
         (["--observer", "eye"], "eye"),
     ],

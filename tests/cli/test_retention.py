@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from mirrortool.cli.main import main
-from mirrortool.cli.options import SlotLagLimit, parse_lag
+from mirrortool.cli.options import SlotLimit, parse_slot_limit
 from mirrortool.journal.bases.listing import lock_bases
 from mirrortool.journal.directory import Journal
 from tests.fakes.histories import History, make_history
@@ -153,11 +153,11 @@ def test_flush_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run: Run) -
 @pytest.mark.parametrize(
     ("text", "lag"),
     [
-        ("10m", SlotLagLimit(None, 600)),
-        ("10M", SlotLagLimit(10 << 20, None)),
-        ("2d", SlotLagLimit(None, 172800)),
-        ("7", SlotLagLimit(7, None)),
+        ("10m", SlotLimit(None, 600)),
+        ("10M", SlotLimit(10 << 20, None)),
+        ("2d", SlotLimit(None, 172800)),
+        ("7", SlotLimit(7, None)),
     ],
 )
-def test_lags(text: str, lag: SlotLagLimit) -> None:
-    assert parse_lag(text) == lag
+def test_lags(text: str, lag: SlotLimit) -> None:
+    assert parse_slot_limit(text) == lag

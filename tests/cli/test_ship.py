@@ -156,7 +156,7 @@ def test_a_journal_goes_through_a_command_in_place_of_ssh() -> None:
         ("J C --slot 1x", 2, "not a slot's name"),
         ("J C D --slot x", 2, "--slot names"),
         ("J C --timeout 1s", 2, "at least 15s"),
-        ("J C --bwlimit 0", 2, "has no unit"),
+        ("J C --bwlimit 0", 2, "is a bare number"),
         ("J C --bwlimit fast", 2, "is not a size"),
         ("J - --json", 2, "would both use"),
         ('J x:C --rsh "\'"', 2, "--rsh"),

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from mirrortool import clock
 from mirrortool.errors import CorruptJournalError, MirrortoolError, NotComparableError, UsageError
 from mirrortool.journal import pointlookup
-from mirrortool.journal.commits import Commit, commits, is_flush, is_state
+from mirrortool.journal.commits import Commit, commits, is_flush_or_mark, is_state
 from mirrortool.journal.directory import Journal
 from mirrortool.journal.point import Until
 from mirrortool.journal.pointlookup import check_may_come, commits_from, position_after, require_commit
@@ -149,7 +149,7 @@ def test_newest_is_the_newest_commit(journal: Journal, tmp_path: pathlib.Path) -
 
 
 def test_only_commits_that_count_are_taken(journal: Journal) -> None:
-    assert require_commit(journal, None, is_flush).lsn == 5
+    assert require_commit(journal, None, is_flush_or_mark).lsn == 5
     assert require_commit(journal, point(4), is_state).lsn == 2
     with pytest.raises(NotComparableError, match="no commit that is a state"):
         require_commit(*_only_fuzzy(journal), is_state)

@@ -178,7 +178,7 @@ def test_a_write_to_a_device_is_seen_in_the_same_boot(
         with pytest.raises(ChangedOutsideError, match="the device was written since"):
             primary.mirror("on-device")
         with monkeypatch.context() as patch:
-            patch.setattr(hostinfo, "disk_marks", lambda _: hostinfo.DiskMarks(diskseq=1 << 40))
+            patch.setattr(hostinfo, "disk_ids", lambda _: hostinfo.DiskIds(diskseq=1 << 40))
             assert lastseen.find_problem(mirror) is None, "it was attached anew, and counts from 0"
         assert not verify(mirror)
         with monkeypatch.context() as patch:

@@ -244,7 +244,7 @@ def test_a_device_is_known_by_what_identifies_it(
 ) -> None:
     one, two = (
         volumeregistry.Known(
-            files.Identity(0, number, True), boot, hostinfo.DiskMarks(wwid, partuuid, diskseq), backing, 0
+            files.Identity(0, number, True), boot, hostinfo.DiskIds(wwid, partuuid, diskseq), backing, 0
         )
         for number, boot, wwid, partuuid, diskseq, backing in (then, now)
     )
@@ -257,9 +257,7 @@ def test_a_file_that_was_given_the_inode_of_another_is_not_taken_for_it(is_devic
 
     def known(born_ns: int) -> volumeregistry.Known:
         backing = (7, 8, 0) if is_device else ()
-        return volumeregistry.Known(
-            files.Identity(7, 8, is_device), "b", hostinfo.DiskMarks("", "", 0), backing, born_ns
-        )
+        return volumeregistry.Known(files.Identity(7, 8, is_device), "b", hostinfo.DiskIds("", "", 0), backing, born_ns)
 
     assert known(5).is_same(known(5)) and not known(5).is_same(known(6))
     assert known(0).is_same(known(6)) and known(5).is_same(known(0)), "not every file system keeps it"

@@ -14,7 +14,7 @@ import pytest
 from mirrortool import hostinfo
 from mirrortool.errors import ChangedOutsideError
 from mirrortool.files import Identity
-from mirrortool.hostinfo import DiskMarks
+from mirrortool.hostinfo import DiskIds
 from mirrortool.journal.directory import VolumeRecord
 from mirrortool.record.recorder import Recorder
 from mirrortool.record.scan import Scan
@@ -24,11 +24,11 @@ from tests.fakes.recorders import based, check_everywhere, drop
 from tests.fakes.volumes import adopt, loop_device, make_primary, pattern
 
 MIB = 1 << 20
-DISK = DiskMarks("wwid:naa.5001", "", 7)
+DISK = DiskIds("wwid:naa.5001", "", 7)
 
 
-def device(number: int, marks: DiskMarks) -> VolumeRecord:
-    return VolumeRecord(MIB, Identity(0, number, True), 0, 0, marks)
+def device(number: int, disk_ids: DiskIds) -> VolumeRecord:
+    return VolumeRecord(MIB, Identity(0, number, True), 0, 0, disk_ids)
 
 
 @pytest.mark.parametrize(
@@ -37,8 +37,8 @@ def device(number: int, marks: DiskMarks) -> VolumeRecord:
         (device(1, DISK), device(1, DISK), False),
         (device(1, DISK), device(2, replace(DISK, diskseq=9)), False),  # the same disk by another name
         (device(1, DISK), device(1, replace(DISK, wwid="wwid:naa.5002")), True),  # another one by the same
-        (device(1, DISK), device(1, DiskMarks()), False),
-        (device(1, DISK), device(2, DiskMarks()), True),  # nothing is known but the number
+        (device(1, DISK), device(1, DiskIds()), False),
+        (device(1, DISK), device(2, DiskIds()), True),  # nothing is known but the number
         (device(1, replace(DISK, wwid="serial:A")), device(1, replace(DISK, wwid="serial:B")), True),
         (device(1, replace(DISK, wwid="serial:A")), device(2, replace(DISK, wwid="serial:A")), True),  # not unique
         (device(1, replace(DISK, wwid="serial:A")), device(1, DISK), False),  # of different kinds
@@ -61,7 +61,7 @@ def test_the_refusal_names_both_disks() -> None:
 def test_a_replug_is_seen_within_one_boot() -> None:
     assert was_reattached(device(1, DISK), device(1, replace(DISK, diskseq=8)))
     assert not was_reattached(device(1, DISK), device(1, DISK))
-    assert not was_reattached(device(1, DISK), device(1, DiskMarks()))
+    assert not was_reattached(device(1, DISK), device(1, DiskIds()))
 
 
 class Loop:
@@ -138,12 +138,12 @@ def test_a_replug_alone_is_not_refused(loop: Loop) -> None:
     """Within one boot diskseq moves, and the kernel's count of sectors may begin anew."""
     based(loop.primary)
     seen = Path(loop.primary.journal.seen_path)
-    before = loop.primary.journal.recorder_checkpoint().volumes["a"].marks.diskseq
+    before = loop.primary.journal.recorder_checkpoint().volumes["a"].disk_ids.diskseq
     loop.attach(loop.backing)
-    marks = hostinfo.disk_marks(Identity(0, os.stat(loop.path).st_rdev, True))
-    if not marks.diskseq:
+    disk_ids = hostinfo.disk_ids(Identity(0, os.stat(loop.path).st_rdev, True))
+    if not disk_ids.diskseq:
         pytest.skip("this kernel does not number attachments")
-    assert marks.diskseq != before
+    assert disk_ids.diskseq != before
     seen.write_bytes(seen.read_bytes().replace(b'"sectors": {"a": ', b'"sectors": {"a": 7'))
     with Recorder(loop.primary.journal_path, background=False) as recorder:
         assert recorder.read("a", 0, MIB) == pattern(1, MIB)
@@ -182,10 +182,10 @@ def test_redo_is_not_written_to_another_disk(loop: Loop) -> None:
 
 
 @contextmanager
-def identified(patch: pytest.MonkeyPatch, marks: DiskMarks) -> Iterator[None]:
+def identified(patch: pytest.MonkeyPatch, disk_ids: DiskIds) -> Iterator[None]:
     """The kernel tells that of every device."""
     with patch.context() as patched:
-        patched.setattr(hostinfo, "disk_marks", lambda identity: marks if identity.is_device else hostinfo.UNMARKED)
+        patched.setattr(hostinfo, "disk_ids", lambda identity: disk_ids if identity.is_device else hostinfo.NO_IDS)
         yield
 
 
@@ -249,4 +249,4 @@ def test_marks_stay_in_the_recorders_checkpoint(loop: Loop, monkeypatch: pytest.
     with identified(monkeypatch, replace(DISK, partuuid="p-1")):
         loop.primary.scan()
     record = loop.primary.journal.recorder_checkpoint().volumes["a"]
-    assert record.marks == replace(DISK, partuuid="p-1")
+    assert record.disk_ids == replace(DISK, partuuid="p-1")

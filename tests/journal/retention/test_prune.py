@@ -16,7 +16,7 @@ from mirrortool.journal.bases.basefile import BaseHeader
 from mirrortool.journal.bases.basewriter import BaseWriter
 from mirrortool.journal.bases.listing import base_lsns, base_path, lock_bases, work_path
 from mirrortool.journal.commits import Commit as JournalCommit
-from mirrortool.journal.commits import Until, commits, find_commit, is_flush, newest_commits
+from mirrortool.journal.commits import Until, commits, find_commit, is_flush_or_mark, newest_commits
 from mirrortool.journal.directory import Journal, RecorderCheckpoint
 from mirrortool.journal.reader import JournalReader
 from mirrortool.journal.retention.prune import Keep, held_bytes, prune
@@ -290,6 +290,6 @@ def test_flush_commits_alone(maker: JournalMaker) -> None:
         return found and found.lsn
 
     assert lsn(find_commit(maker.journal, None)) == named.lsn + 2
-    assert lsn(find_commit(maker.journal, None, is_flush)) == named.lsn
-    assert lsn(find_commit(maker.journal, Until(lsn=named.lsn - 1), is_flush)) == 2 * END
-    assert [each.lsn for each in newest_commits(maker.journal, 2, accept=is_flush)] == [2 * END, named.lsn]
+    assert lsn(find_commit(maker.journal, None, is_flush_or_mark)) == named.lsn
+    assert lsn(find_commit(maker.journal, Until(lsn=named.lsn - 1), is_flush_or_mark)) == 2 * END
+    assert [each.lsn for each in newest_commits(maker.journal, 2, accept=is_flush_or_mark)] == [2 * END, named.lsn]
