@@ -381,7 +381,7 @@ class JournalReader:
         except (UnfinishedPromotionError, UnfinishedArrivalError):
             if journal.is_in_use():
                 return True
-            raise
+            newer = Journal(journal.path)  # it may have been completed between the two looks
         check_continues(newer.history, self._history, self.position, where=journal.path, receiver_name="its reader")
         journal.adopt(newer)
         is_promoted = newer.history != self._history

@@ -297,6 +297,30 @@ def test_the_slot_of_who_is_past_the_fork_is_lost_wherever_it_was_saved(
         assert slots.slots(Journal(site.journal))[0].is_lost
 
 
+def no_space(*_: object) -> None:
+    raise NoSpaceError("full")
+
+
+def test_a_promotion_that_ends_while_a_reader_looks_is_not_called_interrupted(site: Site) -> None:
+    """Its note is there at the first look, and the lock free at the second: it was completed between them."""
+    with JournalReader(Journal(site.journal)) as reader:
+        reader.read_to(Mirror(site.mirror).checkpoint.position.lsn)
+        with pytest.MonkeyPatch.context() as patch, Promotion(site.mirror, until=Until(lsn=6)) as promotion:
+            patch.setattr(Journal, "save_history", no_space)
+            with pytest.raises(NoSpaceError):
+                promotion.carry_out()
+
+        def complete(_: Journal) -> bool:
+            patched.undo()
+            site.promote()
+            return False
+
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr(Journal, "is_in_use", complete)
+            assert reader._is_promoted()
+        assert reader.journal.history == Journal(site.journal).history
+
+
 def test_the_slot_of_a_mirror_that_is_refused_as_past_the_fork_is_lost(site: Site) -> None:
     """It was saved before the mirror got there, and the mirror was killed."""
     path = str(site.path / "ahead")
