@@ -18,6 +18,11 @@ def monotonic() -> float:
     return time.monotonic()
 
 
+def monotonic_ns() -> int:
+    """Nanoseconds from an arbitrary start; never steps, and is the same for all threads."""
+    return time.monotonic_ns()
+
+
 def processor_seconds() -> float:
     """Seconds that this thread was on a processor, from an arbitrary start; what it waits is not in it."""
     return time.thread_time()

@@ -105,6 +105,13 @@ class Fields:
             raise self.wrong(name)
         return value
 
+    def pairs(self, name: str) -> list[tuple[int, int]]:
+        """A list of pairs of numbers from 0 on."""
+        value = self._values.get(name)
+        if not isinstance(value, list) or not all(map(_is_pair, value)):
+            raise self.wrong(name)
+        return [(first, second) for first, second in value]
+
     def names(self) -> list[str]:
         """The names of the fields."""
         return list(self._values)
@@ -121,6 +128,14 @@ class Fields:
     def wrong(self, name: str) -> MirrortoolError:
         """The error for a field that is missing or not valid."""
         return self._error(f"field {name!r} is missing or not valid", where=self._path, remedy=self._remedy)
+
+
+def _is_pair(value: object) -> bool:
+    return (
+        isinstance(value, list)
+        and len(value) == 2
+        and all(type(each) is int and 0 <= each <= INTEGER_MAX for each in value)
+    )
 
 
 def load(path: str, error: type[MirrortoolError], remedy: str | None = None) -> Fields | None:

@@ -145,7 +145,7 @@ def command(
         return
     with ExitStack() as opened:
         tracer = opened.enter_context(TraceFile(trace)) if trace else None
-        options = replace(_options(values), follow=follow, on_applied=tracer.write if tracer else None)
+        options = replace(_options(values), follow=follow, tracer=tracer.write if tracer else None)
         open_first = partial(Replay, journal, mirror, options)
         open_again = partial(Replay, journal, mirror, replace(options, replace_slot=False))
         following = opened.enter_context(Following(open_first, open_again))

@@ -1,18 +1,17 @@
-"""`replay --trace`: a JSON line for each unit, as its task finishes it."""
+"""`replay --trace`: a JSON line for each record of the replay."""
 
 from __future__ import annotations
 
-import json
 import threading
 from contextlib import nullcontext, suppress
 
 from mirrortool import files
 from mirrortool.cli.outputfiles import check_output
 from mirrortool.errors import HostError
-from mirrortool.replay.writeunit import WriteUnit
+from mirrortool.replay.tracing import TraceRecord
+from mirrortool.trace.jsonlines import LINE_BEGINS, encode
 
 _BUFFER_BYTES = 1 << 16
-_LINE_BEGINS = b'{"lsn": '
 
 
 class TraceFile:
@@ -24,7 +23,7 @@ class TraceFile:
         Raises:
             AccessError: the file is not an earlier trace, so it must not be overwritten.
         """
-        check_output(path, "a trace", _LINE_BEGINS)
+        check_output(path, "a trace", LINE_BEGINS)
         self._file = files.open_file(path, write=True, create=True, mode=0o666)
         # _lock protects the buffer and the offset; tasks hold it for one line.
         self._lock = threading.Lock()
@@ -45,20 +44,11 @@ class TraceFile:
         finally:
             self._file.close()
 
-    def write(self, unit: WriteUnit, group: int, task: int, how: str) -> None:
-        """Add a line; an Observer of the groups."""
-        footprint = unit.footprint
-        line = {
-            "lsn": unit.lsn,
-            "first_page": footprint.first,
-            "last_page": footprint.end - 1,
-            "bytes": unit.payload_bytes,
-            "group": group,
-            "task": task,
-            "how": how,
-        }
+    def write(self, record: TraceRecord) -> None:
+        """Add a line; a Tracer."""
+        line = encode(record)
         with self._lock:
-            self._buffer += json.dumps(line).encode() + b"\n"
+            self._buffer += line
             if len(self._buffer) >= _BUFFER_BYTES:
                 self._flush()
 

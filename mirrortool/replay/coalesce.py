@@ -17,10 +17,11 @@ import bisect
 import itertools
 import operator
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from mirrortool.address import VOLUME_ALIGNMENT
 from mirrortool.checksum import unpack_sums
+from mirrortool.lsn import NO_LSN, Lsn
 from mirrortool.operation import Batch, Kind
 from mirrortool.replay.ranges import Ranges
 from mirrortool.replay.writeunit import Footprint, WriteUnit
@@ -35,11 +36,12 @@ STRETCH_PAGES = 1 << 16
 
 @dataclass(slots=True)
 class Pieces:
-    """Writes as columns: first page, how many, and their data, or None for zeros."""
+    """Writes as columns: first page, how many, their data, or None for zeros, and, only where asked for, their LSNs."""
 
     firsts: list[int] = field(default_factory=list)
     counts: list[int] = field(default_factory=list)
     data: list[memoryview | None] = field(default_factory=list)
+    lsns: list[Lsn] = field(default_factory=list)
 
     def written(self) -> Iterator[tuple[int, int]]:
         """The runs (first page, count) that are written, not zeroed."""
@@ -64,6 +66,7 @@ class Inline:
     kind: Kind
     page: int
     count: int
+    lsn: Lsn = NO_LSN
 
 
 @dataclass(slots=True)
@@ -72,11 +75,25 @@ class Stretch:
 
     Attributes:
         pieces: in arrival order.
+        lsn_marks: pairs of the number of a piece and its LSN; the pieces up to the next such number have the LSNs after
+            it.
         sums: the newest sum of each page that it touches.
     """
 
     pieces: Pieces = field(default_factory=Pieces)
+    lsn_marks: list[tuple[int, Lsn]] = field(default_factory=list)
     sums: dict[int, int] = field(default_factory=dict)
+
+    def mark(self, lsn: Lsn) -> None:
+        """The next piece is that of the operation with this LSN."""
+        self.lsn_marks.append((len(self.pieces.firsts), lsn))
+
+    def numbered(self) -> Pieces:
+        """The pieces with their LSNs; NO_LSN for those that have none."""
+        ends = [number for number, _ in self.lsn_marks[1:]] + [len(self.pieces.firsts)]
+        marks = zip(self.lsn_marks, ends, strict=False)
+        lsns = [Lsn(lsn + each if lsn else lsn) for (start, lsn), end in marks for each in range(end - start)]
+        return replace(self.pieces, lsns=lsns or [NO_LSN] * len(self.pieces.firsts))
 
     def add(self, page: int, count: int, data: memoryview | None, sums: Iterable[int]) -> None:
         """Write pages, or with `data` None zero them."""
@@ -102,16 +119,23 @@ class Stretch:
         return Pieces(pages, [1] * len(pages), list(map(last.__getitem__, pages)))
 
 
-def stretches(batches: Iterable[Batch], page_size: int) -> Iterator[Stretch | Inline]:
-    """A window's batches as stretches of writes and the inline operations between them, in order."""
+def stretches(
+    batches: Iterable[Batch], page_size: int, first_lsns: Iterable[Lsn] = itertools.repeat(NO_LSN)
+) -> Iterator[Stretch | Inline]:
+    """A window's batches as stretches of writes and the inline operations between them, in order.
+
+    Args:
+        first_lsns: of each batch; its operations have this one and those after it, or none with NO_LSN.
+    """
     stretch = Stretch()
-    for batch in batches:
+    for batch, first_lsn in zip(batches, first_lsns, strict=False):
+        stretch.mark(first_lsn)
         kinds = batch.kinds[:-1] if batch.is_commit else batch.kinds
         if kinds.count(Kind.WRITE) == len(kinds):
             _add_writes(stretch, batch, len(kinds), page_size)
             continue
         payload, sums, done = memoryview(batch.payload), unpack_sums(batch.sums), 0
-        for kind, page, count in zip(kinds, batch.pages, batch.counts, strict=False):
+        for lsn, kind, page, count in zip(itertools.count(first_lsn), kinds, batch.pages, batch.counts, strict=False):
             if kind == Kind.WRITE:
                 data = payload[done * page_size : (done + count) * page_size]
                 stretch.add(page, count, data, sums[done : done + count])
@@ -120,11 +144,13 @@ def stretches(batches: Iterable[Batch], page_size: int) -> Iterator[Stretch | In
                 if len(stretch.sums) >= STRETCH_PAGES:
                     yield stretch
                     stretch = Stretch()
+                    stretch.mark(Lsn(lsn))
                 stretch.add(page, count, None, itertools.repeat(0, count))
             else:
                 yield stretch
-                yield Inline(Kind(kind), page, count)
+                yield Inline(Kind(kind), page, count, Lsn(lsn))
                 stretch = Stretch()
+                stretch.mark(Lsn(lsn + 1))
     yield stretch
 
 
@@ -140,15 +166,16 @@ def to_units(pieces: Pieces, ranges: Ranges, page_size: int, unit_pages: int) ->
             yield group, _unit(part, totals, begin, end, page_size)
 
 
-def to_single_units(pieces: Pieces, ranges: Ranges, page_size: int) -> Iterator[tuple[int, WriteUnit]]:
+def to_single_units(stretch: Stretch, ranges: Ranges, page_size: int) -> Iterator[tuple[int, WriteUnit]]:
     """Each piece a unit of its own, in arrival order, with the number of its group: the patent to the letter."""
-    cut = _without_crossings(pieces, ranges)
-    for first, count, data in zip(cut.firsts, cut.counts, cut.data, strict=True):
+    cut = _without_crossings(stretch.numbered(), ranges)
+    for first, count, data, lsn in zip(cut.firsts, cut.counts, cut.data, cut.lsns, strict=True):
         footprint = Footprint(first, first + count)
         if data is None:
-            yield ranges.group_of(first), WriteUnit(0, footprint, [], [(first, count)])
+            unit = WriteUnit(0, footprint, [], [(first, count)], 0, lsn)
         else:
-            yield ranges.group_of(first), WriteUnit(0, footprint, [(first, [data], len(data))], [], count * page_size)
+            unit = WriteUnit(0, footprint, [(first, [data], len(data))], [], count * page_size, lsn)
+        yield ranges.group_of(first), unit
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,8 +239,8 @@ def _without_crossings(pieces: Pieces, ranges: Ranges) -> Pieces:
     """The same, with every piece that crosses the border between two groups' ranges cut there."""
     if max(pieces.counts, default=1) == 1:
         return pieces
-    cut = Pieces()
-    for first, count, data in zip(pieces.firsts, pieces.counts, pieces.data, strict=True):
+    cut, lsns = Pieces(), pieces.lsns
+    for number, (first, count, data) in enumerate(zip(pieces.firsts, pieces.counts, pieces.data, strict=True)):
         size = len(data) // count if data is not None else 0
         at = first
         while at < first + count:
@@ -221,6 +248,7 @@ def _without_crossings(pieces: Pieces, ranges: Ranges) -> Pieces:
             cut.firsts.append(at)
             cut.counts.append(taken)
             cut.data.append(None if data is None else data[(at - first) * size : (at - first + taken) * size])
+            cut.lsns += lsns[number : number + 1]
             at += taken
     return cut
 

@@ -205,7 +205,8 @@ class Delegator:
             self._checkpoint(is_complete=True)
             self._checkpointer.finish()
         self._tuner.begin_window()
-        for part in stretches((batch for _, batch in frames), self._store.page_size):
+        batches, first_lsns = (batch for _, batch in frames), (_own_lsn(header) for header, _ in frames)
+        for part in stretches(batches, self._store.page_size, first_lsns):
             if isinstance(part, Inline):
                 self._run_inline(part, last)
             elif part.pieces.firsts:
@@ -322,3 +323,9 @@ class Delegator:
                 where=self._checkpointer.mirror_path,
                 remedy="mirrortool verify lists what differs; stop whatever writes to the mirror",
             )
+
+
+def _own_lsn(header: FrameHeader) -> Lsn:
+    """The LSN of a frame's first operation; NO_LSN in a frame of a base (resync.py)."""
+    is_own = header.first_lsn + header.operations - 1 == header.position.lsn
+    return header.first_lsn if is_own else NO_LSN

@@ -23,8 +23,9 @@ from mirrortool.processsettings import taking_turns
 from mirrortool.replay.coalesce import Inline, Stretch, to_single_units, to_units
 from mirrortool.replay.inflight import InFlight, InFlightStatistics
 from mirrortool.replay.ranges import RANGES, divide
-from mirrortool.replay.taskgroup import GroupStatistics, Observer, TaskGroup
+from mirrortool.replay.taskgroup import GroupStatistics, TaskGroup
 from mirrortool.replay.tasktable import RowSnapshot
+from mirrortool.replay.tracing import Divided, Drained, Ended, InlineRun, Tracer
 from mirrortool.replay.writeunit import WriteUnit
 from mirrortool.store.interface import PageWriter
 from mirrortool.wording import counted
@@ -90,9 +91,7 @@ class UnitTime:
 class ReplayEngine:
     """Applies pieces of a window in parallel; `with` starts its threads, and drains and joins them."""
 
-    def __init__(
-        self, store: PageWriter, plan: Plan, *, on_applied: Observer | None = None, timed: bool = False
-    ) -> None:
+    def __init__(self, store: PageWriter, plan: Plan, *, tracer: Tracer | None = None, timed: bool = False) -> None:
         """An engine with this plan.
 
         Args:
@@ -102,8 +101,9 @@ class ReplayEngine:
         self._store = store
         self._page_size = store.volumes.page_size
         self._in_flight = InFlight(plan.in_flight_bytes)
-        self._on_applied = on_applied
-        self._sequence = 0
+        self._tracer = tracer
+        self._sequence = 0  # of the next unit
+        self._traced_drain = 0  # the sequence of the newest drain that is in the trace
         self._times_lock = threading.Lock()  # protects _times; held for one operation of the list
         self._times: list[UnitTime] = []
         # The groups, and what those before them had done. Replaced together, so that any thread sees a whole.
@@ -118,10 +118,12 @@ class ReplayEngine:
         earlier = [*self._groups_and_earlier[1], *(group.statistics() for group in self._groups)]
         apply = self._apply_timed if timed else self._apply
         groups = [
-            TaskGroup(number, apply, self._in_flight, tasks=plan.tasks, on_applied=self._on_applied)
+            TaskGroup(number, apply, self._in_flight, tasks=plan.tasks, tracer=self._tracer)
             for number in range(plan.groups)
         ]
         self._groups_and_earlier = groups, earlier
+        if self._tracer:
+            self._tracer(Divided(clock.monotonic_ns(), plan.ranges, plan.groups, plan.tasks, plan.unit, plan.io))
 
     @property
     def _groups(self) -> list[TaskGroup]:
@@ -144,6 +146,8 @@ class ReplayEngine:
     def __exit__(self, *exc: object) -> None:
         with self._around:
             self._running.close()
+        if self._tracer:
+            self._tracer(Ended(self._sequence, clock.monotonic_ns()))
 
     def change(self, plan: Plan, *, timed: bool) -> None:
         """Continue with another plan, once everything handed out is written.
@@ -168,7 +172,7 @@ class ReplayEngine:
         return tuple(times)
 
     def delegate(self, stretch: Stretch, lsn: Lsn) -> None:
-        """Hand out writes to the groups (step 830).
+        """Hand out writes to the groups (step 830). `lsn` is the last of their window.
 
         Few tasks with many small writes are waited for: they would contend with the receiver for the interpreter at
         every system call, and two threads that alternate at it are slower than one. Many tasks are used because the
@@ -183,7 +187,7 @@ class ReplayEngine:
         while part := list(islice(units, _SLICE_UNITS)):
             shares: list[list[WriteUnit]] = [[] for _ in self._groups]
             for number, unit in part:
-                unit.sequence, unit.lsn = self._sequence, lsn
+                unit.sequence, unit.lsn = self._sequence, unit.lsn or lsn
                 self._sequence += 1
                 shares[number].append(unit)
                 runs += len(unit.runs)
@@ -196,7 +200,7 @@ class ReplayEngine:
 
     def _units_of(self, stretch: Stretch) -> Iterator[tuple[int, WriteUnit]]:
         if self._plan.unit == "op":
-            return to_single_units(stretch.pieces, self._ranges, self._page_size)
+            return to_single_units(stretch, self._ranges, self._page_size)
         pages = stretch.without_overlaps(self._page_size)
         share = sum(pages.counts) // (_UNITS_A_TASK * self._plan.threads)
         unit_pages = max(1, min(share, BATCH_UNIT_PAGES))
@@ -205,6 +209,15 @@ class ReplayEngine:
     def run_inline(self, operation: Inline) -> None:
         """Carry out a RESIZE or a large ZERO with nothing beside it; everything is drained, with its sums."""
         self.wait_drained()
+        start_ns = clock.monotonic_ns()
+        self._do_inline(operation)
+        if self._tracer:
+            kind, page, count = operation.kind, operation.page, operation.count
+            times = start_ns, clock.monotonic_ns()
+            self._tracer(InlineRun(self._sequence, operation.lsn, kind, page, count, *times))
+        self._sequence += 1
+
+    def _do_inline(self, operation: Inline) -> None:
         if operation.kind == Kind.RESIZE:
             volume = self._store.volumes.starting_at(operation.page)
             assert volume is not None, "checked where the operation was decoded"
@@ -216,6 +229,9 @@ class ReplayEngine:
     def wait_drained(self) -> None:
         """Block until every piece that was handed out is written. Raises what a task failed with."""
         self._in_flight.wait_drained()
+        if self._tracer and self._traced_drain < self._sequence:
+            self._traced_drain = self._sequence
+            self._tracer(Drained(self._sequence, clock.monotonic_ns()))
 
     def statistics(self) -> tuple[tuple[GroupStatistics, ...], InFlightStatistics]:
         """How the groups do now; from any thread."""

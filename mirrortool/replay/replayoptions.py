@@ -11,7 +11,7 @@ from mirrortool.journal.slots import check_name
 from mirrortool.ratelimit import Pace
 from mirrortool.replay.engine import Plan
 from mirrortool.replay.planner import Wanted
-from mirrortool.replay.taskgroup import Observer
+from mirrortool.replay.tracing import Tracer
 from mirrortool.wording import byte_count
 
 MAX_BYTES = 16 << 40
@@ -33,7 +33,7 @@ class ReplayOptions:
         max_bytes: the volumes may not be larger together.
         window_bytes: of payload, coalesced at once.
         read_back: whether pages are read back from the device before a checkpoint names them.
-        on_applied: called after each unit, by its task.
+        tracer: called with what a trace has of this replay; see tracing.py.
         follow: continue at the journal's end with each commit as it comes, until `cancel` or `until`.
         observer: how the follower is woken; one of tail.OBSERVERS.
         delay_seconds: keep the mirror at the newest commit that is this old; not together with `until`.
@@ -55,7 +55,7 @@ class ReplayOptions:
     raw: bool = False
     force_known_bad: bool = False
     read_back: bool = True
-    on_applied: Observer | None = None
+    tracer: Tracer | None = None
     max_bytes: int = MAX_BYTES
     window_bytes: int = WINDOW_BYTES
     follow: bool = False

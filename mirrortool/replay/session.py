@@ -57,6 +57,7 @@ from mirrortool.replay.slotregistration import Registration
 from mirrortool.replay.startposition import Start
 from mirrortool.replay.taskgroup import GroupStatistics
 from mirrortool.replay.tasktable import RowSnapshot
+from mirrortool.replay.tracing import Started
 from mirrortool.replay.tuner import Tuner, open_engine_plan
 from mirrortool.wording import quoted_word
 
@@ -154,7 +155,10 @@ class Replay:
         store = opening.enter_context(closing(self.mirror.open_store(write=True)))
         sums = opening.enter_context(closing(self.mirror.open_sums(write=True)))
         first = open_engine_plan(wanted, store)
-        engine = ReplayEngine(store, first.plan, on_applied=options.on_applied, timed=not first.is_final)
+        if options.tracer:
+            paths = files.absolute(self.journal.path), files.absolute(self.mirror.path)
+            options.tracer(Started(*paths, self.mirror.page_size, clock.now_ns()))
+        engine = ReplayEngine(store, first.plan, tracer=options.tracer, timed=not first.is_final)
         self._engine = opening.enter_context(engine)
         self._tuner = Tuner(engine, store, wanted, first)
         self._repairs = Repairs(self.mirror)

@@ -23,15 +23,16 @@ class Verdict(Enum):
 class Task:
     """A thread of a group. All of it belongs to the lock of the group, with three exceptions.
 
-    The task itself reads `work` and `how` without the lock: only its own step writes them. It waits at `gate`, which
-    another task opens; it is either parked or waiting for its counter, so one gate serves both.
+    The task itself reads `work`, `wait_ns` and the posts of its counter without the lock: nobody writes them while it
+    has work that it may apply. It waits at `gate`, which another task opens; it is either parked or waiting for its
+    counter, so one gate serves both.
 
     Attributes:
         mini: the mini queue (970): units that overlap what the task already has, in arrival order. No thread waits for
             room in it: a leader that blocked here would hold the lock that the task needs to empty it. A leader that
             finds MINI_UNITS_MAX in it stops leading instead (taskgroup.py). Empty when the task ends.
         work: what the task is to apply now, in order.
-        how: why the work came to this task, for traces.
+        wait_ns: when it began to wait for its counter, for traces.
         units, payload_bytes, direct, delegated, waited, given_back: statistics; see GroupStatistics.
     """
 
@@ -41,12 +42,12 @@ class Task:
         "direct",
         "gate",
         "given_back",
-        "how",
         "mini",
         "number",
         "payload_bytes",
         "row",
         "units",
+        "wait_ns",
         "waited",
         "work",
     )
@@ -58,7 +59,7 @@ class Task:
         self.counter = Counter(number, gate)
         self.mini: deque[WriteUnit] = deque()
         self.work: list[WriteUnit] = []
-        self.how = ""
+        self.wait_ns = 0
         self.units = 0
         self.payload_bytes = 0
         self.direct = 0

@@ -3,7 +3,7 @@
 Rule: units whose footprints share a page are applied in arrival order, and nothing else is ordered.
 Rule: a unit is on the main queue, on one mini queue, or in the work of one task, until it is finished.
 
-The method is FIG. 11 with six changes, which mirrortool-method(7) argues for:
+The method is FIG. 11 with seven changes, which mirrortool-method(7) argues for:
 - One lock for the table, the main queue and all mini queues. The figure holds both of its locks wherever the order
   depends on it, and one lock cannot be taken in the wrong order.
 - An idle task parks instead of blocking in the dequeue (1138) with the main queue locked.
@@ -11,6 +11,8 @@ The method is FIG. 11 with six changes, which mirrortool-method(7) argues for:
 - It is split as it is emptied: the task keeps the units that overlap the first one, shows no more than those, and gives
   the others back to the front of the main queue. Otherwise one wide unit captures all that follow it, and the group
   runs on a single thread until the load ends.
+- A task that is waited for may not give units back: they must be done before its waiter. It hands them to idle tasks,
+  each a part that shares no page with the others, and these post to the same counter.
 - A leader that meets a mini queue with MINI_UNITS_MAX units stops leading. That task wakes the next leader as it
   empties its mini queue.
 - An error stops the applying, not the method, so that no task and no receiver waits for ever.
@@ -22,22 +24,21 @@ Not here: which group a unit belongs to (delegator.py), and when the store is ma
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from types import TracebackType
 
+from mirrortool import clock
 from mirrortool.errors import ExhaustedError
 from mirrortool.replay.inflight import InFlight
 from mirrortool.replay.task import Task, Verdict
 from mirrortool.replay.tasktable import ActiveTaskTable, Row, RowSnapshot
 from mirrortool.replay.threads import THREADS, Gate, Handle, ThreadSeam
-from mirrortool.replay.writeunit import PageSet, WriteUnit
+from mirrortool.replay.tracing import Tracer, UnitRun
+from mirrortool.replay.writeunit import How, PageSet, WriteUnit
 
 Apply = Callable[[WriteUnit], None]
-
-# (unit, number of the group, number of the task, how the unit came to that task), called after each unit, by its task.
-Observer = Callable[[WriteUnit, int, int, str], None]
 
 MINI_UNITS_MAX = 32
 """A leader that finds a mini queue this long stops, and leaves the remainder on the main queue.
@@ -45,9 +46,6 @@ MINI_UNITS_MAX = 32
 After a unit over the whole range everything would go to that task's mini queue and come back from there, which costs
 more than the writing: the work of all give-backs grew with the square of the units in flight.
 """
-
-DIRECT = "direct"
-MINI_QUEUE = "mini-queue"
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +104,7 @@ class TaskGroup:
         *,
         tasks: int,
         seam: ThreadSeam = THREADS,
-        on_applied: Observer | None = None,
+        tracer: Tracer | None = None,
     ) -> None:
         """A group whose tasks call `apply` for each unit; in parallel, but never for two that overlap."""
         assert tasks >= 1
@@ -114,7 +112,8 @@ class TaskGroup:
         self._apply = apply
         self._in_flight = in_flight
         self._seam = seam
-        self._on_applied = on_applied
+        self._tracer = tracer
+        self._now_ns = _now_ns if tracer else _no_time
         # _lock protects everything below, and what hangs on the tasks. No other lock is acquired while it is
         # held, nothing is applied, and no gate is opened: the thread that is woken would wait for this lock.
         self._lock = seam.lock()
@@ -199,7 +198,7 @@ class TaskGroup:
     def table(self) -> tuple[RowSnapshot, ...]:
         """The active task table now (FIG. 10); from any thread."""
         with self._lock:
-            return self._table.snapshot([each.counter for each in self._tasks])
+            return self._table.snapshot(self._tasks)
 
     # A task's thread, outside the lock.
 
@@ -223,11 +222,40 @@ class TaskGroup:
 
     def _apply_one(self, me: Task, unit: WriteUnit) -> None:
         try:
-            self._apply(unit)
-            if self._on_applied is not None:
-                self._on_applied(unit, self.number, me.number, _how(me, unit))
+            self._apply_unit(me, unit)
         except BaseException as error:  # whatever it is, the task continues, so that its successors are not stuck
             self._in_flight.fail(unit.sequence, error)
+
+    def _apply_unit(self, me: Task, unit: WriteUnit) -> None:
+        if self._tracer is None:
+            self._apply(unit)
+            return
+        start_ns, failed = self._now_ns(), True
+        try:
+            self._apply(unit)
+            failed = False
+        finally:
+            self._tracer(self._run_of(me, unit, start_ns, failed))
+
+    def _run_of(self, me: Task, unit: WriteUnit, start_ns: int, failed: bool) -> UnitRun:
+        is_sent, has_waited = unit.how is How.MINI_QUEUE, unit.how is How.COUNTER_WAIT
+        return UnitRun(
+            sequence=unit.sequence,
+            lsn=unit.lsn,
+            group=self.number,
+            task=me.number,
+            footprint=unit.footprint.runs(),
+            payload_bytes=unit.payload_bytes,
+            start_ns=start_ns,
+            end_ns=self._now_ns(),
+            how=unit.how,
+            given_back=unit.given_back,
+            sent_by=unit.sent_by if is_sent else None,
+            sent_ns=unit.sent_ns if is_sent else None,
+            wait_ns=me.wait_ns if has_waited else None,
+            posts=tuple(me.counter.posts) if has_waited else (),
+            failed=failed,
+        )
 
     # The critical sections.
 
@@ -259,21 +287,20 @@ class TaskGroup:
 
     def _pop_mini(self, me: Task, gates: list[Gate]) -> None:
         """Pop all that was sent to me, and keep what only I can do in order."""
-        me.work = list(me.mini)
+        sent = list(me.mini)
         me.mini.clear()
-        me.how = MINI_QUEUE
-        # A superseded task keeps everything: its waiter shows the pages of all of it, and waits for all of it.
         if me.row.range:
-            me.work, back = self._split(me, me.work)
-            self._give_back(me, back)
+            self._split(me, sent)
+        else:
+            self._hand_out(me, sent, gates)
         if self._main:
             self._wake_one(gates)  # what was given back, or what did not fit into my mini queue
 
-    def _split(self, me: Task, work: list[WriteUnit]) -> tuple[list[WriteUnit], list[WriteUnit]]:
+    def _split(self, me: Task, units: list[WriteUnit]) -> None:
         """Keep the first unit and what overlaps it, directly or not; but nothing that a unit given back precedes."""
-        keep, back = [work[0]], []
-        kept, given = PageSet([work[0].footprint]), PageSet()
-        for unit in islice(work, 1, None):
+        keep, back = [units[0]], []
+        kept, given = PageSet([units[0].footprint]), PageSet()
+        for unit in islice(units, 1, None):
             footprint = unit.footprint
             if kept.intersects(footprint) and not given.intersects(footprint):
                 keep.append(unit)
@@ -281,8 +308,27 @@ class TaskGroup:
             else:
                 back.append(unit)
                 given.add(footprint)
-        me.row.range = kept
-        return keep, back
+        me.work, me.row.range = keep, kept
+        self._give_back(me, back)
+
+    def _hand_out(self, me: Task, units: list[WriteUnit], gates: list[Gate]) -> None:
+        """Superseded: all of it must be done before what my waiter has. Share it with idle tasks.
+
+        Each gets a part that has no page in common with the others, and my waiter waits for that task, too. Parts for
+        which there is no idle task stay on my mini queue, so that I do not post before they are done.
+        """
+        counter = me.row.counter
+        assert counter is not None, "a range is cleared after the counter pointer is set (1162, 1164)"
+        me.work, *others = parts_without_overlap(units)
+        for part in others:
+            if self._idle:
+                helper = self._idle.pop()
+                for unit in part:
+                    self._send(me, unit, helper)
+                self._table.enter_cleared(helper.row, counter)
+                gates.append(helper.gate)
+            else:
+                me.mini.extend(part)
 
     def _give_back(self, me: Task, back: list[WriteUnit]) -> None:
         """To the front of the main queue, in order: whatever it holds that overlaps them arrived later."""
@@ -294,7 +340,7 @@ class TaskGroup:
     def _leave_table(self, me: Task, gates: list[Gate]) -> None:
         row = me.row
         if row.counter is not None:  # 1126
-            if row.counter.post():  # 1128
+            if row.counter.post(me.number, self._now_ns()):  # 1128
                 gates.append(row.counter.gate)
             row.counter = None  # 1130
         self._table.leave(row)  # 1132
@@ -308,7 +354,7 @@ class TaskGroup:
                 if len(self._tasks[hits[0].task].mini) >= self.mini_units_max:
                     self._main.appendleft(unit)
                     return self._park(me)  # that task wakes another as it empties its mini queue
-                self._delegate(unit, hits[0])
+                self._delegate(me, unit, hits[0])
                 continue  # 1154
             me.work = [unit]
             verdict = self._wait_for(me, unit, hits) if hits else self._claim_range(me, unit)
@@ -324,12 +370,16 @@ class TaskGroup:
         self._idle.append(me)
         return Verdict.PARK
 
-    def _delegate(self, unit: WriteUnit, hit: Row) -> None:
+    def _delegate(self, me: Task, unit: WriteUnit, hit: Row) -> None:
         """Send it to the one task that works on its pages, even if that task waits itself."""
         task = self._tasks[hit.task]
         hit.range.add(unit.footprint)  # 1148
-        task.mini.append(unit)  # 1150
+        self._send(me, unit, task)  # 1150
         task.delegated += 1
+
+    def _send(self, me: Task, unit: WriteUnit, task: Task) -> None:
+        task.mini.append(unit)
+        unit.how, unit.sent_by, unit.sent_ns = How.MINI_QUEUE, me.number, self._now_ns()
 
     def _wait_for(self, me: Task, unit: WriteUnit, hits: list[Row]) -> Verdict:
         """Stand for all tasks that it overlaps, and wait until they are done."""
@@ -340,13 +390,13 @@ class TaskGroup:
             hit.range.clear()  # 1164: the range only; the row goes at 1132, after the pointer (1130)
         self._table.enter(me.row, unit.footprint)  # 1166
         me.counter.establish(len(hits))  # 1168
-        me.how = f"counter wait {len(hits)}"
+        unit.how, me.wait_ns = How.COUNTER_WAIT, self._now_ns()
         me.waited += 1
         return Verdict.WAIT
 
     def _claim_range(self, me: Task, unit: WriteUnit) -> Verdict:
         self._table.enter(me.row, unit.footprint)  # 1178
-        me.how = DIRECT
+        unit.how = How.DIRECT
         me.direct += 1
         return Verdict.RUN
 
@@ -362,5 +412,37 @@ class TaskGroup:
             gates.append(self._idle.pop().gate)
 
 
-def _how(me: Task, unit: WriteUnit) -> str:
-    return f"{me.how}, given back" if unit.given_back else me.how
+def parts_without_overlap(units: Iterable[WriteUnit]) -> list[list[WriteUnit]]:
+    """The units in as many parts as possible of which no two share a page; each in order, that of the first unit first.
+
+    Costs the square of their number, in the worst case.
+    """
+    parts: list[tuple[PageSet, list[WriteUnit]]] = []
+    for unit in units:
+        met = [part for part in parts if part[0].intersects(unit.footprint)]
+        if not met:
+            parts.append((PageSet([unit.footprint]), [unit]))
+            continue
+        (pages, members), *merged = met
+        for other_pages, others in merged:
+            pages.update(other_pages)
+            members += others
+        pages.add(unit.footprint)
+        members.append(unit)
+        parts = [part for part in parts if part not in merged]
+    for _, members in parts:
+        members.sort(key=_sequence)
+    return [members for _, members in parts]
+
+
+def _sequence(unit: WriteUnit) -> int:
+    return unit.sequence
+
+
+def _now_ns() -> int:
+    return clock.monotonic_ns()
+
+
+def _no_time() -> int:
+    """Where nobody asks."""
+    return 0

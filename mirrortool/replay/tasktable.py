@@ -8,10 +8,15 @@ Not here: locks. The whole table belongs to the lock of its group.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from mirrortool.replay.counter import Counter
 from mirrortool.replay.writeunit import Footprint, PageSet
+
+if TYPE_CHECKING:
+    from mirrortool.replay.task import Task
 
 
 class Row:
@@ -43,6 +48,7 @@ class RowSnapshot:
         end: one above the highest page; 0 where the range is empty.
         counter: number of the task that waits for this one, or None.
         waits_for: how many tasks this one still waits for.
+        mini: the numbers (WriteUnit.sequence) of the units on its mini queue.
     """
 
     task: int
@@ -50,6 +56,7 @@ class RowSnapshot:
     end: int
     counter: int | None
     waits_for: int
+    mini: tuple[int, ...] = ()
 
 
 class ActiveTaskTable:
@@ -80,16 +87,23 @@ class ActiveTaskTable:
         row.range.add(footprint)
         self._rows[row.task] = row
 
+    def enter_cleared(self, row: Row, counter: Counter) -> None:
+        """Show a task that works for another one, which is waited for: no range, and the same counter to post to."""
+        row.counter = counter
+        counter.join()
+        self._rows[row.task] = row
+
     def leave(self, row: Row) -> None:
         """Remove a task's entry, if that was not previously done (1132)."""
         if self._rows.pop(row.task, None) is not None:
             row.range.clear()
 
-    def snapshot(self, counters: list[Counter]) -> tuple[RowSnapshot, ...]:
-        """All rows, by task number. `counters` has one for each task of the group."""
-        return tuple(_snapshot(self._rows[task], counters[task]) for task in sorted(self._rows))
+    def snapshot(self, tasks: Sequence[Task]) -> tuple[RowSnapshot, ...]:
+        """All rows, by task number. `tasks` are those of the group, by number."""
+        return tuple(_snapshot(self._rows[number], tasks[number]) for number in sorted(self._rows))
 
 
-def _snapshot(row: Row, own: Counter) -> RowSnapshot:
+def _snapshot(row: Row, task: Task) -> RowSnapshot:
     waiter = None if row.counter is None else row.counter.owner
-    return RowSnapshot(row.task, row.range.first, row.range.end, waiter, own.left)
+    mini = tuple(unit.sequence for unit in task.mini)
+    return RowSnapshot(row.task, row.range.first, row.range.end, waiter, task.counter.left, mini)

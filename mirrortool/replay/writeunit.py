@@ -12,8 +12,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence, Set
 from dataclasses import dataclass, field
+from enum import Enum
 from itertools import chain
 
+from mirrortool.address import adjacent_runs
 from mirrortool.lsn import NO_LSN, Lsn
 from mirrortool.store.interface import WriteRun
 from mirrortool.wording import counted
@@ -69,6 +71,12 @@ class Footprint:
     def each_page(self) -> Iterable[int]:
         """Every page, ascending; for displays and tests."""
         return range(self.first, self.end) if self.pages is None else sorted(self.pages)
+
+    def runs(self) -> tuple[tuple[int, int], ...]:
+        """The same pages as runs (first page, count), ascending, with gaps between them."""
+        if self.pages is None:
+            return ((self.first, self.end - self.first),)
+        return tuple(adjacent_runs(sorted(self.pages)))
 
     def page_count(self) -> int:
         """How many pages there are."""
@@ -161,6 +169,17 @@ def _has_any(pages: Set[int], first: int, end: int) -> bool:
     return any(first <= page < end for page in pages)
 
 
+class How(Enum):
+    """How a unit came to the task that applied it; the values are those of a trace.
+
+    Each has its step of FIG. 11: 1178, 1150, 1174.
+    """
+
+    DIRECT = "direct"
+    MINI_QUEUE = "mini-queue"
+    COUNTER_WAIT = "counter wait"
+
+
 @dataclass(slots=True, eq=False)
 class WriteUnit:
     """An atomic list of writes; applied whole by one task, or not at all.
@@ -171,9 +190,12 @@ class WriteUnit:
         runs: (first page, buffers of whole pages, their bytes), ascending and disjoint: one pwritev each.
         zeros: (first page, count) to make read as zeros, disjoint from `runs`.
         payload_bytes: of all runs.
-        lsn: the last LSN whose pages it carries, for traces.
+        lsn: of its operation, where each is a unit; else the last LSN whose pages it may carry. For traces.
         cost: what it uses of the credits, in bytes.
-        given_back: how often a task put it back on the main queue. Owner: the group's lock.
+        given_back: how often a task put it back on the main queue. This and what follows is for traces; owner: the
+            group's lock, until a task has the unit in its work.
+        how: the way that it took last.
+        sent_by, sent_ns: of one from a mini queue, the task that sent it there, and when.
     """
 
     sequence: int
@@ -184,6 +206,9 @@ class WriteUnit:
     lsn: Lsn = NO_LSN
     cost: int = field(init=False)
     given_back: int = field(init=False, default=0)
+    how: How = field(init=False, default=How.DIRECT)
+    sent_by: int = field(init=False, default=0)
+    sent_ns: int = field(init=False, default=0)
 
     def __post_init__(self) -> None:
         lists = len(self.runs) + len(self.zeros)

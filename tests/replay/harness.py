@@ -16,6 +16,7 @@ from typing import Any
 
 from mirrortool.replay.inflight import InFlight
 from mirrortool.replay.taskgroup import TaskGroup
+from mirrortool.replay.tracing import UnitRun
 from mirrortool.replay.writeunit import UNIT_COST_BYTES, Footprint, WriteUnit
 from tests.fakes.fig11 import LiteralGroup
 from tests.fakes.invariants import check_invariants, check_quiet
@@ -117,9 +118,7 @@ class Bench:
     def _make(self, kind: type[Any], number: int) -> Any:
         if kind is LiteralGroup:
             return LiteralGroup(number, self.apply, self.in_flight, tasks=self.case.tasks, seam=self.scheduler)
-        group = kind(
-            number, self.apply, self.in_flight, tasks=self.case.tasks, seam=self.scheduler, on_applied=self.on_applied
-        )
+        group = kind(number, self.apply, self.in_flight, tasks=self.case.tasks, seam=self.scheduler, tracer=self.trace)
         if self._invariants:
             group._lock.on_release = lambda: check_invariants(group, self.history.finished)
         return group
@@ -150,9 +149,10 @@ class Bench:
         else:
             self.scheduler.point()
 
-    def on_applied(self, unit: WriteUnit, _group: int, _task: int, how: str) -> None:
-        """The trace."""
-        self.history.how[unit.sequence] = how
+    def trace(self, run: UnitRun) -> None:
+        """A Tracer."""
+        waited = f" {len(run.posts)}" if run.posts else ""
+        self.history.how[run.sequence] = f"{run.how.value}{waited}{', given back' * (run.given_back > 0)}"
 
     def receive(self) -> None:
         """The receiver: submit everything, then close."""

@@ -9,7 +9,7 @@ from collections import defaultdict, deque
 from itertools import islice
 
 from mirrortool.replay.task import Task, Verdict
-from mirrortool.replay.taskgroup import TaskGroup
+from mirrortool.replay.taskgroup import TaskGroup, parts_without_overlap
 from mirrortool.replay.tasktable import ActiveTaskTable, Row
 from mirrortool.replay.writeunit import Footprint, PageSet, WriteUnit
 from tests.fakes.scheduler import Scheduler, _Gate
@@ -44,7 +44,7 @@ class SendsAfterUnlocking(TaskGroup):
         super().__init__(*arguments, **options)
         self._unsent = defaultdict(list)
 
-    def _delegate(self, unit: WriteUnit, hit: Row):
+    def _delegate(self, me: Task, unit: WriteUnit, hit: Row):
         hit.range.add(unit.footprint)
         self._unsent[self._seam.running()].append((self._tasks[hit.task], unit))
 
@@ -67,7 +67,7 @@ class DropsMainLock(TaskGroup):
             self._lock.__enter__()
             hits = self._table.matches(unit.footprint)
             if len(hits) == 1:
-                self._delegate(unit, hits[0])
+                self._delegate(me, unit, hits[0])
                 continue
             me.work = [unit]
             verdict = self._wait_for(me, unit, hits) if hits else self._claim_range(me, unit)
@@ -94,7 +94,7 @@ class MatchesWhatIncludes(TaskGroup):
 class DoesNotGrow(TaskGroup):
     """1148 left out."""
 
-    def _delegate(self, unit: WriteUnit, hit: Row):
+    def _delegate(self, me: Task, unit: WriteUnit, hit: Row):
         task = self._tasks[hit.task]
         task.mini.append(unit)
         task.delegated += 1
@@ -127,7 +127,7 @@ class PostsUndrained(TaskGroup):
 
     def _pop_mini(self, me: Task, gates):
         if me.row.counter is not None:
-            if me.row.counter.post():
+            if me.row.counter.post(me.number, 0):
                 gates.append(me.row.counter.gate)
             me.row.counter = None
         super()._pop_mini(me, gates)
@@ -140,7 +140,7 @@ class PostsOutside(TaskGroup):
         if not me.mini and (counter := me.row.counter) is not None:
             me.row.counter = None
             self._seam.point()
-            if counter.post():
+            if counter.post(me.number, 0):
                 counter.gate.open()
         return super()._step(me)
 
@@ -189,10 +189,10 @@ class BoundsMiniQueues(TaskGroup):
         super().__init__(*arguments, **options)
         self._room = defaultdict(self._seam.gate)
 
-    def _delegate(self, unit: WriteUnit, hit: Row):
+    def _delegate(self, me: Task, unit: WriteUnit, hit: Row):
         if len(self._tasks[hit.task].mini) >= 1:
             self._room[hit.task].wait()
-        super()._delegate(unit, hit)
+        super()._delegate(me, unit, hit)
 
     def _pop_mini(self, me: Task, gates):
         gates.append(self._room[me.number])
@@ -202,9 +202,9 @@ class BoundsMiniQueues(TaskGroup):
 class DiesOfErrors(TaskGroup):
     """A task ends when the store raises: its row stays, and whoever waits for it waits for ever."""
 
-    def _apply_one(self, _me: Task, unit: WriteUnit):
+    def _apply_one(self, me: Task, unit: WriteUnit):
         try:
-            self._apply(unit)
+            self._apply_unit(me, unit)
         except Exception as error:
             self._in_flight.fail(unit.sequence, error)
             raise _EndOfTaskError from error
@@ -230,35 +230,31 @@ class _EndOfTaskError(Exception):
 class NeverSplits(TaskGroup):
     """A wide unit captures whatever comes after it."""
 
-    def _split(self, _me: Task, work):
-        return work, []
+    def _split(self, me: Task, units):
+        me.work, me.row.range = units, PageSet(unit.footprint for unit in units)
 
 
 class SplitsPastGiven(TaskGroup):
     """Keeps a unit although one that it overlaps, and that arrived before it, is given back."""
 
-    def _split(self, me: Task, work):
-        keep, back = [work[0]], []
-        kept = PageSet([work[0].footprint])
-        for unit in islice(work, 1, None):
+    def _split(self, me: Task, units):
+        keep, back = [units[0]], []
+        kept = PageSet([units[0].footprint])
+        for unit in islice(units, 1, None):
             if kept.intersects(unit.footprint):
                 keep.append(unit)
                 kept.add(unit.footprint)
             else:
                 back.append(unit)
-        me.row.range = kept
-        return keep, back
+        me.work, me.row.range = keep, kept
+        self._give_back(me, back)
 
 
 class SplitsSuperseded(TaskGroup):
     """Splits although a waiter has taken over, and shows a range again."""
 
-    def _pop_mini(self, me: Task, gates):
-        shown = bool(me.row.range)
-        super()._pop_mini(me, gates)
-        if not shown:
-            me.work, back = self._split(me, me.work)
-            self._give_back(me, back)
+    def _hand_out(self, me: Task, units, _gates):
+        self._split(me, units)
 
 
 class GivesBackLast(TaskGroup):
@@ -280,10 +276,50 @@ class GivesBackReversed(TaskGroup):
 class ShowsTooLittle(TaskGroup):
     """After a split shows only the first of the units kept."""
 
-    def _split(self, me: Task, work):
-        keep, back = super()._split(me, work)
-        me.row.range = PageSet([keep[0].footprint])
-        return keep, back
+    def _split(self, me: Task, units):
+        super()._split(me, units)
+        me.row.range = PageSet([units[0].footprint])
+
+
+class HandsOutUncounted(TaskGroup):
+    """Hands a part out to an idle task without making its waiter wait for that task too."""
+
+    def _hand_out(self, me: Task, units, gates):
+        counter = me.row.counter
+        me.work, *others = parts_without_overlap(units)
+        for part in others:
+            if self._idle:
+                helper = self._idle.pop()
+                helper.mini.extend(part)
+                self._table._rows[helper.number] = helper.row
+                gates.append(helper.gate)
+            else:
+                me.mini.extend(part)
+        assert counter is not None
+
+
+class HandsOutOverlapping(TaskGroup):
+    """Hands out each unit by itself, also what overlaps one before it."""
+
+    def _hand_out(self, me: Task, units, gates):
+        counter = me.row.counter
+        me.work, others = units[:1], units[1:]
+        while others and self._idle:
+            helper = self._idle.pop()
+            helper.mini.append(others.pop(0))
+            self._table.enter_cleared(helper.row, counter)
+            gates.append(helper.gate)
+        me.mini.extend(others)
+
+
+class ForgetsWhatItCannotHandOut(TaskGroup):
+    """Gives the parts for which there is no idle task back to the main queue, behind those of its waiter."""
+
+    def _hand_out(self, me: Task, units, gates):
+        super()._hand_out(me, units, gates)
+        left = list(me.mini)
+        me.mini.clear()
+        self._give_back(me, left)
 
 
 class DoesNotWakeTheNext(TaskGroup):
@@ -349,7 +385,7 @@ class StoresErrorsLate(TaskGroup):
 
     def _apply_one(self, me: Task, unit: WriteUnit):
         try:
-            self._apply(unit)
+            self._apply_unit(me, unit)
         except Exception as error:
             self._late[me.number].append((unit.sequence, error))
 

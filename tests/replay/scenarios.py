@@ -44,6 +44,9 @@ SCENARIOS = {
     "superseded with two to drain": _scenario(
         [0, 1], [4], [0], [1], [1, 2, 3, 4], [1], tasks=3, how="mini-queue; counter wait 2"
     ),
+    "superseded with parts to hand out": _scenario(
+        WHOLE, [0], [1], [1], [2], [8], [1, 2, 8], tasks=4, how="mini-queue; counter wait 2; counter wait 3"
+    ),
     "two bridges": _scenario([0], [2], [0, 2], [4], [6], [4, 6], tasks=6, how="counter wait 2"),
     "split": _scenario(WHOLE, [0], [1], [0, 1], [0], [5], tasks=3, how="mini-queue; direct, given back"),
     "split, order of those given back": _scenario(

@@ -15,6 +15,7 @@ from mirrortool.replay.coalesce import Inline, stretches
 from mirrortool.replay.engine import GROUPS_MAX, TASKS_MAX, THREADS_MAX, Plan, ReplayEngine
 from mirrortool.replay.ranges import RANGES
 from mirrortool.replay.taskgroup import TaskGroup
+from mirrortool.replay.tracing import UnitRun
 from mirrortool.volume import place
 
 PAGE = 512
@@ -241,10 +242,11 @@ def test_batches_are_cut_so_that_every_task_gets_several(tasks, most):
     store = MemoryStore({"a": 4000 * PAGE})
     sizes = []
 
-    def note(unit, *_):
-        sizes.append(unit.footprint.page_count())
+    def note(record):
+        if isinstance(record, UnitRun):
+            sizes.append(record.footprint.page_count())
 
-    with ReplayEngine(store, Plan(groups=1, tasks=tasks), on_applied=note) as engine:
+    with ReplayEngine(store, Plan(groups=1, tasks=tasks), tracer=note) as engine:
         engine.delegate(stretch_of(*((page, page_of(1)) for page in range(0, 2560, 2))), 1)
         engine.wait_drained()
     assert sum(sizes) == 1280 and max(sizes) <= most

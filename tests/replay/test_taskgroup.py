@@ -216,6 +216,9 @@ WRONG = [
     (mutants.GivesBackLast, "runs before", "split, behind it the same page"),
     (mutants.GivesBackReversed, "runs before", "split, order of those given back"),
     (mutants.ShowsTooLittle, "runs before|run together", "split, then a unit at the edge"),
+    (mutants.HandsOutUncounted, "runs before|all wait", "superseded with parts to hand out"),
+    (mutants.HandsOutOverlapping, "runs before|run together", "superseded with parts to hand out"),
+    (mutants.ForgetsWhatItCannotHandOut, "runs before", "superseded with parts to hand out"),
     (mutants.WakesNobody, "all wait", "one task"),
     (mutants.LeavesSleepers, "all wait", "identical"),
     (mutants.FinishesEarly, "not the first", "one task"),
@@ -280,7 +283,7 @@ def test_the_first_error_is_kept_with_the_number_of_its_unit():
 
 def test_an_error_of_the_trace_stops_the_replay_too():
     class Unwritable(Bench):
-        def on_applied(self, *_):
+        def trace(self, *_):
             raise OSError("trace")
 
     scheduler = Scheduler(Walk(1))

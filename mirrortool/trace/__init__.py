@@ -1,0 +1,4 @@
+"""Traces of replays (`replay --trace`): their lines, what they prove, and a picture of them (`mirrortool trace`).
+
+jsonlines.py (a record as a line, and back).
+"""
