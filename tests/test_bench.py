@@ -86,7 +86,7 @@ def test_each_500th_zeroes_a_whole_range_in_turn() -> None:
 def test_no_write_crosses_a_border_between_groups(groups: int) -> None:
     workload = make_workload(RANGES, 2500, groups)
     ranges = divide("equal", groups, workload.volumes)
-    units = [unit for stretch in workload.stretches() for unit in to_single_units(stretch.pieces, ranges, PAGE_BYTES)]
+    units = [unit for stretch in workload.stretches() for unit in to_single_units(stretch, ranges, PAGE_BYTES)]
     assert len(units) == 2500
 
 

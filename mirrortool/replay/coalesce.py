@@ -135,7 +135,8 @@ def stretches(
             _add_writes(stretch, batch, len(kinds), page_size)
             continue
         payload, sums, done = memoryview(batch.payload), unpack_sums(batch.sums), 0
-        for lsn, kind, page, count in zip(itertools.count(first_lsn), kinds, batch.pages, batch.counts, strict=False):
+        lsns = itertools.count(first_lsn, 1 if first_lsn else 0)
+        for lsn, kind, page, count in zip(lsns, kinds, batch.pages, batch.counts, strict=False):
             if kind == Kind.WRITE:
                 data = payload[done * page_size : (done + count) * page_size]
                 stretch.add(page, count, data, sums[done : done + count])
@@ -150,7 +151,7 @@ def stretches(
                 yield stretch
                 yield Inline(Kind(kind), page, count, Lsn(lsn))
                 stretch = Stretch()
-                stretch.mark(Lsn(lsn + 1))
+                stretch.mark(Lsn(lsn + 1) if lsn else NO_LSN)
     yield stretch
 
 

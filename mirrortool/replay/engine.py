@@ -209,13 +209,17 @@ class ReplayEngine:
     def run_inline(self, operation: Inline) -> None:
         """Carry out a RESIZE or a large ZERO with nothing beside it; everything is drained, with its sums."""
         self.wait_drained()
+        if self._tracer is None:
+            self._do_inline(operation)
+        else:
+            self._do_inline_traced(operation, self._tracer)
+        self._sequence += 1
+
+    def _do_inline_traced(self, operation: Inline, tracer: Tracer) -> None:
         start_ns = clock.monotonic_ns()
         self._do_inline(operation)
-        if self._tracer:
-            kind, page, count = operation.kind, operation.page, operation.count
-            times = start_ns, clock.monotonic_ns()
-            self._tracer(InlineRun(self._sequence, operation.lsn, kind, page, count, *times))
-        self._sequence += 1
+        what = operation.kind, operation.page, operation.count
+        tracer(InlineRun(self._sequence, operation.lsn, *what, start_ns, clock.monotonic_ns()))
 
     def _do_inline(self, operation: Inline) -> None:
         if operation.kind == Kind.RESIZE:

@@ -25,13 +25,13 @@ class Started:
     Attributes:
         journal, mirror: paths.
         page_size: bytes.
-        time_ns: of the host's clock; nanoseconds since 1970 UTC.
+        started_ns: when, by the host's clock; nanoseconds since 1970 UTC.
     """
 
     journal: str
     mirror: str
     page_size: int
-    time_ns: int
+    started_ns: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,7 @@ class Divided:
     """How the work is divided from here on; nothing is in flight now.
 
     Attributes:
-        at_ns: of the monotonic clock, as all times of a trace but `Started.time_ns`.
+        at_ns: of the monotonic clock, as all times of a trace but `started_ns`.
         ranges, groups, tasks, unit, io: those of engine.Plan.
     """
 

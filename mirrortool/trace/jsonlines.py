@@ -74,7 +74,7 @@ def _to_json(record: TraceRecord) -> dict[str, Any]:
             }
         case Started():
             paths = to_portable({"journal": record.journal, "mirror": record.mirror})
-            rest = {"page_size": record.page_size, "time_ns": record.time_ns}
+            rest = {"page_size": record.page_size, "started_ns": record.started_ns}
             return {"type": "start", "version": VERSION, **paths, **rest}
         case Ended(sequence, at_ns):
             return {"type": "end", "sequence": sequence, "at_ns": at_ns}
@@ -138,7 +138,7 @@ def _started(fields: Fields) -> Started:
     if fields.integer("version") != VERSION:
         raise fields.wrong("version")
     return Started(
-        fields.text("journal"), fields.text("mirror"), fields.integer("page_size"), fields.integer("time_ns")
+        fields.text("journal"), fields.text("mirror"), fields.integer("page_size"), fields.integer("started_ns")
     )
 
 

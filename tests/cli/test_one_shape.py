@@ -72,7 +72,7 @@ def test_pages_have_both_of_each_time() -> None:
 def test_only_one_module_prints_json() -> None:
     directory = Path(mirrortool.__path__[0]) / "cli"
     found = {path.name for path in directory.glob("*.py") if "json.dumps" in path.read_text()}
-    assert found == {"jsonoutput.py", "replaytrace.py"}, "print it with jsonoutput.print_json"
+    assert found == {"jsonoutput.py"}, "print it with jsonoutput.print_json"
 
 
 def test_status_prints_a_list_of_paths_also_for_one(capsys: pytest.CaptureFixture[str]) -> None:

@@ -13,7 +13,12 @@ import pytest
 
 from mirrortool.journal.position import FrameEnd
 from mirrortool.journal.unfinished import PromotionNote
+from mirrortool.lsn import NO_LSN
 from mirrortool.mirror.directory import Mirror
+from mirrortool.operation import Kind
+from mirrortool.replay.tracing import InlineRun, Post, UnitRun
+from mirrortool.replay.writeunit import How
+from mirrortool.trace.jsonlines import encode
 from tests.docs.commands import (
     COMMANDS,
     command_of,
@@ -70,7 +75,10 @@ def test_fields_of_replay(tmp_path: Path) -> None:
     manual = page("mirrortool-replay")
     assert printed("replay", "journal", mirror, "--trace", str(trace)) == documented(manual.sub_part("JSON"))
     lines = [json.loads(line) for line in trace.read_text().splitlines()]
-    assert lines and set(keys_of(lines)) == documented(manual.sub_part("Trace"))
+    inline = InlineRun(0, NO_LSN, Kind.ZERO, 0, 1, 0, 0)
+    waited = UnitRun(0, NO_LSN, 0, 0, ((0, 1),), 0, 0, 0, How.COUNTER_WAIT, posts=(Post(1, 0),))
+    lines += [json.loads(encode(record)) for record in (inline, waited)]
+    assert len(lines) > 2 and set(keys_of(lines)) == documented(manual.sub_part("Trace"))
 
 
 @pytest.mark.usefixtures("at_place")

@@ -26,7 +26,7 @@ CLASSES: dict[str, str] = {
 }
 """The text of each class of the package, by its name."""
 
-_SUFFIXES = ("json", "py", "prom", "service", "sock", "example", "svg", "log")
+_SUFFIXES = ("json", "jsonl", "py", "prom", "service", "sock", "example", "svg", "log")
 """What follows a package's name in the name of a file or host."""
 _FILE = re.compile(r"\b(?:\w+/)*\w+\.py\b")
 _MODULE = re.compile(rf"(?<![-/@.\w])(?:{'|'.join(sorted(PACKAGES))})\.(?!(?:{'|'.join(_SUFFIXES)})\b)[a-z]\w*")

@@ -132,6 +132,9 @@ class PostsUndrained(TaskGroup):
             me.row.counter = None
         super()._pop_mini(me, gates)
 
+    def _hand_out(self, me: Task, units, _gates):
+        me.work = units
+
 
 class PostsOutside(TaskGroup):
     """1126-1130 without the table's lock."""
@@ -291,11 +294,11 @@ class HandsOutUncounted(TaskGroup):
             if self._idle:
                 helper = self._idle.pop()
                 helper.mini.extend(part)
+                helper.row.counter = counter
                 self._table._rows[helper.number] = helper.row
                 gates.append(helper.gate)
             else:
                 me.mini.extend(part)
-        assert counter is not None
 
 
 class HandsOutOverlapping(TaskGroup):

@@ -8,9 +8,10 @@ from hypothesis import strategies as st
 
 from mirrortool.address import pages_in
 from mirrortool.checksum import page_sums, unpack_sums
+from mirrortool.lsn import NO_LSN
 from mirrortool.operation import BatchBuilder, CommitKind, Kind
 from mirrortool.replay import coalesce
-from mirrortool.replay.coalesce import Inline, Stretch, stretches, to_units
+from mirrortool.replay.coalesce import Inline, Stretch, stretches, to_single_units, to_units
 from mirrortool.replay.ranges import Interleaved, Parts
 
 PAGE = 512
@@ -108,6 +109,10 @@ def units_of(stretch, ranges, unit_pages):
     if not stretch.sums:
         return []  # nothing is delegated then
     return list(to_units(stretch.without_overlaps(PAGE), ranges, PAGE, unit_pages))
+
+
+def singles_of(stretch):
+    return list(to_single_units(stretch, Parts([(0, 0), (4, 1)]), PAGE))
 
 
 @settings(max_examples=300)
@@ -225,6 +230,23 @@ def test_a_resize_ends_a_stretch():
     for stretch, number in ((first, 1), (second, 2)):
         ((_, unit),) = units_of(stretch, Parts([(0, 0)]), 512)
         assert [b"".join(buffers) for _, buffers in runs_of(unit)] == [data_of(number, 1)]
+
+
+def test_each_operation_is_a_unit_with_its_own_lsn():
+    """Also after an operation that runs alone, and where a range's border cuts one in two."""
+    first = batch_of([(Kind.WRITE, 3, 2, data_of(1, 2)), (Kind.ZERO, 9, 1, b"")], commits=True)
+    second = batch_of([(Kind.ZERO, 0, 1, b""), (Kind.RESIZE, 0, 99, b""), (Kind.WRITE, 7, 1, data_of(2, 1))])
+    before, resize, after = stretches([first, second], PAGE, [100, 103])
+    assert resize == Inline(Kind.RESIZE, 0, 99, 104)
+    found = [[(unit.footprint.first, unit.lsn) for _, unit in singles_of(each)] for each in (before, after)]
+    assert found == [[(3, 100), (4, 100), (9, 101), (0, 103)], [(7, 105)]]
+
+
+def test_operations_of_a_base_have_no_lsn_of_their_own():
+    batch = batch_of([(Kind.WRITE, 3, 1, data_of(1, 1)), (Kind.RESIZE, 0, 99, b""), (Kind.ZERO, 9, 1, b"")])
+    before, resize, after = stretches([batch], PAGE, [NO_LSN])
+    lsns = [unit.lsn for each in (before, after) for _, unit in singles_of(each)]
+    assert (lsns, resize.lsn) == ([NO_LSN, NO_LSN], NO_LSN)
 
 
 def test_a_commit_alone_is_nothing_to_do():

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mirrortool import clock
 from mirrortool.errors import ExhaustedError, InputOutputError, UsageError
 from mirrortool.operation import BatchBuilder, Kind
 from mirrortool.replay import ranges
@@ -15,7 +16,7 @@ from mirrortool.replay.coalesce import Inline, stretches
 from mirrortool.replay.engine import GROUPS_MAX, TASKS_MAX, THREADS_MAX, Plan, ReplayEngine
 from mirrortool.replay.ranges import RANGES
 from mirrortool.replay.taskgroup import TaskGroup
-from mirrortool.replay.tracing import UnitRun
+from mirrortool.replay.tracing import Divided, Drained, Ended, InlineRun, UnitRun
 from mirrortool.volume import place
 
 PAGE = 512
@@ -244,7 +245,7 @@ def test_batches_are_cut_so_that_every_task_gets_several(tasks, most):
 
     def note(record):
         if isinstance(record, UnitRun):
-            sizes.append(record.footprint.page_count())
+            sizes.append(sum(count for _, count in record.footprint))
 
     with ReplayEngine(store, Plan(groups=1, tasks=tasks), tracer=note) as engine:
         engine.delegate(stretch_of(*((page, page_of(1)) for page in range(0, 2560, 2))), 1)
@@ -268,3 +269,39 @@ def test_batches_are_cut_so_that_every_task_gets_several(tasks, most):
 def test_a_plan_that_cannot_be_carried_out_is_refused(plan):
     with pytest.raises(UsageError):
         ReplayEngine(MemoryStore({"a": PAGE}), plan)
+
+
+def test_a_trace_has_the_plans_the_units_what_ran_inline_and_the_drains_in_order():
+    store, records = MemoryStore({"a": 100 * PAGE}), []
+    with ReplayEngine(store, Plan(groups=1, tasks=1, unit="op"), tracer=records.append) as engine:
+        engine.delegate(stretch_of((0, page_of(1)), (7, page_of(2))), 5)
+        engine.run_inline(Inline(Kind.ZERO, 0, 100, 6))
+        engine.wait_drained()
+        engine.change(Plan(groups=2, tasks=1, unit="op"), timed=False)
+        engine.delegate(stretch_of((3, page_of(3))), 8)
+    found = [(type(record), getattr(record, "sequence", None)) for record in records]
+    first = [(Divided, None), (UnitRun, 0), (UnitRun, 1), (Drained, 2), (InlineRun, 2), (Drained, 3)]
+    assert found == [*first, (Divided, None), (UnitRun, 3), (Drained, 4), (Ended, 4)]
+    times = [record.at_ns if hasattr(record, "at_ns") else record.start_ns for record in records]
+    assert times == sorted(times)
+    assert records[4].lsn == 6
+
+
+def test_a_trace_names_the_unit_that_failed():
+    class Failing(MemoryStore):
+        def write(self, _runs):
+            raise OSError("store")
+
+    records = []
+    with ReplayEngine(Failing({"a": 9 * PAGE}), Plan(groups=1), tracer=records.append) as engine:
+        engine.delegate(stretch_of((0, bytes(range(256)) * PAGE)), 1)
+        with pytest.raises(OSError, match="store"):
+            engine.wait_drained()
+    assert [(record.sequence, record.failed) for record in records if isinstance(record, UnitRun)] == [(0, True)]
+
+
+def test_nothing_is_traced_without_a_tracer(monkeypatch):
+    monkeypatch.setattr(clock, "monotonic_ns", None)
+    with ReplayEngine(MemoryStore({"a": 9 * PAGE}), Plan(groups=1, tasks=2, unit="op")) as engine:
+        engine.delegate(stretch_of((0, page_of(1)), (0, page_of(2))), 1)
+        engine.wait_drained()

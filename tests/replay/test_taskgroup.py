@@ -216,7 +216,7 @@ WRONG = [
     (mutants.GivesBackLast, "runs before", "split, behind it the same page"),
     (mutants.GivesBackReversed, "runs before", "split, order of those given back"),
     (mutants.ShowsTooLittle, "runs before|run together", "split, then a unit at the edge"),
-    (mutants.HandsOutUncounted, "runs before|all wait", "superseded with parts to hand out"),
+    (mutants.HandsOutUncounted, "runs before|posts once", "superseded with parts to hand out"),
     (mutants.HandsOutOverlapping, "runs before|run together", "superseded with parts to hand out"),
     (mutants.ForgetsWhatItCannotHandOut, "runs before", "superseded with parts to hand out"),
     (mutants.WakesNobody, "all wait", "one task"),
