@@ -36,7 +36,7 @@ def groups_by_page(place: str, sizes: dict[str, int], bases: dict[str, int], add
     assert main(["replay", f"{place}/J", f"{place}/M", *options]) == 0
     assert main(["verify", f"{place}/M"]) == 0
     lines = list(map(json.loads, Path(trace).read_text().splitlines()))
-    return {line["first_page"]: line["group"] for line in lines}
+    return {line["footprint"][0][0]: line["group"] for line in lines if line["type"] == "unit"}
 
 
 def can_hold(directory: str, offset: int) -> bool:
