@@ -86,9 +86,9 @@ METRICS = (
     Metric("replay_applied_lsn", GAUGE, _MIRROR, "LSN of the mirror's checkpoint."),
     Metric("replay_applied_timestamp_seconds", GAUGE, _MIRROR, "Time of the state that the mirror holds."),
     Metric("replay_head_lsn", GAUGE, _MIRROR, "LSN of the journal's newest frame."),
-    Metric("replay_replayed_bytes_total", COUNTER, _MIRROR, "Payload applied."),
+    Metric("replay_replayed_bytes_total", COUNTER, _MIRROR, "Payload applied and durable."),
     Metric("replay_lag_operations", GAUGE, _MIRROR, "Operations behind the journal's newest commit."),
-    Metric("replay_lag_bytes", GAUGE, _MIRROR, "Bytes of the journal that are not applied yet."),
+    Metric("replay_lag_bytes", GAUGE, _MIRROR, "Bytes of the journal after the mirror's checkpoint."),
     Metric(
         "replay_lag_seconds",
         GAUGE,

@@ -8,14 +8,14 @@ and the caller continues; the next `begin`, `bring_up_sums` and `finish` wait fo
 Rule: nothing else writes the sums or the checkpoint file meanwhile; `raise_reached` shares the file under the lock.
 Bound: the sums of two checkpoints.
 
-All methods but `checkpoint` are for the delegator's thread.
+All methods but `checkpoint` and `progress` are for the delegator's thread.
 """
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from mirrortool import files
 from mirrortool.checksum import SUM_BYTES
@@ -35,6 +35,23 @@ _LOW_BYTES = 256 << 20
 
 
 OnSaved = Callable[[Checkpoint, bool], None]
+
+
+@dataclass(frozen=True, slots=True)
+class ReplayProgress:
+    """How much was replayed: from where the replay began to one LSN.
+
+    Attributes:
+        lsn: up to here.
+        payload_bytes: of all pages up to there, before coalescing.
+        operations: up to there.
+        journal_bytes: of all frames up to there, as they are stored.
+    """
+
+    lsn: Lsn
+    payload_bytes: int
+    operations: int
+    journal_bytes: int = 0
 
 
 class Checkpointer:
@@ -69,6 +86,8 @@ class Checkpointer:
         self._redo_lsn = 0 if mirror.checkpoint.is_finished else mirror.checkpoint.reached_lsn
         self._raised_lsn = 0  # what `raise_reached` allowed since the last `begin`
         self._on_saved = on_saved
+        # Replaced as a whole, by the thread of a checkpoint, after the checkpoint's file; read by any.
+        self._progress = ReplayProgress(mirror.checkpoint.position.lsn, 0, 0)
         self._thread: threading.Thread | None = None
         self._error: BaseException | None = None
 
@@ -76,6 +95,11 @@ class Checkpointer:
     def checkpoint(self) -> Checkpoint:
         """What the mirror durably knows; from any thread."""
         return self._mirror.checkpoint
+
+    @property
+    def progress(self) -> ReplayProgress:
+        """What was replayed and is durable; from any thread. Never more than the checkpoint that is read after it."""
+        return self._progress
 
     @property
     def mirror_path(self) -> str:
@@ -121,18 +145,19 @@ class Checkpointer:
             self._mirror.save_checkpoint(self._mirror.checkpoint.resyncing(lsn, ignores_table=ignores_table))
             self._redo_lsn = self._mirror.checkpoint.reached_lsn
 
-    def begin(self, new: Checkpoint, *, is_complete: bool) -> None:
+    def begin(self, new: Checkpoint, progress: ReplayProgress, *, is_complete: bool) -> None:
         """Start a checkpoint of what is in the store; everything handed out is.
 
         Args:
             new: where the store is; its `reached_lsn` does not matter.
+            progress: how much was replayed up to there.
             is_complete: whether nothing after it was handed out yet.
         """
         self.finish()
         changes, self._changes = self._changes, {}
         self._raised_lsn = 0
         thread = threading.Thread(
-            target=self._work, args=(new, changes, is_complete), name="mirrortool-checkpoint", daemon=True
+            target=self._work, args=(new, progress, changes, is_complete), name="mirrortool-checkpoint", daemon=True
         )
         thread.start()
         self._thread = thread
@@ -179,12 +204,12 @@ class Checkpointer:
             self._error = error  # the sums are part old, part new: no checkpoint can follow
             raise
 
-    def _work(self, new: Checkpoint, changes: Mapping[int, int], is_complete: bool) -> None:
+    def _work(self, new: Checkpoint, progress: ReplayProgress, changes: Mapping[int, int], is_complete: bool) -> None:
         try:
             self._make_durable(changes)
             self._check_state_sum(new)
             self._sums.sync()
-            self._save(new, is_complete)
+            self._save(new, progress, is_complete)
         except BaseException as error:  # raised in the delegator's thread
             self._error = error
 
@@ -249,11 +274,12 @@ class Checkpointer:
             "if it is whole, make the mirror anew",
         )
 
-    def _save(self, new: Checkpoint, is_complete: bool) -> None:
+    def _save(self, new: Checkpoint, progress: ReplayProgress, is_complete: bool) -> None:
         with self._lock:
             is_alone = is_complete and not self._redo_lsn
             reached = self._raised_lsn if is_alone else self._mirror.checkpoint.reached_lsn
             self._mirror.save_checkpoint(replace(new, reached_lsn=Lsn(max(reached, new.position.lsn))))
+        self._progress = progress
         self._tell(is_idle=False)
 
     def _tell(self, *, is_idle: bool) -> None:

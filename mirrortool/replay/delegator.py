@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from mirrortool import clock
 from mirrortool.errors import (
@@ -32,7 +32,7 @@ from mirrortool.lsn import NO_LSN, Lsn
 from mirrortool.mirror.checkpoint import Checkpoint
 from mirrortool.operation import Batch, CommitKind, Kind
 from mirrortool.ratelimit import Pace
-from mirrortool.replay.checkpointer import Checkpointer
+from mirrortool.replay.checkpointer import Checkpointer, ReplayProgress
 from mirrortool.replay.coalesce import Inline, Stretch, stretches
 from mirrortool.replay.engine import ReplayEngine
 from mirrortool.replay.framesource import FrameSource
@@ -49,23 +49,6 @@ CHECKPOINT_PAGES = 1 << 16
 CHECKPOINT_SECONDS = 1.0
 FORGET_PAGES = 1 << 12
 """With fewer sums waiting, a large ZERO removes its own from them; with more, writing them to the disk costs less."""
-
-
-@dataclass(frozen=True, slots=True)
-class ReplayProgress:
-    """How far a replay is.
-
-    Attributes:
-        lsn: handed out up to here.
-        payload_bytes: of all pages handed out, before coalescing.
-        operations: handed out.
-        journal_bytes: of all frames handed out, as they are stored.
-    """
-
-    lsn: Lsn
-    payload_bytes: int
-    operations: int
-    journal_bytes: int = 0
 
 
 class Delegator:
@@ -113,11 +96,12 @@ class Delegator:
         self._handed_out = checkpointer.checkpoint
         # Where the newest checkpoint is, done or begun, if nothing was handed out after it by then.
         self._complete_at = self._handed_out.position if self._handed_out.is_finished else None
-        self._progress = ReplayProgress(self._handed_out.position.lsn, 0, 0)
+        self._counts = checkpointer.progress  # of everything handed out; replaced as a whole
 
-    def statistics(self) -> ReplayProgress:
-        """How far it is; from any thread."""
-        return self._progress
+    def statistics(self) -> tuple[ReplayProgress, Lsn]:
+        """What was replayed and is durable, and the LSN up to which more was handed out; from any thread."""
+        durable = self._checkpointer.progress
+        return durable, self._counts.lsn
 
     def cancel(self) -> None:
         """Stop at the next window, with the mirror at a commit if possible; from any thread."""
@@ -137,9 +121,12 @@ class Delegator:
         if self._resync:
             self._checkpointer.begin_resync(self._resync.lsn, ignores_table=self._resync.ignores_table)
             self._handed_out, self._complete_at = self._checkpointer.checkpoint, None
+        first = self._handed_out
         try:
             damage = self._hand_out_all()
-            self._checkpoint(is_complete=True)
+            # One that handed nothing out makes a checkpoint, too: that compares the sums.
+            if self._complete_at != self._handed_out.position or self._handed_out is first:
+                self._checkpoint(is_complete=True)
             self._checkpointer.finish_for_now()
         except NoSpaceError:
             if not self._is_partial:  # reserving failed: no byte of the window was changed
@@ -215,7 +202,8 @@ class Delegator:
         self._note_handed_out(frames)
         is_due = clock.monotonic() - self._checkpointed_at > CHECKPOINT_SECONDS
         if self._checkpointer.page_count >= CHECKPOINT_PAGES or is_due:
-            self._checkpoint(is_complete=False)
+            # To claim more than the window now saves claiming it for the next one; if one will come.
+            self._checkpoint(is_complete=last.position.lsn >= self._source.sure_lsn)
 
     def _delegate(self, stretch: Stretch, last: FrameHeader) -> None:
         if self._checkpointer.page_count >= CHECKPOINT_PAGES:  # of zeros, which take no space in a window
@@ -281,11 +269,11 @@ class Delegator:
         if last.position.lsn < before.resync_lsn:
             self._handed_out = replace(self._handed_out, resync_lsn=before.resync_lsn, resync_all=before.resync_all)
         self._is_partial = False
-        self._progress = ReplayProgress(
+        self._counts = ReplayProgress(
             last.position.lsn,
-            self._progress.payload_bytes + sum(len(batch.payload) for _, batch in frames),
-            self._progress.operations + sum(len(batch) for _, batch in frames),
-            self._progress.journal_bytes
+            self._counts.payload_bytes + sum(len(batch.payload) for _, batch in frames),
+            self._counts.operations + sum(len(batch) for _, batch in frames),
+            self._counts.journal_bytes
             + sum(
                 FRAME_HEADER.size + header.body_bytes
                 for header, _ in frames
@@ -296,7 +284,7 @@ class Delegator:
     def _checkpoint(self, *, is_complete: bool) -> None:
         """Have what was handed out made durable; `is_complete` if nothing after it was handed out."""
         self._engine.wait_drained()
-        self._checkpointer.begin(self._handed_out, is_complete=is_complete)
+        self._checkpointer.begin(self._handed_out, self._counts, is_complete=is_complete)
         self._complete_at = self._handed_out.position if is_complete else None
         self._checkpointed_at = clock.monotonic()
 

@@ -32,7 +32,7 @@ class ReplayLag:
 
     Attributes:
         operations: from the mirror's checkpoint to the journal's newest commit, heartbeats left out at its end.
-        bytes: of the journal that were not handed out yet.
+        bytes: of the journal after the mirror's checkpoint.
         seconds: the age of the state that the mirror holds; 0 if it is up to date; but while news of the journal
             is overdue, at least the silence.
         eta_seconds: until the mirror has caught up, at the rates of the last seconds; None where the lag
@@ -79,7 +79,7 @@ class LagMeter:
         """The lag now.
 
         Args:
-            journal_bytes: handed out since the replay began.
+            journal_bytes: replayed since the replay began, up to this checkpoint or one before it.
         """
         with self._lock:
             now = clock.monotonic()

@@ -40,9 +40,9 @@ from mirrortool.mirror.directory import Mirror
 from mirrortool.mirror.findings import Finding, Repairs, findings
 from mirrortool.mirror.findings import describe as describe_findings
 from mirrortool.mirror.lastreplay import LastReplay
-from mirrortool.replay.checkpointer import Checkpointer
+from mirrortool.replay.checkpointer import Checkpointer, ReplayProgress
 from mirrortool.replay.commitlimit import CommitLimit
-from mirrortool.replay.delegator import Delegator, ReplayProgress
+from mirrortool.replay.delegator import Delegator
 from mirrortool.replay.engine import ReplayEngine
 from mirrortool.replay.formerslots import check_place, drop_former, former_slots, slots_to_go
 from mirrortool.replay.framesource import FramesAsTheyCome, FramesFromBase, FrameSource, FramesUpTo
@@ -64,9 +64,16 @@ from mirrortool.wording import quoted_word
 
 @dataclass(frozen=True, slots=True)
 class ReplayStatistics:
-    """A replay at one moment."""
+    """A replay at one moment.
+
+    Attributes:
+        progress: what was replayed and is durable: the mirror's checkpoint names it, or a later one.
+        handed_out_lsn: up to here operations were given to the tasks; at least `progress.lsn`.
+        lag: of the checkpoint.
+    """
 
     progress: ReplayProgress
+    handed_out_lsn: Lsn
     groups: tuple[GroupStatistics, ...]
     in_flight: InFlightStatistics
     choice: Choice
@@ -365,9 +372,10 @@ class Replay:
     def statistics(self) -> ReplayStatistics:
         """How far it is; from any thread."""
         groups, in_flight = self._engine.statistics()
-        progress = self._delegator.statistics()
+        progress, handed_out_lsn = self._delegator.statistics()  # before the checkpoint, which may be later
         return ReplayStatistics(
             progress,
+            handed_out_lsn,
             groups,
             in_flight,
             self._tuner.choice,

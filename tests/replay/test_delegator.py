@@ -1,5 +1,6 @@
 """Replay gives the bytes of serial replay at every commit, however it is divided, framed, windowed and interrupted."""
 
+import threading
 from dataclasses import replace
 
 import pytest
@@ -34,6 +35,7 @@ from tests.fakes.journals import (
     shrink_pieces,
 )
 from tests.fakes.serial import volumes_at
+from tests.fakes.waiting import PATIENCE_SECONDS
 
 SIZE_MAX = 24 * PAGE
 
@@ -156,7 +158,7 @@ def test_a_window_ends_at_a_commit(tmp_path):
 
         def watch(header, batch):
             add(header, batch)
-            seen.append(replay.statistics().progress.lsn)
+            seen.append(replay.statistics().handed_out_lsn)
 
         replay._delegator._add = watch
         replay.run()
@@ -188,6 +190,102 @@ def test_what_the_store_may_reach_is_raised_before_the_store_is_written(tmp_path
 
         monkeypatch.setattr(replay._engine, "delegate", check)
         replay.run()
+    assert_is_commit(journal, mirror)
+
+
+class SlowToSync:
+    """The store of one replay, of which every checkpoint but the last is not durable before more is handed out.
+
+    Attributes:
+        seen: of each checkpoint, just before it is durable: the replay's statistics, and the LSN in the mirror's file.
+    """
+
+    def __init__(self, replay, mirror, patch):
+        self.seen = []
+        self._replay, self._mirror = replay, mirror
+        self._ahead = threading.Event()
+        checkpointer = replay._delegator._checkpointer
+        self._begin, self._hand_out = checkpointer.begin, replay._delegator._hand_out
+        self._save = replay.mirror.save_checkpoint
+        patch.setattr(checkpointer, "begin", self._begun)
+        patch.setattr(checkpointer._store, "sync", self._sync)
+        patch.setattr(replay._delegator, "_hand_out", self._handed_out)
+        patch.setattr(replay.mirror, "save_checkpoint", self._saved)
+
+    def _begun(self, new, *values, **how):
+        self._ahead.clear()
+        self._is_last = new.position.lsn == self._replay.goal.lsn
+        self._begin(new, *values, **how)
+
+    def _handed_out(self, count):
+        self._hand_out(count)
+        self._ahead.set()
+
+    def _sync(self):
+        assert self._is_last or self._ahead.wait(PATIENCE_SECONDS)
+
+    def _saved(self, checkpoint):
+        before = Mirror(self._mirror).checkpoint.position.lsn
+        if checkpoint.position.lsn > before:
+            self.seen.append((self._replay.statistics(), before))
+        self._save(checkpoint)
+
+
+def test_only_what_is_durable_counts_as_replayed(tmp_path, monkeypatch):
+    """A slow store makes one checkpoint durable, while the windows after it are handed out and written."""
+    monkeypatch.setattr(delegator, "CHECKPOINT_PAGES", 2)
+    journal, mirror = many_commits(tmp_path / "journal"), str(tmp_path / "mirror")
+    with Replay(journal.path, mirror, window_bytes=1, plan=Plan(groups=1, tasks=1)) as replay:
+        slow = SlowToSync(replay, mirror, monkeypatch)
+        replay.run()
+        end = replay.statistics()
+    assert len(slow.seen) > 5
+    for now, durable_lsn in slow.seen:
+        assert now.progress.lsn == durable_lsn < now.handed_out_lsn
+        assert now.progress.operations == durable_lsn
+        assert now.progress.payload_bytes == durable_lsn // 2 * PAGE
+        assert now.lag.bytes and now.lag.operations == 40 - durable_lsn
+    assert slow.seen[-1][0].handed_out_lsn == 40, "the last checkpoint was waited for with nothing left to write"
+    assert (end.progress.lsn, end.progress.operations, end.progress.payload_bytes) == (40, 40, 20 * PAGE)
+    assert (end.handed_out_lsn, end.lag.bytes, end.lag.operations) == (40, 0, 0)
+
+
+def test_a_checkpoint_that_fails_counts_for_nothing(tmp_path, monkeypatch):
+    monkeypatch.setattr(delegator, "CHECKPOINT_PAGES", 2)
+    journal, mirror = many_commits(tmp_path / "journal"), str(tmp_path / "mirror")
+    with Replay(journal.path, mirror, window_bytes=1, plan=Plan(groups=1, tasks=1)) as replay:
+        sums, calls = replay._delegator._sums, []
+
+        def sync():
+            calls.append(1)
+            if len(calls) > 3:
+                raise InputOutputError("cannot make durable")
+
+        monkeypatch.setattr(sums, "sync", sync)
+        with pytest.raises(InputOutputError):
+            replay.run()
+        now = replay.statistics()
+    assert now.progress.lsn == now.progress.operations == Mirror(mirror).checkpoint.position.lsn == 12
+    assert now.progress.payload_bytes == 6 * PAGE
+
+
+def checkpoints_of(replay, patch):
+    """Positions of the checkpoints that it begins."""
+    checkpointer, begun = replay._delegator._checkpointer, []
+    begin = checkpointer.begin
+    patch.setattr(checkpointer, "begin", lambda new, *a, **b: (begun.append(new.position.lsn), begin(new, *a, **b)))
+    return begun
+
+
+def test_the_goal_is_made_durable_once(tmp_path, monkeypatch):
+    """The checkpoint that is due at the last window is the last one; and a replay without a window makes one, too."""
+    monkeypatch.setattr(delegator, "CHECKPOINT_PAGES", 1)
+    journal, mirror = many_commits(tmp_path / "journal", 5), str(tmp_path / "mirror")
+    for expected in ([2, 4, 6, 8, 10], [10]):
+        with Replay(journal.path, mirror, window_bytes=1) as replay, monkeypatch.context() as patch:
+            begun = checkpoints_of(replay, patch)
+            assert replay.run().is_consistent
+        assert begun == expected
     assert_is_commit(journal, mirror)
 
 

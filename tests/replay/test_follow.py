@@ -260,12 +260,12 @@ def test_what_is_handed_out_beside_a_complete_checkpoint_is_in_its_reached_lsn(
         may_end = threading.Event()
         with monkeypatch.context() as patch:
             patch.setattr(checkpointer._store, "sync", lambda: may_end.wait(PATIENCE_SECONDS))
-            checkpointer.begin(goal, is_complete=True)
+            checkpointer.begin(goal, checkpointer.progress, is_complete=True)
             checkpointer.raise_reached(2)
             may_end.set()
             checkpointer.finish()
         assert checkpointer.checkpoint.reached_lsn == 2
-        checkpointer.begin(goal, is_complete=True)
+        checkpointer.begin(goal, checkpointer.progress, is_complete=True)
         checkpointer.finish()
         assert checkpointer.checkpoint.is_finished
 
