@@ -162,7 +162,8 @@ class Demo:
         return False
 
     def _resume(self) -> None:
-        self._step("replay", f"again: it resumes, now with {PLAN.groups} groups of {PLAN.tasks} tasks")
+        division = f", now with {PLAN.groups} groups of {PLAN.tasks} tasks" if self._verbose else ""
+        self._step("replay", f"again: it resumes{division}")
         self._replay(self._mirror, None)
         self._compare(self._mirror, "disk.img")
         self._step("verify", "each page, and the state sum against the primary's")
@@ -227,7 +228,8 @@ class Demo:
             assert goal, "a replay that does not follow has one"
 
             def show() -> None:
-                display.show(view_of(replay.statistics(), start, goal, verbose=self._verbose))
+                now = replay.statistics()
+                display.show(view_of(now, start, goal, verbose=self._verbose, width=display.width))
 
             with Display("replay", quiet=self._quiet) as display:
                 self._tick = show

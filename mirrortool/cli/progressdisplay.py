@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING
 
 from mirrortool import clock
 from mirrortool.cli.text import format_bytes, format_seconds, printable, tell
-from mirrortool.replay.taskgroup import GroupStatistics
 
 if TYPE_CHECKING:
     from mirrortool.cli.richdisplay import LiveView
@@ -58,7 +57,7 @@ class View:
         done, total: in whatever the work counts.
         bytes_done: for the rate.
         detail: a few words after the bar.
-        groups: of a replay, if they are to be shown.
+        below: lines under the bar; on a terminal only.
         tone: of the bar.
     """
 
@@ -66,8 +65,44 @@ class View:
     total: int
     bytes_done: int
     detail: str = ""
-    groups: Sequence[GroupStatistics] = ()
+    below: Sequence[str] = ()
     tone: Tone = Tone.GOOD
+
+
+class Estimate:
+    """The rate and the time left of one piece of work, also where it gets on in steps, as a replay at its checkpoints.
+
+    Both are averages from the first step to the newest one: what comes before the first, such as to open files, tells
+    nothing of the steps. The time left runs down until the next step; but a step that takes longer than any before it
+    makes the work slower from then on.
+    """
+
+    def __init__(self) -> None:
+        self._begin(clock.monotonic(), 0, 0)
+
+    def _begin(self, now: float, done: int, bytes_done: int) -> None:
+        self._first: tuple[float, int, int] | None = None  # when the first step was, and what was done then
+        self._step = done, bytes_done  # the newest
+        self._stepped_at = now
+        self._longest = 0.0  # seconds of a step
+
+    def describe(self, view: View) -> tuple[str, str]:
+        """The rate and the time left, as phrases; empty where they are not known yet."""
+        now, done, bytes_done = clock.monotonic(), view.done, view.bytes_done
+        if done < self._step[0]:  # another part of the work, which is counted anew
+            self._begin(now, done, bytes_done)
+        if (done, bytes_done) != self._step:
+            self._first = self._first or (now, done, bytes_done)
+            self._longest = max(self._longest, now - self._stepped_at)
+            self._step, self._stepped_at = (done, bytes_done), now
+        measured_at = max(self._stepped_at, now - self._longest)
+        first_at, first_done, first_bytes = self._first or (now, done, bytes_done)
+        elapsed = measured_at - first_at
+        rate = f"{format_bytes((bytes_done - first_bytes) / max(elapsed, 0.001))}/s" if bytes_done > first_bytes else ""
+        if not first_done < done < view.total or elapsed < 1:
+            return rate, ""
+        left = elapsed * (view.total - done) / (done - first_done) - (now - measured_at)
+        return rate, f"{format_seconds(max(left, 0.0))} left"
 
 
 class Display:
@@ -77,7 +112,8 @@ class Display:
         self._title = title
         self._quiet = quiet
         self._live: LiveView | None = None
-        self._started = self._shown_at = clock.monotonic()
+        self._estimate = Estimate()
+        self._shown_at = clock.monotonic()
 
     def __enter__(self) -> Display:
         if not self._quiet and sys.stderr.isatty() and _can_be_drawn_on():
@@ -104,7 +140,7 @@ class Display:
 
     def show(self, view: View) -> None:
         """Show a view; on a terminal at once, in a pipe a line now and then."""
-        words = [self._rate(view), self._time_left(view), view.detail]
+        words = [*self._estimate.describe(view), view.detail]
         if self._live:
             with contextlib.suppress(OSError):
                 self._live.show(view, printable(" ".join(filter(None, words))))
@@ -127,16 +163,6 @@ class Display:
     def warn(self, text: str) -> None:
         """A line that is printed also when quiet."""
         tell(printable(f"mirrortool: {text}"))
-
-    def _rate(self, view: View) -> str:
-        elapsed = max(clock.monotonic() - self._started, 0.001)
-        return f"{format_bytes(view.bytes_done / elapsed)}/s"
-
-    def _time_left(self, view: View) -> str:
-        elapsed = clock.monotonic() - self._started
-        if not view.done or view.done >= view.total or elapsed < 1:
-            return ""
-        return f"{format_seconds(elapsed * (view.total - view.done) / view.done)} left"
 
 
 def _printable_line(line: str) -> Line:

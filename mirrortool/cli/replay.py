@@ -219,8 +219,12 @@ def _run(replay: Replay, metrics_file: str | None, quiet: bool, verbose: bool, *
         Service(metrics_file, lambda running: _samples(replay, running), display.warn) as service,
     ):
         goal = replay.goal
-        watch = _GoalWatch(display, replay, goal, verbose) if goal else FollowWatch(display, replay, is_again=is_again)
-        noted = _ChoiceNote(display)
+        watch = (
+            _GoalWatch(display, replay, goal, verbose=verbose)
+            if goal
+            else FollowWatch(display, replay, is_again=is_again, verbose=verbose)
+        )
+        noted = _ChoiceNote(display) if verbose else None
 
         def work() -> Checkpoint:
             service.ready("replaying")
@@ -228,7 +232,8 @@ def _run(replay: Replay, metrics_file: str | None, quiet: bool, verbose: bool, *
 
         def tick() -> None:
             now = replay.statistics()
-            noted.look(now)
+            if noted:
+                noted.look(now)
             watch.tick(now)
             service.tick(now.waits_for or describe_lag(now.lag))
 
@@ -259,14 +264,15 @@ def _samples(replay: Replay, is_running: bool) -> list[Sample]:
 class _GoalWatch:
     """Shows how far a replay is on its way to its goal."""
 
-    def __init__(self, display: Display, replay: Replay, goal: Commit, verbose: bool) -> None:
+    def __init__(self, display: Display, replay: Replay, goal: Commit, *, verbose: bool) -> None:
         self._display, self._goal, self._verbose = display, goal, verbose
         self._start = replay.mirror.checkpoint.position.lsn
         begun = f" from the base of LSN {replay.start.base.lsn}" if replay.start.base else ""
         display.note(f"replaying{begun} to the commit at LSN {goal.lsn} of {format_time(goal.time_ns)}")
 
     def tick(self, now: ReplayStatistics) -> None:
-        self._display.show(view_of(now, self._start, self._goal, verbose=self._verbose))
+        width = self._display.width
+        self._display.show(view_of(now, self._start, self._goal, verbose=self._verbose, width=width))
 
 
 class _ChoiceNote:

@@ -10,6 +10,7 @@ from functools import partial
 
 from mirrortool import clock, files, lockholder
 from mirrortool.cli.progressdisplay import PLAIN_SECONDS, Display, Line, Tone
+from mirrortool.cli.replayview import engine_lines
 from mirrortool.cli.text import counted, describe_silence, format_bytes, format_seconds, printable, tell
 from mirrortool.cli.workthread import Runner
 from mirrortool.errors import (
@@ -133,8 +134,8 @@ class Following:
 class FollowWatch:
     """Watches one replay that follows; `tick` is called four times a second, and once at its end."""
 
-    def __init__(self, display: Display, replay: Replay, *, is_again: bool) -> None:
-        self._display, self._replay = display, replay
+    def __init__(self, display: Display, replay: Replay, *, is_again: bool, verbose: bool = False) -> None:
+        self._display, self._replay, self._verbose = display, replay, verbose
         self._waits_for = ""
         self._is_silent = self._is_polling_told = False
         self._told_at = clock.monotonic()
@@ -174,7 +175,11 @@ class FollowWatch:
         lag = "waiting for the commit that it needs" if is_short else describe_lag(now.lag)
         tone = Tone.WAITING if is_short or now.lag.seconds >= BEHIND_SECONDS else Tone.PLAIN
         lines = [describe(checkpoint, is_running=True), Line(lag, tone), done]
-        return [*lines, Line(now.waits_for, Tone.WAITING)] if now.waits_for else lines
+        if now.waits_for:
+            lines.append(Line(now.waits_for, Tone.WAITING))
+        if self._verbose:
+            lines += engine_lines(now, self._display.width)
+        return lines
 
 
 def describe_lag(lag: ReplayLag) -> str:

@@ -1,5 +1,4 @@
-"""The only module that uses the library rich: a progress bar, lines in colour, and a line for each task group of a
-replay.
+"""The only module that uses the library rich: a progress bar, lines under it, and lines in colour.
 
 Colours are those of the terminal's own palette, so they can be read on dark and on light; text that says no state has
 the terminal's own colour. NO_COLOR turns them off (rich does that).
@@ -17,10 +16,7 @@ from rich.progress import BarColumn, Progress, TextColumn
 from rich.text import Text
 
 from mirrortool.cli.progressdisplay import Line, Tone, View
-from mirrortool.cli.text import fitted_columns, format_bytes
-from mirrortool.replay.taskgroup import GroupStatistics
 
-_GROUPS_SHOWN = 16
 _BAR_WIDTH_MIN, _BAR_WIDTH_MAX = 10, 50
 _BAR_COLOURS = {Tone.PLAIN: "default", Tone.GOOD: "green", Tone.WAITING: "yellow", Tone.BAD: "red"}
 # Of words: on a ground of their own, as green and yellow letters can hardly be read on white.
@@ -38,12 +34,12 @@ class LiveView:
         self._progress = Progress(
             TextColumn("{task.description}", markup=False),
             self._bar,
-            TextColumn("{task.percentage:>3.0f}%", markup=False),
+            TextColumn("{task.fields[percent]:>3}%", markup=False),  # not 100 while anything is left
             TextColumn("{task.fields[detail]}", markup=False),
             console=self._console,
             auto_refresh=False,
         )
-        self._task = self._progress.add_task(title, total=None, detail="")
+        self._task = self._progress.add_task(title, total=None, percent=0, detail="")
         self._live = Live(
             self._progress, console=self._console, auto_refresh=False, transient=True, redirect_stdout=False
         )
@@ -62,8 +58,10 @@ class LiveView:
         beside += len(detail)
         self._bar.bar_width = max(_BAR_WIDTH_MIN, min(_BAR_WIDTH_MAX, self.width - beside))
         self._bar.complete_style = self._bar.finished_style = _BAR_COLOURS[view.tone]
-        self._progress.update(self._task, completed=view.done, total=max(view.total, 1), detail=detail)
-        shown = [Text(line, no_wrap=True, overflow="crop") for line in group_lines(view.groups, self.width)]
+        total = max(view.total, 1)
+        percent = min(100, 100 * view.done // total)
+        self._progress.update(self._task, completed=view.done, total=total, percent=percent, detail=detail)
+        shown = [Text(line, no_wrap=True, overflow="crop") for line in view.below]
         self._live.update(Group(self._progress, *below, *shown), refresh=True)
 
     def show_lines(self, lines: Sequence[Line]) -> None:
@@ -82,25 +80,3 @@ def _coloured(line: Line) -> Text:
         end = start + len(line.words or line)
         text.stylize(_WORD_COLOURS[line.tone], start + len(line.words) - len(line.words.lstrip()), end)
     return text
-
-
-def group_lines(groups: Sequence[GroupStatistics], width: int) -> list[str]:
-    """What each task group does, and how units came to their tasks (FIG. 9 to 11); nothing for a single group."""
-    if len(groups) < 2:
-        return []
-    headings = ("group", "active", "queued", "units", "written", "direct", "mini-queue", "waited", "given back")
-    rows = [
-        (
-            str(group.number),
-            f"{group.active}/{group.tasks}",
-            str(group.main_queue + group.mini_queues),
-            str(group.units),
-            format_bytes(group.payload_bytes),
-            str(group.direct),
-            str(group.delegated),
-            str(group.waited),
-            str(group.given_back),
-        )
-        for group in groups[:_GROUPS_SHOWN]
-    ]
-    return fitted_columns(headings, rows, width, ("given back", "waited", "direct", "units"))

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 
 import pytest
 from rich.console import Console
 
-from mirrortool.cli.progressdisplay import Display, Line, Tone, View
+from mirrortool.cli.progressdisplay import Display, Estimate, Line, Tone, View
+from mirrortool.cli.replayview import group_lines
 from mirrortool.cli.richdisplay import LiveView
 from mirrortool.cli.ship import table_of
 from mirrortool.cli.text import fitted_columns, format_latency
 from mirrortool.journal.position import Position
+from mirrortool.replay.taskgroup import GroupStatistics
 from mirrortool.ship.shiplag import ShipLag
 from mirrortool.ship.shipprogress import FilePlace, ShipProgress, ShipStatistics
+from tests.conftest import FakeClock
 
 HEADINGS = ("export", "clients", "writes", "written", "flushes", "writes/s", "written/s")
 ROW = ("disk", "1", "22812", "89.1 MiB", "2848", "4000", "15.6 MiB/s")
@@ -101,6 +105,92 @@ def test_nothing_beside_a_bar_is_lost(width: int) -> None:
     detail = "402.3 MiB/s 2.5 s left 1000000 pages differ"
     text = drawn(width, View(51, 100, 0), detail=detail)
     assert "51%" in text and detail in text
+
+
+@pytest.mark.parametrize(("done", "percent"), [(0, "0%"), (995, "99%"), (999, "99%"), (1000, "100%")])
+def test_a_bar_is_full_only_at_the_end(done: int, percent: str) -> None:
+    assert f" {percent}" in drawn(60, View(done, 1000, 0))
+
+
+def estimates(clock: FakeClock, *steps: tuple[float, int]) -> list[tuple[str, str]]:
+    """What is told at each moment, in seconds, of work of 100 parts of 1 MiB of which that many are done."""
+    estimate, told = Estimate(), []
+    for clock.elapsed, done in steps:
+        told.append(estimate.describe(View(done, 100, done << 20)))
+    return told
+
+
+def test_work_that_gets_on_in_steps_has_one_rate_from_step_to_step(fake_clock: FakeClock) -> None:
+    """The time left runs down between two checkpoints, and is not known before the second."""
+    assert estimates(fake_clock, (0, 0), (2, 0), (3, 1), (5, 1), (7, 21), (9, 21), (10.5, 21), (11, 41)) == [
+        *[("", "")] * 4,
+        ("5.0 MiB/s", "15.8 s left"),
+        ("5.0 MiB/s", "13.8 s left"),
+        ("5.0 MiB/s", "12.3 s left"),
+        ("5.0 MiB/s", "11.8 s left"),
+    ]
+
+
+def test_a_step_that_takes_longer_than_any_before_makes_the_work_slower(fake_clock: FakeClock) -> None:
+    told = estimates(fake_clock, (1, 10), (2, 20), (3, 20), (6, 20), (11, 20), (12, 100))
+    assert told[1:5] == [
+        ("10.0 MiB/s", "8.0 s left"),
+        ("10.0 MiB/s", "7.0 s left"),
+        ("2.5 MiB/s", "31.0 s left"),
+        ("1.1 MiB/s", "1 min 11 s left"),
+    ]
+    assert told[5] == ("8.2 MiB/s", "")
+
+
+def test_the_time_left_is_never_less_than_none(fake_clock: FakeClock) -> None:
+    assert estimates(fake_clock, (1, 9), (6, 99), (7, 99))[2] == ("18.0 MiB/s", "0.0 s left")
+
+
+def test_another_part_of_the_work_is_counted_anew(fake_clock: FakeClock) -> None:
+    told = estimates(fake_clock, (1, 10), (9, 90), (10, 0), (11, 5), (13, 15))
+    assert told[2:] == [("", ""), ("", ""), ("5.0 MiB/s", "17.0 s left")]
+
+
+GROUP = GroupStatistics(
+    number=0,
+    tasks=8,
+    active=3,
+    parked=5,
+    main_queue=12,
+    mini_queues=4,
+    units=1234,
+    payload_bytes=5 << 20,
+    direct=1000,
+    delegated=200,
+    waited=30,
+    given_back=7,
+)
+
+
+def test_a_single_group_has_a_line_too() -> None:
+    heading, line = group_lines([GROUP], 200)
+    counts = ["direct", "delegated", "waited", "given", "back"]
+    assert heading.split() == ["group", "busy", "main", "mini", "units", "written", *counts]
+    assert line.split() == ["0", "3/8", "12", "4", "1234", "5.0", "MiB", "1000", "200", "30", "7"]
+
+
+@pytest.mark.parametrize("width", [60, 80])
+def test_the_lines_of_groups_fit(width: int) -> None:
+    lines = group_lines([replace(GROUP, number=n, payload_bytes=n << 30) for n in range(4)], width)
+    assert len(lines) == 5 and max(map(len, lines)) <= width
+    assert {"group", "busy", "main", "mini", "delegated"} <= set(lines[0].split())
+
+
+def test_groups_that_are_not_shown_are_counted() -> None:
+    lines = group_lines([replace(GROUP, number=n) for n in range(20)], 80)
+    assert len(lines) == 18 and lines[-1] == "and 4 more groups"
+
+
+@pytest.mark.parametrize("width", [60, 200])
+def test_lines_of_groups_stand_under_the_bar(width: int) -> None:
+    lines = group_lines([GROUP], width)
+    text = drawn(width, View(51, 100, 0, below=lines), detail="LSN 7")
+    assert text.index("51%") < text.index(lines[0]) < text.index(lines[1])
 
 
 @pytest.mark.parametrize(

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from mirrortool.cli import replayfollow as module
+from mirrortool.cli.main import main
 from mirrortool.cli.progressdisplay import PLAIN_SECONDS, Display
 from mirrortool.cli.replayfollow import BEHIND_SECONDS, Following, FollowWatch, describe_lag, waited_for
 from mirrortool.errors import CorruptJournalError, InputOutputError, JournalError, NoSpaceError, PrunedJournalError
@@ -176,6 +177,40 @@ def test_what_is_followed_is_told_once(journal: Journal, capsys: Capture, is_aga
     watched = Watched(journal, capsys, is_again=is_again)
     assert [line.startswith(f"following {journal.path}; ") for line in watched.told()] == ([] if is_again else [True])
     assert watched.tick() == []
+
+
+class OnTerminal(Display):
+    """A display on a terminal, and the lines that it shows now."""
+
+    is_live = True
+    width = 60
+    lines: Sequence[str] = ()
+
+    def show_lines(self, lines: Sequence[str]) -> None:
+        self.lines = lines
+
+
+@pytest.mark.parametrize("verbose", [False, True])
+def test_what_the_engine_does_is_shown_only_if_asked_for(journal: Journal, verbose: bool) -> None:
+    display = OnTerminal("replay", quiet=False)
+    with opened(journal) as replay:
+        replay.run()
+        now = replay.statistics()
+        FollowWatch(display, replay, is_again=False, verbose=verbose).tick(replace(now, waits_for="a clock"))
+    lines = ["the mirror is at LSN 8", "up to date", "8 operations, 2.0 KiB replayed", "a clock"]
+    engine = ["handed out up to LSN 8", "group", "0"]
+    shown = [line.split("  ")[0] for line in display.lines]
+    assert shown == [*lines, *engine] if verbose else shown == lines
+
+
+@pytest.mark.usefixtures("journal")
+@pytest.mark.parametrize("verbose", [False, True])
+def test_how_the_work_was_divided_is_told_only_if_asked_for(capsys: Capture, verbose: bool) -> None:
+    plan = ["--groups", "1", "--tasks", "1", "--unit", "op", "--io", "buffered"]
+    assert main(["replay", "J", "M", *plan, *["-v"] * verbose]) == 0
+    text = capsys.readouterr()
+    assert ("1 group x 1 task" in text.err) == verbose
+    assert "group" not in text.out
 
 
 def test_a_lag_is_told_now_and_then_while_it_is_large(journal: Journal, capsys: Capture, fake_clock: FakeClock) -> None:
