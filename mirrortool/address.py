@@ -16,11 +16,16 @@ SEGMENT_BYTES = 1 << 24
 """The low three bytes of an address are its offset in a segment."""
 
 VOLUME_ALIGNMENT = 1 << 48
-"""Volumes are based at multiples of this."""
+"""Volumes start at multiples of this."""
 
 PAGE_SIZE_MIN = 512
 PAGE_SIZE_MAX = 65536
 PAGE_SIZE_DEFAULT = 4096
+
+
+def format_address(address: int) -> str:
+    """An address as people and `init` read it: 0x and its 16 digits."""
+    return f"{address:#018x}"
 
 
 def is_page_size(size: int) -> bool:

@@ -12,6 +12,8 @@ from typing import Any
 import click
 
 from mirrortool import times
+from mirrortool.address import format_address
+from mirrortool.volume import Volume
 
 TIMES = {"time_ns", "head_time_ns", "commit_time_ns", "acknowledged_time_ns", "updated_ns", "since_ns", "next_scan_ns"}
 """The fields that are times."""
@@ -27,6 +29,11 @@ def print_json(value: dict[str, Any]) -> None:
 def json_line(value: dict[str, Any]) -> str:
     """An object as a line."""
     return json.dumps(with_texts(value))
+
+
+def volume_to_json(volume: Volume) -> dict[str, object]:
+    """A volume among others; its address as text, as `init` takes it."""
+    return {"name": volume.name, "size": volume.size, "address": format_address(volume.start)}
 
 
 def with_texts(value: Any) -> Any:

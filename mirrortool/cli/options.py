@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from mirrortool.journal.directory import Journal
 
 _SIZE = re.compile(r"(\d{1,20})(?:([KMGTPE])(?:iB|B)?|B)?", re.IGNORECASE | re.ASCII)
+_ADDRESS = re.compile(r"0x([0-9a-f]+)|([0-9a-f]{13,})h", re.IGNORECASE | re.ASCII)
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 _COMMITS_SEARCHED = 2000
 
@@ -38,6 +39,18 @@ def parse_size(text: str) -> int:
     if not match:
         raise ValueError(f"{text!r} is not a size, such as 512, 64M or 10GiB")
     return int(match[1]) << (10 * " KMGTPE".index((match[2] or " ").upper()))
+
+
+def parse_address(text: str) -> int:
+    """An address, hexadecimal: 0x3100000000000000, or as the patent writes it, 3100000000000000h.
+
+    With fewer than 13 digits before an h it is none, so that a snapshot may be called vm@24h: a volume's address is a
+    multiple of 2^48, which has 13.
+    """
+    match = _ADDRESS.fullmatch(text)
+    if not match:
+        raise ValueError(f"{text!r} is not an address, such as 0x3100000000000000 or 3100000000000000h")
+    return int(match[1] or match[2], 16)
 
 
 def parse_rate(text: str) -> int:

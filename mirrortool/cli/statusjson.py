@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 
+from mirrortool.cli.jsonoutput import volume_to_json
 from mirrortool.journal.diskspace import Room
 from mirrortool.mirror.findings import count_pages, union
 from mirrortool.status import (
@@ -38,7 +39,7 @@ def _journal_to_json(status: JournalStatus) -> dict[str, object]:
         "uuid": journal.uuid.hex(),
         "epoch": journal.epoch,
         "page_size": journal.page_size,
-        "volumes": [{"name": volume.name, "size": volume.size} for volume in status.volumes],
+        "volumes": [volume_to_json(volume) for volume in status.volumes],
         "head_lsn": status.head.lsn,
         "commit_lsn": commit.lsn if commit else None,
         "commit_kind": commit.kind.name.lower() if commit else None,
@@ -94,7 +95,7 @@ def _mirror_to_json(status: MirrorStatus) -> dict[str, object]:
         "path": mirror.path,
         "journal": mirror.journal_path,
         "journal_uuid": mirror.journal_uuid.hex(),
-        "volumes": [{"name": volume.name, "size": volume.size} for volume in mirror.volumes],
+        "volumes": [volume_to_json(volume) for volume in mirror.volumes],
         "applied_lsn": checkpoint.position.lsn,
         "commit_lsn": checkpoint.commit_lsn,
         "reached_lsn": checkpoint.reached_lsn,

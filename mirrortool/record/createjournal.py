@@ -18,11 +18,17 @@ from mirrortool.wording import exact_bytes
 
 @dataclass(frozen=True, slots=True)
 class NewVolume:
-    """A volume as the user names it; a size in bytes makes a missing file, and must match an existing one."""
+    """A volume as the user names it.
+
+    Attributes:
+        size: bytes; makes a missing file, and must match an existing one.
+        address: where it is to start, a multiple of 2^48 below 2^62; by default the lowest that is free.
+    """
 
     name: str
     path: str
     size: int | None = None
+    address: int | None = None
 
 
 def init(
@@ -39,7 +45,7 @@ def init(
         raw: whether an image in a container format, such as qcow2, is a volume as it is.
         group: the number of a group that may read journal and volumes that are made; by default no other user may.
     Raises:
-        UsageError: page size or names are not valid.
+        UsageError: page size, names or addresses are not valid, or volumes overlap.
         UnusableVolumeError: a path cannot be a volume.
         AccessError: something else is at `journal_path`, or that lies inside a journal, copy or mirror.
     """
@@ -47,8 +53,9 @@ def init(
         raise UsageError(f"{page_size} is not a page size: that is a power of two from 512 to 65536")
     if any(volume.size is not None and volume.size < 0 for volume in volumes):
         raise UsageError("a volume cannot have less than 0 bytes")
-    # Placed once with the sizes asked for, so that wrong names are found before any file is made.
-    place([(volume.name, volume.size or 0) for volume in volumes], page_size)
+    addresses = {volume.name: volume.address for volume in volumes if volume.address is not None}
+    # Placed once with the sizes asked for, so that wrong names and addresses are found before any file is made.
+    place([(volume.name, volume.size or 0) for volume in volumes], page_size, addresses)
     pathowner.check_free(journal_path)
     with ExitStack() as undo:
         for volume in volumes:
@@ -61,7 +68,7 @@ def init(
                 _refuse_container(volume)
         paths = {volume.name: files.absolute(volume.path) for volume in volumes}
         check_apart(journal_path if files.exists(journal_path) else files.parent(files.absolute(journal_path)), paths)
-        placed = place([(volume.name, facts[volume.name].size) for volume in volumes], page_size)
+        placed = place([(volume.name, facts[volume.name].size) for volume in volumes], page_size, addresses)
         records = {name: VolumeRecord.of(each) for name, each in facts.items()}
         journal = directory.create(journal_path, placed, paths, records, group)
         undo.pop_all()

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from mirrortool import files
+from mirrortool.errors import HostError
 from mirrortool.journal.directory import Journal, VolumeRecord, create
 from mirrortool.journal.writer import JournalWriter
 from mirrortool.mirror.directory import Mirror
@@ -40,6 +41,18 @@ def fast_directory() -> Iterator[str]:
     memory = "/dev/shm"
     with tempfile.TemporaryDirectory(dir=memory if os.path.isdir(memory) else None) as path:
         yield path
+
+
+def can_hold(directory: str, size: int) -> bool:
+    """Whether the file system of a directory takes a sparse file of this size."""
+    with files.open_file(f"{directory}/probe", write=True, create=True) as file:
+        try:
+            file.truncate(size)
+        except HostError:
+            return False
+        finally:
+            files.remove(file.path)
+    return True
 
 
 @contextlib.contextmanager

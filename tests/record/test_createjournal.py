@@ -6,11 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from mirrortool.errors import AccessError, UnusableVolumeError
+from mirrortool.errors import AccessError, UnusableVolumeError, UsageError
+from mirrortool.journal.directory import Journal
 from mirrortool.mirror.directory import Mirror
 from mirrortool.record.createjournal import NewVolume, init
 from tests.fakes.promotions import promote
-from tests.fakes.volumes import make_primary, pattern, write_file
+from tests.fakes.volumes import can_hold, fast_directory, make_primary, pattern, write_file
 
 
 def made_mirror(path: Path) -> Mirror:
@@ -44,3 +45,25 @@ def test_what_was_promoted_is_a_primarys_volume_for_any_journal(tmp_path: Path) 
     promote(mirror.path)
     journal = init(str(tmp_path / "J"), [NewVolume("disk", mirror.volume_path(mirror.kept[0]))], 4096)
     assert journal.volumes["disk"].size == 4096
+
+
+def test_volumes_stay_where_they_were_placed(tmp_path: Path) -> None:
+    volumes = [NewVolume("a", str(tmp_path / "a"), 1 << 20, 3 << 60), NewVolume("b", str(tmp_path / "b"), 1 << 20)]
+    made = init(str(tmp_path / "J"), volumes)
+    for journal in (made, Journal(made.path)):
+        assert [(volume.name, volume.start) for volume in journal.volumes] == [("b", 0), ("a", 3 << 60)]
+
+
+def test_volumes_that_overlap_by_the_size_that_a_file_has_are_refused_and_nothing_is_left() -> None:
+    """Which is known only after a file of the other volume was made; on a file system with such files, as tmpfs."""
+    with fast_directory() as directory:
+        image = f"{directory}/large"
+        if not can_hold(directory, 300 << 40):
+            pytest.skip("no file of 300 TiB on this file system")
+        write_file(image, 300 << 40)
+        volumes = [NewVolume("new", f"{directory}/new", 1 << 20, 1 << 48), NewVolume("large", image, None, 0)]
+        with pytest.raises(UsageError, match="volumes large and new overlap"):
+            init(f"{directory}/J", volumes)
+        assert [path.name for path in Path(directory).iterdir()] == ["large"]
+        journal = init(f"{directory}/J", [NewVolume("new", f"{directory}/new", 1 << 20), volumes[1]])
+        assert journal.volumes["new"].start == 2 << 48
