@@ -45,7 +45,7 @@ from mirrortool.mirror.checkpoint import Checkpoint, describe
 from mirrortool.mirror.findings import count_pages
 from mirrortool.mirror.findings import describe as describe_known
 from mirrortool.replay.planner import Wanted
-from mirrortool.replay.ranges import RANGES
+from mirrortool.replay.ranges import RANGES, busy_groups_of_space
 from mirrortool.replay.replayoptions import ReplayOptions
 from mirrortool.replay.session import Replay, ReplayStatistics
 from mirrortool.replay.slotregistration import OWN_SLOT
@@ -225,6 +225,8 @@ def _run(replay: Replay, metrics_file: str | None, quiet: bool, verbose: bool, *
             else FollowWatch(display, replay, is_again=is_again, verbose=verbose)
         )
         noted = _ChoiceNote(display) if verbose else None
+        if not is_again:
+            _note_single_range(display, replay)
 
         def work() -> Checkpoint:
             service.ready("replaying")
@@ -288,6 +290,16 @@ class _ChoiceNote:
         if self._display and now.choice.is_final:
             self._display.note(str(now.choice))
             self._display = None
+
+
+def _note_single_range(display: Display, replay: Replay) -> None:
+    """Say that the ranges of --ranges space leave all the work to one group."""
+    plan = replay.statistics().choice.plan
+    if plan.ranges == "space" and plan.groups > 1 and len(busy_groups_of_space(plan.groups, replay.mirror.volumes)) < 2:
+        display.note(
+            f"--ranges space leaves all work to one of {plan.groups} groups, as every volume lies in its range; "
+            "--ranges equal divides each volume, and mirrortool init NAME=PATH@ADDRESS places volumes apart"
+        )
 
 
 def _print_tables(replay: Replay) -> None:

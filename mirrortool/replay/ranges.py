@@ -1,6 +1,6 @@
 """Divides the address space into ranges, one for each task group (FIG. 6, steps 610 and 620; FIG. 7).
 
-space         equal parts of the whole 62 bits (FIG. 7)
+space         equal parts of the whole 62 bits (FIG. 7); for volumes that were placed far apart
 equal         equal parts of each volume
 interleaved   stripes of one segment in turn, so that a sequential stream reaches every group
 auto          interleaved
@@ -70,6 +70,19 @@ def divide(kind: str, groups: int, volumes: VolumeSet) -> Ranges:
     if kind == "equal":
         return Parts(_equal_parts(groups, volumes))
     return Interleaved(groups, pages_per_segment(volumes.page_size))
+
+
+def busy_groups_of_space(groups: int, volumes: VolumeSet) -> set[int]:
+    """The groups of `space` that volumes reach; the others never get a page, unless a volume grows as far.
+
+    Costs a step for each volume, and for each group that it reaches.
+    """
+    divided, busy = divide("space", groups, volumes), set[int]()
+    for volume in volumes:
+        first = volumes.first_page(volume)
+        last = first + max(1, volumes.page_count(volume)) - 1
+        busy.update(range(divided.group_of(first), divided.group_of(last) + 1))
+    return busy
 
 
 def _equal_parts(groups: int, volumes: VolumeSet) -> list[tuple[int, int]]:

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from mirrortool.address import ADDRESS_LIMIT, PAGE_SIZE_MAX, PAGE_SIZE_MIN, VOLUME_ALIGNMENT
 from mirrortool.replay import ranges
-from mirrortool.replay.ranges import RANGES, Interleaved, divide
+from mirrortool.replay.ranges import RANGES, Interleaved, busy_groups_of_space, divide
 from mirrortool.volume import place
 
 PAGE_SIZES = [PAGE_SIZE_MIN << shift for shift in range(8)]
@@ -25,6 +25,28 @@ def test_an_address_of_fig_7_is_in_the_fourth_of_four_ranges():
     quarter = ADDRESS_LIMIT // page_size // 4
     assert [divided.group_of(quarter * number) for number in range(4)] == [0, 1, 2, 3]
     assert [divided.group_of(quarter * number - 1) for number in range(1, 5)] == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    ("volumes", "groups", "busy"),
+    [
+        ([("a", 1 << 40, None)], 4, {0}),
+        ([(f"v{number}", 1, None) for number in range(1024)], 16, {0}),  # as many as a journal has
+        ([(f"v{number}", 1, None) for number in range(1024)], 17, {0, 1}),
+        ([("a", 1, 0), ("b", 1, 1 << 60), ("c", 1, 0x3FFF << 48)], 4, {0, 1, 3}),
+        ([("a", 1, 0), ("b", 1, 1 << 60), ("c", 1, 0x3FFF << 48)], 2, {0, 1}),
+        ([("a", 1, 0), ("b", 1, 1 << 60)], 2, {0}),
+        ([("a", 0x3100 << 48, None)], 4, {0, 1, 2, 3}),
+        ([("a", 1 << 60, None)], 4, {0}),
+        ([("a", (1 << 60) + 1, None)], 4, {0, 1}),
+        ([("a", 0, 1 << 60)], 4, {1}),  # an empty one is counted where it starts
+        ([("a", 1, 1 << 60)], 1, {0}),
+    ],
+)
+def test_groups_of_space_that_volumes_reach(volumes, groups, busy):
+    addresses = {name: address for name, _, address in volumes if address is not None}
+    placed = place([(name, size) for name, size, _ in volumes], 4096, addresses)
+    assert busy_groups_of_space(groups, placed) == busy
 
 
 @given(

@@ -1,4 +1,4 @@
-"""FIG. 7: four groups over the whole 62-bit space, by the program itself, with volumes that span it."""
+"""FIG. 7: four groups over the whole 62-bit space, by the program itself; volumes span it, or lie far apart in it."""
 
 from __future__ import annotations
 
@@ -7,11 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from mirrortool import files
 from mirrortool.cli.main import main
-from mirrortool.errors import HostError
 from tests.fakes.journals import Commit, JournalMaker, Write
-from tests.fakes.volumes import fast_directory
+from tests.fakes.volumes import can_hold, fast_directory
 
 PAGE = 4096
 ADDRESS = 0x310000D400000000
@@ -35,19 +33,13 @@ def groups_by_page(place: str, sizes: dict[str, int], bases: dict[str, int], add
     options = ["--ranges", "space", "--groups", "4", "--unit", "op", "--trace", trace, "--max-size", "4E"]
     assert main(["replay", f"{place}/J", f"{place}/M", *options]) == 0
     assert main(["verify", f"{place}/M"]) == 0
+    return groups_shown(trace)
+
+
+def groups_shown(trace: str) -> dict[int, int]:
+    """The group of each unit in a trace, by its first page."""
     lines = list(map(json.loads, Path(trace).read_text().splitlines()))
     return {line["footprint"][0][0]: line["group"] for line in lines if line["type"] == "unit"}
-
-
-def can_hold(directory: str, offset: int) -> bool:
-    with files.open_file(f"{directory}/probe", write=True, create=True) as file:
-        try:
-            file.truncate(offset)
-        except HostError:
-            return False
-        finally:
-            files.remove(file.path)
-    return True
 
 
 def test_address_in_the_fourth_quarter_is_shown_with_the_fourth_group(tmp_path: Path) -> None:
@@ -67,3 +59,51 @@ def test_one_volume_that_is_the_whole_space() -> None:
         found = groups_by_page(directory, {"space": SPACE}, {"space": 0}, addresses)
     assert found == {address // PAGE: address // QUARTER for address in addresses}
     assert found[ADDRESS // PAGE] == 3
+
+
+def test_page_of_the_patent_in_a_volume_placed_by_init(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its text: the page that begins at address 310000D400000000 goes to the task group of the fourth range."""
+    monkeypatch.chdir(tmp_path)
+    assert main(["init", "J", "low=low.img:1M", "fourth=fourth.img:1T@3100000000000000h", "-q"]) == 0
+    for image, offset in [("low.img", 0), ("fourth.img", ADDRESS - SPREAD["fourth"])]:
+        with open(image, "r+b") as file:
+            file.seek(offset)
+            file.write(bytes([7]) * PAGE)
+    assert main(["record", "J", "-q"]) == 0
+    options = ["--ranges", "space", "--groups", "4", "--trace", "trace.jsonl", "-q"]
+    assert main(["replay", "J", "M", *options]) == 0
+    assert groups_shown("trace.jsonl") == {0: 0, ADDRESS // PAGE: 3}
+    assert main(["verify", "M", "-q"]) == 0
+
+
+NOTE = "--ranges space leaves all work to one of "
+
+
+@pytest.mark.parametrize(
+    ("volumes", "options", "is_told"),
+    [
+        ("a=a.img:1M b=b.img:1M", "--ranges space --groups 4", True),
+        ("a=a.img:1M b=b.img:1M", "--ranges space", True),
+        ("a=a.img:1M b=b.img:1M", "--ranges space --groups 4 -q", False),
+        ("a=a.img:1M b=b.img:1M", "--ranges space --groups 1", False),
+        ("a=a.img:1M b=b.img:1M", "--ranges equal --groups 4", False),
+        ("a=a.img:1M b=b.img:1M", "--groups 4", False),
+        ("a=a.img:1M b=b.img:1M@0x3100000000000000", "--ranges space --groups 4", False),
+        ("a=a.img:1M b=b.img:1M@0x1000000000000000", "--ranges space --groups 2", True),
+    ],
+)
+def test_replay_says_when_one_group_has_all_the_work(
+    volumes: str,
+    options: str,
+    is_told: bool,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["init", "J", *volumes.split(), "-q"]) == main(["record", "J", "-q"]) == 0
+    capsys.readouterr()
+    assert main(["replay", "J", "M", *options.split()]) == 0
+    told = [line for line in capsys.readouterr().err.splitlines() if NOTE in line]
+    assert len(told) == is_told
+    assert all("--ranges equal" in line and "init NAME=PATH@ADDRESS" in line for line in told)
