@@ -33,6 +33,7 @@ from mirrortool.record.volumeidentity import check_not_emptied
 from mirrortool.store.flat import FlatStore
 from mirrortool.store.parallelread import PieceReader, for_each_piece, pieces
 from mirrortool.volume import Volume
+from mirrortool.wording import format_bytes
 
 PENDING_PAGES = 1 << 16
 
@@ -212,9 +213,12 @@ class Scan:
 
     def _resize(self, volume: Volume, size: int) -> Volume:
         """Journal a volume's new size before any page after its old end."""
-        if size > self._sums.volumes.limit_of(volume):
+        limit = self._sums.volumes.limit_of(volume)
+        if size > limit:
             raise UnusableVolumeError(
-                f"volume {volume.name} has grown into the addresses of the next one", where=self._open.journal.path
+                f"volume {volume.name} has grown into the addresses of the next one",
+                where=self._open.journal.path,
+                remedy=f"cut it to {format_bytes(limit)}, or make another journal that places them further apart",
             )
         first_page = self._sums.volumes.first_page(volume)
         kept, count = size // self.page_size, self._sums.volumes.page_count(volume)
