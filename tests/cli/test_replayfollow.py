@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -211,6 +212,28 @@ def test_how_the_work_was_divided_is_told_only_if_asked_for(capsys: Capture, ver
     text = capsys.readouterr()
     assert ("1 group x 1 task" in text.err) == verbose
     assert "group" not in text.out
+
+
+class Screen(io.StringIO):
+    """What is drawn on a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.usefixtures("journal")
+@pytest.mark.parametrize("how", [[], ["--follow", "--until", "m2"]])
+@pytest.mark.parametrize("verbose", [False, True])
+def test_a_terminal_shows_each_group_if_asked_for(
+    how: list[str], verbose: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    screen = Screen()
+    monkeypatch.setattr("sys.stderr", screen)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "60")
+    assert main(["replay", "J", "M", "--groups", "1", *how, *["-v"] * verbose]) == 0
+    assert ("group  busy  main" in screen.getvalue()) == verbose
+    assert ("handed out up to LSN" in screen.getvalue()) == verbose
 
 
 def test_a_lag_is_told_now_and_then_while_it_is_large(journal: Journal, capsys: Capture, fake_clock: FakeClock) -> None:
