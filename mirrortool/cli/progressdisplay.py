@@ -54,7 +54,7 @@ class View:
     """What is shown at one moment.
 
     Attributes:
-        done, total: in whatever the work counts.
+        done, total: in whatever the work counts; a total of 0 is not known.
         bytes_done: for the rate.
         detail: a few words after the bar.
         below: lines under the bar; on a terminal only.

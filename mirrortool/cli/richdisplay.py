@@ -34,12 +34,12 @@ class LiveView:
         self._progress = Progress(
             TextColumn("{task.description}", markup=False),
             self._bar,
-            TextColumn("{task.fields[percent]:>3}%", markup=False),  # not 100 while anything is left
+            TextColumn("{task.fields[percent]:>4}", markup=False),
             TextColumn("{task.fields[detail]}", markup=False),
             console=self._console,
             auto_refresh=False,
         )
-        self._task = self._progress.add_task(title, total=None, percent=0, detail="")
+        self._task = self._progress.add_task(title, total=None, percent="", detail="")
         self._live = Live(
             self._progress, console=self._console, auto_refresh=False, transient=True, redirect_stdout=False
         )
@@ -58,9 +58,9 @@ class LiveView:
         beside += len(detail)
         self._bar.bar_width = max(_BAR_WIDTH_MIN, min(_BAR_WIDTH_MAX, self.width - beside))
         self._bar.complete_style = self._bar.finished_style = _BAR_COLOURS[view.tone]
-        total = max(view.total, 1)
-        percent = min(100, 100 * view.done // total)
-        self._progress.update(self._task, completed=view.done, total=total, percent=percent, detail=detail)
+        done = min(view.done, view.total)  # where the whole is not known, the bar is empty
+        percent = f"{100 * done // view.total}%" if view.total else ""  # not 100 while anything is left
+        self._progress.update(self._task, completed=done, total=max(view.total, 1), percent=percent, detail=detail)
         shown = [Text(line, no_wrap=True, overflow="crop") for line in view.below]
         self._live.update(Group(self._progress, *below, *shown), refresh=True)
 

@@ -112,6 +112,11 @@ def test_a_bar_is_full_only_at_the_end(done: int, percent: str) -> None:
     assert f" {percent}" in drawn(60, View(done, 1000, 0))
 
 
+def test_a_bar_of_which_the_whole_is_not_known_is_empty() -> None:
+    text = drawn(60, View(7, 0, 0), detail="LSN 7", colours=True)
+    assert "%" not in text and "\x1b[32m" not in text and "LSN 7" in text
+
+
 def estimates(clock: FakeClock, *steps: tuple[float, int]) -> list[tuple[str, str]]:
     """What is told at each moment, in seconds, of work of 100 parts of 1 MiB of which that many are done."""
     estimate, told = Estimate(), []
