@@ -1,4 +1,4 @@
-"""The one place that calls the operating system's file functions, with openfile.py, which has `File`.
+"""The one place that calls the operating system's file functions (122, FIG. 1), with openfile.py, which has `File`.
 
 Every fault test goes through here: replace a method of `File` or a function of this module, and the whole tool sees
 the fault. All errors leave as HostError with the path in them (errors.host_error). Paths are str, decoded with

@@ -70,7 +70,7 @@ BatchRun = tuple[int, int, int, memoryview, memoryview]
 
 @dataclass(slots=True)
 class Batch:
-    """Operations as columns.
+    """Operations as columns; the data (121) of the patent's FIG. 1.
 
     Attributes:
         kinds: a byte for each operation.

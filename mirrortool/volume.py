@@ -24,7 +24,7 @@ _SAME_NAME = "two volumes have the same name"
 
 @dataclass(frozen=True, slots=True)
 class Volume:
-    """A volume: where it is in the address space, and how large.
+    """A volume: where it is in the address space, and how large. On the primary, primary storage (520, FIG. 5).
 
     Attributes:
         start: address of its first byte, a multiple of 2^48.

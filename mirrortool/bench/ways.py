@@ -46,7 +46,7 @@ class Timing:
 
 
 def replay_in_order(workload: Workload, store: SleepingStore) -> Timing:
-    """A bare loop in the primary's order, to the same pages: FIG. 2."""
+    """A bare loop in the primary's order, to the same pages: FIG. 2 (200, 230)."""
     times = [clock.monotonic()]
     for write in workload.writes:
         _apply(store, write)
@@ -56,7 +56,7 @@ def replay_in_order(workload: Workload, store: SleepingStore) -> Timing:
 
 
 def replay_by_engine(workload: Workload, store: SleepingStore, groups: int, tasks: int) -> Timing:
-    """The engine of `mirrortool replay`, each write a unit of its own; one group of one task is FIG. 4."""
+    """The engine of `mirrortool replay`, each write a unit of its own; one group of one task is FIG. 4 (400)."""
     plan = Plan(ranges="equal", groups=groups, tasks=tasks, unit="op")
     with ReplayEngine(store, plan) as engine:
         started = clock.monotonic()

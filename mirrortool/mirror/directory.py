@@ -337,7 +337,7 @@ def create(
     is_scratch: bool = False,
     group: int | None = None,
 ) -> Mirror:
-    """Make an empty mirror of a journal, all zeros at LSN 0.
+    """Make an empty mirror of a journal (420, FIG. 4), all zeros at LSN 0.
 
     An interrupted call leaves no mirror.json and can be repeated.
 

@@ -39,7 +39,9 @@ def init(
     raw: bool = False,
     group: int | None = None,
 ) -> Journal:
-    """Make a journal; nothing of the volumes is recorded yet. On an error, nothing is left on the disk.
+    """Make a journal for volumes (410, FIG. 4). On an error, nothing is left on the disk.
+
+    Nothing of the volumes is recorded yet.
 
     Args:
         raw: whether an image in a container format, such as qcow2, is a volume as it is.

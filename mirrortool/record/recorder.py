@@ -84,7 +84,7 @@ class RecorderStatistics:
 
 
 class Recorder:
-    """A journal open for live recording, and its volumes; `with` stops it cleanly.
+    """A journal open for live recording, and its volumes (510, FIG. 5); `with` stops it cleanly.
 
     Safe to use from many threads. Volumes are named, offsets and lengths in bytes, at any alignment.
 

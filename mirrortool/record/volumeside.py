@@ -48,7 +48,7 @@ class _Going:
 
 
 class VolumeSide:
-    """The volumes, and what waits to be written to them.
+    """The volumes, and what waits to be written to them (430, FIG. 4).
 
     Attributes:
         store: the volumes.

@@ -52,7 +52,7 @@ FORGET_PAGES = 1 << 12
 
 
 class Delegator:
-    """One replay, from a mirror's checkpoint to the end of its frames."""
+    """One replay, from a mirror's checkpoint to the end of its frames: the storage management task (910)."""
 
     def __init__(
         self,

@@ -89,7 +89,10 @@ class UnitTime:
 
 
 class ReplayEngine:
-    """Applies pieces of a window in parallel; `with` starts its threads, and drains and joins them."""
+    """Applies pieces of a window in parallel, with a task group for each range (620).
+
+    `with` starts its threads, and drains and joins them.
+    """
 
     def __init__(self, store: PageWriter, plan: Plan, *, tracer: Tracer | None = None, timed: bool = False) -> None:
         """An engine with this plan.
@@ -260,6 +263,7 @@ class ReplayEngine:
             self._times.append(time)
 
     def _apply(self, unit: WriteUnit) -> None:
+        """Perform a unit (840)."""
         for page, count in unit.zeros:
             self._store.zero(page, count)
         if unit.runs:

@@ -23,7 +23,7 @@ from mirrortool.replay.resync import DecodedFrame, Resync
 
 
 class FrameSource(Protocol):
-    """Gives the frames of a replay, one after another."""
+    """Gives the frames of a replay, one after another, as data port services (920) do."""
 
     @property
     def sure_lsn(self) -> Lsn:
@@ -34,7 +34,7 @@ class FrameSource(Protocol):
         """What the replay waits for, other than the journal to grow; empty if for nothing."""
 
     def next_frame(self, on_pause: Callable[[], None]) -> DecodedFrame | None:
-        """The next frame; None at the end, or once it was stopped.
+        """The next frame (810); None at the end, or once it was stopped.
 
         Args:
             on_pause: called before the source waits for the journal.

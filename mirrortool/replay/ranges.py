@@ -20,10 +20,10 @@ RANGES = ("auto", "equal", "space", "interleaved")
 
 
 class Ranges(Protocol):
-    """Which group a page belongs to (step 820)."""
+    """Which group a page belongs to: the ranges of FIG. 7 (125, 940)."""
 
     def group_of(self, page: int) -> int:
-        """The number of the group."""
+        """The number of the group (820)."""
 
     def boundary_after(self, page: int) -> int:
         """The first page after `page` that may belong to another group."""

@@ -83,7 +83,7 @@ class ReplayStatistics:
 
 
 class Replay:
-    """A replay of a journal into a mirror, which is made if it does not exist. `with` releases the locks.
+    """A replay of a journal into a mirror, which is made if it does not exist (530, FIG. 5). `with` releases the locks.
 
     Attributes:
         goal: the commit that it is to reach; None if it follows the journal.
@@ -331,7 +331,7 @@ class Replay:
         self._opened.close()
 
     def run(self) -> Checkpoint:
-        """Replay to the goal, or follow until that is cancelled or over; returns the mirror's checkpoint.
+        """Replay to the goal, or follow until that is cancelled or over (450); returns the mirror's checkpoint.
 
         Raises:
             JournalError: damaged, or, with a goal, torn; before the goal or after it. The mirror is at an earlier

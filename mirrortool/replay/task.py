@@ -21,7 +21,7 @@ class Verdict(Enum):
 
 
 class Task:
-    """A thread of a group. All of it belongs to the lock of the group, with three exceptions.
+    """A thread of a group (960). All of it belongs to the lock of the group, with three exceptions.
 
     The task itself reads `work`, `wait_ns` and the posts of its counter without the lock: nobody writes them while it
     has work that it may apply. It waits at `gate`, which another task opens; it is either parked or waiting for its

@@ -92,7 +92,10 @@ class GroupStatistics:
 
 
 class TaskGroup:
-    """Applies units in parallel, in order where they overlap. `with` starts its threads, and drains and joins them."""
+    """Applies units in parallel, in order where they overlap (124, 930).
+
+    `with` starts its threads, and drains and joins them.
+    """
 
     mini_units_max = MINI_UNITS_MAX
 
@@ -204,18 +207,18 @@ class TaskGroup:
 
     def _run(self, me: Task) -> None:
         try:
-            while (verdict := self._step(me)) is not Verdict.EXIT:
+            while (verdict := self._step(me)) is not Verdict.EXIT:  # 1122, 1186
                 if verdict is not Verdict.RUN:
                     me.gate.wait()  # 1174, or parked
                 if verdict is not Verdict.PARK:
-                    self._apply_work(me)  # 1106, 1120, 1184
+                    self._apply_work(me)
         except BaseException as error:  # a bug, or no memory for the queues: the receiver must not wait for us
             with self._lock:
                 self._crashed = True  # other tasks may wait for this one for ever, so `close` must not wait for them
             self._in_flight.fail(None, error)
 
     def _apply_work(self, me: Task) -> None:
-        for unit in me.work:
+        for unit in me.work:  # 1120, 1184
             if self._in_flight.failure is None:
                 self._apply_one(me, unit)
             self._in_flight.finished(unit)
@@ -269,16 +272,17 @@ class TaskGroup:
             gate.open()
 
     def _step(self, me: Task) -> Verdict:
-        """FIG. 11 from TOP until it has something to apply (1106, 1120, 1184), to wait for (1174), or nothing."""
+        """FIG. 11 from TOP until it has something to apply (1120, 1184), to wait for (1174), or nothing."""
         gates: list[Gate] = []
-        with self._lock:  # 1112, 1136, 1140
+        with self._lock:  # 1112
             self._count_finished(me)
-            if me.mini:  # 1102-1106, 1114-1122: the second look is the only one, as nothing is sent without the lock
+            if me.mini:  # 1114, 1116; nothing is sent without the lock, so that this look is enough
                 self._pop_mini(me, gates)
                 verdict = Verdict.RUN
-            else:
+            else:  # 1124
                 self._leave_table(me, gates)
                 verdict = self._lead(me, gates)
+        # The lock is dropped: 1118, 1170, 1172, 1180, 1182.
         for gate in gates:
             gate.open()
         return verdict
@@ -349,7 +353,7 @@ class TaskGroup:
         """From (A) on: hand out the units on the main queue until one is for me."""
         while self._main:
             unit = self._main.popleft()  # 1138
-            hits = self._table.matches(unit.footprint)  # 1142
+            hits = self._table.matches(unit.footprint)  # 1142, 1144
             if len(hits) == 1:  # 1146
                 if len(self._tasks[hits[0].task].mini) >= self.mini_units_max:
                     self._main.appendleft(unit)
@@ -357,7 +361,7 @@ class TaskGroup:
                 self._delegate(me, unit, hits[0])
                 continue  # 1154
             me.work = [unit]
-            verdict = self._wait_for(me, unit, hits) if hits else self._claim_range(me, unit)
+            verdict = self._wait_for(me, unit, hits) if hits else self._claim_range(me, unit)  # 1160, 1176
             if self._main:
                 self._wake_one(gates)  # another task must lead in my place
             return verdict

@@ -60,7 +60,7 @@ class RowSnapshot:
 
 
 class ActiveTaskTable:
-    """The rows of the tasks that work or wait for others; idle tasks have none."""
+    """The rows of the tasks that work or wait for others (980); idle tasks have none."""
 
     __slots__ = ("_rows",)
 

@@ -167,7 +167,7 @@ def retry_seconds(attempt: int) -> float:
 
 
 class Shipping:
-    """Several shipments of one journal, each in a thread of its own: none waits for another."""
+    """Several shipments of one journal (440, FIG. 4), each in a thread of its own: none waits for another."""
 
     def __init__(self, shipments: Sequence[Shipment]) -> None:
         if not 1 <= len(shipments) <= DESTINATIONS_MAX:

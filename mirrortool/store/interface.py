@@ -33,7 +33,7 @@ class PageWriter(Protocol):
 
 
 class Store(PageWriter, Protocol):
-    """Pages by address.
+    """Pages by address: mirrored storage (126, 540).
 
     Every method may be called from several threads at once for different pages; `resize` and `zero` of more than a
     unit only while nothing else runs. Errors are HostErrors with the path. A write past a volume's last byte is cut

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import importlib
+import inspect
+import io
 import itertools
 import os
 import re
 import subprocess
+import textwrap
+import tokenize
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -308,6 +312,10 @@ def test_quick_start_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
 
 FIGURES = {
     "1": range(121, 127),
+    "2": range(200, 231, 10),
+    "3": range(300, 321, 10),
+    "4": range(400, 451, 10),
+    "5": range(500, 541, 10),
     "6": range(610, 621, 10),
     "8": range(810, 841, 10),
     "9": range(910, 981, 10),
@@ -328,9 +336,35 @@ def test_every_numeral_is_in_the_table() -> None:
     assert list(numerals()) == list(itertools.chain.from_iterable(FIGURES.values()))
 
 
-@pytest.mark.parametrize("name", sorted(set(numerals().values())))
-def test_name_in_the_table_exists(name: str) -> None:
-    assert find(name) is not None
+@pytest.mark.parametrize(("numeral", "name"), [(key, name) for key, name in numerals().items() if name != "none"])
+def test_numeral_stands_in_a_comment_of_what_the_table_names(numeral: int, name: str) -> None:
+    """Or in its docstring; of a class, in that of the class, and of an attribute, in that of its class."""
+    assert str(numeral) in re.findall(r"\d+", said_of(name))
+
+
+def said_of(name: str) -> str:
+    """Docstring and comments of a module, class, method or attribute."""
+    found = find(name)
+    if inspect.ismodule(found):
+        return inspect.getdoc(found) or ""
+    if inspect.isclass(found):
+        return inspect.getdoc(found) or ""
+    if not inspect.isfunction(found):
+        return inspect.getdoc(find(name.rpartition(".")[0])) or ""
+    source = textwrap.dedent(inspect.getsource(found))
+    tokens = tokenize.generate_tokens(io.StringIO(source).readline)
+    return "\n".join([inspect.getdoc(found) or "", *(each.string for each in tokens if each.type == tokenize.COMMENT)])
+
+
+def test_every_numeral_that_the_code_does_not_have_is_a_departure() -> None:
+    """By itself, or in `FIRST to LAST`; what is not the method, but the art before it, below its figure."""
+    method = page("mirrortool-method", 7)
+    text = "\n".join([*method.part("FIGURES"), *method.part("DEPARTURES")])
+    ranges = [range(int(first), int(last) + 1) for first, last in re.findall(r"(\d{3,4}) to (\d{3,4})", text)]
+    alone = set(map(int, re.findall(r"(?<!\d)\d{3,4}(?=[,.) ])(?! {2})", text)))
+    missing = [numeral for numeral, name in numerals().items() if name == "none"]
+    assert len(missing) > 8
+    assert [each for each in missing if each not in alone and not any(each in known for known in ranges)] == []
 
 
 def find(name: str) -> Any:
