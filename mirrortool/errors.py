@@ -31,7 +31,7 @@
         CommandFailedError              34  a command that the user gave failed
       LinkError                         40
       LagError                          50  --max-lag exceeded
-      BadLogError                       60  a log to be imported is not valid
+      BadLogError                       60  a log to be imported, or a trace, is not valid
 
 A class stands for a decision that the caller makes. Facts are attributes; only the command line turns an
 error into text. Bugs are assertions, not errors.
@@ -244,7 +244,7 @@ class LagError(MirrortoolError):
 
 
 class BadLogError(MirrortoolError):
-    """A log of another program's cannot be read: not one, cut short or damaged."""
+    """A log of another program's, or a trace, cannot be read: not one, cut short or damaged."""
 
     exit_code = 60
 

@@ -45,6 +45,7 @@ COMMANDS = {
     "slot": "List the readers of a journal, and remove those that are gone.",
     "volume": "Say where the volumes of a journal are now.",
     "unit": "Print a systemd unit for a command that runs until stopped.",
+    "trace": "Prove from a trace of a replay that its order was right, and sum it up.",
     "bench": "Measure how much faster groups of tasks replay.",
     "demo": "Show it all: mirror a small volume, kill the replay, and prove the result.",
     "completion": "Print the shell's completion script.",

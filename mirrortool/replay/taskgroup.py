@@ -255,6 +255,7 @@ class TaskGroup:
             given_back=unit.given_back,
             sent_by=unit.sent_by if is_sent else None,
             sent_ns=unit.sent_ns if is_sent else None,
+            handed_out=unit.is_handed_out,
             wait_ns=me.wait_ns if has_waited else None,
             posts=tuple(me.counter.posts) if has_waited else (),
             failed=failed,
@@ -329,6 +330,7 @@ class TaskGroup:
                 helper = self._idle.pop()
                 for unit in part:
                     self._send(me, unit, helper)
+                    unit.is_handed_out = True
                 self._table.enter_cleared(helper.row, counter)
                 gates.append(helper.gate)
             else:

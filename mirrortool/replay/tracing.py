@@ -73,6 +73,7 @@ class UnitRun:
         how: by which way it came to the task, at last.
         given_back: how often it had been put back on the main queue before.
         sent_by, sent_ns: of a unit from a mini queue, the task that sent it there (1150), and when.
+        handed_out: that task was waited for, had the unit in its own mini queue, and this one was idle.
         wait_ns: of a unit that waited for a counter, when the wait began (1168).
         posts: the posts that ended the wait, in their order.
         failed: the store raised an error. No unit that overlaps this one may be applied after it.
@@ -90,6 +91,7 @@ class UnitRun:
     given_back: int = 0
     sent_by: int | None = None
     sent_ns: int | None = None
+    handed_out: bool = False
     wait_ns: int | None = None
     posts: tuple[Post, ...] = ()
     failed: bool = False

@@ -196,6 +196,7 @@ class WriteUnit:
             group's lock, until a task has the unit in its work.
         how: the way that it took last.
         sent_by, sent_ns: of one from a mini queue, the task that sent it there, and when.
+        is_handed_out: whether that task had it in its own mini queue before.
     """
 
     sequence: int
@@ -209,6 +210,7 @@ class WriteUnit:
     how: How = field(init=False, default=How.DIRECT)
     sent_by: int = field(init=False, default=0)
     sent_ns: int = field(init=False, default=0)
+    is_handed_out: bool = field(init=False, default=False)
 
     def __post_init__(self) -> None:
         lists = len(self.runs) + len(self.zeros)

@@ -1,4 +1,5 @@
 """Traces of replays (`replay --trace`): their lines, what they prove, and a picture of them (`mirrortool trace`).
 
-jsonlines.py (a record as a line, and back).
+jsonlines.py (a record as a line, and back); proof.py (reads a file); check.py, section.py, lastwriters.py and
+violation.py (the rules); summary.py (the sums).
 """

@@ -11,10 +11,11 @@ from collections.abc import Callable
 from typing import Any
 
 from mirrortool.address import ADDRESS_LIMIT
-from mirrortool.errors import BadLogError
+from mirrortool.errors import BadLogError, UsageError
 from mirrortool.jsonfile import Fields, to_local, to_portable
 from mirrortool.lsn import Lsn
 from mirrortool.operation import Kind
+from mirrortool.replay.engine import Plan
 from mirrortool.replay.tracing import Divided, Drained, Ended, InlineRun, Post, Started, TraceRecord, UnitRun
 from mirrortool.replay.writeunit import How
 
@@ -40,9 +41,11 @@ def decode(line: bytes, where: str) -> TraceRecord:
         values = json.loads(line)
     except (ValueError, RecursionError):
         raise BadLogError("is not a line of a trace", where=where) from None
-    if not isinstance(values, dict) or values.get("type") not in _FROM_JSON:
+    kind = values.get("type") if isinstance(values, dict) else None
+    read = _FROM_JSON.get(kind) if isinstance(kind, str) else None
+    if read is None:
         raise BadLogError("is not a line of a trace", where=where)
-    return _FROM_JSON[values["type"]](Fields(to_local(values), where, BadLogError))
+    return read(Fields(to_local(values), where, BadLogError))
 
 
 def _to_json(record: TraceRecord) -> dict[str, Any]:
@@ -95,6 +98,7 @@ def _unit_to_json(unit: UnitRun) -> dict[str, Any]:
         "given_back": unit.given_back,
         "sent_by": unit.sent_by,
         "sent_ns": unit.sent_ns,
+        "handed_out": unit.handed_out,
         "wait_ns": unit.wait_ns,
         "waited_for": [{"task": post.task, "posted_ns": post.at_ns} for post in unit.posts],
         "failed": unit.failed,
@@ -102,6 +106,9 @@ def _unit_to_json(unit: UnitRun) -> dict[str, Any]:
 
 
 def _unit(fields: Fields) -> UnitRun:
+    how = _how(fields)
+    _check_present(fields, how is How.MINI_QUEUE, "sent_by", "sent_ns")
+    _check_present(fields, how is How.COUNTER_WAIT, "wait_ns")
     return UnitRun(
         sequence=fields.integer("sequence"),
         lsn=Lsn(fields.integer("lsn")),
@@ -111,14 +118,22 @@ def _unit(fields: Fields) -> UnitRun:
         payload_bytes=fields.integer("bytes"),
         start_ns=fields.integer("start_ns"),
         end_ns=fields.integer("end_ns"),
-        how=_how(fields),
+        how=how,
         given_back=fields.integer("given_back"),
         sent_by=fields.integer("sent_by") if "sent_by" in fields else None,
         sent_ns=fields.integer("sent_ns") if "sent_ns" in fields else None,
+        handed_out=fields.flag("handed_out"),
         wait_ns=fields.integer("wait_ns") if "wait_ns" in fields else None,
         posts=tuple(Post(post.integer("task"), post.integer("posted_ns")) for post in fields.objects("waited_for")),
         failed=fields.flag("failed"),
     )
+
+
+def _check_present(fields: Fields, is_wanted: bool, *names: str) -> None:
+    """These fields are null unless they are wanted."""
+    for each in names:
+        if (each in fields) != is_wanted:
+            raise fields.wrong(each)
 
 
 def _footprint(fields: Fields) -> tuple[tuple[int, int], ...]:
@@ -143,14 +158,18 @@ def _started(fields: Fields) -> Started:
 
 
 def _divided(fields: Fields) -> Divided:
-    return Divided(
-        fields.integer("at_ns"),
-        fields.text("ranges"),
-        fields.integer("groups"),
-        fields.integer("tasks"),
-        fields.text("unit"),
-        fields.text("io"),
+    plan = Plan(
+        ranges=fields.text("ranges"),
+        groups=fields.integer("groups"),
+        tasks=fields.integer("tasks"),
+        unit=fields.text("unit"),
+        io=fields.text("io"),
     )
+    try:
+        plan.check()
+    except UsageError as error:
+        raise fields.wrong("groups") from error
+    return Divided(fields.integer("at_ns"), plan.ranges, plan.groups, plan.tasks, plan.unit, plan.io)
 
 
 def _inline(fields: Fields) -> InlineRun:
