@@ -297,8 +297,8 @@ def _note_single_range(display: Display, replay: Replay) -> None:
     plan = replay.statistics().choice.plan
     if plan.ranges == "space" and plan.groups > 1 and len(busy_groups_of_space(plan.groups, replay.mirror.volumes)) < 2:
         display.note(
-            f"--ranges space leaves all work to one of {plan.groups} groups, as every volume lies in its range; "
-            "--ranges equal divides each volume, and mirrortool init NAME=PATH@ADDRESS places volumes apart"
+            f"--ranges space leaves all work to one of {counted(plan.groups, 'group')}, as every volume lies in "
+            "its range; --ranges equal divides each volume, and mirrortool init NAME=PATH@ADDRESS places volumes apart"
         )
 
 
