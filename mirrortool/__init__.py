@@ -36,8 +36,8 @@ Each is loaded when it is first asked for, so that `import mirrortool`, and a TA
 from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING
 
+TYPE_CHECKING = False  # the one of `typing`, whose import takes 8 ms: see __main__.py
 if TYPE_CHECKING:
     from mirrortool.errors import MirrortoolError
     from mirrortool.journal.audit import Audit, AuditCancelled, AuditResult

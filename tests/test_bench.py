@@ -280,6 +280,14 @@ def test_median_of_the_runs_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (figure.write_seconds, figure.comparisons) == (0.5, ())
 
 
+def test_progress_counts_the_runs_of_all_ways() -> None:
+    for peers, runs in ((False, 4), (True, 8)):
+        bench = Bench(replace(TINY, peers=peers))
+        assert bench.progress() == (0, runs)
+        bench.run()
+        assert bench.progress() == (runs, runs)
+
+
 def test_cancelled_bench_measures_nothing() -> None:
     bench = Bench(replace(TINY, latency_seconds=1))
     bench.cancel()

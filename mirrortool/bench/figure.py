@@ -132,6 +132,7 @@ class Bench:
         settings.check()
         self._settings = settings
         self._is_cancelled = False
+        self._timed = 0
         self._store: SleepingStore | None = None  # the one in use, for `cancel`
 
     def run(self) -> Figure:
@@ -145,6 +146,10 @@ class Bench:
         write_seconds = bars[0].timing.write_seconds
         comparisons = self._compare(write_seconds) if self._settings.peers else []
         return Figure(self._settings, write_seconds, tuple(bars), tuple(comparisons))
+
+    def progress(self) -> tuple[int, int]:
+        """How many runs are done, of all ways, and how many there will be; from any thread."""
+        return self._timed, self._settings.runs * (4 + (4 if self._settings.peers else 0))
 
     def cancel(self) -> None:
         """End soon; from any thread."""
@@ -200,6 +205,7 @@ class Bench:
         if self._is_cancelled:
             raise BenchCancelled
         ways.check(workload, store)
+        self._timed += 1
         return timing
 
 

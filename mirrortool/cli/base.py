@@ -66,7 +66,7 @@ def command(
                 return View(now.pages, now.pages_total, done, counted(now.pages, "page") + " written")
             return View(now.lsn, commit.lsn, done, f"LSN {now.lsn}")
 
-        runner = Runner(making.run, making.cancel)
+        runner = Runner(making.run, making.cancel, lambda: display.answer(view()))
         try:
             size = runner.run(lambda: display.show(view()))
         except BaseCancelled:

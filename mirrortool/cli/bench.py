@@ -78,8 +78,14 @@ def command(
 
 
 def _measure(bench: Bench, settings: Settings, quiet: bool) -> Figure:
-    Display("bench", quiet=quiet).note(f"measuring for about {format_seconds(settings.seconds_expected())}")
-    runner = Runner(bench.run, bench.cancel)
+    display = Display("bench", quiet=quiet)
+    display.note(f"measuring for about {format_seconds(settings.seconds_expected())}")
+
+    def answer() -> None:
+        done, total = bench.progress()
+        display.answer(f"{done} of {total} runs are measured")
+
+    runner = Runner(bench.run, bench.cancel, answer)
     try:
         return runner.run(lambda: None)
     except BenchCancelled:

@@ -18,9 +18,9 @@ import click
 from mirrortool import clock, files, pathowner
 from mirrortool.address import SEGMENT_BYTES
 from mirrortool.cli.options import DIRECTORY, SIZE, quiet, verbose
-from mirrortool.cli.progressdisplay import Display
+from mirrortool.cli.progressdisplay import Display, View
 from mirrortool.cli.replayview import view_of
-from mirrortool.cli.text import counted, format_bytes, format_seconds, printable
+from mirrortool.cli.text import counted, format_bytes, format_seconds, printable, tell
 from mirrortool.cli.workthread import Interrupted, Runner
 from mirrortool.errors import MirrortoolError, UsageError, host_error
 from mirrortool.files import File
@@ -63,7 +63,7 @@ def command(size: int, keep: str | None, verbose: bool, quiet: bool) -> None:
         raise UsageError("the demo's volume is 64M or more, in whole pages of 4096 bytes")
     with _workplace(keep) as directory:
         demo = Demo(directory, size, quiet, verbose)
-        runner = Runner(demo.run, demo.cancel)
+        runner = Runner(demo.run, demo.cancel, demo.answer)
         try:
             runner.run(demo.tick)
         except DemoCancelled:
@@ -84,7 +84,9 @@ class Demo:
         self._random = random.Random(123)
         self._ways: Counter[str] = Counter()
         self._is_cancelled = False
-        self._tick: Callable[[], None] = lambda: None
+        # Set by the thread of `run`, read by the main thread.
+        self._said = "the demo begins"
+        self._shown: tuple[Display, Callable[[], View]] | None = None
 
     def run(self) -> None:
         """All steps.
@@ -108,7 +110,16 @@ class Demo:
 
     def tick(self) -> None:
         """Feed the display of the step that has one; called by the main thread."""
-        self._tick()
+        if shown := self._shown:
+            display, view = shown
+            display.show(view())
+
+    def answer(self) -> None:
+        """Print what was said last, and how far the step is that has a display: somebody asked (SIGUSR1)."""
+        tell(printable(self._said))
+        if shown := self._shown:
+            display, view = shown
+            display.answer(view())
 
     def _record(self) -> None:
         """A volume that changes in ways that conflict: small writes, the megabyte around them, small writes again."""
@@ -227,16 +238,16 @@ class Demo:
             start, goal = replay.mirror.checkpoint.position.lsn, replay.goal
             assert goal, "a replay that does not follow has one"
 
-            def show() -> None:
+            def view() -> View:
                 now = replay.statistics()
-                display.show(view_of(now, start, goal, verbose=self._verbose, width=display.width))
+                return view_of(now, start, goal, verbose=self._verbose, width=display.width)
 
             with Display("replay", quiet=self._quiet) as display:
-                self._tick = show
+                self._shown = display, view
                 try:
                     checkpoint = replay.run()
                 finally:
-                    self._tick = lambda: None
+                    self._shown = None
             groups = replay.statistics().groups
         self._require(checkpoint.is_consistent, "a finished replay leaves a commit")
         ways = {
@@ -294,6 +305,7 @@ class Demo:
         self._say(f"{title:8}{text}")
 
     def _say(self, text: str) -> None:
+        self._said = text
         if not self._quiet:
             click.echo(printable(text))
 

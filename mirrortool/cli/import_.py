@@ -102,7 +102,7 @@ class _Work:
             Interrupted: by a signal.
         """
         with Display("import", quiet=quiet) as display:
-            runner = Runner(self._do, self._cancel)
+            runner = Runner(self._do, self._cancel, lambda: display.answer(self._view()))
             try:
                 return runner.run(lambda: display.show(self._view()))
             except ImportCancelled:

@@ -19,7 +19,7 @@ from typing import NoReturn
 import click
 
 from mirrortool.cli import startupsignals
-from mirrortool.cli.signals import interrupt, number_of
+from mirrortool.cli.signals import answering, ignore_questions, interrupt, number_of
 from mirrortool.cli.text import printable, tell
 from mirrortool.cli.variables import tell_unknown
 from mirrortool.cli.workthread import Interrupted
@@ -133,10 +133,17 @@ def run() -> NoReturn:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a terminal without UTF-8 shows escapes
-    code = main(sys.argv[1:])
+    with answering(f"{_named(sys.argv[1:])} is running, and has no progress to show now"):
+        code = main(sys.argv[1:])
+    ignore_questions()
     if not _flush_streams():
         os._exit(code)  # the interpreter would try again, complain, and end with a code of its own
     sys.exit(code)
+
+
+def _named(arguments: Sequence[str]) -> str:
+    """The command, if these begin with one."""
+    return arguments[0] if arguments and arguments[0] in COMMANDS else "it"
 
 
 def _open_closed_streams() -> None:

@@ -135,25 +135,31 @@ class Display:
 
     @property
     def width(self) -> int:
-        """Of the terminal, in characters."""
-        return self._live.width if self._live else WIDTH_DEFAULT
+        """Of the terminal, in characters; elsewhere nothing has to be cut."""
+        return self._live.width if self._live else sys.maxsize
 
     def show(self, view: View) -> None:
         """Show a view; on a terminal at once, in a pipe a line now and then."""
-        words = [*self._estimate.describe(view), view.detail]
+        words = self._words(view)
         if self._live:
             with contextlib.suppress(OSError):
-                self._live.show(view, printable(" ".join(filter(None, words))))
+                self._live.show(view, printable(words))
         elif not self._quiet and clock.monotonic() - self._shown_at >= PLAIN_SECONDS:
             self._shown_at = clock.monotonic()
-            percent = f"{100 * view.done // view.total} %" if view.total else ""
-            self.note(" ".join(filter(None, [self._title, percent, *words])))
+            self.note(self._line(view, words))
 
     def show_lines(self, lines: Sequence[str]) -> None:
         """Show lines on a terminal, a Line in its colour; nothing in a pipe, where they would fill a service's log."""
         if self._live:
             with contextlib.suppress(OSError):
                 self._live.show_lines([_printable_line(line) for line in lines])
+
+    def answer(self, *state: View | str) -> None:
+        """Print a state as lines, also when quiet: somebody asked (SIGUSR1)."""
+        for each in state:
+            lines = [self._line(each, self._words(each)), *each.below] if isinstance(each, View) else [each]
+            for line in lines:
+                tell(printable(line))
 
     def note(self, text: str) -> None:
         """A line for the person at the terminal; not part of the result."""
@@ -163,6 +169,14 @@ class Display:
     def warn(self, text: str) -> None:
         """A line that is printed also when quiet."""
         tell(printable(f"mirrortool: {text}"))
+
+    def _line(self, view: View, words: str) -> str:
+        percent = f"{100 * view.done // view.total} %" if view.total else ""
+        return " ".join(filter(None, [self._title, percent, words]))
+
+    def _words(self, view: View) -> str:
+        """What stands beside the bar; to be asked for at each look, as rates come from that."""
+        return " ".join(filter(None, [*self._estimate.describe(view), view.detail]))
 
 
 def _printable_line(line: str) -> Line:

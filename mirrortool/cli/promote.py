@@ -11,7 +11,7 @@ from mirrortool import clock
 from mirrortool.cli.jsonoutput import print_json
 from mirrortool.cli.options import DIRECTORY, POINT, POINT_METAVAR, as_json, complete_point, quiet
 from mirrortool.cli.otherusers import writes_in
-from mirrortool.cli.progressdisplay import Display
+from mirrortool.cli.progressdisplay import Display, View
 from mirrortool.cli.replayview import view_of
 from mirrortool.cli.signals import number_of
 from mirrortool.cli.text import counted, format_bytes, format_seconds, format_time, printable, quoted, tell
@@ -139,8 +139,12 @@ def _replay(replay: Replay, quiet: bool) -> Checkpoint:
     assert goal is not None
 
     with Display("replay", quiet=quiet) as display:
-        runner = Runner(replay.run, replay.cancel)
-        checkpoint = runner.run(lambda: display.show(view_of(replay.statistics(), start, goal)))
+
+        def view() -> View:
+            return view_of(replay.statistics(), start, goal)
+
+        runner = Runner(replay.run, replay.cancel, lambda: display.answer(view()))
+        checkpoint = runner.run(lambda: display.show(view()))
     if runner.signal_number and checkpoint.position != goal.position:
         raise Interrupted(runner.signal_number, f"not promoted; {describe(checkpoint)}")
     return checkpoint

@@ -12,11 +12,12 @@ from mirrortool import files
 from mirrortool.cli.options import DIRECTORY, DURATION, group, quiet
 from mirrortool.cli.otherusers import tell_root
 from mirrortool.cli.ship import SILENCE_SECONDS_MIN
-from mirrortool.cli.text import quoted, tell
+from mirrortool.cli.text import printable, quoted, tell
 from mirrortool.cli.workthread import Interrupted, Runner
 from mirrortool.errors import AccessError, UsageError
 from mirrortool.ship.messagestream import Stream
 from mirrortool.ship.receiverprocess import ReceiverProcess
+from mirrortool.ship.remote import STATE_BEGINS
 
 ASKED_FOR = "SSH_ORIGINAL_COMMAND"
 _STDIN, _STDOUT = 0, 1
@@ -46,7 +47,7 @@ def command(journal: str | None, restrict_to: str | None, timeout: float, group:
         raise UsageError("standard input is a terminal", remedy="mirrortool ship starts this, or a pipe feeds it")
     tell_root(path, quiet=quiet)
     receiver = ReceiverProcess(path, Stream(_STDIN, _STDOUT), silence_seconds=timeout, group=group)
-    runner = Runner(receiver.run, receiver.stop)
+    runner = Runner(receiver.run, receiver.stop, lambda: tell(_state(path, receiver)))
     runner.run(lambda: None)
     if runner.signal_number and not receiver.is_finished and not receiver.follows:
         raise Interrupted(runner.signal_number, f"stopped; the copy has everything up to LSN {receiver.position.lsn}")
@@ -54,6 +55,13 @@ def command(journal: str | None, restrict_to: str | None, timeout: float, group:
         click.echo(f"up to LSN {receiver.position.lsn}")
         if not quiet:
             tell(f"next: mirrortool replay {quoted(path)} MIRROR")
+
+
+def _state(path: str, receiver: ReceiverProcess) -> str:
+    """For whoever asks (SIGUSR1); the sender does not take it for the reason why the link broke."""
+    if not receiver.has_begun:
+        return f"{STATE_BEGINS}into {printable(path)}: waiting for the sender"
+    return f"{STATE_BEGINS}into {printable(path)}: the copy has everything up to LSN {receiver.position.lsn}"
 
 
 def _path(journal: str | None, restrict_to: str | None) -> str:

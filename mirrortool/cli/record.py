@@ -18,7 +18,7 @@ from mirrortool.cli.otherusers import writes_in
 from mirrortool.cli.progressdisplay import Display, View
 from mirrortool.cli.recordnbd import MAX_CONNECTIONS_DEFAULT, SOCKET_MODE_DEFAULT, ServingOptions, serve
 from mirrortool.cli.servicestate import Service, metrics_file
-from mirrortool.cli.signals import Signals, stopping
+from mirrortool.cli.signals import QUESTION, Signals, answering, stopping
 from mirrortool.cli.text import counted, format_bytes, format_seconds, format_time, printable, quoted, tell
 from mirrortool.cli.workthread import Interrupted, Runner
 from mirrortool.errors import CommandFailedError, FuzzyCommitError, MirrortoolError, UsageError, host_error
@@ -227,7 +227,7 @@ class _ScanJob:
                 self._service.ready(f"scanning {self._journal}")
                 if scan.torn:
                     display.warn(f"a torn tail was moved to {scan.torn}; nothing in it had been acknowledged")
-                runner = Runner(scan.run, self._service.before(scan.cancel))
+                runner = Runner(scan.run, self._service.before(scan.cancel), lambda: display.answer(view()))
 
                 def look() -> None:
                     display.show(view())
@@ -269,7 +269,8 @@ def _repeat(job: _ScanJob, every: float, service: Service) -> None:
         while not signals.number:
             started = clock.monotonic()
             try:
-                job.run(every=every)
+                with answering("a scan is about to begin, or has just ended"):
+                    job.run(every=every)
             except Interrupted:
                 return
             except MirrortoolError as error:
@@ -278,7 +279,8 @@ def _repeat(job: _ScanJob, every: float, service: Service) -> None:
                 tell(f"mirrortool: {printable(str(error))}")
             is_first = False
             while not signals.number and (left := started + every - clock.monotonic()) > 0:
-                signals.wait(min(left, _LOOK_SECONDS))
+                if signals.wait(min(left, _LOOK_SECONDS)) == QUESTION:
+                    tell(f"mirrortool: the next scan begins in {format_seconds(left)}")
                 service.tick(waiting)
         service.stopping()
 
@@ -298,18 +300,19 @@ def _signals_held() -> Iterator[list[int]]:
 
 def _shell(command: str, option: str, given: str) -> None:
     """Run a command; `given` is the text that the user gave."""
-    with _signals_held() as held:  # else one that comes now would leave the command running
+    with answering(f"{option} is running: {given}"):
+        with _signals_held() as held:  # else one that comes now would leave the command running
+            try:
+                process = subprocess.Popen(command, shell=True, stdin=subprocess.DEVNULL, stdout=2)
+            except OSError as error:
+                raise host_error(error, given, f"run {option}") from error
         try:
-            process = subprocess.Popen(command, shell=True, stdin=subprocess.DEVNULL, stdout=2)
-        except OSError as error:
-            raise host_error(error, given, f"run {option}") from error
-    try:
-        for number in held:
-            signal.raise_signal(number)
-        code = process.wait()
-    except BaseException:  # a signal
-        process.wait()  # what it does must be over before --after undoes it; one more signal ends this, too
-        raise
+            for number in held:
+                signal.raise_signal(number)
+            code = process.wait()
+        except BaseException:  # a signal
+            process.wait()  # what it does must be over before --after undoes it; one more signal ends this, too
+            raise
     if code:
         how = f"exited with {code}" if code > 0 else f"was killed by signal {-code}"
         raise CommandFailedError(f"{option} {how}", where=given, remedy="see what it printed")

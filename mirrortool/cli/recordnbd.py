@@ -20,7 +20,7 @@ from mirrortool.cli.workthread import Runner
 from mirrortool.errors import NoSpaceError
 from mirrortool.metrics import Sample
 from mirrortool.nbd.server import Server
-from mirrortool.nbd.statistics import ExportStatistics
+from mirrortool.nbd.statistics import ExportStatistics, ServerStatistics
 from mirrortool.nbd.tls import server_context
 from mirrortool.record.detach import WhenFull
 from mirrortool.record.liverecording import LiveRecording
@@ -96,7 +96,7 @@ def serve(
                 service.tick(_status(recording))
 
             with Service(metrics_file, lambda serving: _samples(recording, serving), display.warn) as service:
-                Runner(recording.run, service.before(recording.stop)).run(look)
+                Runner(recording.run, service.before(recording.stop), watch.answer).run(look)
     _conclude(journal, recorder.statistics(), as_json, quiet)
 
 
@@ -158,10 +158,17 @@ class _Watch:
         if self._incomplete and not recorder.incomplete:
             self._incomplete = ()
             self._display.note("the initial scan is complete: from now on commits are states of the volumes")
+        self._display.show_lines([*self._table(server), *self._lines(recorder)])
+
+    def answer(self) -> None:
+        """Somebody asked (SIGUSR1)."""
+        recorder, server = self._recording.statistics()
+        self._display.answer(*self._table(server), *self._lines(recorder))
+
+    def _table(self, now: ServerStatistics) -> list[str]:
         headings = ("export", "clients", "writes", "written", "flushes", "writes/s", "written/s")
-        rows = [self._row(each) for each in server.exports]
-        table = fitted_columns(headings, rows, self._display.width, ("flushes", "writes", "clients", "written"))
-        self._display.show_lines([*table, *self._lines(recorder)])
+        rows = [self._row(each) for each in now.exports]
+        return fitted_columns(headings, rows, self._display.width, ("flushes", "writes", "clients", "written"))
 
     def _row(self, now: ExportStatistics) -> tuple[str, ...]:
         writes, written = self._rates.per_second(now.name, (now.writes, now.bytes_written))

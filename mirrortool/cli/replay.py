@@ -30,7 +30,7 @@ from mirrortool.cli.options import (
     verbose,
 )
 from mirrortool.cli.otherusers import writes_in
-from mirrortool.cli.progressdisplay import Display
+from mirrortool.cli.progressdisplay import Display, View
 from mirrortool.cli.replayfollow import Following, FollowWatch, describe_lag, waited_for
 from mirrortool.cli.replaytrace import TraceFile
 from mirrortool.cli.replayview import view_of
@@ -239,8 +239,11 @@ def _run(replay: Replay, metrics_file: str | None, quiet: bool, verbose: bool, *
             watch.tick(now)
             service.tick(now.waits_for or describe_lag(now.lag))
 
-        runner = Runner(work, service.before(replay.cancel), lambda: _print_tables(replay))
+        def inspect() -> None:
+            watch.answer(replay.statistics())
+            _print_tables(replay)
 
+        runner = Runner(work, service.before(replay.cancel), inspect)
         checkpoint = runner.run(tick)
     return runner.signal_number if replay.goal and checkpoint.position != replay.goal.position else 0
 
@@ -273,8 +276,15 @@ class _GoalWatch:
         display.note(f"replaying{begun} to the commit at LSN {goal.lsn} of {format_time(goal.time_ns)}")
 
     def tick(self, now: ReplayStatistics) -> None:
-        width = self._display.width
-        self._display.show(view_of(now, self._start, self._goal, verbose=self._verbose, width=width))
+        self._display.show(self._view(now))
+
+    def answer(self, now: ReplayStatistics) -> None:
+        """Somebody asked (SIGUSR1)."""
+        waits = [now.waits_for] if now.waits_for else []
+        self._display.answer(self._view(now), *waits)
+
+    def _view(self, now: ReplayStatistics) -> View:
+        return view_of(now, self._start, self._goal, verbose=self._verbose, width=self._display.width)
 
 
 class _ChoiceNote:

@@ -11,6 +11,7 @@ from functools import partial
 from mirrortool import clock, files, lockholder
 from mirrortool.cli.progressdisplay import PLAIN_SECONDS, Display, Line, Tone
 from mirrortool.cli.replayview import engine_lines
+from mirrortool.cli.signals import Signals
 from mirrortool.cli.text import counted, describe_silence, format_bytes, format_seconds, printable, tell
 from mirrortool.cli.workthread import Runner
 from mirrortool.errors import (
@@ -47,9 +48,11 @@ def waited_for(journal: str, quiet: bool) -> bool:
         return True
     ending = threading.Event()
     with Display("replay", quiet=quiet) as display:
-        display.note(f"waiting for a journal at {journal}")
+        waiting = f"waiting for a journal at {journal}"
+        display.note(waiting)
         Notifier(os.environ, os.getpid()).ready("waiting for a journal")
-        found = Runner(lambda: wait_for_journal(journal, ending), ending.set).run(lambda: None)
+        runner = Runner(lambda: wait_for_journal(journal, ending), ending.set, lambda: display.answer(waiting))
+        found = runner.run(lambda: None)
     return found is not None
 
 
@@ -91,20 +94,30 @@ class Following:
         Raises:
             MirrortoolError: of a kind that starting again does not help.
         """
-        while True:
-            try:
-                once(self.replay)
-                return
-            except (PrunedJournalError, UnfinishedArrivalError) as error:
-                tell(f"mirrortool: {printable(error.what)}; starting over from a base")
-            except NoSpaceError as error:
-                self._tell_once(f"blocked: {error}; retrying until there is space")
-            self.replay.__exit__()
-            ending = threading.Event()
-            found = Runner(partial(self._reopen, ending), ending.set).run(lambda: None)
-            if found is None:
-                return
-            self.replay, self.is_again = found, True
+        with Signals() as signals:  # one may come just when the work fails, or between two pieces of it
+            while not signals.number:
+                why = self._run_once(once)
+                if not why:
+                    return
+                self.replay.__exit__()
+                ending = threading.Event()
+                found = Runner(partial(self._reopen, ending), ending.set, partial(self._answer, why)).run(lambda: None)
+                if found is None:
+                    return
+                self.replay, self.is_again = found, True
+
+    def _run_once(self, once: Callable[[Replay], int]) -> str:
+        """Why it has to start again, in a phrase; empty if it is over."""
+        try:
+            once(self.replay)
+            return ""
+        except (PrunedJournalError, UnfinishedArrivalError) as error:
+            why = f"{error.what}; starting over from a base"
+            _tell(why)
+        except NoSpaceError as error:
+            why = f"blocked: {error}; retrying until there is space"
+            self._tell_once(why)
+        return why
 
     def _reopen(self, ending: threading.Event) -> Replay | None:
         """The replay once more; None if `ending` is set before.
@@ -125,10 +138,19 @@ class Following:
                     raise
         return None
 
+    def _answer(self, why: str) -> None:
+        """Somebody asked (SIGUSR1)."""
+        _tell(why)
+        _tell(describe(self.replay.mirror.checkpoint))
+
     def _tell_once(self, text: str) -> None:
         if text != self._told:
             self._told = text
-            tell(f"mirrortool: {printable(text)}")
+            _tell(text)
+
+
+def _tell(text: str) -> None:
+    tell(f"mirrortool: {printable(text)}")
 
 
 class FollowWatch:
@@ -155,6 +177,10 @@ class FollowWatch:
         ):
             self._told_at = clock.monotonic()
             self._display.note(f"replay: {describe_lag(now.lag)}")
+
+    def answer(self, now: ReplayStatistics) -> None:
+        """Somebody asked (SIGUSR1)."""
+        self._display.answer(*self._lines(now))
 
     def _tell_what_changed(self, now: ReplayStatistics) -> None:
         if now.is_polling and not self._is_polling_told:

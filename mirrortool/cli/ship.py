@@ -194,7 +194,7 @@ def _run(shipping: Shipping, journal: Journal, follow: bool, metrics_file: str |
             watch.tick()
             service.tick(lambda: _status(shipping, lags))
 
-        runner = Runner(work, service.before(shipping.stop))
+        runner = Runner(work, service.before(shipping.stop), watch.answer)
         try:
             runner.run(tick)
         except MirrortoolError:
@@ -257,12 +257,19 @@ class _Watch:
             self._outages.look(each)
         if self._follow or len(found) > 1:
             if self._display.is_live:
-                self._display.show_lines(table_of(found, self._lags.measure(found), self._display.width))
+                self._display.show_lines(self._table(found))
             return
         (one,) = found
         total = one.bytes_sent + one.bytes_left
         tone = tone_of(one.state, None)
         self._display.show(View(one.bytes_sent, total, one.bytes_sent, f"LSN {one.sent_lsn}", tone=tone))
+
+    def answer(self) -> None:
+        """Somebody asked (SIGUSR1)."""
+        self._display.answer(*self._table(self._shipping.statistics()))
+
+    def _table(self, found: Sequence[ShipStatistics]) -> list[Line]:
+        return table_of(found, self._lags.measure(found), self._display.width)
 
     def tell_failures(self) -> None:
         """The errors of shipments, but for the one that the command ends with."""

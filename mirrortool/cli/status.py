@@ -10,10 +10,10 @@ import click
 from mirrortool import clock
 from mirrortool.cli.jsonoutput import print_json
 from mirrortool.cli.options import DIRECTORY, DURATION, as_json, verbose
-from mirrortool.cli.signals import Signals
+from mirrortool.cli.signals import QUESTION, Signals
 from mirrortool.cli.statusjson import to_json
 from mirrortool.cli.statustext import lines_of
-from mirrortool.cli.text import format_seconds, format_time
+from mirrortool.cli.text import format_seconds, format_time, tell
 from mirrortool.errors import LagError, MirrortoolError, UsageError
 from mirrortool.status import Found, Unseen, Watch, lags_of, problems_of, worst
 
@@ -66,7 +66,16 @@ def _watch(watch: Watch, paths: Sequence[str], max_lag: float | None, as_json: b
             sys.stdout.flush()
             if problem:
                 raise problem
-            signals.wait(WATCH_SECONDS)
+            if signals.wait(WATCH_SECONDS) == QUESTION:
+                _answer(found, verbose)
+
+
+def _answer(found: Sequence[Found], verbose: bool) -> None:
+    """Print the last look on standard error, where the answers of all commands go; it may be watched as JSON."""
+    tell(format_time(clock.now_ns()))
+    for each in found:
+        for line in lines_of(each, None, verbose=verbose):
+            tell(line)
 
 
 def _lag_problems(found: Sequence[Found], max_lag: float | None) -> list[MirrortoolError]:

@@ -53,7 +53,7 @@ def _prove(path: str, quiet: bool) -> TraceProof:
         return View(now.bytes_done, now.bytes_total, now.bytes_done, detail, tone=tone)
 
     with Display("trace", quiet=quiet) as display:
-        runner = Runner(prover.run, prover.cancel)
+        runner = Runner(prover.run, prover.cancel, lambda: display.answer(view()))
         try:
             return runner.run(lambda: display.show(view()))
         except TraceCancelled:

@@ -77,7 +77,7 @@ def verify_with_display(verify: Verify, quiet: bool, when_stopped: str) -> Verif
         return View(now.pages_done, now.pages_total, now.pages_done * page_size, detail, tone=tone)
 
     with Display("verify", quiet=quiet) as display:
-        runner = Runner(verify.run, verify.cancel)
+        runner = Runner(verify.run, verify.cancel, lambda: display.answer(view()))
         try:
             return runner.run(lambda: display.show(view()))
         except VerifyCancelled:
@@ -195,7 +195,7 @@ def _verify_journal(path: str, as_json: bool, quiet: bool) -> int:
         return View(now.lsn, 0, now.pages * page_size, f"LSN {now.lsn}")
 
     with Display("verify", quiet=quiet) as display:
-        runner = Runner(verify.run, verify.cancel)
+        runner = Runner(verify.run, verify.cancel, lambda: display.answer(view()))
         try:
             proof = runner.run(lambda: display.show(view()))
         except AuditCancelled:

@@ -2,18 +2,18 @@
 
 The first signal that stops the program (signals.py) asks the work to stop, and the program ends with 128 and the
 signal's number when it has; the second ends the process at once, also while it prints the result. Nothing
-durable depends on a clean stop.
+durable depends on a clean stop. SIGUSR1 asks how far the work is, any number of times.
 """
 
 from __future__ import annotations
 
-import signal
 import threading
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
-from mirrortool.cli.signals import Signals
-from mirrortool.cli.text import tell
+from mirrortool.cli.signals import QUESTION, Signals
+from mirrortool.cli.text import printable, tell
+from mirrortool.errors import MirrortoolError
 
 Result = TypeVar("Result")
 
@@ -33,14 +33,17 @@ class Interrupted(Exception):
 class Runner(Generic[Result]):
     """One piece of work in its own thread."""
 
-    def __init__(
-        self, work: Callable[[], Result], cancel: Callable[[], None], inspect: Callable[[], None] | None = None
-    ) -> None:
-        """Do `work`. `cancel` stops it soon, and SIGUSR1 calls `inspect`; both are called in the main thread."""
+    def __init__(self, work: Callable[[], Result], cancel: Callable[[], None], inspect: Callable[[], None]) -> None:
+        """Do `work`.
+
+        Args:
+            cancel: stops it soon; called in the main thread, as is the next.
+            inspect: prints how far the work is, on standard error and also when quiet, because SIGUSR1 came.
+        """
         self._work = work
         self._cancel = cancel
         self._inspect = inspect
-        self._signals = Signals(signal.SIGUSR1) if inspect else Signals()
+        self._signals = Signals()
         self._is_done = False  # set by the work's thread, which wakes the main one then
         self._result: list[Result] = []
         self._error: BaseException | None = None
@@ -76,14 +79,20 @@ class Runner(Generic[Result]):
         """Until the work is done."""
         while not self._is_done:
             number = self._signals.wait(TICK_SECONDS)
-            if number == signal.SIGUSR1 and self._inspect:
-                self._inspect()
+            if number == QUESTION:
+                self._answer()
             elif number:
                 self._cancel()
                 tell("\nmirrortool: stopping; signal once more to stop at once")
             elif not self._is_done:
                 tick()
         tick()
+
+    def _answer(self) -> None:
+        try:
+            self._inspect()
+        except (MirrortoolError, OSError) as error:  # whoever asks must not end the work
+            tell(f"mirrortool: {printable(str(error))}")
 
     def _do(self) -> None:
         try:

@@ -57,6 +57,11 @@ class Receiver:
         self._slots_at = clock.monotonic()
 
     @property
+    def has_copy(self) -> bool:
+        """Whether the sender has named itself, and the copy is open."""
+        return self._copy is not None
+
+    @property
     def position(self) -> Position:
         """The end of what the copy has; after `make_durable`, that is durable."""
         return self._copy.position if self._copy else Position(NO_LSN, 0)

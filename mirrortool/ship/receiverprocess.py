@@ -44,6 +44,11 @@ class ReceiverProcess:
         return self._receiver.position
 
     @property
+    def has_begun(self) -> bool:
+        """Whether there is a copy that the sender has agreed to."""
+        return self._receiver.has_copy
+
+    @property
     def is_finished(self) -> bool:
         """Whether the sender said that it is done."""
         return self._receiver.is_finished

@@ -21,6 +21,8 @@ from mirrortool.ship.messagestream import SILENCE_SECONDS, Stream
 from mirrortool.ship.protocol import NoReceiverError
 
 PROGRAM = "mirrortool"
+STATE_BEGINS = "receiving "
+"""So begins what a receiver prints when it is asked (SIGUSR1): never the reason why a link broke."""
 _SSH = ("ssh", "-T", "-o", "BatchMode=yes")
 _END_SECONDS = 5.0
 _LINE_BYTES_MAX = 4096
@@ -117,4 +119,5 @@ class ProcessLink(StreamLink):
         with self._process.stderr as stderr, suppress(OSError, ValueError):
             while line := stderr.readline(_LINE_BYTES_MAX):
                 text = line.decode("utf-8", "replace").strip()
-                self._last_line = text or self._last_line
+                if text and not text.startswith(STATE_BEGINS):
+                    self._last_line = text

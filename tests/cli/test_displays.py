@@ -227,6 +227,13 @@ def test_a_terminal_that_cannot_be_drawn_on_gets_plain_lines(
         assert display.is_live == is_live
 
 
+def test_who_asks_gets_a_line_also_of_a_quiet_display(capsys: pytest.CaptureFixture[str]) -> None:
+    with Display("scan", quiet=True) as display:
+        display.show(View(51, 100, 0))
+        display.answer(View(51, 100, 0, "LSN 7"), "a\tb")
+    assert capsys.readouterr().err == "scan 51 % LSN 7\na\\tb\n"
+
+
 def test_no_color_is_honoured(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NO_COLOR", "1")
     text = drawn(100, None, Line("away", Tone.BAD), colours=True)

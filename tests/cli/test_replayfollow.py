@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import os
+import signal
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +15,7 @@ from mirrortool.cli import replayfollow as module
 from mirrortool.cli.main import main
 from mirrortool.cli.progressdisplay import PLAIN_SECONDS, Display
 from mirrortool.cli.replayfollow import BEHIND_SECONDS, Following, FollowWatch, describe_lag, waited_for
+from mirrortool.cli.workthread import Runner
 from mirrortool.errors import CorruptJournalError, InputOutputError, JournalError, NoSpaceError, PrunedJournalError
 from mirrortool.journal.directory import Journal
 from mirrortool.mirror.directory import Mirror
@@ -71,6 +74,21 @@ def test_a_follower_waits_while_its_disk_is_full(journal: Journal, capsys: Captu
         assert following.replay.mirror.checkpoint.position.lsn == 8
     assert runs == 4
     assert capsys.readouterr().err.count("blocked: ") == 1
+
+
+def test_a_signal_in_the_moment_of_a_full_disk_ends_a_follower(journal: Journal) -> None:
+    """It was told to stop, and failed before it did: nothing may start it again."""
+
+    def once(_replay: Replay) -> int:
+        def work() -> int:
+            os.kill(os.getpid(), signal.SIGTERM)
+            raise NoSpaceError("cannot write: no space left", where="M")
+
+        return Runner(work, lambda: None, lambda: None).run(lambda: None)
+
+    with Following(lambda: opened(journal)) as following:
+        following.run(once)
+    assert not following.is_again
 
 
 def test_what_a_fresh_start_does_not_mend_ends_a_follower(journal: Journal) -> None:

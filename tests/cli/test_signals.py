@@ -12,7 +12,7 @@ from functools import partial
 
 import pytest
 
-from mirrortool.cli.signals import Interruption, Signals, number_of, stopping
+from mirrortool.cli.signals import Interruption, Signals, answering, number_of, stopping
 from tests.fakes.waiting import in_thread, join
 
 PATIENCE_SECONDS = 30.0
@@ -46,7 +46,7 @@ def test_a_signal_before_the_wait_is_not_lost() -> None:
 def test_signals_at_any_step_of_waiting_are_all_taken() -> None:
     """Some of them come while the wait begins or ends, which is where one that took a lock would never come back."""
     chance = random.Random(1)
-    with Signals(signal.SIGUSR1) as signals:
+    with Signals() as signals:
         for _ in range(2000):
             sender = in_thread(partial(send_after, chance.randrange(400)))
             while not signals.wait(0.0001):
@@ -54,8 +54,8 @@ def test_signals_at_any_step_of_waiting_are_all_taken() -> None:
             join(sender)
 
 
-def test_others_do_not_count_as_asking_to_stop() -> None:
-    with Signals(signal.SIGUSR1) as signals:
+def test_a_question_does_not_count_as_asking_to_stop() -> None:
+    with Signals() as signals:
         send(signal.SIGUSR1)
         send(signal.SIGUSR1)
         assert [signals.wait(0) for _ in range(3)] == [signal.SIGUSR1, signal.SIGUSR1, 0]
@@ -72,13 +72,28 @@ def test_wake_ends_the_wait_from_any_thread() -> None:
 
 def test_handlers_come_back_unless_the_program_is_about_to_end() -> None:
     before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGUSR1)
-    with Signals(signal.SIGUSR1):
+    with Signals():
         assert signal.getsignal(signal.SIGINT) != before[0]
     assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGUSR1)) == before
     with Signals() as signals:
         send(signal.SIGINT)
         signals.wait(0)
     assert signal.getsignal(signal.SIGINT) != before[0]
+
+
+def test_what_stops_an_inner_block_stops_the_outer_one() -> None:
+    with Signals() as outer:
+        with answering("between"), Signals() as inner:
+            send(signal.SIGTERM)
+            assert inner.wait(0) == signal.SIGTERM
+        assert outer.number == signal.SIGTERM
+
+
+def test_what_came_before_an_inner_block_is_met_in_it() -> None:
+    with Signals() as outer:
+        send(signal.SIGTERM)
+        with Signals() as inner:
+            assert inner.wait(0) == inner.number == outer.number == signal.SIGTERM
 
 
 def test_sighup_counts_once() -> None:
@@ -113,6 +128,18 @@ def test_the_number_survives_what_others_make_of_the_exception(again: bool) -> N
         act()
     assert number_of(caught.value) == signal.SIGQUIT
     assert number_of(KeyboardInterrupt()) == signal.SIGINT
+
+
+def test_a_question_is_answered_by_a_line_while_nothing_waits_for_signals(capfd: pytest.CaptureFixture[str]) -> None:
+    before = signal.getsignal(signal.SIGUSR1)
+    with answering("reading"):
+        send(signal.SIGUSR1)
+        with answering("reading a \udcff"):
+            send(signal.SIGUSR1)
+        send(signal.SIGUSR1)
+    told = ["reading", r"reading a \xff", "reading"]
+    assert capfd.readouterr().err.splitlines() == [f"mirrortool: {each}" for each in told]
+    assert signal.getsignal(signal.SIGUSR1) == before
 
 
 def test_the_second_ends_the_process_at_once() -> None:

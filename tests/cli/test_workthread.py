@@ -14,6 +14,7 @@ import pytest
 
 from mirrortool.cli.replay import _print_tables
 from mirrortool.cli.workthread import Runner
+from mirrortool.errors import NotAJournalError
 from mirrortool.replay.tasktable import RowSnapshot
 
 
@@ -26,7 +27,7 @@ def test_first_signal_cancels_the_work(number: signal.Signals) -> None:
         assert cancelled.wait(10)
         return "kept"
 
-    runner = Runner(work, cancelled.set)
+    runner = Runner(work, cancelled.set, lambda: None)
     assert runner.run(lambda: None) == "kept"
     assert runner.signal_number == number
 
@@ -62,12 +63,27 @@ def test_sigusr1_inspects_and_the_work_goes_on() -> None:
     assert runner.signal_number == 0
 
 
+def test_an_answer_that_fails_does_not_end_the_work(capsys: pytest.CaptureFixture[str]) -> None:
+    inspected = threading.Event()
+
+    def work() -> bool:
+        os.kill(os.getpid(), signal.SIGUSR1)
+        return inspected.wait(10)
+
+    def inspect() -> None:
+        inspected.set()
+        raise NotAJournalError("no journal here", where="J")
+
+    assert Runner(work, lambda: None, inspect).run(lambda: None)
+    assert capsys.readouterr().err == "mirrortool: J: no journal here\n"
+
+
 def test_a_second_signal_after_the_work_ends_the_process_with_the_same_code() -> None:
     """The last lines are still being written, and the default of SIGTERM would end it with another."""
     program = (
         "import os, signal\n"
         "from mirrortool.cli.workthread import Runner\n"
-        "runner = Runner(lambda: os.kill(os.getpid(), signal.SIGTERM), lambda: None)\n"
+        "runner = Runner(lambda: os.kill(os.getpid(), signal.SIGTERM), lambda: None, lambda: None)\n"
         "runner.run(lambda: None)\n"
         "os.kill(os.getpid(), signal.SIGTERM)\n"
         "print('goes on')\n"

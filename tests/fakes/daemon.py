@@ -18,6 +18,9 @@ from tests.fakes.waiting import PATIENCE_SECONDS, wait_until
 PROGRAM = (sys.executable, "-m", "mirrortool")
 SMALL_FILES = (sys.executable, str(Path(__file__).with_name("small_files.py")))
 """The same with journal files of 1 MiB, if it records."""
+_HARD_DISK = (sys.executable, str(Path(__file__).with_name("hard_disk.py")))
+SLOW_DISK, FULL_DISK = (*_HARD_DISK, "slow"), (*_HARD_DISK, "full")
+"""The same on a disk that is slow, and on one that has no room for volumes."""
 
 
 class Daemon:

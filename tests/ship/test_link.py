@@ -14,7 +14,7 @@ from mirrortool.ship import link as module
 from mirrortool.ship.link import StreamLink
 from mirrortool.ship.messagestream import Stream
 from mirrortool.ship.protocol import Message, MessageKind, NoReceiverError
-from mirrortool.ship.remote import ProcessLink
+from mirrortool.ship.remote import STATE_BEGINS, ProcessLink
 from tests.fakes.daemon import children_of
 from tests.fakes.waiting import PATIENCE_SECONDS
 from tests.ship.pairs import messages
@@ -62,6 +62,16 @@ def test_a_signal_of_the_terminal_does_not_reach_what_a_link_runs() -> None:
     finally:
         link.close()
     assert child not in children_of(os.getpid())
+
+
+def test_what_a_receiver_answered_when_it_was_asked_is_not_why_its_link_broke() -> None:
+    """It is asked on its own host (SIGUSR1), and its standard error is that of ssh."""
+    link = ProcessLink(["sh", "-c", f"echo no more memory >&2; echo '{STATE_BEGINS} into J: LSN 7' >&2"], lambda: None)
+    try:
+        with pytest.raises(LinkError, match="sh said: no more memory"):
+            link.receive(PATIENCE_SECONDS)
+    finally:
+        link.close()
 
 
 def test_a_shell_that_does_not_find_the_program_is_known_before_ssh_has_ended() -> None:
