@@ -60,16 +60,17 @@ def _prove(path: str, quiet: bool) -> TraceProof:
             raise Interrupted(runner.signal_number, "stopped; nothing was proved") from None
 
 
-# Text. Lines of our own have at most 60 characters, but for violations, which are folded by the terminal.
+# Text. Lines of our own have at most 60 characters, but for violations, which the terminal folds.
 
 
 def _lines(proof: TraceProof) -> Iterator[str]:
     summary, width = proof.summary, _width()
     yield from _verdict(proof)
-    for plan, units in summary.plans.items():
-        yield f"plan: {_describe_plan(plan)}: {counted(units, 'unit')}"
     if not summary.units and not summary.inline:
         return
+    yield ""
+    rows = [_plan_row(*each) for each in summary.plans.items()]
+    yield from fitted_columns(("PLAN", "GROUPS", "TASKS", "UNIT", "I/O", "UNITS"), rows, width, ("I/O",))
     yield ""
     yield from fitted_columns(("HOW UNITS CAME", "FIG. 11", "UNITS", "SHARE"), list(_how_rows(summary)), width, ())
     yield ""
@@ -96,26 +97,23 @@ def _verdict(proof: TraceProof) -> Iterator[str]:
         yield printable(f"{violation.rule.value}: {_of_replay(violation, proof.replays)}{violation.what}")
     if broken > len(proof.violations):
         yield f"… and {counted(broken - len(proof.violations), 'more violation')}"
-    verdict = counted(broken, "VIOLATION") if broken else "in order"
-    yield f"{verdict}: {counted(summary.units, 'unit')}, {counted(summary.sections, 'drain')} with units before it"
+    verdict = counted(broken, "VIOLATION", "VIOLATIONS") if broken else "in order"
+    yield f"{verdict}: {counted(summary.units, 'unit')} in {counted(summary.sections, 'stretch', 'stretches')}"
     if not broken:
         yield "what shares a page was applied one by one, as it arrived"
     if proof.replays > 1:
         yield f"{counted(proof.replays, 'replay')} in this file"
     if proof.cut_off:
-        which = "the replay was" if proof.replays == 1 else f"{counted(proof.cut_off, 'replay')} of them were"
-        yield f"an end is missing: {which} killed, or still runs"
+        missing = "the end is" if proof.replays == 1 else f"the ends of {counted(proof.cut_off, 'replay')} are"
+        yield f"{missing} missing: killed, or still running"
 
 
 def _of_replay(violation: Violation, replays: int) -> str:
     return f"replay {violation.replay}, " if replays > 1 else ""
 
 
-def _describe_plan(plan: PlanKey) -> str:
-    return (
-        f"ranges {plan.ranges}, {counted(plan.groups, 'group')} of {counted(plan.tasks, 'task')}, "
-        f"unit {plan.unit}, {plan.io}"
-    )
+def _plan_row(plan: PlanKey, units: int) -> tuple[str, ...]:
+    return plan.ranges, str(plan.groups), str(plan.tasks), plan.unit, plan.io, str(units)
 
 
 def _how_rows(summary: Summary) -> Iterator[tuple[str, ...]]:
@@ -131,22 +129,21 @@ def _how_rows(summary: Summary) -> Iterator[tuple[str, ...]]:
 
 
 def _times(summary: Summary) -> Iterator[str]:
-    yield f"{_duration(summary.elapsed_ns)} from the begin to the end"
-    ideal = f"ideally {_duration(summary.ideal_ns)}"
-    yield f"{_duration(summary.working_ns)} of these with units in work; {ideal}"
-    yield f"{summary.busy_tasks:.1f} of the tasks were applying a unit then, on average"
+    yield f"{_duration(summary.elapsed_ns)} from the start to the end; with units in work"
+    yield f"{_duration(summary.working_ns)}, and ideally {_duration(summary.ideal_ns)}"
+    yield f"then {summary.busy_tasks:.1f} of the tasks were applying one, on average"
     if summary.waiting_ns:
-        yield f"{_duration(summary.waiting_ns)} of waiting at counters, of all tasks together"
+        yield f"all tasks together waited {_duration(summary.waiting_ns)} at counters"
 
 
 def _describe_chain(chain: Chain, replays: int) -> Iterator[str]:
     first, last, section = chain.first, chain.last, chain.section
-    where = f" (replay {chain.replay})" if replays > 1 else ""
-    yield f"longest chain: {counted(last.chain_units, 'unit')}, each overlaps the one before{where}"
-    yield f"  from unit {first.sequence} (LSN {first.lsn}) to unit {last.sequence} (LSN {last.lsn})"
+    where = f"in replay {chain.replay}, " if replays > 1 else ""
+    yield f"longest chain of units that overlap: {counted(last.chain_units, 'unit')}"
+    yield f"  {where}from unit {first.sequence} (LSN {first.lsn}) to unit {last.sequence} (LSN {last.lsn})"
     took_ns = section.end_ns - section.start_ns
-    yield f"  takes {_duration(last.chain_busy_ns)} of the {_duration(took_ns)} between two drains"
-    yield f"  ideally {_duration(section.ideal_ns)} for these {counted(section.units, 'unit')}"
+    yield f"  took {_duration(last.chain_busy_ns)}; all {counted(section.units, 'unit')} between its drains took"
+    yield f"  {_duration(took_ns)}, and ideally {_duration(section.ideal_ns)}"
 
 
 def _task_table(summary: Summary, width: int) -> Iterator[str]:

@@ -121,6 +121,7 @@ class Section:
         self._reporter = reporter
         self._next = first  # all units before it were compared
         self._early: dict[int, tuple[AppliedUnit, UnitRun]] = {}  # by number; none is `_next`
+        self._newest: AppliedUnit | None = None  # the one before `_next`, if it was applied
         self._writers: LastWriters[AppliedUnit] = LastWriters()
         self._tasks: dict[tuple[int, int], _TaskUnits] = {}
         self._entries = 0
@@ -161,6 +162,8 @@ class Section:
             end, at_ns: None where the trace ends instead.
             may_miss: whether units may be missing, because the replay failed or its trace was cut short.
         """
+        if end is not None and self._newest and self._newest.sequence >= end:
+            self._reporter.report(Rule.DRAIN, f"was applied before the drain at {end}", self._newest)
         for sequence in sorted(self._early):
             if end is not None and sequence >= end:
                 self._reporter.report(Rule.DRAIN, f"was applied before the drain at {end}", self._early[sequence][0])
@@ -183,6 +186,7 @@ class Section:
 
     def _place(self, applied: AppliedUnit, unit: UnitRun) -> None:
         """Compare a unit with the last writers of its pages; all before it were placed."""
+        self._newest = applied
         met: dict[AppliedUnit, int] = {}
         for first, count in unit.footprint:
             self._writers.replace(first, first + count, applied, met)
