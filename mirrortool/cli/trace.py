@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator
+from itertools import islice
 
 import click
 
 from mirrortool.cli.jsonoutput import print_json
 from mirrortool.cli.options import FILE, as_json, quiet
 from mirrortool.cli.progressdisplay import WIDTH_DEFAULT, Display, Tone, View
-from mirrortool.cli.text import counted, fitted_columns, format_bytes, format_seconds, printable
+from mirrortool.cli.text import columns, counted, fitted_columns, format_bytes, format_seconds, printable
 from mirrortool.cli.workthread import Interrupted, Runner
 from mirrortool.replay.writeunit import How
 from mirrortool.trace.proof import Prover, TraceCancelled, TraceProof
@@ -19,6 +20,7 @@ from mirrortool.trace.summary import Chain, PlanKey, Summary, TaskFigures
 from mirrortool.trace.violation import Rule, Violation
 
 EXIT_VIOLATED = 1
+PLANS_SHOWN = 16
 TASKS_SHOWN = 32
 STEPS = {How.DIRECT: "1178", How.MINI_QUEUE: "1150", How.COUNTER_WAIT: "1174"}
 """Of FIG. 11."""
@@ -69,8 +71,7 @@ def _lines(proof: TraceProof) -> Iterator[str]:
     if not summary.units and not summary.inline:
         return
     yield ""
-    rows = [_plan_row(*each) for each in summary.plans.items()]
-    yield from fitted_columns(("PLAN", "GROUPS", "TASKS", "UNIT", "I/O", "UNITS"), rows, width, ("I/O",))
+    yield from _plan_table(summary, width)
     yield ""
     yield from fitted_columns(("HOW UNITS CAME", "FIG. 11", "UNITS", "SHARE"), list(_how_rows(summary)), width, ())
     yield ""
@@ -112,6 +113,13 @@ def _of_replay(violation: Violation, replays: int) -> str:
     return f"replay {violation.replay}, " if replays > 1 else ""
 
 
+def _plan_table(summary: Summary, width: int) -> Iterator[str]:
+    rows = [_plan_row(*each) for each in islice(summary.plans.items(), PLANS_SHOWN)]
+    yield from fitted_columns(("PLAN", "GROUPS", "TASKS", "UNIT", "I/O", "UNITS"), rows, width, ("I/O",))
+    if len(summary.plans) > PLANS_SHOWN:
+        yield f"… and {counted(len(summary.plans) - PLANS_SHOWN, 'more plan')}; --json lists them"
+
+
 def _plan_row(plan: PlanKey, units: int) -> tuple[str, ...]:
     return plan.ranges, str(plan.groups), str(plan.tasks), plan.unit, plan.io, str(units)
 
@@ -128,12 +136,15 @@ def _how_rows(summary: Summary) -> Iterator[tuple[str, ...]]:
         yield "by itself, no unit", "", str(summary.inline), ""
 
 
-def _times(summary: Summary) -> Iterator[str]:
-    yield f"{_duration(summary.elapsed_ns)} from the start to the end; with units in work"
-    yield f"{_duration(summary.working_ns)}, and ideally {_duration(summary.ideal_ns)}"
-    yield f"then {summary.busy_tasks:.1f} of the tasks were applying one, on average"
-    if summary.waiting_ns:
-        yield f"all tasks together waited {_duration(summary.waiting_ns)} at counters"
+def _times(summary: Summary) -> list[str]:
+    rows = [
+        ("from start to end", _duration(summary.elapsed_ns)),
+        ("with units in work", _duration(summary.working_ns)),
+        ("that, ideally", _duration(summary.ideal_ns)),
+        ("tasks applying then", f"{summary.busy_tasks:.1f}"),
+        ("waiting at counters", _duration(summary.waiting_ns)),
+    ]
+    return columns(("TIME", ""), rows)
 
 
 def _describe_chain(chain: Chain, replays: int) -> Iterator[str]:
@@ -142,8 +153,8 @@ def _describe_chain(chain: Chain, replays: int) -> Iterator[str]:
     yield f"longest chain of units that overlap: {counted(last.chain_units, 'unit')}"
     yield f"  {where}from unit {first.sequence} (LSN {first.lsn}) to unit {last.sequence} (LSN {last.lsn})"
     took_ns = section.end_ns - section.start_ns
-    yield f"  took {_duration(last.chain_busy_ns)}; all {counted(section.units, 'unit')} between its drains took"
-    yield f"  {_duration(took_ns)}, and ideally {_duration(section.ideal_ns)}"
+    yield f"  took {_duration(last.chain_busy_ns)} of the {_duration(took_ns)} of its stretch,"
+    yield f"  which has {counted(section.units, 'unit')}; ideally {_duration(section.ideal_ns)}"
 
 
 def _task_table(summary: Summary, width: int) -> Iterator[str]:

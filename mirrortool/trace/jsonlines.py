@@ -15,7 +15,7 @@ from mirrortool.errors import BadLogError, UsageError
 from mirrortool.jsonfile import Fields, to_local, to_portable
 from mirrortool.lsn import Lsn
 from mirrortool.operation import Kind
-from mirrortool.replay.engine import Plan
+from mirrortool.replay.engine import GROUPS_MAX, TASKS_MAX, Plan
 from mirrortool.replay.tracing import Divided, Drained, Ended, InlineRun, Post, Started, TraceRecord, UnitRun
 from mirrortool.replay.writeunit import How
 
@@ -24,6 +24,7 @@ LINE_BEGINS = b'{"type": "start", '
 """What every trace begins with."""
 
 _PAGES_MAX = ADDRESS_LIMIT // 512
+_TASK_MAX = TASKS_MAX - 1
 
 
 def encode(record: TraceRecord) -> bytes:
@@ -112,21 +113,25 @@ def _unit(fields: Fields) -> UnitRun:
     return UnitRun(
         sequence=fields.integer("sequence"),
         lsn=Lsn(fields.integer("lsn")),
-        group=fields.integer("group"),
-        task=fields.integer("task"),
+        group=fields.integer("group", GROUPS_MAX - 1),
+        task=fields.integer("task", _TASK_MAX),
         footprint=_footprint(fields),
         payload_bytes=fields.integer("bytes"),
         start_ns=fields.integer("start_ns"),
         end_ns=fields.integer("end_ns"),
         how=how,
         given_back=fields.integer("given_back"),
-        sent_by=fields.integer("sent_by") if "sent_by" in fields else None,
+        sent_by=fields.integer("sent_by", _TASK_MAX) if "sent_by" in fields else None,
         sent_ns=fields.integer("sent_ns") if "sent_ns" in fields else None,
         handed_out=fields.flag("handed_out"),
         wait_ns=fields.integer("wait_ns") if "wait_ns" in fields else None,
-        posts=tuple(Post(post.integer("task"), post.integer("posted_ns")) for post in fields.objects("waited_for")),
+        posts=tuple(_post(post) for post in fields.objects("waited_for")),
         failed=fields.flag("failed"),
     )
+
+
+def _post(fields: Fields) -> Post:
+    return Post(fields.integer("task", _TASK_MAX), fields.integer("posted_ns"))
 
 
 def _check_present(fields: Fields, is_wanted: bool, *names: str) -> None:

@@ -3,7 +3,7 @@
 Rule: of units whose footprints share a page, each has ended before the next one in the order of sequence began. Only
 the last writer of each page must be known for that: what it followed was checked when it came.
 Rule: units are compared in the order of sequence, so one that comes early waits for those before it.
-Bound: SECTION_ENTRIES_MAX runs, posts and units, at about 400 bytes each.
+Bound: SECTION_ENTRIES_MAX runs, posts and units, at about 250 bytes each.
 
 Not here: the drains themselves, and what makes sense between them (check.py).
 """

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 
+from mirrortool.replay.engine import GROUPS_MAX, TASKS_MAX
 from mirrortool.replay.tracing import Divided, Ended, InlineRun, Started, TraceRecord, UnitRun
 from mirrortool.replay.writeunit import How
 from mirrortool.trace.section import AppliedUnit, SectionFigures
@@ -150,10 +151,23 @@ class Summary:
 
     def finish(self) -> None:
         """There are no more records: tell the tasks how long plans had them."""
+        sums = self._sums_of_plans()
         for (group, task), figures in self.tasks.items():
-            figures.planned_ns = sum(
-                took for plan, took in self._planned_ns.items() if group < plan.groups and task < plan.tasks
-            )
+            figures.planned_ns = sums[group][task]
+
+    def _sums_of_plans(self) -> list[list[int]]:
+        """By group and task, how long plans had it: each plan has those below its numbers.
+
+        In one pass from the highest numbers down, as a file can name each plan that there can be.
+        """
+        sums = [[0] * (TASKS_MAX + 1) for _ in range(GROUPS_MAX + 1)]
+        for plan, took_ns in self._planned_ns.items():
+            sums[plan.groups - 1][plan.tasks - 1] += took_ns
+        for group in reversed(range(GROUPS_MAX)):
+            row, above = sums[group], sums[group + 1]
+            for task in reversed(range(TASKS_MAX)):
+                row[task] += row[task + 1] + above[task] - above[task + 1]
+        return sums
 
     def _divide(self, plan: Divided) -> None:
         if self._plan:

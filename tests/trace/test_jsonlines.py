@@ -40,8 +40,8 @@ def footprints(draw):
 def units(draw):
     how = draw(st.sampled_from(How))
     unit = UnitRun(
-        draw(NUMBER), draw(LSN), draw(SMALL), draw(SMALL), draw(footprints()), draw(NUMBER), draw(NUMBER), draw(NUMBER),
-        how, given_back=draw(SMALL), handed_out=draw(st.booleans()), failed=draw(st.booleans()),
+        draw(NUMBER), draw(LSN), draw(st.integers(0, 255)), draw(SMALL), draw(footprints()), draw(NUMBER), draw(NUMBER),
+        draw(NUMBER), how, given_back=draw(SMALL), handed_out=draw(st.booleans()), failed=draw(st.booleans()),
     )  # fmt: skip
     if how is How.MINI_QUEUE:
         return replace(unit, sent_by=draw(SMALL), sent_ns=draw(NUMBER))
@@ -126,6 +126,8 @@ def test_lines_that_could_do_harm(line):
         ("start_ns", -1),
         ("sequence", 1 << 64),
         ("sequence", True),
+        ("group", 256),
+        ("task", 1024),
         ("failed", 0),
         ("waited_for", [3]),
     ],
