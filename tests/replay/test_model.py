@@ -349,15 +349,17 @@ def test_all_patterns(name):
 @pytest.mark.timeout(4 * 3600)
 def test_fine_steps_lead_to_nothing_new_with_four_units():
     print(f"\n4 units, coarse and fine steps, 1 to 4 tasks: {compare_steps(graphs(4), range(1, 5))}")
+    print(f"\n5 units that are handed out, coarse and fine steps, 3 and 4 tasks: {compare_steps([PARTED], [3, 4])}")
 
 
 @pytest.mark.soak
 @pytest.mark.timeout(4 * 3600)
 def test_handing_out_in_fine_steps():
-    """CHAINED, with any other overlaps among 1, 2, 3 and 4."""
-    more = [pair for pair in pairs(6) if pair not in CHAINED.edges and pair[0] > 0 and pair[1] < 5]
+    """A task with three units on its mini queue is superseded; they overlap each other, and 1, in all ways."""
+    base, more = [(0, 2), (0, 3), (0, 4), (0, 5), (1, 5)], [(1, 2), (1, 3), (1, 4), (2, 3), (2, 4), (3, 4)]
     cases = [
-        Graph(6, [*CHAINED.edges, *(pair for bit, pair in enumerate(more) if mask >> bit & 1)])
-        for mask in range(1 << len(more))
+        Graph(6, [*base, *(pair for bit, pair in enumerate(more) if mask >> bit & 1)]) for mask in range(1 << len(more))
     ]
-    print(f"\n6 units around a superseded task, fine steps, 4 tasks: {check_all(cases, [4], FineChecker)}")
+    total = check_all(cases, [4], FineChecker)
+    assert total.seen["handed out to 1"] and total.seen["handed out, and some kept for later"]
+    print(f"\n6 units around a superseded task, fine steps, 4 tasks: {total}")
