@@ -315,6 +315,9 @@ def _note_single_range(display: Display, replay: Replay) -> None:
 def _print_tables(replay: Replay) -> None:
     """Each group's active task table (FIG. 10), when SIGUSR1 comes."""
     rows = [_table_row(group, row) for group, table in enumerate(replay.tables()) for row in table]
+    if not rows:
+        tell("no task has work now")
+        return
     for line in columns(("GROUP", "TASK", "PAGES", "COUNTER OF", "WAITS FOR"), rows):
         tell(line)
 

@@ -47,7 +47,7 @@ CASES = {
     "record --before": Case("record J --before 'sleep 1'", "--before is running: sleep 1"),
     "record --every": Case("record J --every 1h", "the next scan begins in ", 0),
     "record --nbd": Case("record J --nbd unix:socket -q", "not yet written to the volumes", 0),
-    "replay": Case("replay J N --bwlimit 256K -q", "GROUP"),
+    "replay": Case("replay J N --bwlimit 256K -q", "^(no task has work now|GROUP )"),
     "replay --follow": Case("replay J N --follow -q", "up to date", 0),
     "replay --follow of no journal": Case("replay K N --follow -q", "waiting for a journal at K", 0),
     "replay --follow without room": Case("replay J N --follow", "retrying until there is space", 0, FULL_DISK),

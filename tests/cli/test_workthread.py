@@ -98,6 +98,12 @@ def test_handlers_are_given_back() -> None:
     assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGUSR1)) == before
 
 
+def test_tables_of_a_replay_that_has_not_begun(capsys: pytest.CaptureFixture[str]) -> None:
+    replay: Any = SimpleNamespace(tables=lambda: ())
+    _print_tables(replay)
+    assert capsys.readouterr().err == "no task has work now\n"
+
+
 def test_tables_show_ranges_counters_and_waits(capsys: pytest.CaptureFixture[str]) -> None:
     tables = (
         (RowSnapshot(0, 0x10, 0x20, None, 0), RowSnapshot(1, 0, 0, 3, 0)),

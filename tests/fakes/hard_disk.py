@@ -10,7 +10,7 @@ import time
 
 _LARGE = 16 << 10
 """Small reads are many where a command begins."""
-_READ_SECONDS, _SYNC_SECONDS = 0.1, 0.005
+_READ_SECONDS, _SYNC_SECONDS = 0.05, 0.005
 
 
 def _be_slow(file_class):
