@@ -225,20 +225,20 @@ class TaskGroup:
 
     def _apply_one(self, me: Task, unit: WriteUnit) -> None:
         try:
-            self._apply_unit(me, unit)
+            if self._tracer is None:
+                self._apply(unit)
+            else:
+                self._apply_traced(me, unit, self._tracer)
         except BaseException as error:  # whatever it is, the task continues, so that its successors are not stuck
             self._in_flight.fail(unit.sequence, error)
 
-    def _apply_unit(self, me: Task, unit: WriteUnit) -> None:
-        if self._tracer is None:
-            self._apply(unit)
-            return
+    def _apply_traced(self, me: Task, unit: WriteUnit, tracer: Tracer) -> None:
         start_ns, failed = self._now_ns(), True
         try:
             self._apply(unit)
             failed = False
         finally:
-            self._tracer(self._run_of(me, unit, start_ns, failed))
+            tracer(self._run_of(me, unit, start_ns, failed))
 
     def _run_of(self, me: Task, unit: WriteUnit, start_ns: int, failed: bool) -> UnitRun:
         is_sent, has_waited = unit.how is How.MINI_QUEUE, unit.how is How.COUNTER_WAIT

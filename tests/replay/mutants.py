@@ -207,7 +207,7 @@ class DiesOfErrors(TaskGroup):
 
     def _apply_one(self, me: Task, unit: WriteUnit):
         try:
-            self._apply_unit(me, unit)
+            self._apply_traced(me, unit, self._tracer)
         except Exception as error:
             self._in_flight.fail(unit.sequence, error)
             raise _EndOfTaskError from error
@@ -388,7 +388,7 @@ class StoresErrorsLate(TaskGroup):
 
     def _apply_one(self, me: Task, unit: WriteUnit):
         try:
-            self._apply_unit(me, unit)
+            self._apply_traced(me, unit, self._tracer)
         except Exception as error:
             self._late[me.number].append((unit.sequence, error))
 
