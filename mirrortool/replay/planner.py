@@ -41,6 +41,8 @@ THREADS_MIN, THREADS_MAX = 8, 64
 """Tasks of all groups together where the store waits."""
 
 GROUPS_FEW, GROUPS_MANY = 2, 4
+TASKS_FEW = 2
+"""With one, nothing could be delegated. It costs nothing that can be measured (tests/bench/test_preset.py)."""
 THREADS_DIRECT = 16
 
 
@@ -82,7 +84,7 @@ class Wanted:
 
     def few(self, io: str) -> Plan:
         """The preset for a page cache."""
-        return self.plan(GROUPS_FEW, 1, io)
+        return self.plan(GROUPS_FEW, TASKS_FEW, io)
 
     def many(self, threads: int, io: str) -> Plan:
         """About this number of tasks in all."""
