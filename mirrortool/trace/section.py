@@ -58,12 +58,17 @@ class AppliedUnit:
         """How long it took."""
         return max(0, self.end_ns - self.start_ns)
 
+    @property
+    def chain(self) -> tuple[int, int]:
+        """How long it is: units, and then time."""
+        return self.chain_units, self.chain_busy_ns
+
     def follow(self, other: AppliedUnit) -> None:
         """Note that this unit overlaps one before it."""
         own = self.busy_ns
         self.critical_ns = max(self.critical_ns, other.critical_ns + own)
         chain = other.chain_units + 1, other.chain_busy_ns + own
-        if chain > (self.chain_units, self.chain_busy_ns):
+        if chain > self.chain:
             self.chain_units, self.chain_busy_ns = chain
             self.chain_first = other.chain_first
 
@@ -165,10 +170,10 @@ class Section:
         if end is not None and self._newest and self._newest.sequence >= end:
             self._reporter.report(Rule.DRAIN, f"was applied before the drain at {end}", self._newest)
         for sequence in sorted(self._early):
+            if not may_miss:
+                self._report_gap(sequence if end is None else min(sequence, end))
             if end is not None and sequence >= end:
                 self._reporter.report(Rule.DRAIN, f"was applied before the drain at {end}", self._early[sequence][0])
-            elif not may_miss:
-                self._report_gap(sequence)
             self._place(*self._early.pop(sequence))
             self._next = sequence + 1
         if end is not None and not may_miss:
@@ -195,8 +200,7 @@ class Section:
                 self._compare(applied, other, page)
                 applied.follow(other)
         self._critical_ns = max(self._critical_ns, applied.critical_ns)
-        longest = self._longest
-        if not longest or applied.chain_units > longest.chain_units:
+        if not self._longest or applied.chain > self._longest.chain:
             self._longest = applied
 
     def _compare(self, unit: AppliedUnit, other: AppliedUnit, page: int) -> None:

@@ -146,7 +146,7 @@ class Summary:
         self.working_ns += section.end_ns - section.start_ns
         self.ideal_ns += section.ideal_ns
         self._pass_time(section.end_ns)
-        if not self.chain or _length(section) > _length(self.chain.section):
+        if not self.chain or section.longest.chain > self.chain.last.chain:
             self.chain = Chain(replay, section)
 
     def finish(self) -> None:
@@ -200,7 +200,3 @@ class Summary:
         if self._plan:
             self.elapsed_ns += took_ns
             self._planned_ns[self._plan] += took_ns
-
-
-def _length(section: SectionFigures) -> tuple[int, int]:
-    return section.longest.chain_units, section.longest.chain_busy_ns

@@ -64,6 +64,7 @@ WRONG = {
     "ended after the drain": ([unit(0, 1, 8), Drained(1, 7), Ended(1, 9)], "drain"),
     "began before the drain": ([unit(0, 1, 2), Drained(1, 5), unit(1, 4, 6, (1, 1)), Ended(2, 9)], "drain"),
     "comes after the drain": ([unit(0, 1, 2), unit(1, 2, 3), Drained(1, 5), Ended(1, 9)], "drain"),
+    "comes long after the drain": ([unit(0, 1, 2), unit(5, 2, 3), Drained(1, 5), Ended(1, 9)], "drain"),
     "ran into an inline operation": ([unit(0, 1, 21, (5, 1)), INLINE, Ended(2, 40)], "drain"),
     "began in an inline operation": ([replace(INLINE, sequence=0), unit(1, 29, 31), Ended(2, 40)], "drain"),
     "after the end": ([Ended(0, 1), unit(0, 2, 3)], "drain"),
@@ -108,6 +109,8 @@ WRONG = {
         [unit(0, 5, 6, wait_ns=3, posts=(Post(1, 4), Post(64, 5)), **WAITED), Ended(1, 9)], "plan",
     ),
     "ends before it begins": ([unit(0, 2, 1), Ended(1, 9)], "clock"),
+    "inline ends before it begins": ([replace(INLINE, sequence=0, end_ns=10), Ended(1, 40)], "clock"),
+    "the end before the drain": ([Drained(0, 5), Ended(0, 3)], "clock"),
     "a drain before the plan": ([plan(8), Drained(0, 5), Ended(0, 9)], "clock"),
 }  # fmt: skip
 
@@ -148,6 +151,10 @@ def test_missing_units_are_told_as_runs():
 
 def test_a_unit_that_comes_after_its_drain_is_told_beside_that_it_was_missing():
     assert rules(Drained(1, 5), unit(0, 2, 7), Ended(1, 9)) == ["missing", "drain", "drain"]
+
+
+def test_units_before_a_drain_are_missing_also_where_later_ones_are_not():
+    assert rules(unit(0, 1, 2), unit(5, 2, 3), Drained(3, 5), Ended(3, 9)) == ["missing", "drain"]
 
 
 @pytest.mark.parametrize(

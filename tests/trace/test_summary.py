@@ -103,6 +103,24 @@ def test_time_goes_to_the_plan_in_force():
     assert (summary.inline, summary.sections) == (1, 3)
 
 
+def test_of_predecessors_of_chains_as_long_the_one_that_took_longer():
+    summary = summed(
+        STARTED,
+        plan(),
+        unit(0, 0, 1, (0, 1)),
+        unit(1, 0, 9, (1, 1)),
+        unit(2, 9, 10, (0, 2)),
+        unit(3, 0, 20, (2, 1)),
+        unit(4, 20, 21, (2, 1)),
+        Ended(5, 30),
+    )
+    assert (summary.chain.first.sequence, summary.chain.last.sequence, summary.chain.last.chain) == (3, 4, (2, 21))
+    summary = summed(
+        STARTED, plan(), unit(0, 0, 1, (0, 1)), unit(1, 0, 9, (1, 1)), unit(2, 9, 10, (0, 2)), Ended(3, 30)
+    )
+    assert (summary.chain.first.sequence, summary.chain.last.chain) == (1, (2, 10))
+
+
 def test_of_chains_that_are_as_long_the_one_that_took_longer():
     summary = summed(
         STARTED, plan(), unit(0, 0, 1), unit(1, 1, 2), Drained(2, 5), unit(2, 5, 9), unit(3, 9, 10), Ended(4, 10)
