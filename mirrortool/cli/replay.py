@@ -318,14 +318,16 @@ def _print_tables(replay: Replay) -> None:
     if not rows:
         tell("no task has work now")
         return
-    for line in columns(("GROUP", "TASK", "PAGES", "COUNTER OF", "WAITS FOR"), rows):
+    for line in columns(("GROUP", "TASK", "PAGES", "MINI QUEUE", "COUNTER OF", "WAITS FOR"), rows):
         tell(line)
 
 
 def _table_row(group: int, row: RowSnapshot) -> tuple[str, ...]:
     pages = f"{row.first:#x}-{row.end - 1:#x}" if row.end else "cleared"
     counter = "-" if row.counter is None else f"task {row.counter}"
-    return str(group), str(row.task), pages, counter, counted(row.waits_for, "task") if row.waits_for else "-"
+    mini = counted(len(row.mini), "unit") if row.mini else "-"
+    waits_for = counted(row.waits_for, "task") if row.waits_for else "-"
+    return str(group), str(row.task), pages, mini, counter, waits_for
 
 
 def _print(replay: Replay, start: int, as_json: bool) -> None:

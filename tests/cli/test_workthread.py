@@ -104,15 +104,15 @@ def test_tables_of_a_replay_that_has_not_begun(capsys: pytest.CaptureFixture[str
     assert capsys.readouterr().err == "no task has work now\n"
 
 
-def test_tables_show_ranges_counters_and_waits(capsys: pytest.CaptureFixture[str]) -> None:
+def test_tables_show_ranges_mini_queues_counters_and_waits(capsys: pytest.CaptureFixture[str]) -> None:
     tables = (
-        (RowSnapshot(0, 0x10, 0x20, None, 0), RowSnapshot(1, 0, 0, 3, 0)),
-        (RowSnapshot(3, 0x10, 0x40, None, 2),),
+        (RowSnapshot(0, 0x10, 0x20, None, 0, mini=(7,)), RowSnapshot(1, 0, 0, 3, 0)),
+        (RowSnapshot(3, 0x10, 0x40, None, 2, mini=(8, 9)),),
     )
     replay: Any = SimpleNamespace(tables=lambda: tables)
     _print_tables(replay)
     assert [line.split() for line in capsys.readouterr().err.splitlines()[1:]] == [
-        ["0", "0", "0x10-0x1f", "-", "-"],
-        ["0", "1", "cleared", "task", "3", "-"],
-        ["1", "3", "0x10-0x3f", "-", "2", "tasks"],
+        ["0", "0", "0x10-0x1f", "1", "unit", "-", "-"],
+        ["0", "1", "cleared", "-", "task", "3", "-"],
+        ["1", "3", "0x10-0x3f", "2", "units", "-", "2", "tasks"],
     ]
