@@ -14,12 +14,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import click
+from click.core import ParameterSource
 
 from mirrortool import clock, files, pathowner
 from mirrortool.address import SEGMENT_BYTES
+from mirrortool.cli import demosteps
 from mirrortool.cli.options import DIRECTORY, SIZE, quiet, verbose
 from mirrortool.cli.progressdisplay import Display, View
-from mirrortool.cli.replayview import view_of
+from mirrortool.cli.replayview import describe_ways, view_of, ways_of
 from mirrortool.cli.text import counted, format_bytes, format_seconds, printable, tell
 from mirrortool.cli.workthread import Interrupted, Runner
 from mirrortool.errors import MirrortoolError, UsageError, host_error
@@ -52,13 +54,21 @@ class DemoError(MirrortoolError):
     "--size", type=SIZE, default="256M", show_default=True, metavar="SIZE", help="Of the volume; 64M or more."
 )
 @click.option("--keep", metavar="DIR", type=DIRECTORY, help="Work in this new directory, and leave it there.")
+@click.option("--steps", is_flag=True, help="Show how five units go through a task group, step by step; no volume.")
 @verbose
 @quiet
-def command(size: int, keep: str | None, verbose: bool, quiet: bool) -> None:
+@click.pass_context
+def command(context: click.Context, size: int, keep: str | None, steps: bool, verbose: bool, quiet: bool) -> None:
     """Mirror a volume before your eyes, kill the replay half-way, and prove the result.
 
     Everything happens in a temporary directory. Nothing of yours is read or written.
     """
+    if steps:
+        _check_alone(context)
+        for line in demosteps.text(demosteps.output_width()):
+            if not quiet:
+                click.echo(line)
+        return
     if size < SIZE_MIN or size % PAGE:
         raise UsageError("the demo's volume is 64M or more, in whole pages of 4096 bytes")
     with _workplace(keep) as directory:
@@ -68,6 +78,13 @@ def command(size: int, keep: str | None, verbose: bool, quiet: bool) -> None:
             runner.run(demo.tick)
         except DemoCancelled:
             raise Interrupted(runner.signal_number, "demo stopped") from None
+
+
+def _check_alone(context: click.Context) -> None:
+    """An option of the volume, given with --steps, is an error; a variable of the environment is not."""
+    for name in ("size", "keep"):
+        if context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
+            raise UsageError(f"--steps makes no volume, so --{name} has no meaning with it")
 
 
 class DemoCancelled(Exception):
@@ -250,18 +267,10 @@ class Demo:
                     self._shown = None
             groups = replay.statistics().groups
         self._require(checkpoint.is_consistent, "a finished replay leaves a commit")
-        ways = {
-            "direct": sum(group.direct for group in groups),
-            "mini-queue": sum(group.delegated for group in groups),
-            "counter wait": sum(group.waited for group in groups),
-            "give-back": sum(group.given_back for group in groups),
-        }
+        ways = ways_of(groups)
         self._ways.update(ways)
         if self._verbose:
-            self._say(
-                f"    {ways['direct']} direct, {ways['mini-queue']} delegated to a mini queue, "
-                f"{ways['counter wait']} waited for a counter, {ways['give-back']} given back"
-            )
+            self._say(f"    {describe_ways(ways)}")
 
     def _verify(self, mirror: str) -> VerifyResult:
         self._check_cancelled()

@@ -4,7 +4,7 @@ and of every replay, with -v, a line for each task group.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from mirrortool.cli.progressdisplay import WIDTH_DEFAULT, Tone, View
 from mirrortool.cli.text import counted, fitted_columns, format_bytes
@@ -56,3 +56,21 @@ def group_lines(groups: Sequence[GroupStatistics], width: int) -> list[str]:
     left = len(groups) - _GROUPS_SHOWN
     lines = fitted_columns(headings, rows, width, ("units", "given back", "waited", "direct", "written"))
     return [*lines, f"and {counted(left, 'more group')}"] if left > 0 else lines
+
+
+def ways_of(groups: Sequence[GroupStatistics]) -> dict[str, int]:
+    """How many units came to the tasks of these groups in each way; those given back are counted by the next, too."""
+    return {
+        "direct": sum(group.direct for group in groups),
+        "mini-queue": sum(group.delegated for group in groups),
+        "counter wait": sum(group.waited for group in groups),
+        "give-back": sum(group.given_back for group in groups),
+    }
+
+
+def describe_ways(ways: Mapping[str, int]) -> str:
+    """The same as words."""
+    return (
+        f"{ways['direct']} direct, {ways['mini-queue']} delegated to a mini queue, "
+        f"{ways['counter wait']} waited for a counter, {ways['give-back']} given back"
+    )

@@ -129,6 +129,8 @@ REFUSED = [
     (2, "completion tcsh", "not one of"),
     (2, "demo --size 1M", "64M or more"),
     (2, "demo --size 67108865", "whole pages"),
+    (2, "demo --steps --size 64M", "--size has no meaning"),
+    (2, "demo --keep new --steps", "--keep has no meaning"),
     (32, "demo --keep J", "exists"),
     (32, "demo --keep missing/new", "No such file"),
     # points in time
