@@ -16,8 +16,8 @@ from pathlib import Path
 import pytest
 
 from mirrortool.cli.main import main
-from tests.cli.test_startupsignals import has, takes
 from tests.fakes.daemon import FULL_DISK, PROGRAM, SLOW_DISK
+from tests.fakes.processsignals import has, takes
 from tests.fakes.volumes import inside_fast_directory
 from tests.fakes.waiting import nap, wait_until
 

@@ -12,6 +12,7 @@ import pytest
 
 from mirrortool.cli.main import main
 from mirrortool.cli.startupsignals import is_long_running
+from tests.fakes.processsignals import takes
 from tests.fakes.volumes import fast_directory
 from tests.fakes.waiting import nap, wait_until
 
@@ -45,17 +46,6 @@ def place() -> Iterator[Path]:
 )
 def test_which_go_on(arguments: list[str], expected: bool) -> None:
     assert is_long_running(arguments) is expected
-
-
-def takes(pid: int, number: int) -> bool:
-    """Whether the process has a handler of its own for a signal."""
-    return has(pid, "SigCgt", number)
-
-
-def has(pid: int, field: str, number: int) -> bool:
-    """Whether a process has a signal in a set of its signals (proc(5), /proc/PID/status)."""
-    (line,) = [each for each in Path(f"/proc/{pid}/status").read_text().splitlines() if each.startswith(f"{field}:")]
-    return bool(int(line.split()[1], 16) >> (number - 1) & 1)
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command[0])

@@ -18,8 +18,8 @@ from mirrortool.replay.inflight import InFlight
 from mirrortool.replay.taskgroup import TaskGroup
 from mirrortool.replay.tracing import UnitRun
 from mirrortool.replay.writeunit import UNIT_COST_BYTES, Footprint, WriteUnit
-from tests.fakes.fig11 import LiteralGroup
 from tests.fakes.invariants import check_invariants, check_quiet
+from tests.fakes.literalgroup import LiteralGroup
 from tests.fakes.scheduler import Chooser, Scheduler
 
 Pages = Sequence[int]

@@ -20,7 +20,7 @@ from mirrortool.replay.taskgroup import GroupStatistics, TaskGroup
 from mirrortool.replay.tasktable import RowSnapshot
 from mirrortool.replay.threads import Threads
 from mirrortool.replay.writeunit import Footprint, WriteUnit
-from tests.fakes.fig11 import LiteralGroup
+from tests.fakes.literalgroup import LiteralGroup
 from tests.fakes.scheduler import DeadlockError, Scheduler, Script, Walk, explore
 from tests.replay import mutants
 from tests.replay.harness import Bench, Case, footprint_of, random_case, run_case

@@ -1,4 +1,4 @@
-"""FIG. 11 to the letter, as a second opinion on mirrortool.replay.group.
+"""FIG. 11 to the letter, as a second opinion on mirrortool.replay.taskgroup.
 
 Two locks, table and main queue; one unit at a time from a mini queue that has no lock of its own; a leader that blocks
 in the dequeue with the main queue locked; ranges never shrink. Sets of pages are Python sets. Nothing is shared with
