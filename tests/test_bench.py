@@ -33,6 +33,7 @@ from mirrortool.errors import UsageError
 from mirrortool.files import Buffer
 from mirrortool.replay.coalesce import to_single_units
 from mirrortool.replay.ranges import divide
+from mirrortool.replay.tracing import UnitRun
 from mirrortool.store.interface import PageWriter, WriteRun
 from mirrortool.volume import place
 from tests.conftest import FakeClock
@@ -264,6 +265,14 @@ def test_figure_has_four_ways_and_three_comparisons() -> None:
     assert all(bar.writes_per_second == pytest.approx(120 / bar.timing.seconds) for bar in figure.bars)
     assert [each.peer for each in figure.comparisons] == ["bare threads", "ideal scheduler", "ideal scheduler"]
     assert all(each.ratio == pytest.approx(each.peer_seconds / each.seconds) for each in figure.comparisons)
+
+
+def test_only_a_traced_bench_has_a_trace_of_which_each_write_is_a_unit() -> None:
+    figure = Bench(replace(TINY, peers=False, traced=True)).run()
+    units = [each for each in figure.trace if isinstance(each, UnitRun)]
+    assert sorted(unit.lsn for unit in units) == list(range(1, 121))
+    assert {(unit.group, unit.task) for unit in units} <= {(group, task) for group in range(2) for task in range(3)}
+    assert Bench(replace(TINY, peers=False)).run().trace == ()
 
 
 def test_median_of_the_runs_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,9 +19,12 @@ from mirrortool.bench.ways import Timing
 from mirrortool.bench.workload import CONFLICTS, INDEPENDENT, RANGE_PAGES, RANGES, WRITES_MAX, Workload, make_workload
 from mirrortool.errors import UsageError
 from mirrortool.replay.engine import Plan
+from mirrortool.replay.tracing import TraceRecord
 
 LATENCY_SECONDS_MAX = 1.0
 RUNS_MAX = 100
+TRACED_WRITES_MAX = 20_000
+"""Of more writes than this, the first are traced; their records are kept in memory."""
 
 Way = Callable[[Workload, SleepingStore], Timing]
 
@@ -40,6 +43,7 @@ class Settings:
         groups, tasks: of the engine at its best.
         runs: how many; medians of them are reported.
         peers: whether bare threads and the ideal scheduler are measured too.
+        traced: whether the engine at its best runs once more, not timed, to see what its tasks do.
     """
 
     latency_seconds: float = 0.001
@@ -48,6 +52,7 @@ class Settings:
     tasks: int = 8
     runs: int = 3
     peers: bool = False
+    traced: bool = False
 
     def check(self) -> None:
         """Raise UsageError if a value is out of range."""
@@ -61,7 +66,8 @@ class Settings:
         """About how long the measurement lasts, if scheduling costs nothing."""
         threads = self.groups * self.tasks
         writes = 2 + 1 / self.groups + 1 / threads + (4 / threads if self.peers else 0)
-        return self.runs * self.writes * self.latency_seconds * writes
+        traced = min(self.writes, TRACED_WRITES_MAX) / threads if self.traced else 0
+        return (self.runs * self.writes * writes + traced) * self.latency_seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,12 +118,14 @@ class Figure:
         write_seconds: the median time of a write in the primary's order; a little more than the latency.
         bars: the primary's order, one task, groups of one task, groups of several.
         comparisons: none unless asked for.
+        trace: of the engine at its best; nothing unless asked for.
     """
 
     settings: Settings
     write_seconds: float
     bars: tuple[Bar, ...]
     comparisons: tuple[Comparison, ...]
+    trace: tuple[TraceRecord, ...] = ()
 
 
 class Bench:
@@ -145,7 +153,8 @@ class Bench:
         bars = self._measure_bars()
         write_seconds = bars[0].timing.write_seconds
         comparisons = self._compare(write_seconds) if self._settings.peers else []
-        return Figure(self._settings, write_seconds, tuple(bars), tuple(comparisons))
+        trace = self._trace() if self._settings.traced else []
+        return Figure(self._settings, write_seconds, tuple(bars), tuple(comparisons), tuple(trace))
 
     def progress(self) -> tuple[int, int]:
         """How many runs are done, of all ways, and how many there will be; from any thread."""
@@ -193,6 +202,15 @@ class Bench:
             (ours,) = self._rounds(workload, [engine])
             found.append(_comparison(mix.name, "ideal scheduler", ours, [ideal_seconds] * len(ours)))
         return found
+
+    def _trace(self) -> list[TraceRecord]:
+        """What the engine at its best tells of itself."""
+        settings = self._settings
+        records: list[TraceRecord] = []  # tasks append to it, which needs no lock
+        workload = make_workload(RANGES, min(settings.writes, TRACED_WRITES_MAX), settings.groups)
+        groups, tasks = settings.groups, settings.tasks
+        self._time(partial(ways.replay_by_engine, groups=groups, tasks=tasks, tracer=records.append), workload)
+        return records
 
     def _rounds(self, workload: Workload, each_way: Sequence[Way]) -> list[list[Timing]]:
         """The timings of each way, all ways in turn."""

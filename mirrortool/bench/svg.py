@@ -7,12 +7,13 @@ It needs no library, no script and no font of its own.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from xml.sax.saxutils import escape
 
+from mirrortool import svg
 from mirrortool.bench.figure import Bar, Figure
 from mirrortool.bench.workload import RANGES
 from mirrortool.wording import counted
 
+_TITLE = "One workload, replayed four ways"
 _WIDTH = 760
 _LABELS = 220
 _BARS = 400
@@ -20,21 +21,14 @@ _BARS = 400
 _ROW = 40
 _THICKNESS = 24
 _TOP = 64
-_STYLE = """
-    text { font: 14px system-ui, sans-serif; fill: #1f2328 }
+_RULES = """
+    text { font: 14px system-ui, sans-serif; fill: %(ink)s }
     .title { font-weight: 600 }
-    .small { font-size: 12px; fill: #59636e }
-    .serial { fill: #8c959f }
-    .parallel { fill: #0969da }
-    .limit { stroke: #59636e; stroke-dasharray: 4 4 }
-    @media (prefers-color-scheme: dark) {
-      text { fill: #f0f6fc }
-      .small { fill: #9198a1 }
-      .serial { fill: #656c76 }
-      .parallel { fill: #4493f8 }
-      .limit { stroke: #9198a1 }
-    }
-  """
+    .small { font-size: 12px; fill: %(faint)s }
+    .serial { fill: %(grey)s }
+    .parallel { fill: %(blue)s }
+    .limit { stroke: %(faint)s; stroke-dasharray: 4 4 }
+"""
 
 
 def caption(figure: Figure) -> list[str]:
@@ -54,19 +48,14 @@ def draw(figure: Figure) -> str:
     bottom = _TOP + _ROW * len(figure.bars)
     height = bottom + 70
     lines = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {height}" width="{_WIDTH}" '
-        f'height="{height}" role="img">',
-        "  <title>One workload, replayed four ways</title>",
-        f"  <desc>{escape(_describe(figure))}</desc>",
-        f"  <style>{_STYLE}</style>",
-        _text(0, 20, "One workload, replayed four ways: writes a second", "title"),
+        svg.text(0, 20, f"{_TITLE}: writes a second", "title"),
         *_limit_line(figure, rate_max, bottom),
     ]
     for number, bar in enumerate(figure.bars):
         lines += _row(bar, _TOP + number * _ROW, rate_max)
-    for number, line in enumerate([*caption(figure), _command(figure)]):
-        lines.append(_text(0, bottom + 22 + 18 * number, line, "small"))
-    return "\n".join([*lines, "</svg>", ""])
+    for number, line in enumerate([*caption(figure), command_of(figure)]):
+        lines.append(svg.text(0, bottom + 22 + 18 * number, line, "small"))
+    return svg.document(_WIDTH, height, _TITLE, _describe(figure), svg.style(_RULES), lines)
 
 
 def _limit(figure: Figure) -> float:
@@ -79,21 +68,16 @@ def _limit_line(figure: Figure, rate_max: float, bottom: int) -> Iterator[str]:
     threads = figure.settings.groups * figure.settings.tasks
     x = _LABELS + _BARS * figure.bars[0].writes_per_second * threads / rate_max
     yield f'  <line class="limit" x1="{x:.1f}" y1="{_TOP - 12}" x2="{x:.1f}" y2="{bottom - 4}"/>'
-    yield _text(x, _TOP - 18, f"{threads} × FIG. 2", "small", anchor="middle")
+    yield svg.text(x, _TOP - 18, f"{threads} × FIG. 2", "small", anchor="middle")
 
 
 def _row(bar: Bar, y: int, rate_max: float) -> Iterator[str]:
     width = _BARS * bar.writes_per_second / rate_max
     kind = "serial" if bar.groups * bar.tasks <= 1 else "parallel"
     middle = y + _THICKNESS // 2 + 5
-    yield _text(_LABELS - 10, middle, bar.title, anchor="end")
+    yield svg.text(_LABELS - 10, middle, bar.title, anchor="end")
     yield f'  <rect class="{kind}" x="{_LABELS}" y="{y}" width="{width:.1f}" height="{_THICKNESS}" rx="2"/>'
-    yield _text(_LABELS + _BARS + 16, middle, f"{bar.writes_per_second:,.0f}  ({bar.speedup:.1f} ×)")
-
-
-def _text(x: float, y: float, text: str, kind: str = "", anchor: str = "start") -> str:
-    named = f' class="{kind}"' if kind else ""
-    return f'  <text{named} x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{escape(text)}</text>'
+    yield svg.text(_LABELS + _BARS + 16, middle, f"{bar.writes_per_second:,.0f}  ({bar.speedup:.1f} ×)")
 
 
 def _describe(figure: Figure) -> str:
@@ -101,7 +85,8 @@ def _describe(figure: Figure) -> str:
     return f"Writes a second by {bars}. {'; '.join(caption(figure))}."
 
 
-def _command(figure: Figure) -> str:
+def command_of(figure: Figure) -> str:
+    """The command that measures this again."""
     s = figure.settings
     return (
         f"mirrortool bench --latency {_milliseconds(s.latency_seconds).replace(' ', '')} --writes {s.writes} "

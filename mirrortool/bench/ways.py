@@ -19,6 +19,7 @@ from mirrortool.bench.workload import Workload, Write
 from mirrortool.errors import MirrortoolError
 from mirrortool.lsn import NO_LSN
 from mirrortool.replay.engine import Plan, ReplayEngine
+from mirrortool.replay.tracing import Tracer
 from mirrortool.wording import counted
 
 
@@ -55,10 +56,12 @@ def replay_in_order(workload: Workload, store: SleepingStore) -> Timing:
     return Timing(times[-1] - times[0], statistics.median(each))
 
 
-def replay_by_engine(workload: Workload, store: SleepingStore, groups: int, tasks: int) -> Timing:
+def replay_by_engine(
+    workload: Workload, store: SleepingStore, groups: int, tasks: int, tracer: Tracer | None = None
+) -> Timing:
     """The engine of `mirrortool replay`, each write a unit of its own; one group of one task is FIG. 4 (400)."""
     plan = Plan(ranges="equal", groups=groups, tasks=tasks, unit="op")
-    with ReplayEngine(store, plan) as engine:
+    with ReplayEngine(store, plan, tracer=tracer) as engine:
         started = clock.monotonic()
         for stretch in workload.stretches():
             engine.delegate(stretch, NO_LSN)

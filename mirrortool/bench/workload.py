@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import cycle
 
+from mirrortool.lsn import Lsn
 from mirrortool.replay.coalesce import INLINE_ZERO_BYTES, Pieces, Stretch
 from mirrortool.replay.replayoptions import WINDOW_BYTES
 from mirrortool.volume import VolumeSet, place
@@ -74,11 +75,12 @@ class Workload:
         return sum(map(self.volumes.page_count, self.volumes))
 
     def stretches(self) -> Iterator[Stretch]:
-        """The writes in windows as long as those of a replay."""
+        """The writes in windows as long as those of a replay, with LSNs from 1 on."""
         window = WINDOW_BYTES // (PAGE_BYTES + _OPERATION_COST_BYTES)
         for start in range(0, len(self.writes), window):
             writes = self.writes[start : start + window]
-            yield Stretch(Pieces([w.page for w in writes], [w.count for w in writes], [w.data for w in writes]))
+            pieces = Pieces([w.page for w in writes], [w.count for w in writes], [w.data for w in writes])
+            yield Stretch(pieces, [(0, Lsn(start + 1))])
 
     def result(self) -> list[memoryview | None]:
         """What each page holds after all writes, one after another; None for zeros."""

@@ -7,16 +7,17 @@ from collections.abc import Iterator
 
 import click
 
-from mirrortool import files
 from mirrortool.bench.figure import Bar, Bench, BenchCancelled, Comparison, Figure, Settings
-from mirrortool.bench.svg import caption, draw
+from mirrortool.bench.svg import caption, command_of, draw
 from mirrortool.cli.jsonoutput import print_json
 from mirrortool.cli.options import FILE, Value, as_json, quiet
-from mirrortool.cli.outputfiles import check_output
+from mirrortool.cli.outputfiles import check_picture, write_picture
 from mirrortool.cli.progressdisplay import Display
 from mirrortool.cli.text import columns, format_seconds, tell
 from mirrortool.cli.workthread import Interrupted, Runner
-from mirrortool.errors import UsageError
+from mirrortool.trace.timeline import draw as draw_timeline
+from mirrortool.trace.timeline import find_scene
+from mirrortool.trace.window import Request
 
 _LATENCY = re.compile(r"(\d+(?:\.\d+)?)(us|ms|s)")
 _SECONDS = {"us": 1e-6, "ms": 1e-3, "s": 1.0}
@@ -34,6 +35,13 @@ def parse_latency(text: str) -> float:
 @click.command("bench")
 @click.option("--figure", "path", type=FILE, metavar="FILE", help="Write the plot to this file too, as SVG.")
 @click.option(
+    "--timeline",
+    "timeline_path",
+    type=FILE,
+    metavar="FILE",
+    help="Draw what the tasks of the last way did into this file, as SVG.",
+)
+@click.option(
     "--latency", type=Value("latency", parse_latency), default="1ms", show_default=True, metavar="LATENCY",
     help="How long the store sleeps for each write, such as 200us or 5ms.",
 )  # fmt: skip
@@ -46,6 +54,7 @@ def parse_latency(text: str) -> float:
 @quiet
 def command(
     path: str | None,
+    timeline_path: str | None,
     latency: float,
     writes: int,
     groups: int,
@@ -58,23 +67,28 @@ def command(
     """Measure what replaying with groups of tasks is worth, on a store that sleeps.
 
     The same writes are replayed in the primary's order, by one task, by groups of one task, and by groups of several.
-    Nothing is read or written but the figure.
+    Nothing is read or written but the figures.
     """
-    if path and not files.is_directory(files.parent(path) or "."):
-        raise UsageError(f"the directory of {path} does not exist")
-    if path:
-        check_output(path, "a figure", b"<svg ")
-    settings = Settings(latency, writes, groups, tasks, runs, peers)
+    check_picture(path)
+    check_picture(timeline_path)
+    settings = Settings(latency, writes, groups, tasks, runs, peers, traced=timeline_path is not None)
     figure = _measure(Bench(settings), settings, quiet)
     if path:
-        files.replace_unsynced(path, draw(figure).encode(), 0o644)
+        write_picture(path, draw(figure))
+    if timeline_path:
+        write_picture(timeline_path, _timeline(figure))
     if as_json:
-        print_json(_to_json(figure, path))
+        print_json(_to_json(figure, path, timeline_path))
     else:
         for line in _lines(figure):
             click.echo(line)
     if not quiet:
         tell(f"next: mirrortool replay JOURNAL MIRROR --unit op --groups {groups} --tasks {tasks}")
+
+
+def _timeline(figure: Figure) -> str:
+    command = command_of(figure).replace(" bench ", " bench --timeline FILE ", 1)
+    return draw_timeline(find_scene(lambda: figure.trace, Request()), command)
 
 
 def _measure(bench: Bench, settings: Settings, quiet: bool) -> Figure:
@@ -112,7 +126,7 @@ def _peer_row(each: Comparison) -> tuple[str, ...]:
     return each.workload, each.peer, f"{each.seconds:.3f}", f"{each.peer_seconds:.3f}", f"{each.ratio:.2f}"
 
 
-def _to_json(figure: Figure, path: str | None) -> dict[str, object]:
+def _to_json(figure: Figure, path: str | None, timeline_path: str | None) -> dict[str, object]:
     settings = figure.settings
     return {
         "store": "sleeps",
@@ -123,6 +137,7 @@ def _to_json(figure: Figure, path: str | None) -> dict[str, object]:
         "ways": [_bar_to_json(bar) for bar in figure.bars],
         "peers": [_comparison_to_json(each) for each in figure.comparisons],
         "figure": path,
+        "timeline": timeline_path,
     }
 
 

@@ -1,9 +1,11 @@
-"""Files that a command writes beside its work, such as a trace: they replace an earlier one, and nothing else."""
+"""Files that a command writes beside its work, such as a trace or a picture: they replace an earlier one only."""
 
 from __future__ import annotations
 
 from mirrortool import files, pathowner
-from mirrortool.errors import AccessError
+from mirrortool.errors import AccessError, UsageError
+
+_PICTURE_BEGINS = b"<svg "
 
 
 def check_output(path: str, what: str, begins: bytes) -> None:
@@ -24,3 +26,22 @@ def check_output(path: str, what: str, begins: bytes) -> None:
     with files.open_file(path) as file:
         if facts.size and file.pread(len(begins), 0) != begins:
             raise AccessError(f"does not hold {what}", where=path, remedy="choose another file")
+
+
+def check_picture(path: str | None) -> None:
+    """A picture may be written there, if one was asked for.
+
+    Raises:
+        UsageError: its directory does not exist.
+        AccessError: as `check_output`.
+    """
+    if path is None:
+        return
+    if not files.is_directory(files.parent(path) or "."):
+        raise UsageError(f"the directory of {path} does not exist")
+    check_output(path, "a figure", _PICTURE_BEGINS)
+
+
+def write_picture(path: str, text: str) -> None:
+    """Write a picture, or replace an earlier one."""
+    files.replace_unsynced(path, text.encode(), 0o644)

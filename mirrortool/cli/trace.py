@@ -13,6 +13,7 @@ from mirrortool.cli.jsonoutput import print_json
 from mirrortool.cli.options import FILE, as_json, quiet
 from mirrortool.cli.progressdisplay import WIDTH_DEFAULT, Display, Tone, View
 from mirrortool.cli.text import columns, counted, fitted_columns, format_bytes, format_seconds, printable
+from mirrortool.cli.tracetimeline import TimelineFile, timeline_options
 from mirrortool.cli.workthread import Interrupted, Runner
 from mirrortool.replay.writeunit import How
 from mirrortool.trace.proof import Prover, TraceCancelled, TraceProof
@@ -28,17 +29,27 @@ STEPS = {How.DIRECT: "1178", How.MINI_QUEUE: "1150", How.COUNTER_WAIT: "1174"}
 
 @click.command("trace")
 @click.argument("file", type=FILE)
+@timeline_options
 @as_json
 @quiet
-def command(file: str, as_json: bool, quiet: bool) -> int:
+def command(
+    file: str,
+    timeline: str | None,
+    pages: tuple[int, int] | None,
+    window: tuple[float, float] | None,
+    as_json: bool,
+    quiet: bool,
+) -> int:
     """Prove from a trace of replay --trace that what overlaps was applied in order, and sum the trace up.
 
     A unit that shares a page with an earlier one must begin after that one ended. Sums: how units came to their tasks,
     how busy these were, and the longest chain of units that had to wait for each other.
     """
+    picture = TimelineFile(file, timeline, pages, window)
     proof = _prove(file, quiet)
+    picture.make(quiet)
     if as_json:
-        print_json(_to_json(file, proof))
+        print_json({**_to_json(file, proof), "timeline": timeline})
     else:
         for line in _lines(proof):
             click.echo(line)

@@ -208,6 +208,8 @@ REFUSED = [
     (32, "import J /dev/null --format fio", "is a character device, and a log is read twice"),
     (32, "bench --figure other.img", "does not hold a figure"),
     (32, "bench --figure J/figure.svg", "lies inside the journal"),
+    (32, "bench --timeline other.img", "does not hold a figure"),
+    (32, "bench --timeline M/tasks.svg", "lies inside the mirror"),
     (20, "replay J new --volume disk=new/checkpoint.json", "lies in the mirror's directory"),
     (20, "replay J new --volume disk=/dev/no-such-disk", "no such device"),
     (20, "init new d=/dev/no-such-disk:1M", "no such device"),

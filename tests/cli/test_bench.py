@@ -17,6 +17,9 @@ from tests.docs.workshop import run
 QUICK = ("bench", "--latency", "0us", "--writes", "60", "--groups", "2", "--tasks", "3", "--runs", "1")
 
 
+SVG = "{http://www.w3.org/2000/svg}"
+
+
 def test_four_lines_and_what_they_are_of() -> None:
     lines = run(*QUICK).splitlines()
     assert "60 writes" in lines[0] and "one run" in lines[0]
@@ -56,10 +59,20 @@ def test_figure_is_written_with_the_numbers_of_the_result(tmp_path: Path, monkey
         assert f"{way['writes_per_second']:,.0f}  ({way['speedup']:.1f} ×)" in texts
 
 
+def test_timeline_shows_the_groups_of_tasks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert json.loads(run(*QUICK, "--timeline", "tasks.svg", "--json"))["timeline"] == "tasks.svg"
+    texts = [each.text for each in ElementTree.fromstring(Path("tasks.svg").read_text()).iter(f"{SVG}text")]
+    assert {"Group 0", "Group 1", "task 0"} <= set(texts)
+    assert any(text and text.startswith("60 units of 60, ") for text in texts)
+    assert "mirrortool bench --timeline FILE --latency 0ms --writes 60 --groups 2 --tasks 3 --runs 1" in texts
+
+
 @pytest.mark.parametrize(
     "wrong",
     [
         ["--figure", "nowhere/plot.svg"],
+        ["--timeline", "nowhere/tasks.svg"],
         ["--latency", "1"],
         ["--latency", "2s"],
         ["--writes", "0"],
@@ -85,3 +98,4 @@ def test_what_is_no_latency(text: str) -> None:
 
 def test_expected_time_counts_every_way() -> None:
     assert Settings(0.001, 1000, 2, 5, 3).seconds_expected() == pytest.approx(3 * (2 + 0.5 + 0.1))
+    assert Settings(0.001, 1000, 2, 5, 3, traced=True).seconds_expected() == pytest.approx(3 * (2 + 0.5 + 0.1) + 0.1)
