@@ -10,7 +10,7 @@ import unicodedata
 from bisect import bisect_right
 from collections.abc import Iterable, Mapping
 from itertools import accumulate
-from xml.sax.saxutils import escape, quoteattr
+from xml.sax.saxutils import escape
 
 _LIGHT = {"ink": "#1f2328", "faint": "#59636e", "grey": "#8c959f", "blue": "#0969da", "canvas": "#ffffff"}
 _DARK = {"ink": "#f0f6fc", "faint": "#9198a1", "grey": "#656c76", "blue": "#4493f8", "canvas": "#0d1117"}
@@ -51,7 +51,7 @@ def style(rules: str, light: Mapping[str, str] | None = None, dark: Mapping[str,
 
 def text(x: float, y: float, content: str, kind: str = "", anchor: str = "start") -> str:
     """A line of text; `y` is that of its base line, `kind` a class of the style."""
-    named = f" class={quoteattr(kind)}" if kind else ""
+    named = f' class="{kind}"' if kind else ""
     return f'  <text{named} x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{safe(content)}</text>'
 
 

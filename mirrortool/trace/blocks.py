@@ -196,7 +196,8 @@ def describe(unit: UnitRun, start_ns: int) -> str:
         _WAYS[unit.how],
     ]
     if unit.sent_by is not None and unit.sent_ns is not None:
-        facts.append(f"sent by task {unit.sent_by} at {_microseconds(unit.sent_ns - start_ns)}")
+        waited_for = ", which was waited for and had it in its own mini queue" if unit.handed_out else ""
+        facts.append(f"sent by task {unit.sent_by} at {_microseconds(unit.sent_ns - start_ns)}{waited_for}")
     if unit.wait_ns is not None:
         facts.append(f"waited from {_microseconds(unit.wait_ns - start_ns)}")
     facts += [f"task {post.task} posted at {_microseconds(post.at_ns - start_ns)}" for post in unit.posts[:_POSTS_TOLD]]

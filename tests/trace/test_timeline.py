@@ -102,6 +102,12 @@ def test_tooltip_has_all_facts() -> None:
     )
 
 
+def test_tooltip_tells_a_unit_that_was_handed_out() -> None:
+    root = picture([*opening(), sent(0, 1, 2, 3, 1, 0, handed_out=True), sent(1, 4, 5, 6, 1, 0)])
+    titles = [each.findtext(f"{SVG}title") or "" for each in of_class(root, "unit")]
+    assert ["which was waited for and had it" in title for title in titles] == [True, False]
+
+
 def test_failures_and_operations_of_the_receiver_are_marked() -> None:
     resize = InlineRun(1, Lsn(7), Kind.RESIZE, 0, 1 << 20, at(4), at(5))
     root = picture([*opening(), direct(0, 1, 3), resize, direct(2, 6, 9, failed=True)])
@@ -145,6 +151,13 @@ def test_the_choice_shows_what_is_rare() -> None:
     window = choose_window(records, ALL)
     assert window.is_chosen
     assert at(990) < window.start_ns < window.end_ns < at(1060)
+
+
+def test_the_choice_shows_delegations_where_nothing_waits() -> None:
+    units = [direct(n, n, n + 0.9, n % 3) for n in range(2000)]
+    units[500:506] = [sent(n, n - 0.5, n, n + 0.9, 2, n % 2) for n in range(500, 506)]
+    window = choose_window([*opening(), *units], ALL)
+    assert window.start_ns < at(500) and at(506) < window.end_ns
 
 
 def test_the_choice_depends_on_the_trace_alone(many: list[TraceRecord]) -> None:
@@ -195,6 +208,20 @@ def test_a_short_trace_is_drawn_whole_however_long_its_pauses() -> None:
 def test_window_is_counted_from_the_begin_of_the_trace() -> None:
     records = [*opening(), *(direct(n, 10 * n, 10 * n + 5) for n in range(12))]
     assert blocks(picture(records, Request(window=(0.052, 0.071)))) == ["LSN 1005", "LSN 1006", "LSN 1007"]
+
+
+def test_what_was_sent_before_the_window_has_no_arrow() -> None:
+    """Its lane would have nothing else, so it is not there either."""
+    root = picture(example(), Request(window=(0.0045, 0.0048)))
+    assert blocks(root) == ["LSN 1002", "LSN 1003"]
+    assert len(in_drawing(root, "waiting")) == len(in_drawing(root, "mini")) == 1
+    assert in_drawing(root, "post") == in_drawing(root, "delegation") == []
+    assert "task 1" not in texts(root)
+
+
+def test_other_pages_are_left_out_also_at_the_same_time() -> None:
+    records = [*opening(), direct(0, 0, 9), direct(1, 1, 5, 1), direct(2, 2, 9, 2)]
+    assert blocks(picture(records, Request(pages=(0, 0)))) == ["LSN 1000"]
 
 
 def test_pages_are_those_of_any_run() -> None:
@@ -251,6 +278,7 @@ def check_bounds(text: str) -> None:
     shapes = [*root.iter(f"{SVG}rect"), *root.iter(f"{SVG}path")]
     for x, y in (place for shape in shapes for place in places(shape)):
         assert -0.1 <= x <= WIDTH + 0.1 and -0.1 <= y <= height + 0.1
+    assert all(float(each.attrib["width"]) >= 0 <= float(each.attrib["height"]) for each in root.iter(f"{SVG}rect"))
     for each in root.iter(f"{SVG}text"):
         assert 0 <= float(each.attrib["x"]) <= WIDTH and 0 < float(each.attrib["y"]) <= height - 2
 
@@ -278,6 +306,12 @@ HUGE = (1 << 64) - 1
 )
 def test_nothing_is_outside_of_the_picture(records: list[TraceRecord]) -> None:
     check_bounds(drawn(records, command="mirrortool " + "trace " * 999, hint="a hint " * 999))
+
+
+def test_a_long_caption_is_cut_short() -> None:
+    root = picture([*opening(), direct(0, 1, 2)], hint="")
+    long = picture([*opening(ranges="x y " * 999), direct(0, 1, 2)], command="x" * 9999)
+    assert float(long.attrib["height"]) <= float(root.attrib["height"]) + 20
 
 
 def test_tasks_are_limited_and_the_others_counted() -> None:
