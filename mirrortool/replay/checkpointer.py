@@ -84,7 +84,7 @@ class Checkpointer:
         self._changes: dict[int, int] = {}  # sums handed out since the last `begin` or `bring_up_sums`, by page
         # Up to here the sums on disk may be ahead of the position after a crash, so that no state sum can be formed.
         self._redo_lsn = 0 if mirror.checkpoint.is_finished else mirror.checkpoint.reached_lsn
-        self._raised_lsn = 0  # what `raise_reached` allowed since the last `begin`
+        self._raised_lsn = 0  # how far the store may go since the last `begin`; protected by _lock
         self._on_saved = on_saved
         # Replaced as a whole, by the thread of a checkpoint, after the checkpoint's file; read by any.
         self._progress = ReplayProgress(mirror.checkpoint.position.lsn, 0, 0)
@@ -138,6 +138,14 @@ class Checkpointer:
         with self._lock:
             self._raised_lsn = lsn
             self._mirror.save_checkpoint(self._mirror.checkpoint.reaching(lsn))
+
+    def keep_reached(self, lsn: Lsn) -> bool:
+        """Whether the store may go as far as `lsn` already; the checkpoint that is being made then allows that, too."""
+        with self._lock:
+            if lsn > self._mirror.checkpoint.reached_lsn:
+                return False
+            self._raised_lsn = max(self._raised_lsn, lsn)
+            return True
 
     def begin_resync(self, lsn: Lsn, *, ignores_table: bool) -> None:
         """Durably say that the mirror starts over from the base of this LSN, before the first byte changes."""

@@ -244,7 +244,7 @@ class Delegator:
         forward for ever.
         """
         self._is_partial = True
-        if last.position.lsn > self._checkpointer.checkpoint.reached_lsn:
+        if not self._checkpointer.keep_reached(last.position.lsn):
             sure = self._source.sure_lsn
             following = [start for start in self._reader.journal.file_starts() if start > last.position.lsn]
             step = following[0] - 1 if following else sure

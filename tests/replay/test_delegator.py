@@ -193,6 +193,56 @@ def test_what_the_store_may_reach_is_raised_before_the_store_is_written(tmp_path
     assert_is_commit(journal, mirror)
 
 
+class WithPause:
+    """The frames of a journal, with a pause after the first of them."""
+
+    def __init__(self, journal):
+        self._journal = journal
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exc):
+        pass
+
+    def __iter__(self):
+        with JournalReader(self._journal, self._journal.start) as reader:
+            yield reader.next_header(), reader.batch()
+            yield None
+            while header := reader.next_header():
+                yield header, reader.batch()
+
+
+def test_what_is_written_while_a_checkpoint_is_made_stays_in_its_reached_lsn(tmp_path, monkeypatch):
+    """Else a power cut after that checkpoint would leave a mirror that says it is a commit, and holds more.
+
+    The first window allowed the store to go to the goal, so that the second has nothing to raise. Frames pause so with
+    --bwlimit, and while following.
+    """
+    journal, mirror = many_commits(tmp_path / "journal", 2), str(tmp_path / "mirror")
+    written, claimed, has_written = [], [], threading.Event()
+    with Replay(journal.path, mirror) as replay:
+        delegate, save = replay._engine.delegate, replay.mirror.save_checkpoint
+
+        def delegated(stretch, lsn):
+            written.append(lsn)
+            delegate(stretch, lsn)
+            if lsn == 4:
+                has_written.set()
+
+        def saved(checkpoint):
+            save(checkpoint)
+            claimed.append((checkpoint.position.lsn, checkpoint.reached_lsn, written[-1] if written else 0))
+
+        replay._delegator._frames = WithPause(journal)
+        monkeypatch.setattr(replay._engine, "delegate", delegated)
+        monkeypatch.setattr(replay._delegator._store, "sync", lambda: has_written.wait(PATIENCE_SECONDS))
+        monkeypatch.setattr(replay.mirror, "save_checkpoint", saved)
+        replay.run()
+    assert claimed == [(0, 4, 0), (2, 4, 4), (4, 4, 4)]
+    assert_is_commit(journal, mirror)
+
+
 class SlowToSync:
     """The store of one replay, of which every checkpoint but the last is not durable before more is handed out.
 
