@@ -8,7 +8,7 @@ from contextlib import nullcontext, suppress
 from mirrortool import files
 from mirrortool.cli.outputfiles import check_output
 from mirrortool.errors import HostError
-from mirrortool.replay.tracing import TraceRecord
+from mirrortool.replay.tracing import Started, TraceRecord
 from mirrortool.trace.jsonlines import LINE_BEGINS, encode
 
 _BUFFER_BYTES = 1 << 16
@@ -25,10 +25,11 @@ class TraceFile:
         """
         check_output(path, "a trace", LINE_BEGINS)
         self._file = files.open_file(path, write=True, create=True, mode=0o666)
-        # _lock protects the buffer and the offset; tasks hold it for one line.
+        # _lock protects what follows; tasks hold it for one line. Bound of the buffer: _BUFFER_BYTES and a line.
         self._lock = threading.Lock()
         self._buffer = bytearray()
         self._offset = 0
+        self._is_cut_off = False  # a line was lost, so that no more of this replay may follow
 
     def __enter__(self) -> TraceFile:
         return self
@@ -45,14 +46,24 @@ class TraceFile:
             self._file.close()
 
     def write(self, record: TraceRecord) -> None:
-        """Add a line; a Tracer."""
+        """Add a line; a Tracer.
+
+        Raises:
+            HostError: the lines before it cannot be written, and neither this one nor any other of its replay is added;
+                the next replay may find room again.
+        """
         line = encode(record)
         with self._lock:
-            self._buffer += line
+            if self._is_cut_off and not isinstance(record, Started):
+                return
             if len(self._buffer) >= _BUFFER_BYTES:
+                self._is_cut_off = True
                 self._flush()
+            self._is_cut_off = False
+            self._buffer += line
 
     def _flush(self) -> None:
-        self._file.pwrite(self._buffer, self._offset)
+        # A copy: an error of the write holds on to what was to be written, and a buffer that is held cannot grow.
+        self._file.pwrite(bytes(self._buffer), self._offset)
         self._offset += len(self._buffer)
         self._buffer = bytearray()
