@@ -19,7 +19,7 @@ from typing import NoReturn
 import click
 
 from mirrortool.cli import startupsignals
-from mirrortool.cli.signals import answering, ignore_questions, interrupt, number_of
+from mirrortool.cli.signals import answering, ignore_questions, interrupt, number_of, was_interrupted
 from mirrortool.cli.text import printable, tell
 from mirrortool.cli.variables import tell_unknown
 from mirrortool.cli.workthread import Interrupted
@@ -203,6 +203,9 @@ def main(arguments: Sequence[str]) -> int:
                 "groups and tasks",
                 ExhaustedError.exit_code,
             )
+        if isinstance(error, RuntimeError) and was_interrupted(error):
+            # A signal met the end of a thread that was waited for: Thread.join then fails to release its lock.
+            return _fail("interrupted", 128 + number_of(error))
         return _fail_with_bug(error)
 
 

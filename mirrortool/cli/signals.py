@@ -88,12 +88,20 @@ def interrupt() -> None:
 
 def number_of(error: BaseException) -> int:
     """Of the signal that an exception is for, or was made from, as click makes its own."""
+    return next((each.number for each in _origins(error) if isinstance(each, Interruption)), signal.SIGINT)
+
+
+def was_interrupted(error: BaseException) -> bool:
+    """Whether an exception came from what unwound the main thread because of a signal."""
+    return any(isinstance(each, KeyboardInterrupt) for each in _origins(error))
+
+
+def _origins(error: BaseException) -> Iterator[BaseException]:
+    """The exception itself, what it was made from, and so on."""
     cause: BaseException | None = error
     while cause:
-        if isinstance(cause, Interruption):
-            return cause.number
+        yield cause
         cause = cause.__cause__ or cause.__context__
-    return signal.SIGINT
 
 
 class Signals:

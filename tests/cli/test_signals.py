@@ -12,6 +12,7 @@ from functools import partial
 
 import pytest
 
+from mirrortool.cli.main import main
 from mirrortool.cli.signals import Interruption, Signals, answering, number_of, stopping
 from tests.fakes.waiting import in_thread, join
 
@@ -128,6 +129,23 @@ def test_the_number_survives_what_others_make_of_the_exception(again: bool) -> N
         act()
     assert number_of(caught.value) == signal.SIGQUIT
     assert number_of(KeyboardInterrupt()) == signal.SIGINT
+
+
+@pytest.mark.parametrize(("is_interrupted", "code"), [(True, 128 + signal.SIGTERM), (False, 70)])
+def test_a_signal_while_a_thread_is_waited_for_is_not_a_bug(
+    is_interrupted: bool, code: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Thread.join releases the thread's lock for it, and fails if the thread has just done so itself."""
+
+    def act(_arguments: object) -> int:
+        try:
+            raise Interruption(signal.SIGTERM) if is_interrupted else ValueError
+        except (KeyboardInterrupt, ValueError):
+            raise RuntimeError("release unlocked lock")  # noqa: B904
+
+    monkeypatch.setattr("mirrortool.cli.main._run_command", act)
+    assert main(["status"]) == code
+    assert ("a bug in mirrortool" in capsys.readouterr().err) != is_interrupted
 
 
 def test_a_question_is_answered_by_a_line_while_nothing_waits_for_signals(capfd: pytest.CaptureFixture[str]) -> None:
