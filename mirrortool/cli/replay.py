@@ -210,6 +210,8 @@ def check_options(values: Mapping[str, Any]) -> None:
         raise UsageError("--slot and --no-slot exclude each other")
     if values["follow"] and (values["flush_only"] or values["dry_run"]):
         raise UsageError("--flush-only and --dry-run are for a replay that ends, not for --follow")
+    if values["trace"] and files.absolute(values["trace"]) == files.absolute(values["mirror"]):
+        raise UsageError("--trace and MIRROR have the same path")
 
 
 def _run(replay: Replay, metrics_file: str | None, quiet: bool, verbose: bool, *, is_again: bool = False) -> int:
@@ -323,7 +325,8 @@ def _print_tables(replay: Replay) -> None:
 
 
 def _table_row(group: int, row: RowSnapshot) -> tuple[str, ...]:
-    pages = f"{row.first:#x}-{row.end - 1:#x}" if row.end else "cleared"
+    last = f"-{row.end - 1:#x}" if row.end > row.first + 1 else ""
+    pages = f"{row.first:#x}{last}" if row.end else "cleared"
     counter = "-" if row.counter is None else f"task {row.counter}"
     mini = counted(len(row.mini), "unit") if row.mini else "-"
     waits_for = counted(row.waits_for, "task") if row.waits_for else "-"

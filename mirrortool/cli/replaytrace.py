@@ -15,7 +15,10 @@ _BUFFER_BYTES = 1 << 16
 
 
 class TraceFile:
-    """A file of trace lines, written by all tasks; `with` writes the last of them."""
+    """A file of trace lines, written by all tasks; `with` writes the last of them.
+
+    A file that is made is removed again if the replay is refused.
+    """
 
     def __init__(self, path: str) -> None:
         """Open the file; its content stays until `begin`.
@@ -24,6 +27,7 @@ class TraceFile:
             AccessError: the file is not an earlier trace, so it must not be overwritten.
         """
         check_output(path, "a trace", LINE_BEGINS)
+        self._must_go = not files.exists(path)  # until `begin`
         self._file = files.open_file(path, write=True, create=True, mode=0o666)
         # _lock protects what follows; tasks hold it for one line. Bound of the buffer: _BUFFER_BYTES and a line.
         self._lock = threading.Lock()
@@ -36,6 +40,7 @@ class TraceFile:
 
     def begin(self) -> None:
         """Empty the file, when everything else was checked."""
+        self._must_go = False
         self._file.truncate(0)
 
     def __exit__(self, kind: type[BaseException] | None, *exc: object) -> None:
@@ -44,6 +49,9 @@ class TraceFile:
                 self._flush()
         finally:
             self._file.close()
+            if self._must_go:
+                with suppress(HostError):
+                    files.remove(self._file.path)
 
     def write(self, record: TraceRecord) -> None:
         """Add a line; a Tracer.

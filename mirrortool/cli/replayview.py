@@ -32,7 +32,7 @@ def view_of(
 
 def engine_lines(now: ReplayStatistics, width: int) -> list[str]:
     """What the engine does: how far its tasks are ahead of what is durable, and each group."""
-    return [f"handed out up to LSN {now.handed_out_lsn}", *group_lines(now.groups, width)]
+    return [f"given to the tasks up to LSN {now.handed_out_lsn}", *group_lines(now.groups, width)]
 
 
 def group_lines(groups: Sequence[GroupStatistics], width: int) -> list[str]:

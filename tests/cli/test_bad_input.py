@@ -217,6 +217,8 @@ REFUSED = [
     (20, "replay J new --volume disk=fifo", "is a FIFO"),
     (20, "replay J new --volume disk=terminal", "is a character device"),
     (32, "replay J new --volume disk=missing/x", "No such file"),
+    (2, "replay J new --trace new", "--trace and MIRROR have the same path"),
+    (2, "replay J M --trace new --until nowhere", "nowhere"),
     # a trace does not replace what is none
     (32, "replay J M --trace disk.img", "does not hold a trace"),
     (32, "replay J M --trace J/journal.json", "lies inside the journal"),

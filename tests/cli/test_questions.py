@@ -159,6 +159,26 @@ def test_a_command_that_was_started_with_it_ignored_answers_too() -> None:
         command.ends(case)
 
 
+@pytest.mark.usefixtures("place")
+def test_asked_before_the_interpreter_has_started_it_lives_if_its_parent_ignored_the_signal() -> None:
+    """As with `trap '' USR1` in the shell that starts it."""
+    case = CASES["replay --follow of no journal"]
+    before = signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+    try:
+        process = subprocess.Popen([*PROGRAM, *shlex.split(case.arguments)], stderr=subprocess.PIPE, text=True)
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    with process:
+        for _ in range(30):
+            process.send_signal(signal.SIGUSR1)
+            nap(0.01)
+        assert process.poll() is None
+        process.terminate()
+        _, said = process.communicate(timeout=30)
+    assert process.returncode == 0
+    assert said
+
+
 @pytest.mark.parametrize("number", [signal.SIGUSR1, signal.SIGUSR2])
 @pytest.mark.usefixtures("place")
 def test_a_short_command_is_not_ended_either(number: signal.Signals) -> None:

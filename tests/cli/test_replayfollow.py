@@ -217,7 +217,7 @@ def test_what_the_engine_does_is_shown_only_if_asked_for(journal: Journal, verbo
         now = replay.statistics()
         FollowWatch(display, replay, is_again=False, verbose=verbose).tick(replace(now, waits_for="a clock"))
     lines = ["the mirror is at LSN 8", "up to date", "8 operations, 2.0 KiB replayed", "a clock"]
-    engine = ["handed out up to LSN 8", "group", "0"]
+    engine = ["given to the tasks up to LSN 8", "group", "0"]
     shown = [line.split("  ")[0] for line in display.lines]
     assert shown == [*lines, *engine] if verbose else shown == lines
 
@@ -251,7 +251,7 @@ def test_a_terminal_shows_each_group_if_asked_for(
     monkeypatch.setenv("COLUMNS", "60")
     assert main(["replay", "J", "M", "--groups", "1", *how, *["-v"] * verbose]) == 0
     assert ("group  busy  main" in screen.getvalue()) == verbose
-    assert ("handed out up to LSN" in screen.getvalue()) == verbose
+    assert ("given to the tasks up to LSN" in screen.getvalue()) == verbose
 
 
 def test_a_lag_is_told_now_and_then_while_it_is_large(journal: Journal, capsys: Capture, fake_clock: FakeClock) -> None:
