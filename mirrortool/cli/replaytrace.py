@@ -8,7 +8,7 @@ from contextlib import nullcontext, suppress
 from mirrortool import files
 from mirrortool.cli.outputfiles import check_output
 from mirrortool.errors import HostError
-from mirrortool.replay.tracing import Started, TraceRecord
+from mirrortool.replay.tracing import Started, TraceRecord, UnitRun
 from mirrortool.trace.jsonlines import LINE_BEGINS, encode
 
 _BUFFER_BYTES = 1 << 16
@@ -33,20 +33,25 @@ class TraceFile:
         self._lock = threading.Lock()
         self._buffer = bytearray()
         self._offset = 0
-        self._is_cut_off = False  # a line was lost, so that no more of this replay may follow
+        self._has_begun = False
+        self._is_cut_off = False  # a write failed, so that no more of this replay may follow
 
     def __enter__(self) -> TraceFile:
         return self
 
     def begin(self) -> None:
-        """Empty the file, when everything else was checked."""
+        """Empty the file, when everything else was checked, and write what came before that."""
         self._must_go = False
-        self._file.truncate(0)
+        with self._lock:
+            self._file.truncate(0)
+            self._has_begun = True
+            self._flush()
 
     def __exit__(self, kind: type[BaseException] | None, *exc: object) -> None:
         try:
             with suppress(HostError) if kind else nullcontext():  # the first error is the one to report
-                self._flush()
+                if self._has_begun:
+                    self._flush()
         finally:
             self._file.close()
             if self._must_go:
@@ -57,21 +62,25 @@ class TraceFile:
         """Add a line; a Tracer.
 
         Raises:
-            HostError: the lines before it cannot be written, and neither this one nor any other of its replay is added;
-                the next replay may find room again.
+            HostError: this line or those before it cannot be written, and no further one of its replay is added; the
+                next replay may find room again.
         """
         line = encode(record)
         with self._lock:
             if self._is_cut_off and not isinstance(record, Started):
                 return
-            if len(self._buffer) >= _BUFFER_BYTES:
-                self._is_cut_off = True
+            if self._is_cut_off or len(self._buffer) >= _BUFFER_BYTES:
                 self._flush()
-            self._is_cut_off = False
             self._buffer += line
+            if self._has_begun and not isinstance(
+                record, UnitRun
+            ):  # so that one that is killed leaves all that was drained
+                self._flush()
 
     def _flush(self) -> None:
+        self._is_cut_off = True
         # A copy: an error of the write holds on to what was to be written, and a buffer that is held cannot grow.
         self._file.pwrite(bytes(self._buffer), self._offset)
         self._offset += len(self._buffer)
         self._buffer = bytearray()
+        self._is_cut_off = False

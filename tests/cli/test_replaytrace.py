@@ -60,10 +60,9 @@ def test_what_a_full_disk_refuses_ends_that_replay_in_the_trace(
     disk = SmallDisk(monkeypatch, len(encode(STARTED)) + 5)
     with TraceFile(str(tmp_path / "trace")) as trace:
         trace.begin()
-        for record in (STARTED, DIVIDED):
-            trace.write(record)
+        trace.write(STARTED)
         with pytest.raises(NoSpaceError) as held:
-            trace.write(Drained(1, 2))
+            trace.write(DIVIDED)
         trace.write(Drained(2, 3))  # of a task that has not yet heard of it
         disk.room = 1 << 20
         trace.write(Ended(2, 4))
@@ -73,6 +72,25 @@ def test_what_a_full_disk_refuses_ends_that_replay_in_the_trace(
     expected = [STARTED, DIVIDED, STARTED, DIVIDED, Ended(0, 5)]
     assert (tmp_path / "trace").read_bytes() == b"".join(map(encode, expected))
     assert disk.refused == 1
+
+
+def test_a_replay_that_is_killed_leaves_what_was_drained(tmp_path: Path) -> None:
+    """However little that is: even of its first moment, the file is a trace."""
+    path = tmp_path / "trace"
+    with TraceFile(str(path)) as trace:
+        trace.begin()
+        for record in (STARTED, DIVIDED, Drained(0, 2)):
+            trace.write(record)
+            assert path.read_bytes().endswith(encode(record))
+            assert Prover(str(path)).run().cut_off == 1
+
+
+def test_a_replay_that_cannot_begin_leaves_an_earlier_trace_as_it_was(tmp_path: Path) -> None:
+    path = tmp_path / "trace"
+    path.write_bytes(encode(STARTED) + encode(DIVIDED))
+    with TraceFile(str(path)) as trace:
+        trace.write(Started("J2", "M2", 512, 1))
+    assert path.read_bytes() == encode(STARTED) + encode(DIVIDED)
 
 
 def test_a_replay_whose_trace_fills_the_disk_says_so(
