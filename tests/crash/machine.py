@@ -16,7 +16,7 @@ from mirrortool.errors import NotComparableError
 from mirrortool.mirror.directory import Mirror
 from mirrortool.record.initialscan import InitialScan
 from mirrortool.record.recorder import Recorder
-from tests.fakes.faulty_os import Call, FaultyOs, PowerCut, cut_at, faulty
+from tests.fakes.disk import Call, DiskOs, PowerCut, cut_at, faulty
 from tests.fakes.journals import replay_all
 from tests.fakes.recorders import Model, check_everywhere, drop, random_changes
 from tests.fakes.serial import volumes_at
@@ -66,7 +66,7 @@ class Machine:
             finally:
                 if recorder:
                     drop(recorder)
-            system.disk.cut_power(self.chance, lose_size=True)
+            system.disk.cut_power(self.chance)
 
     def fault(self, call: Call) -> None:
         """Before each changing call of the machine."""
@@ -74,7 +74,7 @@ class Machine:
             raise PowerCut
 
     def step(
-        self, recorder: Recorder, model: Model, system: FaultyOs, others: Sequence[str] = ("mirror", "follow", "stop")
+        self, recorder: Recorder, model: Model, system: DiskOs, others: Sequence[str] = ("mirror", "follow", "stop")
     ) -> None:
         chance = self.chance
         kind = chance.choice(["change"] * 8 + ["flush", "fua", "back", "checkpoint", "base", "mark", "beat", *others])
@@ -116,7 +116,7 @@ class Machine:
                 model.change(name, [part])
             recorder.change(name, [change])
 
-    def follow(self, recorder: Recorder, model: Model, system: FaultyOs) -> None:
+    def follow(self, recorder: Recorder, model: Model, system: DiskOs) -> None:
         """A mirror on another machine follows for some steps of the recorder, or until the power fails."""
 
         def step() -> None:
@@ -136,7 +136,7 @@ class Machine:
             system.disk.keep(self.mirror)
             self.working = True
 
-    def replay(self, system: FaultyOs) -> None:
+    def replay(self, system: DiskOs) -> None:
         """A mirror on another machine replays what is durable."""
         self.working = False
         with suppress(NotComparableError):  # no commit yet
@@ -150,7 +150,7 @@ class Machine:
             self.boots += 1
             with suppress(PowerCut):
                 drop(Recorder(self.primary.journal_path, background=False))
-            system.disk.cut_power(self.chance, lose_size=True)
+            system.disk.cut_power(self.chance)
 
     def check(self) -> None:
         """Nothing that was flushed is missing, and everything that is left agrees."""

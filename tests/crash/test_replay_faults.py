@@ -14,7 +14,7 @@ from mirrortool.mirror.directory import Mirror
 from mirrortool.replay import coalesce, delegator
 from mirrortool.replay.engine import Plan
 from mirrortool.store import flat
-from tests.fakes.faulty_os import DROPPED, PowerCut, cut_at, fail_at, faulty
+from tests.fakes.disk import DROPPED, PowerCut, cut_at, fail_at, faulty
 from tests.fakes.journals import (
     PAGE,
     Commit,

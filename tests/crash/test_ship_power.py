@@ -28,7 +28,7 @@ from mirrortool.ship.destination import parse_destination
 from mirrortool.ship.sender import Shipment, connector
 from mirrortool.ship.shipoptions import ShipOptions
 from tests.crash.machine import Machine
-from tests.fakes.faulty_os import Call, FaultyOs
+from tests.fakes.disk import Call, DiskOs
 from tests.fakes.journals import images_of, replay_all
 from tests.fakes.recorders import Model, small_scale
 from tests.fakes.volumes import fast_directory, small_journal_files
@@ -87,7 +87,7 @@ class ShippingMachine(Machine):
             self.ship()
 
     def step(
-        self, recorder: Recorder, model: Model, system: FaultyOs, others: Sequence[str] = ("mirror", "stop")
+        self, recorder: Recorder, model: Model, system: DiskOs, others: Sequence[str] = ("mirror", "stop")
     ) -> None:
         kind = self.chance.random()
         if kind < 0.08:
@@ -105,7 +105,7 @@ class ShippingMachine(Machine):
         finally:
             self.is_shipping = False
 
-    def ship_and_follow(self, recorder: Recorder, model: Model, system: FaultyOs) -> None:
+    def ship_and_follow(self, recorder: Recorder, model: Model, system: DiskOs) -> None:
         """For some steps of the recorder, or until the power fails."""
 
         def step() -> None:

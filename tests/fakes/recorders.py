@@ -20,7 +20,7 @@ from mirrortool.record.scan import Scan
 from mirrortool.replay import readback
 from mirrortool.store import parallelread
 from mirrortool.verify import Verify
-from tests.fakes.faulty_os import PowerCut
+from tests.fakes.disk import PowerCut
 from tests.fakes.journals import assert_is_commit, images_of, replay_all
 from tests.fakes.serial import volumes_at
 from tests.fakes.volumes import PAGE, Primary

@@ -20,7 +20,7 @@ from mirrortool.journal.unfinished import load_note
 from mirrortool.mirror.directory import Mirror
 from mirrortool.promote import Promotion
 from mirrortool.record.recovery import OpenJournal
-from tests.fakes.faulty_os import Call, PowerCut, faulty
+from tests.fakes.disk import Call, PowerCut, faulty
 from tests.fakes.journals import replay_all
 from tests.fakes.promotions import (
     AFTER,
@@ -54,7 +54,7 @@ def carry_out_under(site: Site, fault: Callable[[Call], object], chance: random.
                 promotion.carry_out()
             except (PowerCut, HostError):
                 if chance:
-                    system.disk.cut_power(chance, lose_size=True)
+                    system.disk.cut_power(chance)
                 return False
     return True
 

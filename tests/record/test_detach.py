@@ -20,7 +20,7 @@ from mirrortool.record.initialscan import InitialScan
 from mirrortool.record.mark import mark
 from mirrortool.record.missingsegments import NotedSegments
 from mirrortool.record.recorder import Recorder
-from tests.fakes.faulty_os import faulty
+from tests.fakes.disk import faulty
 from tests.fakes.recorders import based, quiet_recorder, small_scale
 from tests.fakes.volumes import PAGE, Primary, adopt, fill_up, loop_mount, make_primary, pattern
 from tests.record.fulljournal import RESERVE, SEGMENT, SIZE, Client, Full, clients_moment, detaching, noted
@@ -332,14 +332,14 @@ def test_what_is_journaled_as_captured_is_durable_on_the_volume_first(
         client = Client(primary, recorder)
         full.is_full = True
         client.write("a", 0, b"detached")
-        assert primary.paths["a"] in system.disk.durable
+        assert primary.paths["a"] in system.disk.dirty()
         full.is_full = False
         real = recorder._journal.append
         seen = []
 
         def append(*arguments: Any, captured: bool) -> None:
             if captured:
-                seen.append(primary.paths["a"] in system.disk.durable)
+                seen.append(primary.paths["a"] in system.disk.dirty())
             real(*arguments, captured=captured)
 
         monkeypatch.setattr(recorder._journal, "append", append)
@@ -407,7 +407,7 @@ def test_a_flush_makes_what_changed_without_the_journal_durable(primary: Primary
         full.is_full = True
         recorder.write("a", 0, b"detached")
         recorder.flush()
-        assert primary.paths["a"] not in system.disk.durable
+        assert primary.paths["a"] not in system.disk.dirty()
 
 
 def test_a_huge_zero_without_the_journal_costs_segments(

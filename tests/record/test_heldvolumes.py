@@ -18,7 +18,7 @@ from mirrortool.record.initialscan import InitialScan
 from mirrortool.record.mark import mark
 from mirrortool.record.recorder import Recorder
 from tests.conftest import FakeClock
-from tests.fakes.faulty_os import BLOCK, PowerCut, cut_at, faulty
+from tests.fakes.disk import BLOCK, PowerCut, cut_at, faulty
 from tests.fakes.journals import set_boot_id
 from tests.fakes.recorders import based, check_everywhere, drop, kill_scan, quiet_recorder
 from tests.fakes.volumes import (

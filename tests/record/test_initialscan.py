@@ -15,7 +15,7 @@ from mirrortool.operation import CommitKind
 from mirrortool.record import volumeside
 from mirrortool.record.initialscan import InitialScan
 from mirrortool.record.recorder import Recorder
-from tests.fakes.faulty_os import faulty
+from tests.fakes.disk import faulty
 from tests.fakes.journals import replay_all, set_boot_id
 from tests.fakes.recorders import based, check_everywhere, drop, kill_scan, quiet_recorder
 from tests.fakes.serial import volumes_at
@@ -185,10 +185,7 @@ def test_a_checkpoint_that_began_before_the_end_does_not_say_that_it_is_complete
         recorder.write_back(checkpoint=True)
         system.is_off = True
         drop(recorder)
-        for path, old in system.disk.durable.items():
-            with open(path, "r+b") as file:
-                file.truncate(0)
-                file.write(old)
+        system.disk.lose_all()
     set_boot_id(primary.journal, "another")
     with quiet_recorder(primary) as recorder:
         assert recorder.incomplete == {"a", "b"}
@@ -197,13 +194,12 @@ def test_a_checkpoint_that_began_before_the_end_does_not_say_that_it_is_complete
 def test_pages_that_are_not_durable_on_the_volume_are_not_journaled(primary: Primary) -> None:
     """Captured frames are never redone: what a power cut removes from the volume, the journal must not have."""
     with faulty(lambda _: None) as system:
-        with open(primary.paths["a"], "r+b") as file:
-            system.disk.note(file.fileno())  # this write came before the recorder, and nobody synced it
-            file.write(b"late")
+        with system.disk.written_by_others(primary.paths["a"]), open(primary.paths["a"], "r+b") as file:
+            file.write(b"late")  # before the recorder, and nobody synced it
         recorder = Recorder(primary.journal_path, background=False)
         InitialScan(recorder).run()
         recorder.flush()
-        lost = primary.paths["a"] in system.disk.durable
+        lost = primary.paths["a"] in system.disk.dirty()
         drop(recorder)
     assert not lost
 

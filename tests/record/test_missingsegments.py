@@ -16,7 +16,7 @@ from mirrortool.errors import InputOutputError
 from mirrortool.journal.directory import Journal
 from mirrortool.record import missingsegments as module
 from mirrortool.record.missingsegments import NotedSegments, load_noted
-from tests.fakes.faulty_os import fail_at, faulty
+from tests.fakes.disk import fail_at, faulty
 from tests.fakes.journals import JournalMaker, memory_directory
 
 

@@ -19,7 +19,7 @@ from mirrortool.record import volumeside
 from mirrortool.record.initialscan import InitialScan
 from mirrortool.record.recorder import Recorder
 from mirrortool.record.writeback import overlaid, write_pages
-from tests.fakes.faulty_os import Call, fail_at, faulty, is_checkpoint, is_journal, is_sums, is_volume
+from tests.fakes.disk import Call, fail_at, faulty, is_checkpoint, is_journal, is_sums, is_volume
 from tests.fakes.recorders import based, check_everywhere, drop, quiet_recorder
 from tests.fakes.serial import volumes_at
 from tests.fakes.volumes import PAGE, Primary, make_primary, pattern, read_bytes

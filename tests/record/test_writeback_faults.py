@@ -12,7 +12,7 @@ import pytest
 from mirrortool.errors import HostError, InputOutputError, NoSpaceError
 from mirrortool.record import volumeside
 from mirrortool.record.recorder import Recorder
-from tests.fakes.faulty_os import Call, fail_at, faulty, is_checkpoint, is_journal, is_sums, is_volume
+from tests.fakes.disk import Call, fail_at, faulty, is_checkpoint, is_journal, is_sums, is_volume, lose_at
 from tests.fakes.journals import set_boot_id
 from tests.fakes.recorders import based, check_everywhere, quiet_recorder
 from tests.fakes.volumes import PAGE, Primary, make_primary, pattern, small_journal_files
@@ -218,14 +218,7 @@ def test_a_failed_fdatasync_of_a_volume_is_the_end_and_the_next_start_redoes(pri
     """The kernel drops what it could not write, also of earlier write-backs, and the next fdatasync succeeds."""
     client = Client(primary)
     with quiet_recorder(primary) as recorder:
-
-        def fault(call: Call) -> None:
-            if is_volume(call) and call.name == "fdatasync" and call.path in system.disk.durable:
-                with open(call.path, "r+b") as file:
-                    file.write(system.disk.durable.pop(call.path))
-                os.truncate(primary.journal.seen_path, 0)  # of which this left another time than a kernel would
-                raise OSError(code, os.strerror(code))
-
+        fault = lose_at(1, lambda call: is_volume(call) and call.name == "fdatasync", code, share=1.0)
         with faulty(fault) as system:
             client.write(recorder, "a", 5, b"of an earlier write-back")
             recorder.write_back()
@@ -236,6 +229,8 @@ def test_a_failed_fdatasync_of_a_volume_is_the_end_and_the_next_start_redoes(pri
             with pytest.raises(InputOutputError):
                 recorder.write("a", 0, b"x")
             recorder.close()
+            system.disk.forget_cache()
+            os.truncate(primary.journal.seen_path, 0)  # of which this left another time than a kernel would
     with quiet_recorder(primary) as recorder:
         assert recorder.redone == 2
         client.check(recorder)

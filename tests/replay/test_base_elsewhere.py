@@ -23,7 +23,7 @@ from mirrortool.journal.retention.prune import Keep, prune
 from mirrortool.replay import makebase
 from mirrortool.replay.makebase import MakeBase
 from mirrortool.replay.session import Replay
-from tests.fakes.faulty_os import PowerCut, cut_at, faulty
+from tests.fakes.disk import PowerCut, cut_at, faulty
 from tests.fakes.journals import PAGE, Commit, JournalMaker, Write, images_of, replay_all
 from tests.fakes.serial import volumes_at
 

@@ -24,7 +24,7 @@ from mirrortool.replay.makebase import BaseCancelled, MakeBase
 from mirrortool.replay.session import Replay
 from mirrortool.store.parallelread import PieceReader
 from mirrortool.wording import exact_bytes
-from tests.fakes.faulty_os import PowerCut, cut_at, faulty
+from tests.fakes.disk import PowerCut, cut_at, faulty
 from tests.fakes.histories import History, make_history
 from tests.fakes.journals import PAGE, Commit, JournalMaker, Write, images_of, memory_directory, replay_all
 

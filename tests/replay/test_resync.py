@@ -26,7 +26,7 @@ from mirrortool.replay.slotregistration import OWN_SLOT
 from mirrortool.replay.startposition import choose_start
 from mirrortool.store.flat import FlatStore
 from mirrortool.verify import Verify
-from tests.fakes.faulty_os import PowerCut, cut_at, faulty
+from tests.fakes.disk import PowerCut, cut_at, faulty
 from tests.fakes.histories import History, make_history
 from tests.fakes.journals import (
     ONE_TASK,

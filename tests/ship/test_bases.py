@@ -42,7 +42,7 @@ from mirrortool.ship.receiver import Receiver
 from mirrortool.ship.sender import Shipment, connector
 from mirrortool.ship.shipoptions import RefusedError, ShipOptions
 from tests.fakes.daemon import Daemon
-from tests.fakes.faulty_os import Call, FullDisk, PowerCut, cut_at, faulty
+from tests.fakes.disk import Call, FullDisk, PowerCut, cut_at, faulty
 from tests.fakes.journals import assert_verifies, images_of, replay_all
 from tests.fakes.waiting import wait_until
 from tests.ship.pairs import Cable, FlippingCable, assert_same, counted, running, shipment

@@ -27,7 +27,7 @@ from mirrortool.journal.position import Position
 from mirrortool.journal.rawframes import RunReader, find_end
 from mirrortool.ship.protocol import Message, MessageKind
 from mirrortool.ship.receiver import Receiver
-from tests.fakes.faulty_os import fail_at, faulty
+from tests.fakes.disk import fail_at, faulty
 from tests.fakes.journals import PAGE
 from tests.ship.pairs import assert_same
 from tests.ship.prunedjournal import BASE, Pruned, assert_whole

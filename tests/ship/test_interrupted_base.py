@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from mirrortool import files
 from mirrortool.cli.main import main
 from mirrortool.errors import UnfinishedArrivalError
 from mirrortool.journal import slots
@@ -21,7 +19,7 @@ from mirrortool.journal.unfinished import due_file
 from mirrortool.mirror.directory import Mirror
 from mirrortool.promote import Promotion
 from mirrortool.record.recorder import Recorder
-from tests.fakes.faulty_os import FaultyOs, PowerCut, cut_at, faulty
+from tests.fakes.disk import Call, PowerCut, cut_at, faulty
 from tests.fakes.journals import assert_verifies, images_of
 from tests.ship.conftest import no_directory_sync, original, place
 from tests.ship.prunedjournal import BASE, Pruned, assert_sound, assert_whole
@@ -33,20 +31,6 @@ pytestmark = pytest.mark.usefixtures("no_directory_sync")
 OTHER = "ab" * 16
 
 
-@contextmanager
-def cut_also_at_removals(number: int) -> Iterator[FaultyOs]:
-    """Cut the power before a changing call, of which the removal of a file is one here."""
-    with faulty(cut_at(number)) as system, pytest.MonkeyPatch.context() as patch:
-        remove = files.remove
-
-        def counted(path: str) -> None:
-            system._call("unlink", path=path)
-            remove(path)
-
-        patch.setattr(files, "remove", counted)
-        yield system
-
-
 def copies_between(original: Pruned, place: Path) -> Iterator[Path]:
     """A copy for each changing call at which its receiver can end while the base replaces files."""
     was_between = False
@@ -55,7 +39,7 @@ def copies_between(original: Pruned, place: Path) -> Iterator[Path]:
         with slots.locked(Journal(str(copy))):
             end = find_end(Journal(str(copy)))
             slots.save(Journal(str(copy)), Slot("m", OTHER, "mirror", "/m", end, 1, 1))
-        with cut_also_at_removals(number), pytest.raises(PowerCut):
+        with faulty(cut_at(number)), pytest.raises(PowerCut):
             local(original.journal, copy, has_slot=False).run()
         if due_file(str(copy)) is not None:
             was_between = True
@@ -139,7 +123,12 @@ def test_promote_finishes_it_and_the_primary_is_whole(original: Pruned, place: P
 
 def test_what_came_of_a_base_goes_when_the_copy_is_promoted(original: Pruned, place: Path) -> None:
     copy = original.copy(place / "C")
-    with cut_also_at_removals(8), pytest.raises(PowerCut):
+
+    def fault(call: Call) -> None:
+        if "/bases/arriving/" in call.path and call.name == "fdatasync":
+            raise PowerCut
+
+    with faulty(fault), pytest.raises(PowerCut):
         local(original.journal, copy, has_slot=False).run()
     assert list((copy / "bases/arriving").iterdir())
     before = images_of(original.mirror)

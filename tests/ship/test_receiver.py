@@ -16,7 +16,7 @@ from mirrortool.ship import receiver as module
 from mirrortool.ship.protocol import VERSION, Message, MessageKind
 from mirrortool.ship.receiver import SLOTS_SECONDS, Receiver
 from tests.conftest import FakeClock
-from tests.fakes.faulty_os import faulty
+from tests.fakes.disk import faulty
 from tests.fakes.journals import Commit, make_journal
 
 
@@ -54,9 +54,9 @@ def test_what_is_acknowledged_survives_a_power_cut(journal: Journal, receiver: R
     with faulty(lambda _: None) as system:
         for run, message in data_of(journal):
             assert receiver.handle(message) == []
-            assert any(path.endswith(".mj") for path in system.disk.durable), "it is still in the page cache"
+            assert any(path.endswith(".mj") for path in system.disk.dirty()), "it is still in the page cache"
             assert acknowledged(receiver.make_durable()) == [run.position]
-            assert not any(path.endswith(".mj") for path in system.disk.durable)
+            assert not any(path.endswith(".mj") for path in system.disk.dirty())
         assert receiver.make_durable() == []
 
 

@@ -12,7 +12,7 @@ from mirrortool.journal.rawframes import RunReader, find_end
 from mirrortool.ship.messagestream import Stream
 from mirrortool.ship.protocol import VERSION, Message, MessageKind
 from mirrortool.ship.receiverprocess import ReceiverProcess
-from tests.fakes.faulty_os import FullDisk, faulty
+from tests.fakes.disk import FullDisk, faulty
 from tests.fakes.journals import Commit, make_journal
 from tests.ship.pairs import messages
 

@@ -33,7 +33,7 @@ from mirrortool.ship.messagestream import SILENCE_SECONDS
 from mirrortool.ship.protocol import HEADER, VERSION, Message, MessageKind, NoReceiverError
 from mirrortool.ship.sender import Shipment, Shipping, retry_seconds
 from mirrortool.ship.shipoptions import RefusedError, ShipOptions
-from tests.fakes.faulty_os import FullDisk, faulty
+from tests.fakes.disk import FullDisk, faulty
 from tests.fakes.journals import Commit, JournalMaker, Write, make_journal, set_boot_id
 from tests.fakes.waiting import wait_until
 from tests.journal.sample import last_file

@@ -37,7 +37,7 @@ from mirrortool.journal.lineage import History
 from mirrortool.journal.position import FrameEnd, Position
 from mirrortool.journal.rawframes import Run, RunReader, find_end, position_at
 from mirrortool.operation import BatchBuilder
-from tests.fakes.faulty_os import Call, fail_at, faulty
+from tests.fakes.disk import Call, fail_at, faulty
 from tests.fakes.journals import Commit, JournalMaker, Write
 from tests.journal.sample import flip, last_file
 
@@ -421,7 +421,7 @@ def test_files_are_durable_before_their_successor_is_made(tmp_path: Path) -> Non
     with faulty(lambda _: None) as system:
         for run in runs_of(journal):
             append(copy, run)
-            newest = [name for name in system.disk.durable if name.endswith(".mj")]
+            newest = [name for name in system.disk.dirty() if name.endswith(".mj")]
             assert len(newest) <= 1
     copy.close()
 
