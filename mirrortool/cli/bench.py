@@ -13,7 +13,7 @@ from mirrortool.cli.jsonoutput import print_json
 from mirrortool.cli.options import FILE, Value, as_json, quiet
 from mirrortool.cli.outputfiles import check_picture, write_picture
 from mirrortool.cli.progressdisplay import Display
-from mirrortool.cli.text import columns, format_seconds, tell
+from mirrortool.cli.text import columns, counted, format_seconds, tell
 from mirrortool.cli.workthread import Interrupted, Runner
 from mirrortool.trace.timeline import draw as draw_timeline
 from mirrortool.trace.timeline import find_scene
@@ -97,7 +97,7 @@ def _measure(bench: Bench, settings: Settings, quiet: bool) -> Figure:
 
     def answer() -> None:
         done, total = bench.progress()
-        display.answer(f"{done} of {total} runs are measured")
+        display.answer(f"{done} of {counted(total, 'run')} measured")
 
     runner = Runner(bench.run, bench.cancel, answer)
     try:

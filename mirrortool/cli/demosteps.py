@@ -118,9 +118,10 @@ def text(width: int) -> Iterator[str]:
     demonstration = Demonstration()
     steps = list(demonstration.steps())
     yield from _folded(
-        f"FIG. 11 step by step: {len(FOOTPRINTS)} units go through a group of {TASKS} tasks. The store holds each unit "
-        "until a step says that it is done. Numerals that the code does not have are left out: it has one lock for two "
-        "(1134, 1136, 1140, 1152), and looks at a mini queue once (1102 to 1110). A parked task stands at 1138.",
+        f"FIG. 11 step by step: {counted(len(FOOTPRINTS), 'unit')} go through a group of {TASKS} tasks. The store "
+        "holds each unit until a step says that it is done. Numerals that the code does not have are left out: it has "
+        "one lock for two (1134, 1136, 1140, 1152), and looks at a mini queue once (1102 to 1110). A parked task "
+        "stands at 1138.",
         width,
     )
     yield ""

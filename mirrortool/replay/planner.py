@@ -40,9 +40,11 @@ DIRECT_GAIN = 1.1
 THREADS_MIN, THREADS_MAX = 8, 64
 """Tasks of all groups together where the store waits."""
 
-GROUPS_FEW, GROUPS_MANY = 2, 4
-TASKS_FEW = 2
-"""With one, nothing could be delegated. It costs nothing that can be measured (tests/bench/test_preset.py)."""
+GROUPS_MANY = 4
+THREADS_FEW, TASKS_FEW = 2, 2
+"""With a single task in a group nothing could be delegated, and two groups of two tasks cost up to 8 % more than two of
+one; a group of two costs nothing that can be measured (tests/bench/test_preset.py).
+"""
 THREADS_DIRECT = 16
 
 
@@ -84,7 +86,7 @@ class Wanted:
 
     def few(self, io: str) -> Plan:
         """The preset for a page cache."""
-        return self.plan(GROUPS_FEW, TASKS_FEW, io)
+        return self.plan(max(1, THREADS_FEW // (self.tasks or TASKS_FEW)), TASKS_FEW, io)
 
     def many(self, threads: int, io: str) -> Plan:
         """About this number of tasks in all."""

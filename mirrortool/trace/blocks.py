@@ -16,6 +16,7 @@ from mirrortool.trace.lanes import RIGHT, Lanes
 from mirrortool.trace.scene import Lane
 from mirrortool.trace.timescale import TimeScale
 from mirrortool.trace.window import TimeWindow
+from mirrortool.wording import byte_count, counted
 
 TEXT_SIZE = 11
 _WIDTH_LEAST = 1.5
@@ -189,9 +190,10 @@ def describe(unit: UnitRun, start_ns: int) -> str:
     """All that a trace says of a unit; times are counted from `start_ns`."""
     runs = [f"{first}-{first + count - 1}" if count > 1 else str(first) for first, count in unit.footprint[:_RUNS_TOLD]]
     more = len(unit.footprint) - len(runs)
+    and_more = f" and {counted(more, 'run')} more" if more else ""
     facts = [
         f"LSN {unit.lsn}, unit {unit.sequence}, by task {unit.task} of group {unit.group}",
-        f"pages {', '.join(runs)}{f' and {more} runs more' if more else ''}: {unit.payload_bytes} bytes",
+        f"pages {', '.join(runs)}{and_more}: {byte_count(unit.payload_bytes)}",
         f"from {_microseconds(unit.start_ns - start_ns)} to {_microseconds(unit.end_ns - start_ns)}",
         _WAYS[unit.how],
     ]

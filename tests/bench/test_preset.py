@@ -1,8 +1,8 @@
-"""What two tasks in a group cost where one would do: the preset for a page cache against groups of a single task.
+"""What a group of two tasks costs: the preset for a page cache, and two groups of two, against two groups of one task.
 
     python -m pytest -m bench -s tests/bench/test_preset.py
 
-Pairs of replays of one journal in memory (tmpfs); medians of the pairs' ratios of time and of processor time.
+Rounds of replays of one journal in memory (tmpfs); medians of the ratios in each round, of time and processor time.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from mirrortool.replay.session import Replay
 from tests.bench.workloads import PAGE, half_compressible, make_image, random_write_journal
 
 MEMORY = "/dev/shm"
-PAIRS = 15
+ROUNDS = 15
 BYTES = 128 << 20
 
 pytestmark = [pytest.mark.bench, pytest.mark.timeout(3600)]
@@ -80,21 +80,20 @@ def replay(journal: Path, mirror: Path, plan: Plan) -> tuple[float, float, int]:
 
 @pytest.mark.parametrize("make", [single_pages, sequential, overlapping])
 def test_preset_against_single_tasks(make: Callable[[Path], None]) -> None:
-    preset = Wanted().few("buffered")
-    plans = [Plan(groups=preset.groups, tasks=1), preset]
-    pairs = []
+    plans = [Plan(groups=2, tasks=1), Wanted().few("buffered"), Plan(groups=2, tasks=2)]
+    rounds = []
     with tempfile.TemporaryDirectory(dir=MEMORY, prefix="mirrortool-bench-") as name:
         directory = Path(name)
         make(directory)
-        for number in range(PAIRS + 1):
+        for number in range(ROUNDS + 1):
             order = plans if number % 2 else plans[::-1]
             found = {plan: replay(directory / "J", directory / "M", plan) for plan in order}
-            pairs.append([found[plan] for plan in plans])
-    (times, processor), delegated = (
-        [statistics.median(two[i] / one[i] for one, two in pairs[1:]) for i in (0, 1)],
-        [two[2] for _, two in pairs],
-    )
-    print(
-        f"\n{make.__name__}: {preset.groups} x {preset.tasks} to {preset.groups} x 1: time {times:.3f}, "
-        f"processor {processor:.3f}; {statistics.median(delegated):.0f} delegated"
-    )
+            rounds.append([found[plan] for plan in plans])
+    for number, plan in enumerate(plans[1:], 1):
+        times, processor = (statistics.median(each[number][i] / each[0][i] for each in rounds[1:]) for i in (0, 1))
+        delegated = statistics.median(each[number][2] for each in rounds)
+        print(
+            f"\n{make.__name__}, {plan.groups} x {plan.tasks} to 2 x 1: time {times:.3f}, processor {processor:.3f}, "
+            f"delegated {delegated:.0f}",
+            end="",
+        )

@@ -60,7 +60,7 @@ CASES = {
     "import": Case("import J log --format fio -q", "^import ", program=SLOW_DISK),
     "promote": Case("promote M --yes -q", "^(replay|verify) ", program=SLOW_DISK),
     "trace": Case("trace units -q", "^trace ", program=SLOW_DISK),
-    "bench": Case("bench --latency 1s --writes 100", "0 of 12 runs are measured"),
+    "bench": Case("bench --latency 1s --writes 100", "0 of 12 runs measured"),
     "demo": Case("demo --size 64M -q", "record "),
     "status --watch": Case("status J --watch", "journal J", 0),
 }

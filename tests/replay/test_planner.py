@@ -20,7 +20,7 @@ TEN_MILLISECONDS = UnitTime(seconds=10e-3, processor_seconds=30e-6, calls=1, pag
 CONTENDED = UnitTime(seconds=300e-6, processor_seconds=95e-6, calls=1, pages=32)
 """A write of the page cache whose processor somebody else used for twice as long."""
 
-FEW = Plan(groups=2, tasks=2)
+FEW = Plan(groups=1, tasks=2)
 
 
 def short(units: Sequence[UnitTime], *, plan: Plan = FEW, write: float = 1e-3, sync: float = 0.0) -> Trial:
@@ -44,7 +44,7 @@ def test_first_plan_is_for_the_page_cache_and_is_timed_in_short_windows() -> Non
     choice = choose(Wanted(), (), can_be_direct=True)
     assert choice.plan == FEW
     assert (choice.is_final, choice.is_short) == (False, True)
-    assert str(choice) == "2 groups x 2 tasks, batches, buffered: the preset; too little was written to time it"
+    assert str(choice) == "1 group x 2 tasks, batches, buffered: the preset; too little was written to time it"
 
 
 def test_what_is_given_whole_is_not_timed() -> None:
@@ -70,13 +70,13 @@ def test_windows_without_enough_units_are_not_timed_for_ever() -> None:
 @pytest.mark.parametrize(
     ("unit", "threads"),
     [
-        (PAGE_CACHE, 4),
-        (SCATTERED, 4),
-        (CONTENDED, 4),
+        (PAGE_CACHE, 2),
+        (SCATTERED, 2),
+        (CONTENDED, 2),
         (QUARTER_MILLISECOND, 32),
         (MILLISECOND, 64),
         (TEN_MILLISECONDS, 64),
-        (UnitTime(10e-3, 4e-3, 1, 512), 4),
+        (UnitTime(10e-3, 4e-3, 1, 512), 2),
     ],
     ids=["page cache", "scattered", "contended", "quarter of a millisecond", "a millisecond", "ten", "busy"],
 )
@@ -101,7 +101,7 @@ def test_units_of_several_windows_count_together() -> None:
 @pytest.mark.parametrize(
     ("unit", "text"),
     [
-        (PAGE_CACHE, "2 groups x 2 tasks, batches, buffered: the store takes 3.1 us a page (in the page cache)"),
+        (PAGE_CACHE, "1 group x 2 tasks, batches, buffered: the store takes 3.1 us a page (in the page cache)"),
         (MILLISECOND, "4 groups x 16 tasks, batches, buffered: a write takes 1.1 ms, mostly waiting"),
     ],
 )
