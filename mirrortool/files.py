@@ -248,11 +248,15 @@ def replace_unsynced(path: str, data: bytes, mode: int) -> None:
     The directory may belong to somebody else: what is put where the new file is made is not written through.
     """
     temporary = f"{path}.new"
-    remove(temporary)
-    with open_file(temporary, write=True, create=True, exclusive=True, mode=0o600) as file:
-        file.pwrite(data, 0)
-        file.give_access(mode)
-    _on_path(temporary, "rename", os.rename, path)
+    try:
+        remove(temporary)
+        with open_file(temporary, write=True, create=True, exclusive=True, mode=0o600) as file:
+            file.pwrite(data, 0)
+            file.give_access(mode)
+        _on_path(temporary, "rename", os.rename, path)
+    except HostError as error:
+        error.where = path  # the reader knows no other name
+        raise
 
 
 def copy_range(source: File, target: File, start: int, end: int) -> None:

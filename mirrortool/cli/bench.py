@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 
 import click
 
@@ -11,10 +12,12 @@ from mirrortool.bench.figure import Bar, Bench, BenchCancelled, Comparison, Figu
 from mirrortool.bench.svg import caption, command_of, draw
 from mirrortool.cli.jsonoutput import print_json
 from mirrortool.cli.options import FILE, Value, as_json, quiet
-from mirrortool.cli.outputfiles import check_picture, write_picture
+from mirrortool.cli.outputfiles import check_picture, is_same_place, write_picture
 from mirrortool.cli.progressdisplay import Display
 from mirrortool.cli.text import columns, counted, format_seconds, tell
 from mirrortool.cli.workthread import Interrupted, Runner
+from mirrortool.errors import UsageError
+from mirrortool.replay.tracing import Divided
 from mirrortool.trace.timeline import draw as draw_timeline
 from mirrortool.trace.timeline import find_scene
 from mirrortool.trace.window import Request
@@ -71,6 +74,8 @@ def command(
     """
     check_picture(path)
     check_picture(timeline_path)
+    if path and timeline_path and is_same_place(path, timeline_path):
+        raise UsageError(f"--figure and --timeline are both {timeline_path}; one would replace the other")
     settings = Settings(latency, writes, groups, tasks, runs, peers, traced=timeline_path is not None)
     figure = _measure(Bench(settings), settings, quiet)
     if path:
@@ -88,7 +93,10 @@ def command(
 
 def _timeline(figure: Figure) -> str:
     command = command_of(figure).replace(" bench ", " bench --timeline FILE ", 1)
-    return draw_timeline(find_scene(lambda: figure.trace, Request()), command)
+    records = [
+        replace(each, io="none, the store sleeps") if isinstance(each, Divided) else each for each in figure.trace
+    ]
+    return draw_timeline(find_scene(lambda: records, Request()), command)
 
 
 def _measure(bench: Bench, settings: Settings, quiet: bool) -> Figure:

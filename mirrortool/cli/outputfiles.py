@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+
 from mirrortool import files, pathowner
-from mirrortool.errors import AccessError, UsageError
+from mirrortool.errors import AccessError
 
 _PICTURE_BEGINS = b"<svg "
 
@@ -32,14 +35,20 @@ def check_picture(path: str | None) -> None:
     """A picture may be written there, if one was asked for.
 
     Raises:
-        UsageError: its directory does not exist.
-        AccessError: as `check_output`.
+        AccessError: its directory does not exist; or as `check_output`.
     """
     if path is None:
         return
     if not files.is_directory(files.parent(path) or "."):
-        raise UsageError(f"the directory of {path} does not exist")
+        raise AccessError("its directory does not exist", where=path, remedy="make it, or choose another file")
     check_output(path, "a figure", _PICTURE_BEGINS)
+
+
+def is_same_place(path: str, other: str) -> bool:
+    """Whether both names are of one file, which need not exist yet."""
+    with contextlib.suppress(OSError, ValueError):
+        return os.path.samefile(path, other)
+    return os.path.realpath(path) == os.path.realpath(other)
 
 
 def write_picture(path: str, text: str) -> None:

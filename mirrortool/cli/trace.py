@@ -110,9 +110,12 @@ def _verdict(proof: TraceProof) -> Iterator[str]:
     if broken > len(proof.violations):
         yield f"… and {counted(broken - len(proof.violations), 'more violation')}"
     verdict = counted(broken, "VIOLATION", "VIOLATIONS") if broken else "in order"
-    yield f"{verdict}: {counted(summary.units, 'unit')} in {counted(summary.sections, 'stretch', 'stretches')}"
-    if not broken:
-        yield "what shares a page was applied one by one, as it arrived"
+    if not broken and not summary.units:
+        yield "nothing to prove: no unit was applied"
+    else:
+        yield f"{verdict}: {counted(summary.units, 'unit')} in {counted(summary.sections, 'section')} between drains"
+    if not broken and summary.units:
+        yield "units that share a page: one by one, in the journal's order"
     if proof.replays > 1:
         yield f"{counted(proof.replays, 'replay')} in this file"
     if proof.cut_off:
@@ -126,7 +129,7 @@ def _of_replay(violation: Violation, replays: int) -> str:
 
 def _plan_table(summary: Summary, width: int) -> Iterator[str]:
     rows = [_plan_row(*each) for each in islice(summary.plans.items(), PLANS_SHOWN)]
-    yield from fitted_columns(("PLAN", "GROUPS", "TASKS", "UNIT", "I/O", "UNITS"), rows, width, ("I/O",))
+    yield from fitted_columns(("RANGES", "GROUPS", "TASKS", "UNIT", "I/O", "UNITS"), rows, width, ("I/O",))
     if len(summary.plans) > PLANS_SHOWN:
         yield f"… and {counted(len(summary.plans) - PLANS_SHOWN, 'more plan')}; --json lists them"
 
@@ -151,8 +154,8 @@ def _times(summary: Summary) -> list[str]:
     rows = [
         ("from start to end", _duration(summary.elapsed_ns)),
         ("with units in work", _duration(summary.working_ns)),
-        ("that, ideally", _duration(summary.ideal_ns)),
-        ("tasks applying then", f"{summary.busy_tasks:.1f}"),
+        ("with an ideal scheduler", _duration(summary.ideal_ns)),
+        ("busy tasks, on average", f"{summary.busy_tasks:.1f}"),
         ("waiting at counters", _duration(summary.waiting_ns)),
     ]
     return columns(("TIME", ""), rows)
@@ -164,8 +167,9 @@ def _describe_chain(chain: Chain, replays: int) -> Iterator[str]:
     yield f"longest chain of units that overlap: {counted(last.chain_units, 'unit')}"
     yield f"  {where}from unit {first.sequence} (LSN {first.lsn}) to unit {last.sequence} (LSN {last.lsn})"
     took_ns = section.end_ns - section.start_ns
-    yield f"  took {_duration(last.chain_busy_ns)} of the {_duration(took_ns)} of its stretch,"
-    yield f"  which has {counted(section.units, 'unit')}; ideally {_duration(section.ideal_ns)}"
+    yield f"  took {_duration(last.chain_busy_ns)} of the {_duration(took_ns)} of its section,"
+    yield f"  which has {counted(section.units, 'unit')},"
+    yield f"  and would take {_duration(section.ideal_ns)} with an ideal scheduler"
 
 
 def _task_table(summary: Summary, width: int) -> Iterator[str]:
@@ -175,6 +179,8 @@ def _task_table(summary: Summary, width: int) -> Iterator[str]:
     yield from fitted_columns(headings, rows, width, ("WAITING", "WRITTEN"))
     if len(found) > TASKS_SHOWN:
         yield f"… and {counted(len(found) - TASKS_SHOWN, 'more task')}; --json lists them"
+    if summary.idle_tasks:
+        yield f"{counted(summary.idle_tasks, 'task')} of {summary.planned_tasks} applied no unit"
 
 
 def _task_row(group: int, task: int, figures: TaskFigures) -> tuple[str, ...]:
@@ -189,7 +195,10 @@ def _task_row(group: int, task: int, figures: TaskFigures) -> tuple[str, ...]:
 
 
 def _percent(share: float) -> str:
-    return f"{100 * share:.0f} %"
+    """No share is shown as nothing or as all that is not."""
+    if 0 < share < 0.01:
+        return "<1 %"
+    return ">99 %" if 0.995 <= share < 1 else f"{100 * share:.0f} %"
 
 
 def _duration(time_ns: int) -> str:
@@ -230,6 +239,7 @@ def _to_json(path: str, proof: TraceProof) -> dict[str, object]:
         "busy_seconds": summary.busy_ns / 1e9,
         "waiting_seconds": summary.waiting_ns / 1e9,
         "busy_tasks": summary.busy_tasks,
+        "idle_tasks": summary.idle_tasks,
         "plans": [_plan_to_json(plan, units) for plan, units in summary.plans.items()],
         "tasks": [_task_to_json(*number, figures) for number, figures in sorted(summary.tasks.items())],
         "chain": _chain_to_json(summary.chain) if summary.chain else None,

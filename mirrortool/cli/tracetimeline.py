@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 import click
 
 from mirrortool.cli.options import FILE, Value
-from mirrortool.cli.outputfiles import check_picture, write_picture
+from mirrortool.cli.outputfiles import check_picture, is_same_place, write_picture
 from mirrortool.cli.progressdisplay import Display, View
 from mirrortool.cli.text import printable, quoted, tell
 from mirrortool.cli.workthread import Interrupted, Runner
@@ -21,17 +21,23 @@ from mirrortool.trace.timeline import draw, find_scene
 from mirrortool.trace.window import Request
 
 _HINT = "--window or --pages choose another."
-_PAGES = re.compile(r"(\d{1,20})(?:-(\d{1,20}))?")
+_PAGE = r"(0x[0-9a-fA-F]{1,16}|\d{1,20})"
+_PAGES = re.compile(rf"{_PAGE}(?:-{_PAGE})?")
 _WINDOW = re.compile(r"(\d{1,10}(?:\.\d{1,9})?)-(\d{1,10}(?:\.\d{1,9})?)")
 _Command = Callable[..., int]
 
 
 def parse_pages(text: str) -> tuple[int, int]:
-    """The first page and the last."""
+    """The first page and the last; decimal, or hexadecimal after 0x."""
     match = _PAGES.fullmatch(text.strip())
-    if not match or int(match[2] or match[1]) < int(match[1]):
-        raise ValueError(f"{text!r} is not a range of pages, such as 256-511")
-    return int(match[1]), int(match[2] or match[1])
+    first, last = (_number(match[1]), _number(match[2] or match[1])) if match else (1, 0)
+    if last < first:
+        raise ValueError(f"{text!r} is not a range of pages, such as 256-511 or 0x100-0x1ff")
+    return first, last
+
+
+def _number(digits: str) -> int:
+    return int(digits, 16 if digits.startswith("0x") else 10)
 
 
 def parse_window(text: str) -> tuple[float, float]:
@@ -62,6 +68,11 @@ def timeline_options(command: _Command) -> _Command:
     return command
 
 
+def _seconds(seconds: float) -> str:
+    """As `parse_window` reads it: without an exponent."""
+    return f"{seconds:.9f}".rstrip("0").rstrip(".")
+
+
 class TimelineFile:
     """A picture that is to be made."""
 
@@ -71,12 +82,14 @@ class TimelineFile:
         """Check where it is to be written.
 
         Raises:
-            UsageError: a part of a picture is chosen, but no picture; or the directory of `path` does not exist.
-            AccessError: the file there is something else.
+            UsageError: a part of a picture is chosen, but no picture; or `path` is the trace.
+            AccessError: the file there is something else, or its directory does not exist.
         """
         if path is None and (pages or window):
             raise UsageError("--pages and --window choose what --timeline draws, which is not given")
         check_picture(path)
+        if path is not None and is_same_place(trace, path):
+            raise UsageError(f"--timeline would replace the trace {path}; choose another file")
         self._trace = trace
         self._path = path
         self._request = Request(pages, window)
@@ -124,5 +137,5 @@ class TimelineFile:
     def _command(self) -> str:
         pages, window = self._request.pages, self._request.window
         chosen = f" --pages {pages[0]}-{pages[1]}" if pages else ""
-        chosen += f" --window {window[0]!r}-{window[1]!r}" if window else ""
+        chosen += f" --window {_seconds(window[0])}-{_seconds(window[1])}" if window else ""
         return printable(f"mirrortool trace {quoted(self._trace)} --timeline {quoted(self._path or '')}{chosen}")

@@ -127,7 +127,7 @@ class NumberedGroup(TaskGroup):
         self._note(me, 1112, 1114, 1124, words="gets the lock; its mini queue is empty")
         if counter:
             self._note(me, 1126, words=f"has a counter pointer, to the counter of task {counter.owner}")
-            self._note(me, 1128, 1130, words=f"sends to it: it is {counter.left} now; the pointer is NULL")
+            self._note(me, 1128, 1130, words=f"posts to the counter: it is {counter.left} now; the pointer is NULL")
         else:
             self._note(me, 1126, words="has no counter pointer")
         self._note(me, 1132, words="removes its row" if had_row else "has no row to remove")

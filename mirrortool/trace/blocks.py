@@ -2,20 +2,23 @@
 
 Rule: the ways are told apart by shape as well as by colour, for a reader who sees no colours: a plain block, one with
 a notch at its begin, one behind a dashed box.
-Rule: a block's text is what fits; its tooltip has all of it.
+Rule: a block has its LSN and its pages as text; one that is too narrow has a number, by which a list has them. Only
+where too many would be in the list, a block's text is what fits; its tooltip always has everything.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from itertools import groupby
 
 from mirrortool import svg
 from mirrortool.replay.tracing import UnitRun
 from mirrortool.replay.writeunit import How
+from mirrortool.trace.footprints import pages_of, run_text
 from mirrortool.trace.lanes import RIGHT, Lanes
-from mirrortool.trace.scene import Lane
+from mirrortool.trace.numbered import NUMBERED_MAX, NumberedBlock, labels_above, width_of
+from mirrortool.trace.scene import Lane, Scene
 from mirrortool.trace.timescale import TimeScale
-from mirrortool.trace.window import TimeWindow
 from mirrortool.wording import byte_count, counted
 
 TEXT_SIZE = 11
@@ -39,10 +42,21 @@ _WAYS = {
 class Blocks:
     """Draws units where they belong."""
 
-    def __init__(self, scale: TimeScale, lanes: Lanes, window: TimeWindow) -> None:
+    def __init__(self, scale: TimeScale, lanes: Lanes, scene: Scene) -> None:
         self._scale = scale
         self._lanes = lanes
-        self._window = window
+        self._window = scene.window
+        self.numbered = self._number(scene.units)
+        self._has_number = {each.unit for each in self.numbered}
+
+    def _number(self, units: Sequence[UnitRun]) -> list[NumberedBlock]:
+        """The blocks that are too narrow for their text, lane by lane; none if there are too many."""
+        narrow = [unit for unit in set(units) if not self._whole_texts(unit)]
+        if len(narrow) > NUMBERED_MAX:
+            return []
+        narrow.sort(key=lambda unit: (unit.group, unit.task, unit.start_ns, unit.end_ns, unit.sequence))
+        places = [(unit, *self._place(unit)) for unit in narrow]
+        return [NumberedBlock(index + 1, unit, left, width) for index, (unit, left, _, width) in enumerate(places)]
 
     def unit(self, unit: UnitRun) -> Iterator[str]:
         """The block of a unit, with its marks."""
@@ -51,32 +65,61 @@ class Blocks:
         yield block(left, y, width, self._lanes.block_height, _CLASSES[unit.how], unit.failed)
         if unit.given_back:
             yield given_back_mark(left + width, y, width)
+        if unit.handed_out:
+            yield handed_out_mark(left + width, y + self._lanes.block_height, width)
         yield "  </g>"
 
     def labels(self, unit: UnitRun) -> Iterator[str]:
         """The texts on its block, and on the box of its wait."""
         yield from self._wait_label(unit)
-        left, y, width = self._place(unit)
-        notch = _NOTCH if unit.how is How.MINI_QUEUE else 0
-        room = width - 2 * _PADDING - notch - (_BACK_SIDE / 2 if unit.given_back else 0)
-        texts = self._texts(unit, room)
+        if unit in self._has_number:
+            return
+        left, y, _ = self._place(unit)
+        x = left + _PADDING + self._notch(unit)
+        texts = self._whole_texts(unit) or self._short_text(unit)
         kind = f"block label on-{_CLASSES[unit.how]}"
         if len(texts) == 1:
-            yield svg.text(left + notch + _PADDING, y + self._lanes.block_height / 2 + 4, texts[0], kind)
+            yield svg.text(x, y + self._lanes.block_height / 2 + 4, texts[0], kind)
         elif texts:
-            yield svg.text(left + notch + _PADDING, y + 13, texts[0], f"{kind} strong")
-            yield svg.text(left + notch + _PADDING, y + 26, texts[1], kind)
+            yield svg.text(x, y + 13, texts[0], f"{kind} strong")
+            yield svg.text(x, y + 26, texts[1], kind)
 
-    def _texts(self, unit: UnitRun, room: float) -> list[str]:
-        """One line or two, as they fit."""
-        pages, failed = pages_of(unit), "✗ " if unit.failed else ""
-        long, short = f"{failed}LSN {unit.lsn}", f"{failed}{unit.lsn}"
+    def numbers(self) -> Iterator[str]:
+        """The numbers of the narrow blocks: in them, or else above them."""
+        for lane, blocks in groupby(self.numbered, lambda each: (each.unit.group, each.unit.task)):
+            top, above = self._lanes.top(lane), list[NumberedBlock]()
+            for each in blocks:
+                if width_of(str(each.number)) > each.width - self._notch(each.unit):
+                    above.append(each)
+                    continue
+                x = each.left + (each.width + self._notch(each.unit)) / 2
+                y = top + self._lanes.block_height / 2 + 3
+                kind = f"number label on-{_CLASSES[each.unit.how]}"
+                yield svg.text(x, y, str(each.number), kind, "middle")
+            for label in labels_above(above):
+                yield svg.text(label.x, top - 2, label.text, "number label on-canvas", "middle")
+
+    def _notch(self, unit: UnitRun) -> float:
+        return _NOTCH if unit.how is How.MINI_QUEUE else 0
+
+    def _room(self, unit: UnitRun) -> float:
+        """Pixels for text."""
+        width = self._place(unit)[2]
+        return width - 2 * _PADDING - self._notch(unit) - (_BACK_SIDE / 2 if unit.given_back else 0)
+
+    def _whole_texts(self, unit: UnitRun) -> list[str]:
+        """LSN and pages, in one line or two; nothing if they do not fit."""
+        pages, room = pages_of(unit), self._room(unit)
+        long, short = _lsn_texts(unit)
         if self._lanes.has_two_lines:
-            first = _first_fitting([long, short], room / _BOLD)
-            second = _first_fitting([pages, f"{unit.footprint[0][0]}…"], room)
+            first, second = _first_fitting([long, short], room / _BOLD), _first_fitting([pages], room)
             if first and second:
                 return [first, second]
-        only = _first_fitting([f"{long} · {pages}", long, short], room)
+        only = _first_fitting([f"{long} · {pages}", f"{short} · {pages}"], room)
+        return [only] if only else []
+
+    def _short_text(self, unit: UnitRun) -> list[str]:
+        only = _first_fitting(_lsn_texts(unit), self._room(unit))
         return [only] if only else []
 
     def _place(self, unit: UnitRun) -> tuple[float, float, float]:
@@ -161,6 +204,12 @@ def given_back_mark(right: float, top: float, width: float) -> str:
     return f'  <path class="back" d="M{right - side:.1f} {top:.1f}h{side:.1f}v{side:.1f}z"/>'
 
 
+def handed_out_mark(right: float, bottom: float, width: float) -> str:
+    """A filled corner, at the lower right of a block."""
+    side = min(_BACK_SIDE, width)
+    return f'  <path class="handed" d="M{right - side:.1f} {bottom:.1f}h{side:.1f}v{-side:.1f}z"/>'
+
+
 def arrow(x: float, y: float, to_x: float, to_y: float, kind: str) -> str:
     """From a dot to a tip: upright to the lane, along above its blocks (or below), and upright to the block."""
     towards = 1 if to_y > y else -1
@@ -178,17 +227,9 @@ def arrow(x: float, y: float, to_x: float, to_y: float, kind: str) -> str:
     )
 
 
-def pages_of(unit: UnitRun) -> str:
-    """The first run of its pages, and how many more there are."""
-    first, count = unit.footprint[0]
-    run = f"{first}-{first + count - 1}" if count > 1 else str(first)
-    more = len(unit.footprint) - 1
-    return f"{run} +{more}" if more else run
-
-
 def describe(unit: UnitRun, start_ns: int) -> str:
     """All that a trace says of a unit; times are counted from `start_ns`."""
-    runs = [f"{first}-{first + count - 1}" if count > 1 else str(first) for first, count in unit.footprint[:_RUNS_TOLD]]
+    runs = [run_text(run) for run in unit.footprint[:_RUNS_TOLD]]
     more = len(unit.footprint) - len(runs)
     and_more = f" and {counted(more, 'run')} more" if more else ""
     facts = [
@@ -218,6 +259,12 @@ def _tasks(unit: UnitRun) -> str:
 
 def _microseconds(nanoseconds: int) -> str:
     return f"{nanoseconds / 1000:.1f} µs"
+
+
+def _lsn_texts(unit: UnitRun) -> list[str]:
+    """The longer, and the shorter."""
+    failed = "✗ " if unit.failed else ""
+    return [f"{failed}LSN {unit.lsn}", f"{failed}{unit.lsn}"]
 
 
 def _first_fitting(texts: list[str], room: float) -> str:

@@ -19,6 +19,8 @@ from mirrortool.replay.tracing import Divided, Drained, Ended, InlineRun, Starte
 from mirrortool.trace.section import Section, SectionFigures
 from mirrortool.trace.violation import Reporter, Rule, Violation
 
+NAME_A_TRACE = "name a file that replay --trace wrote"
+
 
 class Checker:
     """Takes the records of a file in their order. For one thread."""
@@ -28,7 +30,8 @@ class Checker:
         self._note = note
         self._replays = 0
         self._cut_off = 0  # replays whose end is not in the trace
-        self._reporter = Reporter(0, note)
+        self._zero_ns: int | None = None  # when the first plan of the file was made
+        self._reporter = Reporter(0, note, 0)
         self._plan: Divided | None = None
         self._section: Section | None = None  # none before the first plan of a replay, and after its end
         self._is_over = True
@@ -73,13 +76,13 @@ class Checker:
             BadLogError: it had none.
         """
         if not self._replays:
-            raise BadLogError("is not a trace")
+            raise BadLogError("is not a trace", remedy=NAME_A_TRACE)
         return self._cut()
 
     def _start(self) -> SectionFigures | None:
         figures = self._cut()
         self._replays += 1
-        self._reporter = Reporter(self._replays, self._note)
+        self._reporter = Reporter(self._replays, self._note, self._zero_ns or 0)
         self._plan, self._failed, self._is_over = None, None, False
         return figures
 
@@ -98,7 +101,9 @@ class Checker:
         section, before = self._section, self._plan
         self._plan = plan
         if before is None or section is None:
-            self._reporter.begin_at(plan.at_ns)
+            if self._zero_ns is None:
+                self._zero_ns = plan.at_ns
+                self._reporter = Reporter(self._replays, self._note, plan.at_ns)
             self._section = Section(0, plan.at_ns, plan, self._reporter)
             return None
         if not section.is_empty:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from mirrortool import files
 from mirrortool.errors import AccessError, BadLogError
 from mirrortool.replay.tracing import TraceRecord
-from mirrortool.trace.check import Checker
+from mirrortool.trace.check import NAME_A_TRACE, Checker
 from mirrortool.trace.jsonlines import decode
 from mirrortool.trace.section import SectionFigures
 from mirrortool.trace.summary import Summary
@@ -83,7 +83,8 @@ class TraceReader:
         facts = self._file.facts()
         if facts.kind != "file":
             self._file.close()
-            raise AccessError(f"is a {facts.kind}, not a trace", where=path, remedy="save it into a file first")
+            remedy = "save it into a file first" if facts.kind == "FIFO" else NAME_A_TRACE
+            raise AccessError(f"is a {facts.kind}, not a trace", where=path, remedy=remedy)
         self.size = facts.size
         self.offset = 0  # of the next byte to be read
         self.line = 0  # the number of the newest
@@ -107,7 +108,12 @@ class TraceReader:
         """
         for line in self._lines():
             self.line += 1
-            yield decode(line, self.where)
+            try:
+                yield decode(line, self.where)
+            except BadLogError as error:
+                if self.line == 1:  # it is another file, rather than a damaged one
+                    error.remedy = NAME_A_TRACE
+                raise
 
     def _lines(self) -> Iterator[bytes]:
         left = b""
@@ -163,7 +169,7 @@ class Prover:
                 self._count(checker.replays, checker.finish())
             except BadLogError as error:
                 if error.where is None:  # of what the lines say together
-                    raise BadLogError(error.what, where=self._reader.where) from None
+                    raise BadLogError(error.what, where=self._reader.where, remedy=error.remedy) from None
                 raise
         proof.summary.finish()
         proof.replays, proof.cut_off = checker.replays, checker.cut_off

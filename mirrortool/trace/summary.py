@@ -6,6 +6,7 @@ Bound: the tasks and the plans that a trace names; both are limited (jsonlines.p
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from mirrortool.replay.engine import GROUPS_MAX, TASKS_MAX
@@ -35,6 +36,19 @@ class TaskFigures:
     def busy_share(self) -> float:
         """Of the time in which plans had it."""
         return self.busy_ns / self.planned_ns if self.planned_ns else 0.0
+
+
+def count_tasks(sizes: Iterable[tuple[int, int]]) -> int:
+    """The tasks of plans together, of which each has a number of groups, and of tasks in each.
+
+    Those that have the same group and number in two plans are one.
+    """
+    count = tasks_counted = 0
+    for groups, tasks in sorted(set(sizes), reverse=True):
+        if tasks > tasks_counted:
+            count += groups * (tasks - tasks_counted)
+            tasks_counted = tasks
+    return count
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +90,7 @@ class Summary:
     """Sums of all records, in nanoseconds where not said otherwise.
 
     Attributes:
-        sections: stretches between two drains that have units.
+        sections: with units; a section is what lies between two drains.
         units, inline: applied by tasks, and operations that were done by themselves.
         by_how: units by the way that they came.
         given_back: how often units were given back.
@@ -121,6 +135,17 @@ class Summary:
     def busy_tasks(self) -> float:
         """How many tasks applied a unit at once, on average, while there was work."""
         return self.busy_ns / self.working_ns if self.working_ns else 0.0
+
+    @property
+    def planned_tasks(self) -> int:
+        """How many tasks the plans have."""
+        return count_tasks((plan.groups, plan.tasks) for plan in self.plans)
+
+    @property
+    def idle_tasks(self) -> int:
+        """How many of these applied no unit."""
+        used = (any(group < plan.groups and task < plan.tasks for plan in self.plans) for group, task in self.tasks)
+        return self.planned_tasks - sum(used)
 
     def add(self, record: TraceRecord) -> None:
         """Count a record."""

@@ -14,8 +14,9 @@ from mirrortool.replay.tracing import InlineRun
 from mirrortool.trace.blocks import TEXT_SIZE, Blocks, box
 from mirrortool.trace.lanes import LEFT, RIGHT, TOP, WIDTH, Lanes
 from mirrortool.trace.legend import caption, caption_texts, legend
+from mirrortool.trace.numbered import number_list
 from mirrortool.trace.scene import Scene, make_scene, sends_of
-from mirrortool.trace.timescale import TimeScale
+from mirrortool.trace.timescale import Span, TimeScale
 from mirrortool.trace.window import Records, Request, choose_window, span_of
 
 _TITLE = "What the tasks of a replay did"
@@ -35,6 +36,8 @@ _RULES = """
     .small, .faint { fill: %(faint)s }
     .code { font-family: ui-monospace, monospace }
     .block { font-size: 11px }
+    .number { font-size: 9px; font-weight: 600 }
+    .on-canvas { stroke: %(canvas)s }
     .label { pointer-events: none; paint-order: stroke; stroke-width: 3; stroke-linejoin: round }
     .on-direct { stroke: %(direct-fill)s }
     .on-mini { stroke: %(mini-fill)s }
@@ -51,6 +54,7 @@ _RULES = """
     .waiting { fill: %(canvas)s; stroke: %(waited)s; stroke-dasharray: 4 3 }
     .failed { stroke: %(bad)s; stroke-width: 2.5 }
     .back { fill: %(ink)s }
+    .handed { fill: %(mini)s }
     .delegation, .post { fill: none; stroke-width: 1.2 }
     .delegation { stroke: %(mini)s }
     .post { stroke: %(waited)s; stroke-dasharray: 2 2 }
@@ -76,9 +80,14 @@ def find_scene(records: Records, request: Request) -> Scene:
     window = choose_window(records(), request)
     wanted, total = window.units
     if total and not wanted:
-        seconds = (window.last_ns - window.origin_ns) / 1e9
-        raise UsageError(f"no unit touches these pages in these seconds; the trace lasts {seconds:.6f} s")
+        raise UsageError(f"{_missed(request)}; the trace lasts {(window.last_ns - window.origin_ns) / 1e9:.6f} s")
     return make_scene(records(), request, window)
+
+
+def _missed(request: Request) -> str:
+    if request.pages and request.window:
+        return "no unit touches these pages in these seconds"
+    return "no unit touches these pages" if request.pages else "no unit was applied in these seconds"
 
 
 def draw(scene: Scene, command: str, hint: str = "") -> str:
@@ -90,11 +99,10 @@ def draw(scene: Scene, command: str, hint: str = "") -> str:
     """
     lanes = Lanes(scene.lanes)
     window = scene.window
-    spans = [span_of(unit) for unit in scene.units]
-    spans += [(at_ns, at_ns) for unit in scene.units for _, at_ns in sends_of(unit, window)]
-    spans += [span_of(each) for each in scene.inlines]
-    scale = TimeScale(spans, window.start_ns, window.end_ns, LEFT, RIGHT)
-    explained, y = legend(scene, lanes.bottom + 18, has_gaps=bool(scale.gaps))
+    scale = TimeScale(_moments(scene), window.start_ns, window.end_ns, LEFT, RIGHT)
+    blocks = Blocks(scale, lanes, scene)
+    explained, y = legend(scene, lanes.bottom + 18, has_gaps=bool(scale.gaps), has_numbers=bool(blocks.numbered))
+    listed, y = number_list(blocks.numbered, y)
     told, y = caption([*caption_texts(scene, hint)], command, y + 18)
     body = [
         f"  <defs>\n{_MARKERS}  </defs>",
@@ -104,12 +112,24 @@ def draw(scene: Scene, command: str, hint: str = "") -> str:
         *_rows(lanes),
         *_drains(scene, scale, lanes),
         *_inlines(scene, scale, lanes),
-        *_units(scene, scale, lanes),
+        *_units(scene, blocks),
         *explained,
+        *listed,
         *told,
     ]
     style = svg.style(_RULES, _LIGHT, _DARK)
     return svg.document(WIDTH, round(y), _title(scene), " ".join(caption_texts(scene, hint)), style, body)
+
+
+def _moments(scene: Scene) -> Iterator[Span]:
+    """When something happens that is drawn. A wait is not that but for its begin: the pauses in it are left out."""
+    for unit in scene.units:
+        begin_ns, end_ns = span_of(unit)
+        yield begin_ns, begin_ns
+        yield unit.start_ns, max(unit.start_ns, end_ns)
+        for _, at_ns in sends_of(unit, scene.window):
+            yield at_ns, at_ns
+    yield from map(span_of, scene.inlines)
 
 
 def _title(scene: Scene) -> str:
@@ -180,9 +200,9 @@ def _describe(each: InlineRun) -> str:
     return f"{each.kind.name}, LSN {each.lsn}, by the receiver: page {each.page}, count {each.count}"
 
 
-def _units(scene: Scene, scale: TimeScale, lanes: Lanes) -> Iterator[str]:
+def _units(scene: Scene, blocks: Blocks) -> Iterator[str]:
     """Arrows above the blocks, and texts above the arrows."""
-    blocks = Blocks(scale, lanes, scene.window)
     for draw_each in (blocks.wait, blocks.unit, blocks.delegation, blocks.posts, blocks.labels):
         for unit in scene.units:
             yield from draw_each(unit)
+    yield from blocks.numbers()

@@ -1,23 +1,61 @@
 """Where a moment is in a picture: time from left to right, without the time in which nothing happens.
 
 Rule: a later moment is never left of an earlier one, and none is outside of the picture.
-Rule: where nothing that is drawn happens for a long time, that time is a narrow gap; all other time has one scale.
+Rule: a pause in which nothing that is drawn happens is a narrow gap, if it would be wider; all other time has one
+scale.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
-
-from mirrortool.trace.window import merged
 
 _GAP_PIXELS = 12.0
 _GAPS_SHARE = 0.25
 """All gaps together have at most this share of the width."""
-_GAP_SHARE_LEAST = 0.05
-"""A pause that is shorter than this share of the busy time is drawn as it is."""
+_GAP_FACTOR_LEAST = 1.5
+"""A pause that would not be wider than this number of gaps is drawn as it is."""
 _TICKS = 7
+
+Span = tuple[int, int]
+"""From when to when, in nanoseconds."""
+
+
+def merged(spans: Iterable[Span]) -> Iterator[Span]:
+    """The spans, ascending; those that meet as one."""
+    current: Span | None = None
+    for start, end in sorted(spans):
+        if current and start <= current[1]:
+            current = current[0], max(current[1], end)
+            continue
+        if current:
+            yield current
+        current = start, end
+    if current:
+        yield current
+
+
+def find_gaps(busy: Sequence[Span], width: float) -> tuple[list[Span], float, float]:
+    """The pauses to leave out, ascending, the pixels of each, and those of a nanosecond of all other time.
+
+    The longest pauses first: each that is left out makes all else wider, the other pauses too.
+
+    Args:
+        busy: when something happens; at least one, ascending and apart.
+    """
+    drawn_ns = busy[-1][1] - busy[0][0]
+    gaps: list[Span] = []
+    gap_pixels, per_ns = 0.0, width / max(1, drawn_ns)
+    pauses = [(end, start) for (_, end), (start, _) in pairwise(busy)]
+    for start, end in sorted(pauses, key=lambda pause: pause[0] - pause[1]):
+        pixels = min(_GAP_PIXELS, _GAPS_SHARE * width / (len(gaps) + 1))
+        if (end - start) * per_ns <= _GAP_FACTOR_LEAST * pixels:
+            break
+        gaps.append((start, end))
+        gap_pixels, drawn_ns = pixels, drawn_ns - (end - start)
+        per_ns = (width - gap_pixels * len(gaps)) / max(1, drawn_ns)
+    return sorted(gaps), gap_pixels, per_ns
 
 
 class TimeScale:
@@ -27,19 +65,14 @@ class TimeScale:
         gaps: the pauses that were left out: from and to, in nanoseconds.
     """
 
-    def __init__(self, spans: Iterable[tuple[int, int]], start_ns: int, end_ns: int, left: float, right: float) -> None:
+    def __init__(self, spans: Iterable[Span], start_ns: int, end_ns: int, left: float, right: float) -> None:
         """A scale from `start_ns` to `end_ns`, in which all `spans` lie that are drawn."""
         cut = ((max(start, start_ns), min(end, end_ns)) for start, end in spans)
         busy = list(merged(span for span in cut if span[0] <= span[1])) or [(start_ns, end_ns)]
-        least_ns = _GAP_SHARE_LEAST * sum(end - start for start, end in busy)
-        pauses = [(end, start) for (_, end), (start, _) in pairwise(busy)]
-        self.gaps = [(start, end) for start, end in pauses if end - start > least_ns]
+        self.gaps, gap_pixels, self._per_ns = find_gaps(busy, right - left)
         self._left, self._right = left, right
         first, last = busy[0][0], busy[-1][1]
-        gap_pixels = min(_GAP_PIXELS, _GAPS_SHARE * (right - left) / max(1, len(self.gaps)))
-        drawn_ns = last - first - sum(end - start for start, end in self.gaps)
-        self._per_ns = (right - left - gap_pixels * len(self.gaps)) / max(1, drawn_ns)
-        # Where each stretch between two gaps begins: nanoseconds, and pixels.
+        # Where the time between two gaps begins: nanoseconds, and pixels.
         self._starts_ns, self._starts = [first], [left]
         self._ends_ns = [*(start for start, _ in self.gaps), last]
         for start, end in self.gaps:

@@ -32,7 +32,7 @@ class Violation:
     """A rule that a unit broke.
 
     Attributes:
-        what: in words, with times as seconds since the replay's first plan.
+        what: in words, with times as seconds since the file's first plan.
         replay: which one in the file, from 1.
         sequence, lsn: of the unit; without an LSN where no line tells it.
         other_sequence, other_lsn: of the unit that it is compared with.
@@ -65,13 +65,10 @@ class UnitTimes(Protocol):
 class Reporter:
     """Makes violations of one replay, and hands them on."""
 
-    def __init__(self, replay: int, note: Callable[[Violation], None]) -> None:
+    def __init__(self, replay: int, note: Callable[[Violation], None], zero_ns: int) -> None:
+        """Times are told since `zero_ns`."""
         self._replay = replay
         self._note = note
-        self._zero_ns = 0
-
-    def begin_at(self, zero_ns: int) -> None:
-        """Times are told since then."""
         self._zero_ns = zero_ns
 
     def compare(self, rule: Rule, what: str, unit: UnitTimes, other: UnitTimes, page: int | None = None) -> None:

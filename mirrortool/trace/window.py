@@ -1,8 +1,9 @@
-"""Which part of a trace a picture shows: what was asked for, or the stretch of time that shows most of the method.
+"""Which part of a trace a picture shows: what was asked for, or the part that shows most of the method.
 
 Rule: the choice depends on the records alone; the same trace gives the same picture.
-Rule: of the stretches in which a fixed number of units ended one after another, the one is chosen that has delegations,
-waits and give-backs, and blocks wide enough to be read, however long nothing happened between them.
+Rule: of the parts in which a fixed number of units ended one after another, the one is chosen that has delegations,
+waits and give-backs, and blocks wide enough to be read, however long nothing happened between them. Short units beside
+long ones, or one after another, are narrow; then a part of few units is the better one.
 Bound: a few numbers for each of the newest _UNITS_TELLING records.
 
 Not here: what is drawn of it (scene.py).
@@ -11,11 +12,12 @@ Not here: what is drawn of it (scene.py).
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
 from mirrortool.replay.tracing import Divided, Drained, Ended, InlineRun, Started, TraceRecord, UnitRun
+from mirrortool.trace.timescale import find_gaps, merged
 
 UNITS_MAX = 600
 """More than this are not drawn, whatever was asked for: they could not be told apart."""
@@ -23,10 +25,12 @@ UNITS_MAX = 600
 UNITS_WHOLE = 60
 """A trace with no more units than this is drawn whole."""
 
-_UNITS_TELLING = (24, 40, 60)
-_EVERY = 12
-_SHARE_LEGIBLE = 1 / 40
-"""A block that has this share of the width can hold a number."""
+_UNITS_TELLING = {10: 5, 16: 5, 24: 10, 40: 10, 60: 15}
+"""How many units a part has, and after how many units more the next such part is looked at."""
+_PIXELS = 918.0
+"""About the width of a drawing."""
+_PIXELS_LEGIBLE = 45.0
+"""A block that is this wide can hold an LSN."""
 
 Records = Callable[[], Iterable[TraceRecord]]
 """Gives the records of a trace, each time from its begin."""
@@ -55,7 +59,7 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class TimeWindow:
-    """A stretch of time, on the clock of the trace's records.
+    """A part of a trace: from when to when, on the clock of its records.
 
     Attributes:
         start_ns, end_ns: where it begins and ends.
@@ -74,7 +78,7 @@ class TimeWindow:
 
 
 def choose_window(records: Iterable[TraceRecord], request: Request) -> TimeWindow:
-    """The stretch to draw, after one look at all records."""
+    """The part to draw, after one look at all records."""
     chooser = _Chooser(request)
     for record in records:
         if not isinstance(record, Started):
@@ -108,7 +112,7 @@ class _Seen:
 
 
 class _Chooser:
-    """Sees the records one after another, and keeps the best stretch."""
+    """Sees the records one after another, and keeps the best part."""
 
     def __init__(self, request: Request) -> None:
         self._request = request
@@ -153,10 +157,9 @@ class _Chooser:
             return
         self._wanted += 1
         self._recent.append(_seen(record, begin_ns))
-        if self._wanted % _EVERY == 0:
-            for count in _UNITS_TELLING:
-                if count <= len(self._recent):
-                    self._best = max(self._best, self._judge(count), key=lambda found: found[0])
+        for count, every in _UNITS_TELLING.items():
+            if self._wanted % every == 0 and count <= len(self._recent):
+                self._best = max(self._best, self._judge(count), key=lambda found: found[0])
 
     def _judge(self, count: int) -> tuple[float, int, int]:
         """How much the newest records show, and from when to when."""
@@ -168,7 +171,7 @@ class _Chooser:
         return _interest(seen, start_ns), start_ns, end_ns
 
     def window(self) -> TimeWindow:
-        """The best stretch, or all that was asked for if it is not too much."""
+        """The best part, or all that was asked for if it is not too much."""
         origin_ns = self._origin_ns or 0
         start_ns, end_ns = self._first_ns or origin_ns, self._final_ns or origin_ns
         asked = self._asked()
@@ -194,37 +197,19 @@ def _seen(unit: UnitRun, begin_ns: int) -> _Seen:
 
 
 def _interest(seen: Sequence[_Seen], start_ns: int) -> float:
-    """The most for a stretch in which several tasks are seen, and all ways; more of one way than that adds nothing.
+    """The most for a part in which several tasks are seen, and all ways; more of one way than that adds nothing.
 
     Only blocks count that are wide enough, if the time is left out in which nothing happens.
     """
-    least_ns = _SHARE_LEGIBLE * busy_ns((max(each.begin_ns, start_ns), each.end_ns) for each in seen)
+    busy = list(merged((max(each.start_ns, start_ns), max(each.end_ns, start_ns)) for each in seen))
+    least_ns = _PIXELS_LEGIBLE / find_gaps(busy, _PIXELS)[2]
     legible = [each for each in seen if each.lane and each.end_ns - max(each.start_ns, start_ns) >= least_ns]
-    waited = [each for each in legible if each.start_ns - max(each.begin_ns, start_ns) >= least_ns]
+    waited = [each for each in legible if each.start_ns - max(each.begin_ns, start_ns) >= least_ns / 2]
     return (
-        len(legible) / len(seen)
+        3 * len(legible) / len(seen)
         + min(len({each.lane for each in legible}), 8) / 8
         + min(sum(each.sent_ns >= start_ns for each in legible), 6) / 6
         + min(len(waited), 3) / 3
         + min(sum(each.posts for each in waited if each.first_post_ns >= start_ns), 6) / 6
         + min(sum(each.given_back for each in legible), 3) / 12
     )
-
-
-def busy_ns(spans: Iterable[tuple[int, int]]) -> int:
-    """How long at least one of the spans lasts."""
-    return sum(end - start for start, end in merged(spans))
-
-
-def merged(spans: Iterable[tuple[int, int]]) -> Iterator[tuple[int, int]]:
-    """The spans, ascending; those that meet as one."""
-    current: tuple[int, int] | None = None
-    for start, end in sorted(spans):
-        if current and start <= current[1]:
-            current = current[0], max(current[1], end)
-            continue
-        if current:
-            yield current
-        current = start, end
-    if current:
-        yield current

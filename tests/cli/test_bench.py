@@ -64,6 +64,7 @@ def test_timeline_shows_the_groups_of_tasks(tmp_path: Path, monkeypatch: pytest.
     assert json.loads(run(*QUICK, "--timeline", "tasks.svg", "--json"))["timeline"] == "tasks.svg"
     texts = [each.text for each in ElementTree.fromstring(Path("tasks.svg").read_text()).iter(f"{SVG}text")]
     assert {"Group 0", "Group 1", "task 0"} <= set(texts)
+    assert not any(text and "buffered" in text for text in texts)
     assert any(text and text.startswith("60 units of 60, ") for text in texts)
     assert "mirrortool bench --timeline FILE --latency 0ms --writes 60 --groups 2 --tasks 3 --runs 1" in texts
 
@@ -71,8 +72,7 @@ def test_timeline_shows_the_groups_of_tasks(tmp_path: Path, monkeypatch: pytest.
 @pytest.mark.parametrize(
     "wrong",
     [
-        ["--figure", "nowhere/plot.svg"],
-        ["--timeline", "nowhere/tasks.svg"],
+        ["--figure", "x.svg", "--timeline", "./x.svg"],
         ["--latency", "1"],
         ["--latency", "2s"],
         ["--writes", "0"],
@@ -83,6 +83,14 @@ def test_timeline_shows_the_groups_of_tasks(tmp_path: Path, monkeypatch: pytest.
 def test_arguments_that_make_no_sense(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wrong: list[str]) -> None:
     monkeypatch.chdir(tmp_path)
     assert run(*QUICK, *wrong, expected=2) == ""
+
+
+@pytest.mark.parametrize("option", ["--figure", "--timeline"])
+def test_a_directory_that_is_missing_is_an_error_of_the_machine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, option: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert run(*QUICK, option, "nowhere/plot.svg", expected=32) == ""
 
 
 @pytest.mark.parametrize(("text", "seconds"), [("200us", 0.0002), ("1ms", 0.001), ("1.5ms", 0.0015), ("1s", 1)])

@@ -20,6 +20,8 @@ from tests.docs.manual import page
 from tests.docs.workshop import run
 from tests.trace.records import STARTED, plan, unit
 
+REMEDY = "name a file that replay --trace wrote"
+
 
 @pytest.fixture(scope="module")
 def replayed(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -54,7 +56,7 @@ def overlapping(count: int) -> list[TraceRecord]:
 def test_a_real_replay_is_proved_and_summed_up(replayed: Path) -> None:
     lines = run("trace", str(replayed)).splitlines()
     counts = [line for line in lines if line.startswith("in order: ")]
-    assert len(counts) == 1 and lines[1] == "what shares a page was applied one by one, as it arrived"
+    assert len(counts) == 1 and lines[1] == "units that share a page: one by one, in the journal's order"
     assert lines[4].split()[:5] == ["auto", "2", "3", "op", "buffered"]
     for start in ("direct ", "mini-queue ", "counter wait ", "longest chain of units that overlap: ", "TASK "):
         assert any(line.startswith(start) for line in lines), start
@@ -95,8 +97,8 @@ def test_ten_violations_are_shown_and_all_are_counted(write: Callable[..., str])
     lines = run("trace", write(*overlapping(15)), expected=1).splitlines()
     assert lines[0].startswith("together: unit 1 (LSN 101) was applied at the same time as unit 0 (LSN 100), both on")
     assert [line.partition(":")[0] for line in lines[:10]] == ["together"] * 10
-    assert lines[10:12] == ["… and 4 more violations", "14 VIOLATIONS: 15 units in 1 stretch"]
-    assert "what shares a page was applied one by one, as it arrived" not in lines
+    assert lines[10:12] == ["… and 4 more violations", "14 VIOLATIONS: 15 units in 1 section between drains"]
+    assert not any(line.startswith("units that share a page") for line in lines)
 
 
 def test_the_rules_of_the_page_are_those_of_the_program() -> None:
@@ -124,10 +126,10 @@ def test_nothing_but_the_result_is_told(write: Callable[..., str], capsys: pytes
     ("data", "code", "told"),
     [
         (None, 32, "mirrortool: t.jsonl: cannot open: No such file or directory; check the path\n"),
-        (b"", 60, "mirrortool: t.jsonl: is not a trace\n"),
-        (b'{"type": "unit"}\n', 60, "mirrortool: t.jsonl, line 1: field 'how' is missing or not valid\n"),
-        (b"{}\n", 60, "mirrortool: t.jsonl, line 1: is not a line of a trace\n"),
-        (b'{"lsn": 1, "first_page": 0}\n', 60, "mirrortool: t.jsonl, line 1: is not a line of a trace\n"),
+        (b"", 60, "mirrortool: t.jsonl: is not a trace; name a file that replay --trace wrote\n"),
+        (b'{"type": "unit"}\n', 60, f"mirrortool: t.jsonl, line 1: field 'how' is missing or not valid; {REMEDY}\n"),
+        (b"{}\n", 60, f"mirrortool: t.jsonl, line 1: is not a line of a trace; {REMEDY}\n"),
+        (b'{"lsn": 1, "first_page": 0}\n', 60, f"mirrortool: t.jsonl, line 1: is not a line of a trace; {REMEDY}\n"),
     ],
 )
 def test_what_is_not_a_trace(
@@ -168,4 +170,27 @@ def test_lines_fit_a_narrow_terminal(width: int, write: Callable[..., str], monk
 def test_many_tasks_are_cut_short(write: Callable[..., str]) -> None:
     units = [unit(number, number, number + 1) for number in range(40)]
     lines = run("trace", write(STARTED, plan(), *units, Ended(40, 41))).splitlines()
-    assert lines[-1] == "… and 8 more tasks; --json lists them"
+    assert lines[-2:] == ["… and 8 more tasks; --json lists them", "88 tasks of 128 applied no unit"]
+
+
+def test_a_trace_without_units_proves_nothing(write: Callable[..., str]) -> None:
+    assert run("trace", write(STARTED, plan(), Ended(0, 1))) == "nothing to prove: no unit was applied\n"
+
+
+def test_a_few_of_many_are_not_shown_as_none_and_tasks_that_did_nothing_are_counted(write: Callable[..., str]) -> None:
+    units = [unit(number, 2 * number + 2, 2 * number + 3, task=number % 2) for number in range(999)]
+    last = unit(999, 2000, 2001, task=2, how=How.MINI_QUEUE, sent_by=1, sent_ns=2000)
+    lines = run("trace", write(STARTED, plan(groups=2, tasks=3), *units, last, Ended(1000, 3000))).splitlines()
+    shares = {line.split()[0]: line.split("  ")[-1].strip() for line in lines if "1178" in line or "1150" in line}
+    assert shares == {"direct": ">99 %", "mini-queue": "<1 %"}
+    assert any(line.startswith("RANGES ") for line in lines)
+    assert lines[-1] == "3 tasks of 6 applied no unit"
+
+
+def test_times_of_a_violation_count_from_the_first_plan_of_the_file(write: Callable[..., str]) -> None:
+    second = 10**9
+    wrong = [unit(0, 8 * second, 9 * second), unit(1, 8 * second, 9 * second)]
+    name = write(STARTED, plan(second), Ended(0, second), STARTED, plan(7 * second), *wrong, Ended(2, 9 * second))
+    (line, *_) = run("trace", name, expected=1).splitlines()
+    assert "7.000000000 s to 8.000000000 s" in line
+    assert run("trace", name, "--timeline", "x.svg", "--window", "7.000000000-8.000000000", expected=1)

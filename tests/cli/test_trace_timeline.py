@@ -56,6 +56,17 @@ def test_pages_and_window_choose_a_part_and_the_picture_has_the_command() -> Non
     assert "mirrortool trace t --timeline out.svg --window 0.0082-0.009" in shown
 
 
+def test_command_has_seconds_that_can_be_given_again() -> None:
+    shown = draw("t", "--window", "0.000001-0.002")
+    assert "mirrortool trace t --timeline out.svg --window 0.000001-0.002" in shown
+
+
+def test_an_empty_trace_is_not_replaced_by_its_picture(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("empty").touch()
+    assert main(["trace", "empty", "--timeline", "./empty"]) == 2
+    assert "would replace the trace" in capsys.readouterr().err
+
+
 def test_a_part_that_was_chosen_is_told(capsys: pytest.CaptureFixture[str]) -> None:
     main(["trace", "long", "--timeline", "out.svg"])
     told = capsys.readouterr().err
@@ -71,10 +82,13 @@ def test_json_says_that_nothing_was_drawn(capsys: pytest.CaptureFixture[str]) ->
 @pytest.mark.parametrize(
     ("code", "arguments", "message"),
     [
-        (2, ["--timeline", "nowhere/out.svg"], "the directory of nowhere/out.svg does not exist"),
+        (32, ["--timeline", "nowhere/out.svg"], "nowhere/out.svg: its directory does not exist; make it"),
         (2, ["--pages", "0-3"], "--timeline draws, which is not given"),
         (2, ["--window", "0-3"], "--timeline draws, which is not given"),
-        (2, ["--timeline", "out.svg", "--window", "7-9"], "no unit touches these pages in these seconds"),
+        (2, ["--timeline", "out.svg", "--window", "7-9"], "no unit was applied in these seconds; the trace lasts"),
+        (2, ["--timeline", "out.svg", "--pages", "7777"], "no unit touches these pages; the trace lasts"),
+        (2, ["--timeline", "out.svg", "--pages", "0", "--window", "7-9"], "these pages in these seconds; the trace"),
+        (32, ["--timeline", "/proc/x.svg"], "/proc/x.svg: cannot"),
         (2, ["--timeline", "out.svg", "--window", "9-7"], "is not from a second to a later one"),
         (2, ["--timeline", "out.svg", "--pages", "9-7"], "is not a range of pages"),
         (32, ["--timeline", "t"], "t: does not hold a figure"),
@@ -87,18 +101,26 @@ def test_what_cannot_be_drawn(
     before = Path("t").read_bytes()
     assert main(["trace", "t", *arguments]) == code
     captured = capsys.readouterr()
-    assert message in captured.err and captured.out == ""
+    assert message in captured.err and captured.out == "" and ".new" not in captured.err
     assert not Path("out.svg").exists() and Path("t").read_bytes() == before
 
 
 @pytest.mark.parametrize(
-    ("text", "pages"), [("0", (0, 0)), ("256-511", (256, 511)), (f"{1 << 63}-{1 << 63}", (1 << 63, 1 << 63))]
+    ("text", "pages"),
+    [
+        ("0", (0, 0)),
+        ("256-511", (256, 511)),
+        (f"{1 << 63}-{1 << 63}", (1 << 63, 1 << 63)),
+        ("0x2100-0x21ff", (0x2100, 0x21FF)),
+        ("0x10-17", (16, 17)),
+        ("0x1F", (31, 31)),
+    ],
 )
 def test_ranges_of_pages(text: str, pages: tuple[int, int]) -> None:
     assert parse_pages(text) == pages
 
 
-@pytest.mark.parametrize("text", ["", "-", "1-", "-1", "5-4", "1,2", "0x10", "1-2-3", "9" * 5000])
+@pytest.mark.parametrize("text", ["", "-", "1-", "-1", "5-4", "1,2", "0x", "0xg", "0x11-16", "1-2-3", "9" * 5000])
 def test_what_is_not_a_range_of_pages(text: str) -> None:
     with pytest.raises(ValueError, match="is not a range of pages"):
         parse_pages(text)

@@ -92,3 +92,22 @@ def _units(units: int, source: random.Random, tasks: int, groups: int) -> Iterat
             yield waited(sequence, start - 1, end + 1, task, {other: start}, group=group)
         else:
             yield direct(sequence, start, end, task, group=group)
+
+
+def quick_trace(units: int, seed: int = 1, tasks: int = 8) -> list[TraceRecord]:
+    """Units of 5 to 90 µs with pauses of a millisecond and more between them, while two long ones and waits last."""
+    source, made, now = random.Random(seed), list[UnitRun](), 1.0
+    for sequence in range(units):
+        task, last = sequence % tasks, now
+        now += source.choice([0.02, 0.05, 1, 5])
+        end = now + source.choice([0.005, 0.03, 0.09])
+        pages = ((10 * sequence + 100_000, source.choice([1, 64])),)
+        if sequence % 50 == 49:
+            posts = {(task + 1) % tasks: last, (task + 2) % tasks: now}
+            made.append(waited(sequence, last - 1, end, task, posts, footprint=pages))
+        elif sequence % 9 == 8:
+            made.append(sent(sequence, last, now, end, (task + 1) % tasks, task, footprint=pages))
+        else:
+            made.append(direct(sequence, now, end, task, footprint=pages))
+        now = end
+    return [*opening(2, tasks), *made, Ended(units, made[-1].end_ns)]

@@ -77,8 +77,9 @@ def test_violations_are_counted_and_the_first_ten_kept(tmp_path):
 
 def test_a_pipe_is_refused(tmp_path):
     os.mkfifo(tmp_path / "fifo")
-    for name, kind in (("fifo", "FIFO"), ("", "directory")):
-        with pytest.raises(AccessError, match=f"is a {kind}, not a trace; save it into a file first"):
+    remedies = {"save it into a file first": ("fifo", "FIFO"), "name a file that replay": ("", "directory")}
+    for remedy, (name, kind) in remedies.items():
+        with pytest.raises(AccessError, match=f"is a {kind}, not a trace; {remedy}"):
             Prover(str(tmp_path / name)).run()
 
 

@@ -9,7 +9,7 @@ from mirrortool.operation import Kind
 from mirrortool.replay.tracing import Drained, Ended, InlineRun, Post, TraceRecord
 from mirrortool.replay.writeunit import How
 from mirrortool.trace.check import Checker
-from mirrortool.trace.summary import PlanKey, Summary
+from mirrortool.trace.summary import PlanKey, Summary, count_tasks
 from tests.trace.records import STARTED, plan, unit
 
 
@@ -131,3 +131,11 @@ def test_of_chains_that_are_as_long_the_one_that_took_longer():
 def test_nothing_is_summed_of_nothing():
     summary = summed(STARTED, plan(), Ended(0, 7))
     assert (summary.units, summary.busy_tasks, summary.chain, summary.elapsed_ns) == (0, 0.0, None, 7)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "count"),
+    [([], 0), ([(2, 3)], 6), ([(2, 3), (2, 3)], 6), ([(1, 8), (4, 2), (2, 2)], 14), ([(1, 1), (3, 5)], 15)],
+)
+def test_tasks_of_several_plans_are_counted_once(sizes, count):
+    assert count_tasks(sizes) == count

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -10,15 +11,18 @@ from xml.etree.ElementTree import Element
 
 import pytest
 
+from mirrortool import svg
 from mirrortool.errors import UsageError
 from mirrortool.lsn import Lsn
 from mirrortool.operation import Kind
 from mirrortool.replay.tracing import Divided, InlineRun, Post, TraceRecord, UnitRun
+from mirrortool.trace.footprints import pages_of
 from mirrortool.trace.lanes import WIDTH
+from mirrortool.trace.numbered import NUMBER_SIZE
 from mirrortool.trace.scene import LANES_MAX, make_scene
 from mirrortool.trace.timeline import draw, find_scene
 from mirrortool.trace.window import UNITS_MAX, Request, choose_window
-from tests.trace.scenes import at, direct, example, long_trace, opening, sent, waited
+from tests.trace.scenes import at, direct, example, long_trace, opening, quick_trace, sent, waited
 
 SVG = "{http://www.w3.org/2000/svg}"
 ALL = Request()
@@ -106,6 +110,21 @@ def test_tooltip_tells_a_unit_that_was_handed_out() -> None:
     root = picture([*opening(), sent(0, 1, 2, 3, 1, 0, handed_out=True), sent(1, 4, 5, 6, 1, 0)])
     titles = [each.findtext(f"{SVG}title") or "" for each in of_class(root, "unit")]
     assert ["which was waited for and had it" in title for title in titles] == [True, False]
+
+
+def test_a_unit_that_was_handed_out_has_a_mark_and_a_meaning_of_its_own() -> None:
+    """It need not overlap what its task had."""
+    root = picture([*opening(), sent(0, 1, 2, 3, 1, 0, handed_out=True)])
+    assert len(in_drawing(root, "handed")) == 1
+    explained = " ".join(texts(root))
+    assert "handed out to an idle task by one that is waited for" in explained
+    assert "it overlaps what the task had" not in explained
+    assert not of_class(picture(example()), "handed")
+
+
+def test_tasks_that_did_nothing_are_counted() -> None:
+    assert "3 tasks of 6 did nothing here, and have no lane." in texts(picture([*opening(2), *example()[2:]]))
+    assert not any("did nothing" in each for each in texts(picture(example())))
 
 
 def test_failures_and_operations_of_the_receiver_are_marked() -> None:
@@ -233,13 +252,106 @@ def test_pages_are_those_of_any_run() -> None:
 def test_nothing_in_the_part_is_an_error_that_tells_how_long_the_trace_is() -> None:
     with pytest.raises(UsageError, match=r"the trace lasts 0\.009200 s"):
         drawn(example(), Request(window=(1, 2)))
-    with pytest.raises(UsageError, match="no unit touches these pages"):
+    with pytest.raises(UsageError, match="no unit touches these pages; "):
         drawn(example(), Request(pages=(1000, 2000)))
 
 
 @pytest.mark.parametrize("records", [[], opening(), opening()[:1]], ids=["nothing", "no unit", "cut short"])
 def test_a_trace_without_units_has_a_picture_that_says_so(records: list[TraceRecord]) -> None:
     assert "The trace has no unit." in texts(picture(records))
+
+
+# Each block can be read.
+
+
+def is_told(unit: UnitRun, shown: set[str]) -> bool:
+    """Whether its LSN and its pages are texts: on its block, or in the list."""
+    lsn, pages = str(unit.lsn), pages_of(unit)
+    lines = ({f"LSN {lsn}", pages}, {lsn, pages}, {f"LSN {lsn} · {pages}"}, {f"{lsn} · {pages}"})
+    listed = ({f"LSN {lsn}, page {pages}"}, {f"LSN {lsn}, pages {pages}"})
+    return any(each <= shown for each in (*lines, *listed))
+
+
+def numbers_at_blocks(root: Element) -> list[int]:
+    """Spelled out: 3-5 is 3, 4, 5."""
+    labels = [each.text or "" for each in of_class(root, "number") if "label" in each.get("class", "").split()]
+    ranges = [label.split("-") for label in labels]
+    return [number for each in ranges for number in range(int(each[0]), int(each[-1]) + 1)]
+
+
+@pytest.mark.parametrize(
+    "records",
+    [quick_trace(10_000), quick_trace(3000, 2, 16), long_trace(3000), example()],
+    ids=["quick", "more tasks", "long", "example"],
+)
+def test_each_block_of_a_chosen_part_has_its_lsn_and_pages_on_it_or_in_the_list(records: list[TraceRecord]) -> None:
+    scene = make_scene(records, ALL, choose_window(records, ALL))
+    root = picture(records)
+    shown = set(texts(root))
+    assert [unit.lsn for unit in scene.units if not is_told(unit, shown)] == []
+    listed = sum(bool(re.fullmatch(r"(✗ )?LSN \d+, pages? .*", each)) for each in shown)
+    assert set(numbers_at_blocks(root)) == set(range(1, listed + 1))
+
+
+def test_of_quick_units_a_part_is_chosen_in_which_a_third_of_the_blocks_hold_their_text() -> None:
+    records = quick_trace(10_000)
+    root = picture(records)
+    count = len(of_class(root, "unit"))
+    assert 10 <= count <= 30
+    assert sum("strong" in each.get("class", "").split() for each in of_class(root, "label")) >= count / 3
+
+
+def check_no_overlap(spans: list[tuple[float, float, float]]) -> None:
+    """Spans of texts: height, from, to."""
+    spans = sorted(spans)
+    for (y, _, end), (other_y, start, _) in itertools.pairwise(spans):
+        assert y != other_y or start >= end - 0.11, (y, end, start)
+
+
+def test_numbers_of_blocks_do_not_overlap_however_narrow_these_are() -> None:
+    records = [*opening(), *(direct(n, n, n + 0.1) for n in range(40)), direct(40, 0, 4000, 1)]
+    root = picture(records)
+    labels = [each for each in of_class(root, "on-canvas") if "number" in each.get("class", "")]
+    spans = []
+    for each in labels:
+        half = svg.text_width(each.text or "", NUMBER_SIZE) / 2
+        x = float(each.attrib["x"])
+        spans.append((float(each.attrib["y"]), x - half, x + half))
+    assert labels
+    check_no_overlap(spans)
+    assert set(numbers_at_blocks(root)) == set(range(1, 41))
+
+
+@pytest.mark.parametrize("unit", ["op", "batch"])
+def test_texts_of_the_legend_do_not_overlap(unit: str) -> None:
+    """Also where units have several runs of pages, and everything occurs."""
+    records = [*opening(unit=unit), *example()[2:], direct(5, 10, 12, failed=True, footprint=((1, 2), (5, 6)))]
+    root = picture([*records, sent(6, 11, 13, 14, 0, 1, handed_out=True), direct(7, 15, 15.001)])
+    spans = [
+        (
+            float(each.attrib["y"]),
+            float(each.attrib["x"]),
+            float(each.attrib["x"]) + svg.text_width(each.text or "", 12),
+        )
+        for each in of_class(root, "small")
+    ]
+    swatches = {x for _, x, _ in spans}
+    assert {50.0, 550.0} <= swatches
+    check_no_overlap(spans)
+    assert all(end <= 500 for _, x, end in spans if x == 50.0)
+
+
+def test_a_chosen_part_says_what_is_in_it() -> None:
+    calm = [*opening(), *(direct(n, n, n + 0.9, n % 3) for n in range(200))]
+    assert any("a part; no unit in it was delegated or waited." in each for each in texts(picture(calm)))
+    units = [
+        direct(100, 100, 100.9, 1),
+        sent(101, 100.5, 101, 101.9, 0, 2),
+        waited(102, 100.2, 102.9, 0, {1: 101, 2: 102}),
+        waited(103, 101.2, 103.9, 1, {2: 102, 0: 103}),
+    ]
+    root = picture([*calm[:102], *units, *calm[106:]])
+    assert any("a part with 1 delegation and 2 waits." in each for each in texts(root))
 
 
 # The bounds of the picture.

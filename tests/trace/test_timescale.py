@@ -51,3 +51,12 @@ def test_no_time_has_a_scale_too(spans: list[tuple[int, int]]) -> None:
     scale = TimeScale(spans, 0, 10, 0, 100)
     assert 0 <= scale.x(0) <= scale.x(10) <= 100
     assert scale.ticks()[1]
+
+
+def test_pauses_that_would_be_wider_than_a_gap_are_left_out() -> None:
+    """Also those that are short beside the busy time: what is busy becomes as wide as it can."""
+    spans = [(1000 * n, 1000 * n + 960) for n in range(3)] + [(10_000, 11_000)]
+    scale = TimeScale(spans, 0, 11_000, 0, 900)
+    assert scale.gaps == [(2960, 10_000)]
+    spans = [(1000 * n, 1000 * n + 500) for n in range(10)]
+    assert len(TimeScale(spans, 0, 9500, 0, 900).gaps) == 9
