@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-
 from mirrortool import files, pathowner
 from mirrortool.errors import AccessError
 
@@ -45,10 +42,8 @@ def check_picture(path: str | None) -> None:
 
 
 def is_same_place(path: str, other: str) -> bool:
-    """Whether both names are of one file, which need not exist yet."""
-    with contextlib.suppress(OSError, ValueError):
-        return os.path.samefile(path, other)
-    return os.path.realpath(path) == os.path.realpath(other)
+    """Whether both names lead to one place, at which there need not be a file yet."""
+    return files.real(path) == files.real(other)
 
 
 def write_picture(path: str, text: str) -> None:
