@@ -17,7 +17,7 @@ from mirrortool.files import File
 from mirrortool.journal import format as layout
 from mirrortool.journal.bases import basefile
 from mirrortool.journal.bases.basefile import BaseFile, BaseHeader
-from mirrortool.journal.bases.listing import link_elsewhere
+from mirrortool.journal.bases.listing import link_elsewhere, remove_elsewhere
 from mirrortool.journal.codec import compress, encode_frame
 from mirrortool.journal.directory import Journal, empty_state_sum
 from mirrortool.journal.position import Position
@@ -105,7 +105,7 @@ class BaseWriter:
 
     def _remove(self) -> None:
         if self._elsewhere and files.link_target(self._temporary) is not None:  # else it has its name already
-            files.remove(self._elsewhere)
+            remove_elsewhere(self._elsewhere)
         files.remove(self._temporary)
 
     def _append_frame(self) -> None:

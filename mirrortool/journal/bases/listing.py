@@ -109,8 +109,18 @@ def _remove_linked(journal: Journal, path: str) -> None:
     match = _ELSEWHERE.fullmatch(files.base_name(target)) if target else None
     if target and match and match[2] == _owner(journal):
         where = files.join(bases_path(journal), target)
-        files.remove_tree(where) if match[1] == "work" else files.remove(where)
+        remove_elsewhere(where)
     files.remove(path)
+
+
+def remove_elsewhere(place: str) -> None:
+    """Remove what a link led to, durably: in another file system, whose order no later removal of the link keeps.
+
+    Else a power cut could bring it back when nothing leads to it any more.
+    """
+    if files.exists(files.parent(place)):
+        files.remove_tree(place) if files.is_directory(place) else files.remove(place)
+        files.sync_name(place)
 
 
 def _owner(journal: Journal) -> str:

@@ -1,0 +1,215 @@
+"""The power fails while files are made, renamed and removed: of the names that nobody synced any may be lost.
+
+Bases, here and in another directory, what ships one, and pruning. The next call ends right whatever is left, and what
+was said to be done is done after a cut that leaves only what was synced.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import random
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from mirrortool import files
+from mirrortool.journal.audit import Audit
+from mirrortool.journal.bases.listing import base_lsns, base_path, bases_path, lock_bases, remove_base
+from mirrortool.journal.commits import Until
+from mirrortool.journal.copies.copy import Copy
+from mirrortool.journal.directory import Journal
+from mirrortool.journal.reader import JournalReader
+from mirrortool.journal.retention.prune import Keep, prune
+from mirrortool.replay.makebase import MakeBase
+from mirrortool.ship.shipoptions import RefusedError
+from tests.fakes.disk import PowerCut, cut_at, faulty
+from tests.fakes.journals import PAGE, Commit, JournalMaker, Write, memory_directory
+from tests.ship.prunedjournal import BASE, BEHIND, END, PAGES, Pruned, assert_sound, assert_whole, fill
+from tests.ship.shipments import local
+
+CHANCES = 3
+"""Of what a cut at one call leaves."""
+
+
+@pytest.fixture
+def place() -> Iterator[Path]:
+    with memory_directory() as path:
+        yield path
+
+
+def make_journal(path: Path, frames: int = 12) -> Journal:
+    """Some files of a journal that nobody records."""
+    maker = JournalMaker(path, {"a": PAGES * PAGE}, file_bytes=1500)
+    for number in range(frames):
+        maker.frame(Write("a", number % PAGES, random.Random(number).randbytes(PAGE)), Commit())
+    journal = maker.close()
+    (path / "recorder.json").unlink()  # it would be redone from LSN 1
+    return journal
+
+
+def make_base(journal: Journal, to: Path | None = None) -> int:
+    with MakeBase(journal.path, to=str(to) if to else None) as making:
+        making.run()
+        return making.commit.lsn
+
+
+def cut_everywhere(
+    prepare: Callable[[], None],
+    act: Callable[[], object],
+    check: Callable[[], None],
+    least: int,
+    *,
+    step: int = 1,
+    chances_max: int = CHANCES,
+) -> None:
+    """Cut before calls of `act`, and at last after it; of what was not synced something is left, or nothing.
+
+    Args:
+        least: calls that it must make.
+        step: of this many calls one is cut before.
+    """
+    for number in itertools.count(1, step):
+        for chances in range(chances_max):
+            prepare()
+            with faulty(cut_at(number)) as system:
+                try:
+                    act()
+                    is_done = True
+                except PowerCut:
+                    is_done = False
+                system.disk.cut_power(random.Random(f"{number} {chances}")) if chances else system.disk.lose_all()
+            check()
+        if is_done:
+            assert number > least
+            return
+
+
+@pytest.mark.parametrize("is_elsewhere", [False, True])
+def test_a_base_is_made_after_a_power_cut_and_nothing_else_is_left(place: Path, is_elsewhere: bool) -> None:
+    made = make_journal(place / "made")
+    lsn = make_base(made)
+    path, there = place / "J", place / "there"
+
+    def prepare() -> None:
+        for each in (path, there):
+            shutil.rmtree(each, ignore_errors=True)
+        shutil.copytree(made.path, path)
+        shutil.rmtree(path / "bases")
+        there.mkdir()
+
+    def act() -> None:
+        make_base(Journal(str(path)), there if is_elsewhere else None)
+
+    def check() -> None:
+        journal = Journal(str(path))
+        assert base_lsns(journal) in ([], [lsn])
+        act()
+        assert set(os.listdir(bases_path(journal))) == {"lock", f"{lsn:016x}.base"}
+        assert len(os.listdir(there)) == is_elsewhere
+        assert Path(base_path(journal, lsn)).read_bytes() == Path(base_path(made, lsn)).read_bytes()
+
+    cut_everywhere(prepare, act, check, 10, step=7)
+
+
+def test_a_base_that_is_made_is_there_after_a_power_cut(place: Path) -> None:
+    for to in (None, place / "there"):
+        if to:
+            to.mkdir()
+        journal = make_journal(place / f"J{to is None}")
+        with faulty(cut_at(1000)) as system:
+            lsn = make_base(journal, to)
+            system.disk.lose_all()
+        assert base_lsns(journal) == [lsn] and Audit(journal.path).run().bases == 1
+
+
+def test_a_base_elsewhere_that_is_removed_leaves_nothing_that_nobody_knows_of(place: Path) -> None:
+    """The link is the only thing that says where it is: it goes last, also after a power cut."""
+    path, there = place / "J", place / "there"
+    journal = make_journal(path)
+
+    def prepare() -> None:
+        shutil.rmtree(there, ignore_errors=True)
+        shutil.rmtree(path / "bases", ignore_errors=True)
+        there.mkdir()
+        make_base(journal, there)
+
+    def act() -> None:
+        with lock_bases(journal):
+            for lsn in base_lsns(journal):
+                remove_base(journal, lsn)
+            files.sync_directory(bases_path(journal))
+
+    def check() -> None:
+        act()
+        make_base(journal)  # which removes what a crash left
+        assert not os.listdir(there)
+
+    cut_everywhere(prepare, act, check, 3)
+
+
+def test_what_ships_a_base_goes_on_after_a_power_cut_that_left_only_what_was_synced(place: Path) -> None:
+    original = make_pruned(place)
+    copy = place / "C"
+
+    def prepare() -> None:
+        shutil.rmtree(copy, ignore_errors=True)
+        original.copy(copy)
+
+    def act() -> None:
+        local(original.journal, copy, has_slot=False).run()
+
+    def check() -> None:
+        Copy(str(copy)).close()  # finishes what is due, and cuts what is torn
+        assert_sound(copy)
+        with suppress(RefusedError):  # what is left of the base is damaged, and goes; then it begins anew
+            act()
+        act()
+        assert_whole(original, copy)
+
+    cut_everywhere(prepare, act, check, 30, chances_max=1)
+
+
+def test_pruning_leaves_no_gap_after_a_power_cut(place: Path) -> None:
+    path = place / "J"
+    made = make_journal(place / "made", 20)
+    lsn = make_base(made)
+    older = len(made.file_starts())
+
+    def prepare() -> None:
+        shutil.rmtree(path, ignore_errors=True)
+        shutil.copytree(made.path, path)
+
+    def act() -> None:
+        prune(str(path), Keep(size=0))
+
+    def check() -> None:
+        journal = Journal(str(path))
+        with JournalReader(journal) as reader:
+            lsns = [header.position.lsn for header in iter(reader.next_header, None)]
+        assert lsns == list(range(lsns[0], 41, 2))
+        assert base_lsns(journal) == [lsn]
+        assert_sound(path)
+        act()
+        assert len(journal.file_starts()) < older
+
+    cut_everywhere(prepare, act, check, 5)
+
+
+def make_pruned(place: Path) -> Pruned:
+    """A journal without its older files, and a copy that is behind them."""
+    maker = JournalMaker(place / "J", {"disk": PAGES * PAGE}, file_bytes=1500)
+    image = bytearray(PAGES * PAGE)
+    fill(maker, BEHIND, image)
+    maker.writer.sync()
+    local(maker.journal, place / "behind", has_slot=False).run()
+    fill(maker, END - BEHIND, image)
+    journal = maker.close()
+    (place / "J" / "recorder.json").unlink()
+    with MakeBase(journal.path, Until(lsn=2 * BASE)) as making:
+        making.run()
+    prune(journal.path, Keep())
+    return Pruned(maker, place / "behind", place / "mirror", bytes(image))
