@@ -101,6 +101,7 @@ class OpenJournal:
         try:
             # Without a clean end the next start computes the sums anew, and compares them with the journal's.
             if not self.writer.is_dead and self._is_covered() and self._are_volumes_known():
+                self._sync_sums()  # segments that were computed anew, if no checkpoint came since
                 self.writer.close()
         finally:
             self._opened.close()
@@ -127,11 +128,7 @@ class OpenJournal:
             records: of volumes that changed.
             incomplete: the volumes that are not wholly journaled; by default those of before.
         """
-        try:
-            self.sums.sync()
-        except HostError:
-            self.sums_are_damaged = True  # the kernel may have dropped any of them, and would not say so again
-            raise
+        self._sync_sums()
         checkpoint = RecorderCheckpoint(
             position or self.writer.durable,
             self.sums.state_sum,
@@ -142,6 +139,13 @@ class OpenJournal:
         )
         self.journal.save_recorder_checkpoint(checkpoint)
         self.checkpoint = checkpoint  # only now: what could not be noted must not count as noted
+
+    def _sync_sums(self) -> None:
+        try:
+            self.sums.sync()
+        except HostError:
+            self.sums_are_damaged = True  # the kernel may have dropped any of them, and would not say so again
+            raise
 
     def _as_journaled(self, name: str, record: VolumeRecord) -> VolumeRecord:
         """With the size that the journal gives the volume; a RESIZE that a device or file got since is news."""

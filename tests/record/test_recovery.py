@@ -13,6 +13,7 @@ from mirrortool.journal.retention.prune import Keep, prune
 from mirrortool.record.recovery import OpenJournal
 from mirrortool.replay.makebase import MakeBase
 from tests.conftest import FakeClock
+from tests.fakes.disk import faulty, no_fault
 from tests.fakes.journals import replay_all
 from tests.fakes.recorders import based, check_everywhere, quiet_recorder
 from tests.fakes.volumes import Primary, make_primary, pattern
@@ -40,6 +41,20 @@ def test_damaged_sums_are_made_anew_from_the_journal(crashed: Primary) -> None:
     crashed.write("disk", 0, b"changed")
     crashed.scan()
     crashed.check()
+
+
+@pytest.mark.parametrize("what", ["disk.segments", "disk.sums"])
+def test_what_was_made_anew_is_durable_before_a_clean_stop_says_so(crashed: Primary, what: str) -> None:
+    """Nothing changed, so no checkpoint came since; a clean stop lets the next start trust all of the table."""
+    damaged = Path(crashed.journal.sums_path) / what
+    damaged.write_bytes(bytes(damaged.stat().st_size))
+    with faulty(no_fault) as system:
+        OpenJournal(crashed.journal_path).__exit__()
+        assert crashed.journal.clean_end is not None
+        system.disk.lose_all()
+    with OpenJournal(crashed.journal_path) as opened:
+        assert opened.sums.is_segment_right(0)
+        assert opened.sums.state_sum == opened.sums.compute_state_sum() == opened.writer.state_sum
 
 
 def test_damaged_sums_are_made_anew_from_a_base(tmp_path: Path, fake_clock: FakeClock) -> None:
