@@ -37,7 +37,7 @@ from mirrortool.journal.lineage import History
 from mirrortool.journal.position import FrameEnd, Position
 from mirrortool.journal.rawframes import Run, RunReader, find_end, position_at
 from mirrortool.operation import BatchBuilder
-from tests.fakes.disk import Call, fail_at, faulty
+from tests.fakes.disk import BLOCK, Call, fail_at, faulty
 from tests.fakes.journals import Commit, JournalMaker, Write
 from tests.journal.sample import flip, last_file
 
@@ -424,6 +424,26 @@ def test_files_are_durable_before_their_successor_is_made(tmp_path: Path) -> Non
             newest = [name for name in system.disk.dirty() if name.endswith(".mj")]
             assert len(newest) <= 1
     copy.close()
+
+
+@pytest.mark.xfail(
+    strict=True,
+    raises=CorruptJournalError,
+    reason="a COMMIT says what was durable on the primary, not here; what it stands after is held for damage",
+)
+def test_a_power_cut_that_leaves_a_hole_before_a_commit_is_mended_by_the_next_shipment(tmp_path: Path) -> None:
+    """Of what was not synced here the first sector is lost, with the header of the file; a COMMIT after it stays."""
+    journal = made(tmp_path / "J", file_bytes=1 << 20)
+    copy = begun(tmp_path / "C", journal)
+    (run,) = runs_of(journal, 1 << 20)
+    append(copy, run)
+    (path,) = (tmp_path / "C/files").iterdir()
+    copy.close()
+    path.write_bytes(bytes(BLOCK) + path.read_bytes()[BLOCK:])
+    again = begun(tmp_path / "C", journal)
+    append(again, run)
+    again.close()
+    assert contents(tmp_path / "C") == contents(journal.path)
 
 
 def test_a_copy_contains_what_its_frames_went_through(tmp_path: Path) -> None:
