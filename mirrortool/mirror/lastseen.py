@@ -59,8 +59,10 @@ def carry_over(mirror: Mirror) -> None:
 
 
 def forget(mirror: Mirror) -> None:
-    """The volumes are about to be written."""
-    files.remove(_path(mirror))
+    """The volumes are about to be written: durably, else a power cut may bring it back beside what they are by then."""
+    if files.exists(_path(mirror)):
+        files.remove(_path(mirror))
+        files.sync_directory(mirror.path)
 
 
 def find_problem(mirror: Mirror) -> ChangedOutsideError | None:

@@ -1,7 +1,7 @@
 """The power fails while files are made, renamed and removed: of the names that nobody synced any may be lost.
 
-Bases, here and in another directory, what ships one, and pruning. The next call ends right whatever is left, and what
-was said to be done is done after a cut that leaves only what was synced.
+Bases, here and in another directory, what ships one, pruning, and replay. The next call ends right whatever is left,
+and what was said to be done is done after a cut that leaves only what was synced.
 """
 
 from __future__ import annotations
@@ -26,8 +26,17 @@ from mirrortool.journal.reader import JournalReader
 from mirrortool.journal.retention.prune import Keep, prune
 from mirrortool.replay.makebase import MakeBase
 from mirrortool.ship.shipoptions import RefusedError
-from tests.fakes.disk import PowerCut, cut_at, faulty
-from tests.fakes.journals import PAGE, Commit, JournalMaker, Write, memory_directory
+from mirrortool.store import flat
+from tests.fakes.disk import Call, PowerCut, cut_at, faulty
+from tests.fakes.journals import (
+    PAGE,
+    Commit,
+    JournalMaker,
+    Write,
+    assert_is_commit,
+    memory_directory,
+    replay_all,
+)
 from tests.ship.prunedjournal import BASE, BEHIND, END, PAGES, Pruned, assert_sound, assert_whole, fill
 from tests.ship.shipments import local
 
@@ -197,6 +206,31 @@ def test_pruning_leaves_no_gap_after_a_power_cut(place: Path) -> None:
         assert len(journal.file_starts()) < older
 
     cut_everywhere(prepare, act, check, 5)
+
+
+def test_how_the_volumes_were_left_is_forgotten_durably_before_they_are_touched(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else the next replay takes what this one did to them for another program's work."""
+    monkeypatch.setattr(flat, "_RESERVE_MARGIN", 1 << 60)  # always reserve, which touches them before any checkpoint
+    maker = JournalMaker(place / "J", {"a": PAGES * PAGE})
+    maker.frame(Write("a", 0, bytes(PAGE)), Commit())
+    replay_all(maker.journal, place / "M")
+    assert (place / "M/seen.json").exists()
+    maker.frame(Write("a", 1, b"b" * PAGE), Commit())
+
+    def fault(call: Call) -> None:
+        if "/volumes/" in call.path:
+            raise PowerCut
+
+    with faulty(fault) as system:
+        with pytest.raises(PowerCut):
+            replay_all(maker.journal, place / "M")
+        system.disk.lose_all()
+    (volume,) = (place / "M/volumes").iterdir()
+    os.utime(volume)  # as the first call to touch it would have
+    replay_all(maker.journal, place / "M")
+    assert assert_is_commit(maker.journal, place / "M")
 
 
 def make_pruned(place: Path) -> Pruned:
