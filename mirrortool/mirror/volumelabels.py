@@ -84,11 +84,11 @@ def check_targets(targets: Mapping[str, str]) -> None:
             )
 
 
-def attach(mirror: Mirror) -> None:
-    """Attach labels to the volumes of a mirror.
+def require_own(mirror: Mirror) -> None:
+    """No volume of a mirror is another's.
 
     Raises:
-        ChangedOutsideError: one is another mirror's by now; no label was attached.
+        ChangedOutsideError: one is by now.
     """
     for kept in mirror.kept:
         path = mirror.volume_path(kept)
@@ -99,6 +99,15 @@ def attach(mirror: Mirror) -> None:
                 where=path,
                 remedy="replay into that one, and remove this one",
             )
+
+
+def attach(mirror: Mirror) -> None:
+    """Attach labels to the volumes of a mirror.
+
+    Raises:
+        ChangedOutsideError: one is another mirror's by now; no label was attached.
+    """
+    require_own(mirror)
     for kept in mirror.kept:
         path = mirror.volume_path(kept)
         facts = files.find_facts(path)

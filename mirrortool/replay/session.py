@@ -289,9 +289,10 @@ class Replay:
 
     def _begin_writing(self) -> None:
         if not self._options.is_scratch:
-            volumelabels.attach(self.mirror)
+            volumelabels.require_own(self.mirror)
             if not self._is_suspect:
                 lastseen.forget(self.mirror)
+            volumelabels.attach(self.mirror)  # after that, as a new label changes what is seen of the volumes
 
     def _note_seen(self) -> None:
         """At the end, when the volumes are closed, and nothing was found that is not as it was left."""

@@ -36,6 +36,7 @@ from tests.fakes.journals import (
     assert_is_commit,
     memory_directory,
     replay_all,
+    verified,
 )
 from tests.ship.prunedjournal import BASE, BEHIND, END, PAGES, Pruned, assert_sound, assert_whole, fill
 from tests.ship.shipments import local
@@ -231,6 +232,26 @@ def test_how_the_volumes_were_left_is_forgotten_durably_before_they_are_touched(
     os.utime(volume)  # as the first call to touch it would have
     replay_all(maker.journal, place / "M")
     assert assert_is_commit(maker.journal, place / "M")
+
+
+def test_a_label_is_given_to_the_volumes_once_it_is_forgotten_how_they_were_left(place: Path) -> None:
+    """A copy's volumes get labels of their own, which looks like a write of another program."""
+    maker = JournalMaker(place / "J", {"a": PAGES * PAGE})
+    maker.frame(Write("a", 0, bytes(PAGE)), Commit())
+    replay_all(maker.journal, place / "M")
+    shutil.copytree(place / "M", place / "copied")
+    assert verified(place / "copied").is_right  # and notes how it found them
+    maker.frame(Write("a", 1, b"b" * PAGE), Commit())
+
+    def fault(call: Call) -> None:
+        if call.path.endswith("seen.json"):
+            raise PowerCut
+
+    with faulty(fault), pytest.raises(PowerCut):
+        replay_all(maker.journal, place / "copied")
+    assert (place / "copied/seen.json").exists()
+    replay_all(maker.journal, place / "copied")
+    assert assert_is_commit(maker.journal, place / "copied")
 
 
 def make_pruned(place: Path) -> Pruned:
