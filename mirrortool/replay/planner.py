@@ -85,8 +85,9 @@ class Wanted:
         )
 
     def few(self, io: str) -> Plan:
-        """The preset for a page cache."""
-        return self.plan(max(1, THREADS_FEW // (self.tasks or TASKS_FEW)), TASKS_FEW, io)
+        """The preset for a page cache; of two groups, where it is given how groups share the addresses."""
+        least = 1 if self.ranges == "auto" else 2
+        return self.plan(max(least, THREADS_FEW // (self.tasks or TASKS_FEW)), TASKS_FEW, io)
 
     def many(self, threads: int, io: str) -> Plan:
         """About this number of tasks in all."""

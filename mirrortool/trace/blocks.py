@@ -131,7 +131,7 @@ class Blocks:
         """The dashed box of a unit that waited for its counter, up to its block."""
         if unit.wait_ns is not None:
             left, width = self._wait_place(unit, unit.wait_ns)
-            title = f"LSN {unit.lsn} waits for {_tasks(unit)}"
+            title = f"LSN {unit.lsn}: waits for {_tasks(unit)}"
             yield f'  <g class="wait"><title>{svg.safe(title)}</title>'
             yield wait_box(left, self._lanes.top((unit.group, unit.task)), width, self._lanes.block_height)
             yield "  </g>"
@@ -139,7 +139,12 @@ class Blocks:
     def _wait_label(self, unit: UnitRun) -> Iterator[str]:
         if unit.wait_ns is not None:
             left, width = self._wait_place(unit, unit.wait_ns)
-            texts = [f"LSN {unit.lsn} waits for {_tasks(unit)}", f"LSN {unit.lsn} waits", f"{unit.lsn} waits", "waits"]
+            texts = [
+                f"LSN {unit.lsn}: waits for {_tasks(unit)}",
+                f"LSN {unit.lsn}: waits",
+                f"{unit.lsn}: waits",
+                "waits",
+            ]
             fitting = _first_fitting(texts, width - 2 * _PADDING)
             if fitting:
                 y = self._lanes.middle((unit.group, unit.task)) + 4
