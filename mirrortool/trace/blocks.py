@@ -139,12 +139,8 @@ class Blocks:
     def _wait_label(self, unit: UnitRun) -> Iterator[str]:
         if unit.wait_ns is not None:
             left, width = self._wait_place(unit, unit.wait_ns)
-            texts = [
-                f"LSN {unit.lsn}: waits for {_tasks(unit)}",
-                f"LSN {unit.lsn}: waits",
-                f"{unit.lsn}: waits",
-                "waits",
-            ]
+            named = f"LSN {unit.lsn}: waits"
+            texts = [f"{named} for {_tasks(unit)}", named, named.removeprefix("LSN "), "waits"]
             fitting = _first_fitting(texts, width - 2 * _PADDING)
             if fitting:
                 y = self._lanes.middle((unit.group, unit.task)) + 4

@@ -85,6 +85,11 @@ def test_tasks_are_as_many_as_the_waiting_can_hide(unit: UnitTime, threads: int)
     assert (plan.threads, plan.unit, plan.io) == (threads, "batch", "buffered")
 
 
+def test_whoever_says_how_groups_share_the_addresses_gets_groups() -> None:
+    plan = Wanted(ranges="space").few("buffered")
+    assert (plan.groups, plan.tasks) == (2, 2)
+
+
 def test_some_writes_that_were_held_up_decide_nothing() -> None:
     held_up = UnitTime(50e-3, 95e-6, 1, 32)
     assert chosen(Wanted(), short([PAGE_CACHE] * 8 + [held_up] * 7)) == FEW

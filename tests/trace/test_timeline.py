@@ -76,7 +76,7 @@ def test_a_wait_names_its_tasks_and_lasts_from_its_begin_to_that_of_its_block() 
     wait, block = in_drawing(root, "waiting")[0], in_drawing(root, "waited")[0]
     assert float(wait.attrib["x"]) + float(wait.attrib["width"]) == pytest.approx(float(block.attrib["x"]), abs=0.11)
     assert wait.attrib["y"] == block.attrib["y"]
-    assert "LSN 1003 waits for tasks 1, 0" in texts(root)
+    assert "LSN 1003: waits for tasks 1, 0" in texts(root)
 
 
 def test_arrows_begin_in_the_lane_of_the_sender_when_it_sent() -> None:
