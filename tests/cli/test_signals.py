@@ -141,7 +141,7 @@ def test_a_signal_while_a_thread_is_waited_for_is_not_a_bug(
         try:
             raise Interruption(signal.SIGTERM) if is_interrupted else ValueError
         except (KeyboardInterrupt, ValueError):
-            raise RuntimeError("release unlocked lock")  # noqa: B904
+            raise RuntimeError("release unlocked lock")  # noqa: B904 - join has no cause either
 
     monkeypatch.setattr("mirrortool.cli.main._run_command", act)
     assert main(["status"]) == code

@@ -33,6 +33,7 @@ def direct(sequence: int, start_ms: float, end_ms: float, task: int = 0, **field
         "end_ns": at(end_ms),
         "how": How.DIRECT,
     }
+    # The fields are of many types, which a dict of them cannot say.
     return UnitRun(**{**values, **fields})  # type: ignore[arg-type]
 
 
