@@ -5,7 +5,8 @@ from __future__ import annotations
 from mirrortool.errors import PrunedJournalError
 from mirrortool.journal.bases.listing import base_lsns, open_base
 from mirrortool.journal.bounds import check_inside
-from mirrortool.journal.directory import Journal, empty_state_sum
+from mirrortool.journal.description import empty_state_sum
+from mirrortool.journal.directory import Journal
 from mirrortool.journal.position import Position
 from mirrortool.journal.reader import JournalReader
 from mirrortool.lsn import Lsn

@@ -44,14 +44,22 @@ from mirrortool.errors import (
 from mirrortool.files import File
 from mirrortool.journal.commits import Commit
 from mirrortool.journal.copies.basetransfer import drop_base_transfer, finish_base_transfer
-from mirrortool.journal.directory import Journal, RecorderCheckpoint
+from mirrortool.journal.directory import Journal
 from mirrortool.journal.lineage import LINEAGE_BYTES, Epoch, History
 from mirrortool.journal.point import Until
 from mirrortool.journal.pointlookup import require_commit
 from mirrortool.journal.position import FrameEnd
+from mirrortool.journal.recordercheckpoint import RecorderCheckpoint
 from mirrortool.journal.setaside import Dropped, count_after, fork, frame_end_at
 from mirrortool.journal.slots import lose_after_fork
-from mirrortool.journal.unfinished import PromotionNote, check_no_promotion, load_note, remove_note, save_note
+from mirrortool.journal.unfinished import (
+    PromotionNote,
+    Unfinished,
+    check_finished,
+    load_note,
+    remove_note,
+    save_note,
+)
 from mirrortool.lifecycle import Opened
 from mirrortool.mirror import volumelabels
 from mirrortool.mirror.checkpoint import Checkpoint, describe
@@ -130,9 +138,9 @@ class Promotion:
         if until is not None and until.is_newest:
             until = None
         with ExitStack() as opening:
-            opening.enter_context(_lock(Journal(path, promoting=True, switching=True)))
-            finish_base_transfer(Journal(path, promoting=True, switching=True))
-            self.journal = Journal(path, promoting=True)  # as it is under the lock
+            opening.enter_context(_lock(Journal(path, finishing=Unfinished.PROMOTION)))
+            finish_base_transfer(Journal(path, finishing=Unfinished.PROMOTION))
+            self.journal = Journal(path, finishing=Unfinished.PROMOTION)  # as it is under the lock
             with self.mirror.lock(exclusive=True, doing="promote", promoting=True):
                 self._note = self._find_note()
                 self.promoted = self.mirror.promoted
@@ -240,7 +248,7 @@ class Promotion:
         """
         note, promoted = load_note(self.journal.path), self.mirror.promoted
         if note and note.mirror_uuid != self.mirror.uuid:
-            check_no_promotion(self.journal.path)
+            check_finished(self.journal.path)
         if note and promoted is None:
             remove_note(self.journal.path)
             return None

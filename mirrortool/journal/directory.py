@@ -21,131 +21,23 @@ lock            held by the process that appends
 from __future__ import annotations
 
 import bisect
-import secrets
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import replace
 
 from mirrortool import clock, files, hostinfo, jsonfile, lockholder
-from mirrortool.address import PAGE_SIZE_MAX, is_page_size
-from mirrortool.errors import HostError, NotAJournalError, UsageError
-from mirrortool.files import Facts, File, Identity
-from mirrortool.hostinfo import NO_IDS, DiskIds
+from mirrortool.errors import HostError, NotAJournalError
+from mirrortool.files import Facts, File
 from mirrortool.journal import format as layout
-from mirrortool.journal.lineage import LINEAGE_BYTES, History, load_history
+from mirrortool.journal.description import Description
+from mirrortool.journal.lineage import LINEAGE_BYTES, History
 from mirrortool.journal.pathkind import in_the_way, names_where_ours_is_made, naming, not_a_journal, require_directory
 from mirrortool.journal.position import FrameEnd, Position
-from mirrortool.journal.unfinished import check_no_promotion, check_no_switch
-from mirrortool.jsonfile import Fields
+from mirrortool.journal.recordercheckpoint import RecorderCheckpoint, VolumeRecord
+from mirrortool.journal.unfinished import Unfinished, check_finished
 from mirrortool.lockholder import Worker
-from mirrortool.lsn import NO_LSN, Lsn
-from mirrortool.volume import Volume, VolumeSet
+from mirrortool.lsn import Lsn
+from mirrortool.volume import VolumeSet
 from mirrortool.wording import quoted_word
-
-
-@dataclass(frozen=True, slots=True)
-class VolumeRecord:
-    """A volume's file or device as the recorder last left it.
-
-    Attributes:
-        disk_ids: of a device, what identifies it whatever its number.
-    """
-
-    size: int
-    identity: Identity
-    modified_ns: int
-    changed_ns: int
-    disk_ids: DiskIds = NO_IDS
-
-    @classmethod
-    def of(cls, facts: Facts) -> VolumeRecord:
-        disk_ids = hostinfo.disk_ids(facts.identity)
-        return cls(facts.size, facts.identity, facts.modified_ns, facts.changed_ns, disk_ids)
-
-    @classmethod
-    def from_json(cls, fields: Fields) -> VolumeRecord:
-        identity = Identity(fields.integer("device"), fields.integer("inode"), fields.flag("is_device"))
-        disk_ids = DiskIds(
-            fields.text("wwid") if "wwid" in fields else "",
-            fields.text("partuuid") if "partuuid" in fields else "",
-            fields.integer("diskseq") if "diskseq" in fields else 0,
-        )
-        return cls(
-            fields.integer("size"), identity, fields.signed("modified_ns"), fields.signed("changed_ns"), disk_ids
-        )
-
-    def to_json(self) -> dict[str, object]:
-        values: dict[str, object] = {
-            "size": self.size,
-            "device": self.identity.device,
-            "inode": self.identity.inode,
-            "is_device": self.identity.is_device,
-            "modified_ns": self.modified_ns,
-            "changed_ns": self.changed_ns,
-        }
-        if self.identity.is_device:
-            values |= asdict(self.disk_ids)
-        return values
-
-
-@dataclass(frozen=True, slots=True)
-class RecorderCheckpoint:
-    """What is durable everywhere: the journal up to a position, and sums and volumes as of it.
-
-    Attributes:
-        boot_id: of the kernel that ran then; another one now means that the page cache was lost.
-        volumes: by name, with sizes as of the position.
-        incomplete: names of volumes that were not read to their end yet, so that the journal lacks some of what they
-            have.
-    """
-
-    position: Position
-    state_sum: int
-    time_ns: int
-    boot_id: str
-    volumes: Mapping[str, VolumeRecord]
-    incomplete: frozenset[str] = frozenset()
-
-    def to_json(self) -> dict[str, object]:
-        return {
-            "position": self.position.to_json(),
-            "state_sum": f"{self.state_sum:016x}",
-            "time_ns": self.time_ns,
-            "boot_id": self.boot_id,
-            "volumes": {name: record.to_json() for name, record in self.volumes.items()},
-            "incomplete": sorted(self.incomplete),
-        }
-
-    @classmethod
-    def from_json(cls, fields: Fields) -> RecorderCheckpoint:
-        volumes = {name: VolumeRecord.from_json(each) for name, each in fields.object("volumes").named_objects()}
-        return cls(
-            Position.from_json(fields.object("position")),
-            int.from_bytes(fields.hexadecimal("state_sum", 8), "big"),
-            fields.integer("time_ns"),
-            fields.text("boot_id"),
-            volumes,
-            frozenset(fields.texts("incomplete")),
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class NextScan:
-    """When the process that runs repeated scans is going to run the next one.
-
-    Attributes:
-        begins_ns: when the scan begins.
-        due_ns: when its commit is late; that leaves it twice what the scan before took.
-    """
-
-    begins_ns: int
-    due_ns: int
-
-    def to_json(self) -> dict[str, object]:
-        return {"begins_ns": self.begins_ns, "due_ns": self.due_ns}
-
-    @classmethod
-    def from_json(cls, fields: Fields) -> NextScan:
-        return cls(fields.integer("begins_ns"), fields.integer("due_ns"))
 
 
 def is_described(path: str) -> bool:
@@ -165,72 +57,60 @@ def _remedy_for(path: str) -> str:
 
 
 class Journal:
-    """A journal's directory. Holds no open file; the process that appends holds `lock`.
+    """A journal's directory: where things lie, the small files, the lock. Holds no open file.
 
     Attributes:
-        history: the epochs; the last is the one that is recorded, or received.
-        clean_end: where the frames end after a clean stop; None while frames are appended, or since a crash.
+        description: what journal.json said when it was read, or written here; replaced, never changed.
         next_scan: None unless repeated scans are run; saved with the next `save_clean_end`.
     """
 
-    def __init__(self, path: str, *, promoting: bool = False, switching: bool = False) -> None:
-        """Open what is there.
+    def __init__(
+        self, path: str, *, finishing: Unfinished | None = None, description: Description | None = None
+    ) -> None:
+        """Open the journal at `path`.
 
         Args:
-            promoting: even if a promotion was interrupted; for promote.
-            switching: even if a base has only begun to take the place of older files; to finish that.
+            finishing: even if this was interrupted; to finish it.
+            description: what journal.json is going to say, whatever is there; nothing is read then.
         Raises:
             NotAJournalError: no journal.json, or one of a newer format, or one that is not valid.
             UnfinishedPromotionError: a promotion was interrupted.
             UnfinishedArrivalError: a base is taking the place of older files.
         """
         self.path = path
-        require_directory(path)
-        with naming(path):
-            if not promoting:
-                check_no_promotion(path)
-            if not switching:
-                check_no_switch(path)
-            self._seen: Facts | None = files.find_facts(files.join(path, "journal.json"))
-            fields = jsonfile.load(files.join(path, "journal.json"), NotAJournalError, _remedy_for(path))
+        self._seen: Facts | None = None
+        self.description = description or self._read(finishing)
+        self.next_scan = self.description.next_scan
+
+    def _read(self, finishing: Unfinished | None) -> Description:
+        require_directory(self.path)
+        with naming(self.path):
+            check_finished(self.path, finishing)
+            self._seen = files.find_facts(self._json_path)
+            fields = jsonfile.load(self._json_path, NotAJournalError, _remedy_for(self.path))
         if fields is None:
-            raise not_a_journal(path)
-        self._load(fields)
+            raise not_a_journal(self.path)
+        return Description.from_json(fields, self.path)
 
-    @classmethod
-    def described(cls, path: str, fields: Fields) -> Journal:
-        """The journal at `path` as `description` tells of it, whatever is there.
+    @property
+    def uuid(self) -> bytes:
+        return self.description.uuid
 
-        Raises:
-            NotAJournalError: of a newer format, or it is not valid.
-        """
-        journal = cls.__new__(cls)
-        journal.path, journal._seen = path, None
-        journal._load(fields)
-        return journal
+    @property
+    def history(self) -> History:
+        return self.description.history
 
-    def _load(self, fields: Fields) -> None:
-        if fields.integer("format") != layout.VERSION:
-            raise NotAJournalError(
-                f"journal format {fields.integer('format')} is not known here",
-                where=self.path,
-                remedy="upgrade mirrortool",
-            )
-        self.uuid = fields.hexadecimal("uuid", 16)
-        self.history = load_history(fields, self.uuid)
-        self.page_size = fields.integer("page_size", PAGE_SIZE_MAX)
-        if not is_page_size(self.page_size):
-            raise fields.wrong("page_size")
-        placed = [
-            Volume(each.text("name"), each.integer("base"), each.integer("size")) for each in fields.objects("volumes")
-        ]
-        try:
-            self.volumes = VolumeSet(placed, self.page_size)
-        except UsageError as error:
-            raise NotAJournalError(error.what, where=self.path) from None
-        self.clean_end = FrameEnd.from_json(fields.object("end")) if "end" in fields else None
-        self.next_scan = NextScan.from_json(fields.object("next_scan")) if "next_scan" in fields else None
-        self._saved_next_scan = self.next_scan
+    @property
+    def page_size(self) -> int:
+        return self.description.page_size
+
+    @property
+    def volumes(self) -> VolumeSet:
+        return self.description.volumes
+
+    @property
+    def clean_end(self) -> FrameEnd | None:
+        return self.description.clean_end
 
     @property
     def lineage(self) -> bytes:
@@ -245,12 +125,16 @@ class Journal:
     @property
     def start(self) -> Position:
         """The position before LSN 1."""
-        return Position(NO_LSN, layout.first_chain(self.uuid))
+        return self.description.start
 
     @property
     def first_state_sum(self) -> int:
         """The state sum before LSN 1: empty volumes of their first sizes."""
-        return empty_state_sum(self.volumes)
+        return self.description.first_state_sum
+
+    @property
+    def _json_path(self) -> str:
+        return files.join(self.path, "journal.json")
 
     @property
     def sums_path(self) -> str:
@@ -305,16 +189,27 @@ class Journal:
 
     def has_news(self) -> bool:
         """Whether journal.json is another file by now than when it was read, or written here."""
-        return self._seen != files.find_facts(files.join(self.path, "journal.json"))
+        return self._seen != files.find_facts(self._json_path)
 
     def adopt(self, newer: Journal) -> None:
-        """Continue with the epochs and the clean end that another look at the same journal found."""
-        self.history, self.clean_end, self._seen = newer.history, newer.clean_end, newer._seen
-        self.next_scan = self._saved_next_scan = newer.next_scan
+        """Continue with what another look at the same journal found."""
+        self.description, self._seen = newer.description, newer._seen
+        self.next_scan = newer.next_scan
+
+    def save(self, description: Description) -> None:
+        """Replace journal.json; only then it counts here, so that a call that failed can be repeated."""
+        jsonfile.save(self._json_path, description.to_json())
+        self.description = description
 
     def save_history(self, history: History, end: FrameEnd | None = None) -> None:
         """Begin an epoch here, or follow the one that a sender began. The frames up to `end` are durable."""
-        self._save(history, end)
+        self.save(replace(self.description, history=history, clean_end=end, next_scan=self.next_scan))
+
+    def save_clean_end(self, end: FrameEnd | None) -> None:
+        """Note a clean stop, or that one is over because frames will be appended; with it, `next_scan`."""
+        following = replace(self.description, clean_end=end, next_scan=self.next_scan)
+        if following != self.description:
+            self.save(following)
 
     def volume_paths(self) -> dict[str, str]:
         """Where this host has the volumes; empty on a host that has only the journal.
@@ -364,11 +259,6 @@ class Journal:
         values = {**checkpoint.to_json(), "lineage": (lineage or self.lineage).hex()}
         jsonfile.save(files.join(self.path, "recorder.json"), values)
 
-    def save_clean_end(self, end: FrameEnd | None) -> None:
-        """Note a clean stop, or that one is over because frames will be appended; with it, `next_scan`."""
-        if (self.clean_end, self._saved_next_scan) != (end, self.next_scan):
-            self._save(self.history, end)
-
     def lock(self, doing: str = "record") -> File:
         """Lock the journal for appending, until the returned file is closed.
 
@@ -393,28 +283,6 @@ class Journal:
             return self.worker() is not None
         except HostError:
             return False
-
-    def description(self) -> dict[str, object]:
-        """What the journal is, as journal.json has it: everything but where it ends."""
-        return self._described(self.history)
-
-    def _described(self, history: History) -> dict[str, object]:
-        return {
-            "format": layout.VERSION,
-            "uuid": self.uuid.hex(),
-            "lineage": history.current.lineage.hex(),
-            "epoch": history.current.number,
-            "history": history.to_json(),
-            "page_size": self.page_size,
-            "volumes": [{"name": each.name, "base": each.start, "size": each.size} for each in self.volumes],
-        }
-
-    def _save(self, history: History, end: FrameEnd | None) -> None:
-        """Replace journal.json; only then it counts here, so that a call that failed can be repeated."""
-        values = {**self._described(history), "end": end.to_json() if end else None}
-        following = {"next_scan": self.next_scan.to_json()} if self.next_scan else {}
-        jsonfile.save(files.join(self.path, "journal.json"), {**values, **following})
-        self.history, self.clean_end, self._saved_next_scan = history, end, self.next_scan
 
 
 def create(
@@ -446,28 +314,15 @@ def create(
 def _fill(path: str, volumes: VolumeSet, paths: Mapping[str, str], records: Mapping[str, VolumeRecord]) -> Journal:
     for name in ("files", "sums", "torn", "bases"):  # the last may be wanted when no block is free any more
         files.make_directory(files.join(path, name), exist_ok=True)
-    journal = Journal.__new__(Journal)
-    journal.path, journal._seen = path, None
+    journal = Journal(path, description=Description.begun(volumes))
     journal.save_volume_paths(paths)
-    journal.uuid = secrets.token_bytes(16)
-    journal.history = History.begun(journal.uuid, secrets.token_bytes(LINEAGE_BYTES))
-    journal.page_size, journal.volumes = volumes.page_size, volumes
-    journal.clean_end = journal.next_scan = None
     journal.save_recorder_checkpoint(
         RecorderCheckpoint(
-            journal.start, empty_state_sum(volumes), clock.now_ns(), hostinfo.boot_id(), records, frozenset(records)
+            journal.start, journal.first_state_sum, clock.now_ns(), hostinfo.boot_id(), records, frozenset(records)
         )
     )
-    journal._save(journal.history, None)
+    journal.save(journal.description)
     return journal
-
-
-def empty_state_sum(volumes: Sequence[Volume] | VolumeSet) -> int:
-    """The state sum of volumes that read as zeros."""
-    state_sum = 0
-    for volume in volumes:
-        state_sum ^= volume.term
-    return state_sum
 
 
 def share_slots(path: str) -> None:

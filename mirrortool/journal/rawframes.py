@@ -75,7 +75,7 @@ class RunReader(JournalReader):
             header = found[0]
             self._check_continues(header)
             self._check_body(*found)
-            self._check_before_fork(file, header)
+            self._epochs.check_before_fork(file, header)
         except (FrameError, ForkedJournalError):
             return False
         self._move_past(header)

@@ -21,8 +21,6 @@ from mirrortool.errors import (
     MissingFileError,
     PrunedJournalError,
     TornJournalError,
-    UnfinishedArrivalError,
-    UnfinishedPromotionError,
 )
 from mirrortool.journal import format as layout
 from mirrortool.journal.codec import (
@@ -31,9 +29,9 @@ from mirrortool.journal.codec import (
     FrameHeader,
 )
 from mirrortool.journal.directory import Journal
+from mirrortool.journal.epochs import EpochWatch
 from mirrortool.journal.journalfile import COPY_AGAIN, JournalFile, corrupt
 from mirrortool.journal.judgement import Judge
-from mirrortool.journal.lineage import check_continues
 from mirrortool.journal.position import Position
 from mirrortool.lsn import NO_LSN, Lsn
 from mirrortool.operation import Batch
@@ -103,11 +101,8 @@ class JournalReader:
         self.position = journal.start
         self._before = self.position, self.time_ns, self.state_sum
         self.file_time_ns: int | None = None
-        self.is_in_current_epoch = True
+        self._epochs = EpochWatch(journal)
         self.on_epoch: Callable[[], None] | None = None
-        self._epoch_end: Position | None = None
-        self._history = journal.history  # others that read the same Journal may learn of a new epoch first
-        self._epoch_known = journal.epoch
         try:
             if first_lsn is not None:
                 self._open(first_lsn)
@@ -140,6 +135,10 @@ class JournalReader:
         """Where the next frame would begin in that file."""
         return self._offset
 
+    @property
+    def is_in_current_epoch(self) -> bool:
+        return self._epochs.end is None
+
     def is_in_place(self) -> bool:
         """Whether it reads what has the name of a journal file now; if not, it may wait for nothing."""
         return self._file is None or self._file.is_in_place()
@@ -163,7 +162,7 @@ class JournalReader:
             if failure is None:
                 return self.next_header()
             raise failure from None
-        self._check_before_fork(file, header)
+        self._epochs.check_before_fork(file, header)
         self._move_past(header)
         return header
 
@@ -264,7 +263,7 @@ class JournalReader:
         """Have a file open in which a frame may begin at the offset; False at the end of the journal."""
         if self._file and self._offset < self._file.size:
             return True
-        if self.journal.has_news() or self.journal.history is not self._history:
+        if self._epochs.has_news():
             self._is_promoted()
         # Listed before the size is taken: a file was finished by then if the list has its successor.
         starts = self.journal.file_starts()
@@ -335,68 +334,27 @@ class JournalReader:
         self.close()
         self._file, self._offset, self._header = file, layout.FILE_HEADER.size, None
         self.file_time_ns = None
-        self._epoch_end, self.is_in_current_epoch = end, end is None
+        self._epochs.end = end
         self._stand_at(header.start, header.time_ns, header.state_sum)
 
     def _end_of_epoch(self, file: JournalFile, header: FileHeader) -> Position | None:
-        """Where the epoch of a file ends; None for the current one.
-
-        Raises:
-            ForkedJournalError: the journal has no such epoch, or not there: the file is of another history.
-        """
-        journal = self.journal
-        epoch = journal.history.find(header.epoch, header.lineage)
+        """Where the epoch of a file ends, as EpochWatch.end_of; tells the reader's owner if it is a new one."""
+        epoch = self._epochs.find(header)
         if epoch is None and self._is_promoted():
-            epoch = journal.history.find(header.epoch, header.lineage)
-        if epoch is not None and epoch.number > self._epoch_known:
-            self._epoch_known = epoch.number
-            if self.on_epoch:
-                self.on_epoch()
-        end = journal.history.end_of(epoch) if epoch else None
-        is_before = epoch is not None and header.start.lsn < epoch.start.lsn
-        is_other = epoch is not None and header.start.lsn == epoch.start.lsn and header.start != epoch.start
-        if epoch is None or is_before or is_other or (end is not None and header.start.lsn >= end.lsn):
-            raise self._forked(file, f"begins at position {header.start} in epoch {header.epoch}")
-        return end
-
-    def _check_before_fork(self, file: JournalFile, header: FrameHeader) -> None:
-        end, position = self._epoch_end, header.position
-        if end is not None and position.lsn >= end.lsn and position != end:
-            raise self._forked(file, f"continues to position {position}, past the end of its epoch at {end}")
+            epoch = self._epochs.find(header)
+        if epoch is not None and self._epochs.begins(epoch) and self.on_epoch:
+            self.on_epoch()
+        return self._epochs.end_of(epoch, header, file.path)
 
     def _is_promoted(self) -> bool:
-        """Take in what journal.json now says; whether a promotion explains that the files are not as expected.
+        """Whether a promotion, complete or running, explains that the files are not as expected.
 
-        It does if it is complete, or still running: then there is nothing to read until it is complete. So does a base
-        that is taking the place of files in a copy.
-
-        Raises:
-            ForkedJournalError: it dropped what was read here; the message has both positions.
-            UnfinishedPromotionError: it was interrupted.
-            UnfinishedArrivalError: a base was taking the place of older files when its receiver ended.
+        So does a base that is taking the place of files in a copy. Raises as EpochWatch.look.
         """
-        journal = self.journal
-        try:
-            newer = Journal(journal.path)
-        except (UnfinishedPromotionError, UnfinishedArrivalError):
-            if journal.is_in_use():
-                return True
-            newer = Journal(journal.path)  # it may have been completed between the two looks
-        check_continues(newer.history, self._history, self.position, where=journal.path, receiver_name="its reader")
-        journal.adopt(newer)
-        is_promoted = newer.history != self._history
-        self._history = newer.history
-        if is_promoted:  # what was known to be durable after its start was dropped
+        found = self._epochs.look(self.position)
+        if found:  # what was known to be durable after its start was dropped
             self._judge.forget_after(self.position.lsn)
-        return is_promoted
-
-    def _forked(self, file: JournalFile, what: str) -> ForkedJournalError:
-        epoch = self.journal.history.current
-        return ForkedJournalError(
-            f"{what}, but epoch {epoch.number} of the journal began at position {epoch.start}",
-            where=file.path,
-            remedy="this is what a primary that was replaced recorded, or a promotion dropped",
-        )
+        return found is not False
 
     def _stand_at(self, position: Position, time_ns: int, state_sum: int) -> None:
         self.position, self.time_ns, self.state_sum = position, time_ns, state_sum

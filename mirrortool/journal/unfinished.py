@@ -9,6 +9,7 @@ bases/arriving  A base arrives in a copy. From when it has its name until the jo
 
 from __future__ import annotations
 
+import enum
 from dataclasses import dataclass
 
 from mirrortool import files, jsonfile
@@ -20,6 +21,15 @@ from mirrortool.jsonfile import Fields
 from mirrortool.wording import quoted_word
 
 PART = ".part"
+
+
+class Unfinished(enum.Enum):
+    """What may have been interrupted, by who finishes it."""
+
+    ARRIVAL = enum.auto()
+    """A base that takes the place of older files."""
+    PROMOTION = enum.auto()
+    """A promotion, and a base before it: promote finishes that, too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +65,22 @@ class PromotionNote:
             raise fields.wrong("end")
         path, uuid = fields.text("mirror_path"), fields.hexadecimal("mirror_uuid", 16)
         return cls(path, uuid, end, epoch, fields.integer("time_ns"))
+
+
+def check_finished(journal_path: str, finishing: Unfinished | None = None) -> None:
+    """Nothing was interrupted that bars the journal to whoever does not finish it: the one gate of all commands.
+
+    Args:
+        finishing: what the caller finishes, so that it bars nothing.
+    Raises:
+        UnfinishedPromotionError: the journal is being promoted, or was when that was interrupted.
+        UnfinishedArrivalError: a base is taking the place of older files, or was when that was interrupted.
+        NotAJournalError: the promotion's note is not valid.
+    """
+    if finishing is not Unfinished.PROMOTION:
+        check_no_promotion(journal_path)
+    if finishing is None:
+        _check_no_switch(journal_path)
 
 
 def note_path(journal_path: str) -> str:
@@ -106,7 +132,7 @@ def due_file(journal_path: str) -> int | None:
     return first_lsns[0] if first_lsns and not any(name.endswith(PART) for name in names) else None
 
 
-def check_no_switch(journal_path: str) -> None:
+def _check_no_switch(journal_path: str) -> None:
     """No base is taking the place of older files.
 
     Raises:

@@ -10,7 +10,8 @@ from mirrortool import files, hostinfo, imageformats, pathowner
 from mirrortool.address import PAGE_SIZE_DEFAULT, is_page_size
 from mirrortool.errors import UnusableVolumeError, UsageError
 from mirrortool.journal import directory
-from mirrortool.journal.directory import Journal, VolumeRecord
+from mirrortool.journal.directory import Journal
+from mirrortool.journal.recordercheckpoint import VolumeRecord
 from mirrortool.record.scansources import check_apart, inspect_volume, refuse_others
 from mirrortool.volume import place
 from mirrortool.wording import exact_bytes

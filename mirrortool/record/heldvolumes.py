@@ -29,7 +29,8 @@ from mirrortool.address import adjacent_runs, split_at
 from mirrortool.checksum import page_sums, unpack_sums
 from mirrortool.errors import ChangedOutsideError, HostError, UnusableVolumeError
 from mirrortool.files import Facts, File
-from mirrortool.journal.directory import Journal, RecorderCheckpoint, VolumeRecord
+from mirrortool.journal.directory import Journal
+from mirrortool.journal.recordercheckpoint import RecorderCheckpoint, VolumeRecord
 from mirrortool.operation import Batch
 from mirrortool.record.scansources import check_apart, inspect_volume, paths_of
 from mirrortool.record.volumeidentity import find_foreign, find_other, was_reattached

@@ -18,9 +18,10 @@ from mirrortool.errors import CorruptJournalError, HostError, NotAJournalError, 
 from mirrortool.files import File
 from mirrortool.journal.bounds import check_inside
 from mirrortool.journal.codec import FrameHeader
-from mirrortool.journal.directory import Journal, RecorderCheckpoint, VolumeRecord
+from mirrortool.journal.directory import Journal
 from mirrortool.journal.position import Position
 from mirrortool.journal.reader import JournalReader
+from mirrortool.journal.recordercheckpoint import RecorderCheckpoint, VolumeRecord
 from mirrortool.journal.writer import JournalWriter
 from mirrortool.journaledsums import sums_as_of
 from mirrortool.operation import Batch, Kind

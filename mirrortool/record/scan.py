@@ -21,8 +21,9 @@ from mirrortool.address import adjacent_runs
 from mirrortool.checksum import SUM_BYTES, Buffer, state_term, unpack_sums
 from mirrortool.errors import CorruptJournalError, MirrortoolError, UnusableVolumeError
 from mirrortool.journal.codec import compress
-from mirrortool.journal.directory import NextScan, VolumeRecord
+from mirrortool.journal.description import NextScan
 from mirrortool.journal.position import Position
+from mirrortool.journal.recordercheckpoint import VolumeRecord
 from mirrortool.lifecycle import Opened
 from mirrortool.operation import Batch, BatchBuilder, CommitKind
 from mirrortool.record.damagedsegments import SegmentCheck

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from mirrortool import clock, files, hostinfo, pathowner
 from mirrortool.errors import ChangedOutsideError, LockedError, UnusableVolumeError
 from mirrortool.files import Facts, File
-from mirrortool.journal.directory import Journal, VolumeRecord
+from mirrortool.journal.directory import Journal
+from mirrortool.journal.recordercheckpoint import VolumeRecord
 from mirrortool.mirror import volumelabels
 from mirrortool.mirror.directory import is_promoted
 from mirrortool.record.volumeidentity import find_other

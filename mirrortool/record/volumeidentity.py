@@ -16,7 +16,8 @@ from typing import NamedTuple
 
 from mirrortool.address import pages_per_segment
 from mirrortool.errors import ChangedOutsideError
-from mirrortool.journal.directory import Journal, VolumeRecord
+from mirrortool.journal.directory import Journal
+from mirrortool.journal.recordercheckpoint import VolumeRecord
 from mirrortool.operation import Batch
 from mirrortool.record.missingsegments import load_noted
 from mirrortool.store.interface import Store

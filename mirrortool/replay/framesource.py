@@ -16,7 +16,7 @@ from typing import Protocol
 from mirrortool.errors import CorruptJournalError, TornJournalError
 from mirrortool.journal.reader import JournalReader
 from mirrortool.journal.tail import SLOW_SECONDS, Seen, Tail
-from mirrortool.journal.unfinished import check_no_promotion
+from mirrortool.journal.unfinished import check_finished
 from mirrortool.lsn import Lsn
 from mirrortool.replay.commitlimit import CommitLimit
 from mirrortool.replay.resync import DecodedFrame, Resync
@@ -97,7 +97,7 @@ class FramesUpTo:
             return None
         header = reader.next_header()
         if header is None:
-            check_no_promotion(reader.journal.path)
+            check_finished(reader.journal.path)
             raise CorruptJournalError(
                 f"ends at LSN {reader.position.lsn}, before LSN {self.sure_lsn}", where=reader.journal.path
             )

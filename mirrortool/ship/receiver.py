@@ -19,7 +19,7 @@ from mirrortool.errors import LinkError, MirrortoolError, NotAJournalError
 from mirrortool.journal.copies.basetransfer import Announced
 from mirrortool.journal.copies.copy import Copy, check_not_another_primary
 from mirrortool.journal.copies.directory import check_is_there
-from mirrortool.journal.directory import Journal, NextScan
+from mirrortool.journal.description import Description, NextScan
 from mirrortool.journal.position import FrameEnd, Position
 from mirrortool.journal.slots import slots
 from mirrortool.lsn import NO_LSN, Lsn
@@ -131,7 +131,7 @@ class Receiver:
                 remedy="upgrade the older one",
             )
         self.is_one_way, self.follows = fields.flag("is_one_way"), fields.flag("follows")
-        sender = Journal.described(self.path, fields.object("journal"))
+        sender = Description.from_json(fields.object("journal"), self.path)
         end = Position.from_json(fields.object("end"))
         if "copy" in fields:
             check_is_there(self.path, fields.text("slot"), fields.text("where"))

@@ -23,7 +23,8 @@ from mirrortool.journal import slots
 from mirrortool.journal.bases.listing import Base, open_base
 from mirrortool.journal.copies.basetransfer import Announced
 from mirrortool.journal.copies.directory import ID_BYTES, is_primary
-from mirrortool.journal.directory import Journal, NextScan
+from mirrortool.journal.description import NextScan
+from mirrortool.journal.directory import Journal
 from mirrortool.journal.position import FrameEnd, Position
 from mirrortool.journal.rawframes import Run, RunReader, find_end
 from mirrortool.journal.slots import Slot, SlotKeeper
@@ -127,7 +128,7 @@ class Session:
     def _greeting(self, end: Position) -> dict[str, object]:
         return {
             "version": VERSION,
-            "journal": self._journal.description(),
+            "journal": self._journal.description.identity(),
             "end": end.to_json(),
             "is_one_way": self._link.is_one_way,
             "follows": self._options.follow,

@@ -15,7 +15,8 @@ import pytest
 
 from mirrortool import files
 from mirrortool.errors import HostError
-from mirrortool.journal.directory import Journal, VolumeRecord, create
+from mirrortool.journal.directory import Journal, create
+from mirrortool.journal.recordercheckpoint import VolumeRecord
 from mirrortool.journal.writer import JournalWriter
 from mirrortool.mirror.directory import Mirror
 from mirrortool.record import recovery

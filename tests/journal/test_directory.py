@@ -15,8 +15,9 @@ from mirrortool.errors import AccessError, LockedError, NoSpaceError, NotAJourna
 from mirrortool.files import Identity
 from mirrortool.journal import directory
 from mirrortool.journal import format as layout
-from mirrortool.journal.directory import Journal, RecorderCheckpoint, VolumeRecord
+from mirrortool.journal.directory import Journal
 from mirrortool.journal.position import FrameEnd, Position
+from mirrortool.journal.recordercheckpoint import RecorderCheckpoint, VolumeRecord
 from tests.journal.sample import PAGE, VOLUMES, make_journal
 
 pytestmark = pytest.mark.usefixtures("no_sync")

@@ -10,7 +10,8 @@ import pytest
 
 from mirrortool import files
 from mirrortool.journal.commits import kind_of, may_rest, newest_change
-from mirrortool.journal.directory import Journal, NextScan
+from mirrortool.journal.description import NextScan
+from mirrortool.journal.directory import Journal
 from mirrortool.journal.overdue import SILENT_SECONDS, UNCOMMITTED_SECONDS, Heard, SilenceMeter, silent_seconds
 from mirrortool.journal.reader import JournalReader
 from mirrortool.operation import CommitKind
@@ -136,7 +137,7 @@ def test_version_0_1_0_ignores_the_next_scan(primary: Primary) -> None:
     end_cleanly(primary.journal, NextScan(after(60), after(70)))
     text = Path(primary.journal_path, "journal.json").read_text()
     assert '"format": 1' in text and '"next_scan"' in text
-    assert Journal(primary.journal_path).description().keys() <= {
+    assert Journal(primary.journal_path).description.identity().keys() <= {
         "format", "uuid", "lineage", "epoch", "history", "page_size", "volumes",
     }  # fmt: skip
 

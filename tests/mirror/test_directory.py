@@ -6,6 +6,7 @@ import json
 import os
 import re
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -413,12 +414,12 @@ def test_another_journal_is_refused(primary: Primary, directory: str) -> None:
 def test_a_mirror_follows_a_promoted_journal_and_refuses_that_of_before(primary: Primary) -> None:
     path, journal = primary.mirror().path, primary.journal
     old, position = journal.history, Mirror(path).checkpoint.position
-    journal.history = old.promoted(position, b"1" * 16)
+    journal.description = replace(journal.description, history=old.promoted(position, b"1" * 16))
     Mirror(path).check_is_of(journal)
     Mirror(path).follow_to(journal)
     assert Mirror(path).history == journal.history
     for other in (old, old.promoted(position, b"2" * 16)):
-        journal.history = other
+        journal.description = replace(journal.description, history=other)
         with pytest.raises(ForkedJournalError, match=str(position)) as refused:
             Mirror(path).check_is_of(journal)
         assert refused.value.exit_code == 13
@@ -426,7 +427,9 @@ def test_a_mirror_follows_a_promoted_journal_and_refuses_that_of_before(primary:
 
 def test_a_mirror_that_may_hold_what_a_promotion_dropped_is_refused(primary: Primary) -> None:
     mirror, journal = primary.mirror(), primary.journal
-    journal.history = journal.history.promoted(mirror.checkpoint.position, b"1" * 16)
+    journal.description = replace(
+        journal.description, history=journal.history.promoted(mirror.checkpoint.position, b"1" * 16)
+    )
     mirror.save_checkpoint(mirror.checkpoint.reaching(mirror.checkpoint.position.lsn + 1))
     with pytest.raises(ForkedJournalError, match="past that"):
         mirror.check_is_of(journal)
@@ -437,7 +440,9 @@ def test_a_new_epoch_that_cannot_be_noted_is_not_followed(primary: Primary, monk
         raise NoSpaceError("no space left", where=path)
 
     mirror, journal = primary.mirror(), primary.journal
-    journal.history = journal.history.promoted(mirror.checkpoint.position, b"1" * 16)
+    journal.description = replace(
+        journal.description, history=journal.history.promoted(mirror.checkpoint.position, b"1" * 16)
+    )
     monkeypatch.setattr(jsonfile, "save", full)
     with pytest.raises(NoSpaceError):
         mirror.follow_to(journal)

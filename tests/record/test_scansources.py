@@ -10,7 +10,7 @@ import pytest
 
 from mirrortool import clock, files
 from mirrortool.errors import ChangedOutsideError
-from mirrortool.journal.directory import VolumeRecord
+from mirrortool.journal.recordercheckpoint import VolumeRecord
 from mirrortool.record.scansources import check_identity, inspect_volume, open_source
 from tests.fakes.volumes import loop_device, make_old, pattern, write_file
 

@@ -15,7 +15,7 @@ from mirrortool import hostinfo
 from mirrortool.errors import ChangedOutsideError
 from mirrortool.files import Identity
 from mirrortool.hostinfo import DiskIds
-from mirrortool.journal.directory import VolumeRecord
+from mirrortool.journal.recordercheckpoint import VolumeRecord
 from mirrortool.record.recorder import Recorder
 from mirrortool.record.scan import Scan
 from mirrortool.record.volumeidentity import find_other, was_reattached

@@ -42,7 +42,7 @@ class Hostile:
     def __init__(self, journal: Journal, path: Path) -> None:
         self.journal, self.receiver = journal, Receiver(str(path))
         end = find_end(journal)
-        hello = {"version": 1, "journal": journal.description(), "end": end.to_json()}
+        hello = {"version": 1, "journal": journal.description.identity(), "end": end.to_json()}
         self.receiver.handle(Message(MessageKind.HELLO, {**hello, "is_one_way": False, "follows": False}))
         with open_base(journal, 2 * BASE) as base:
             self.bytes = base.raw(0, base.size)

@@ -15,7 +15,7 @@ from mirrortool.journal.copies.basetransfer import open_finished
 from mirrortool.journal.directory import Journal
 from mirrortool.journal.rawframes import find_end
 from mirrortool.journal.slots import Slot
-from mirrortool.journal.unfinished import due_file
+from mirrortool.journal.unfinished import Unfinished, due_file
 from mirrortool.mirror.directory import Mirror
 from mirrortool.promote import Promotion
 from mirrortool.record.recorder import Recorder
@@ -53,7 +53,7 @@ def copies_between(original: Pruned, place: Path) -> Iterator[Path]:
 def test_what_only_reads_says_so(original: Pruned, place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     seen = set()
     for copy in copies_between(original, place):
-        seen.add(len(Journal(str(copy), switching=True).file_starts()))
+        seen.add(len(Journal(str(copy), finishing=Unfinished.ARRIVAL).file_starts()))
         for command in (["status"], ["verify", "-q"], ["log"], ["slot", "list"]):
             assert main([*command, str(copy)]) == UnfinishedArrivalError.exit_code == 12
             (line,) = capsys.readouterr().err.splitlines()
@@ -144,7 +144,7 @@ def test_who_cannot_write_is_told_and_who_can_waits_for_the_receiver(
     original: Pruned, place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     copy = next(copies_between(original, place))
-    with Journal(str(copy), switching=True).lock():
+    with Journal(str(copy), finishing=Unfinished.ARRIVAL).lock():
         monkeypatch.setattr("mirrortool.journal.copies.basetransfer._SWITCH_SECONDS", 0.1)
         with pytest.raises(UnfinishedArrivalError):
             open_finished(str(copy))

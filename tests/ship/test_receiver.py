@@ -29,7 +29,7 @@ def journal(tmp_path: Path) -> Journal:
 def receiver(journal: Journal, tmp_path: Path) -> Iterator[Receiver]:
     """One that was greeted."""
     made = Receiver(str(tmp_path / "C"))
-    hello = {"version": VERSION, "journal": journal.description(), "end": find_end(journal).to_json()}
+    hello = {"version": VERSION, "journal": journal.description.identity(), "end": find_end(journal).to_json()}
     (welcome,) = made.handle(Message(MessageKind.HELLO, {**hello, "is_one_way": False, "follows": True}))
     assert welcome.kind == MessageKind.WELCOME
     yield made

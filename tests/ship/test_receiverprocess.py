@@ -26,7 +26,7 @@ def said(tmp_path: Path) -> bytes:
         assert run
         values = {"file": run.file_first_lsn, "offset": run.offset}
         data = Message(MessageKind.DATA, values, bytes(run.data))
-    hello = {"version": VERSION, "journal": journal.description(), "end": find_end(journal).to_json()}
+    hello = {"version": VERSION, "journal": journal.description.identity(), "end": find_end(journal).to_json()}
     return messages(Message(MessageKind.HELLO, {**hello, "is_one_way": False, "follows": True}), data)
 
 

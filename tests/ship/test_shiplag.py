@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from mirrortool import files
-from mirrortool.journal.directory import Journal, NextScan
+from mirrortool.journal.description import NextScan
+from mirrortool.journal.directory import Journal
 from mirrortool.operation import CommitKind
 from mirrortool.ship.shiplag import LOOK_SECONDS, ShipLag, ShipLags
 from tests.conftest import FakeClock

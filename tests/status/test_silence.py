@@ -14,7 +14,8 @@ from mirrortool import clock
 from mirrortool.cli.main import main
 from mirrortool.cli.statustext import lines_of
 from mirrortool.cli.text import format_time
-from mirrortool.journal.directory import Journal, NextScan
+from mirrortool.journal.description import NextScan
+from mirrortool.journal.directory import Journal
 from mirrortool.journal.slots import Slot, locked, save
 from mirrortool.metrics import exposition, replay_samples
 from mirrortool.operation import CommitKind

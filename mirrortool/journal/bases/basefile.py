@@ -59,7 +59,8 @@ from mirrortool.checksum import page_sums, state_term, unpack_sums
 from mirrortool.errors import CorruptJournalError, ForkedJournalError, OtherJournalError, UsageError
 from mirrortool.journal import format as layout
 from mirrortool.journal.codec import FrameError, FrameHeader, decode_body, decode_frame_header, stored_bytes
-from mirrortool.journal.directory import Journal, empty_state_sum
+from mirrortool.journal.description import empty_state_sum
+from mirrortool.journal.directory import Journal
 from mirrortool.journal.position import Position
 from mirrortool.lsn import NO_LSN, Lsn
 from mirrortool.operation import Batch, CommitKind, Kind

@@ -19,7 +19,8 @@ from mirrortool.journal.bases import basefile
 from mirrortool.journal.bases.basefile import BaseFile, BaseHeader
 from mirrortool.journal.bases.listing import link_elsewhere, remove_elsewhere
 from mirrortool.journal.codec import compress, encode_frame
-from mirrortool.journal.directory import Journal, empty_state_sum
+from mirrortool.journal.description import empty_state_sum
+from mirrortool.journal.directory import Journal
 from mirrortool.journal.position import Position
 from mirrortool.lsn import NO_LSN
 from mirrortool.operation import BatchBuilder

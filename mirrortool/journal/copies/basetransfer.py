@@ -37,7 +37,7 @@ from mirrortool.journal.bases.listing import base_path, bases_path, lock_bases
 from mirrortool.journal.codec import FrameError, FrameHeader
 from mirrortool.journal.directory import Journal
 from mirrortool.journal.position import Position
-from mirrortool.journal.unfinished import PART, arriving_path, check_no_switch, due_file
+from mirrortool.journal.unfinished import PART, Unfinished, arriving_path, check_finished, due_file
 from mirrortool.jsonfile import INTEGER_MAX, Fields
 from mirrortool.lsn import Lsn
 from mirrortool.operation import Batch
@@ -259,14 +259,14 @@ def open_finished(path: str) -> Journal:
 def _is_finished(path: str) -> bool:
     """Whether nothing is due any more, as it was finished here; False after a moment if another process is doing it."""
     try:
-        journal = Journal(path, switching=True)
+        journal = Journal(path, finishing=Unfinished.ARRIVAL)
         with journal.lock("receive"):
             finish_base_transfer(journal)
     except LockedError:
         clock.sleep(_POLL_SECONDS)
         return False
     except HostError:
-        check_no_switch(path)
+        check_finished(path)
     return True
 
 

@@ -14,6 +14,7 @@ Used by one thread, under the journal's lock.
 from __future__ import annotations
 
 from contextlib import ExitStack, suppress
+from dataclasses import replace
 
 from mirrortool import files
 from mirrortool.errors import (
@@ -32,11 +33,13 @@ from mirrortool.journal.bounds import of_unknown_size
 from mirrortool.journal.copies import arrivalchecks
 from mirrortool.journal.copies.basetransfer import Announced, ArrivingBase, finish_base_transfer
 from mirrortool.journal.copies.directory import check_is_copy, is_primary, load_id, lock_copy
-from mirrortool.journal.directory import Journal, NextScan, is_described
+from mirrortool.journal.description import Description, NextScan
+from mirrortool.journal.directory import Journal, is_described
 from mirrortool.journal.lineage import check_continues
 from mirrortool.journal.position import FrameEnd, Position
 from mirrortool.journal.rawframes import Run, RunReader, find_end
 from mirrortool.journal.reader import JournalReader
+from mirrortool.journal.unfinished import Unfinished
 from mirrortool.lsn import NO_LSN, Lsn
 from mirrortool.volume import VolumeSet
 
@@ -77,7 +80,7 @@ class Copy:
             check_is_copy(path)
             self.id = load_id(path)
             if is_described(path):
-                journal = Journal(path, switching=True)
+                journal = Journal(path, finishing=Unfinished.ARRIVAL)
                 finish_base_transfer(journal)
                 self._open(journal)
             opening.pop_all()
@@ -108,7 +111,7 @@ class Copy:
             self._file, self._is_dead = None, True
             self._lock.close()
 
-    def begin(self, sender: Journal) -> None:
+    def begin(self, sender: Description) -> None:
         """What is to come is this journal's; the first time, the copy begins with that.
 
         Raises:
@@ -117,9 +120,9 @@ class Copy:
         """
         if self.journal is None:
             files.make_directory(files.join(self.path, "files"), exist_ok=True)
-            sender.path, sender.clean_end = self.path, None
-            sender.save_history(sender.history)
-            self._open(sender)
+            journal = Journal(self.path, description=replace(sender, clean_end=None, next_scan=None))
+            journal.save(journal.description)
+            self._open(journal)
             return
         check_continues(
             sender.history,
@@ -407,7 +410,7 @@ class Copy:
             )
 
 
-def check_not_another_primary(path: str, sender: Journal) -> None:
+def check_not_another_primary(path: str, sender: Description) -> None:
     """What is to arrive is not of a primary that the one here replaced, nor of one that replaced it.
 
     Raises:

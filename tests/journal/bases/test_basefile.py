@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import random
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,8 @@ from mirrortool.journal.bases.basefile import BaseFile, BaseHeader, encode_end, 
 from mirrortool.journal.bases.basewriter import BaseWriter
 from mirrortool.journal.bases.listing import base_lsns, base_path, bases, lock_bases, open_base
 from mirrortool.journal.codec import FrameError, compress, decode_frame_header, encode_frame
-from mirrortool.journal.directory import Journal, empty_state_sum
+from mirrortool.journal.description import empty_state_sum
+from mirrortool.journal.directory import Journal
 from mirrortool.journal.position import Position
 from mirrortool.operation import BatchBuilder, CommitKind
 from tests.fakes.journals import PAGE, JournalMaker
@@ -146,10 +148,10 @@ def test_a_base_of_a_commit_that_a_promotion_dropped_is_refused(journal: Journal
     write(journal, pages_of(3))
     for start, is_kept in ((Position(LSN, 5), True), (Position(LSN - 1, 4), False)):
         history = journal.history
-        journal.history = history.promoted(start, b"new lineage".ljust(16))
+        journal.description = replace(journal.description, history=history.promoted(start, b"new lineage".ljust(16)))
         with contextlib.nullcontext() if is_kept else pytest.raises(ForkedJournalError, match="not promoted"):
             open_base(journal, LSN).close()
-        journal.history = history
+        journal.description = replace(journal.description, history=history)
 
 
 def forged(journal: Journal, *frames: BatchBuilder, captured: bool = True, lsn: int = LSN) -> bytes:

@@ -65,7 +65,7 @@ def append(copy: Copy, run: Run) -> None:
 
 def begun(path: Path, journal: Journal) -> Copy:
     copy = Copy(str(path))
-    copy.begin(Journal(journal.path))
+    copy.begin(Journal(journal.path).description)
     return copy
 
 
@@ -254,12 +254,12 @@ def test_another_journal_and_other_volumes_are_refused(tmp_path: Path) -> None:
     whole(tmp_path / "C", journal)
     copy = Copy(str(tmp_path / "C"))
     with pytest.raises(OtherJournalError):
-        copy.begin(other)
+        copy.begin(other.description)
     values = json.loads(Path(journal.path, "journal.json").read_text())
     values["volumes"][0]["size"] += 512
     Path(journal.path, "journal.json").write_text(json.dumps(values))
     with pytest.raises(OtherJournalError, match="other volumes"):
-        copy.begin(Journal(journal.path))
+        copy.begin(Journal(journal.path).description)
     copy.close()
 
 
@@ -288,11 +288,11 @@ def test_an_older_epoch_is_refused_with_both_positions_and_a_newer_one_followed(
     end = find_end(journal)
     journal.save_history(old.promoted(end, bytes(16)), None)
     copy = Copy(str(tmp_path / "C"))
-    copy.begin(Journal(journal.path))
+    copy.begin(Journal(journal.path).description)
     assert Journal(str(tmp_path / "C")).epoch == 1
     journal.save_history(old, None)
     with pytest.raises(ForkedJournalError) as caught:
-        copy.begin(Journal(journal.path))
+        copy.begin(Journal(journal.path).description)
     assert str(caught.value).count(str(end)) >= 2
     copy.close()
 
@@ -480,7 +480,7 @@ def test_nothing_is_acknowledged_of_a_copy_that_was_deleted(tmp_path: Path, lose
     journal = made(tmp_path / "j", file_bytes=1 << 20)
     runs = runs_of(journal)
     copy = Copy(str(tmp_path / "copy"))
-    copy.begin(Journal(journal.path))
+    copy.begin(Journal(journal.path).description)
     append(copy, runs[0])
     durable = copy.sync()
     append(copy, runs[1])

@@ -17,8 +17,9 @@ from mirrortool.journal.bases.basewriter import BaseWriter
 from mirrortool.journal.bases.listing import base_lsns, base_path, lock_bases, work_path
 from mirrortool.journal.commits import Commit as JournalCommit
 from mirrortool.journal.commits import Until, commits, find_commit, is_flush_or_mark, newest_commits
-from mirrortool.journal.directory import Journal, RecorderCheckpoint
+from mirrortool.journal.directory import Journal
 from mirrortool.journal.reader import JournalReader
+from mirrortool.journal.recordercheckpoint import RecorderCheckpoint
 from mirrortool.journal.retention.prune import Keep, held_bytes, prune
 from mirrortool.journal.slots import Slot, SlotKeeper, find_slot
 from mirrortool.operation import CommitKind
