@@ -17,6 +17,7 @@ from tests.fakes.disk import (
     CHANGING,
     DROPPED,
     UNWRITTEN,
+    Call,
     DiskOs,
     PowerCut,
     Short,
@@ -356,6 +357,28 @@ def test_nothing_changes_after_a_power_cut(root: Path) -> None:
             with pytest.raises(PowerCut):
                 act()
         assert tree_of(root) == {"f": B} and len(system.calls) == 2
+
+
+def test_of_two_hosts_each_loses_its_power_alone(root: Path) -> None:
+    near, far = root / "near", root / "far"
+    near.mkdir()
+    far.mkdir()
+
+    def fault(call: Call) -> None:
+        if call.path == str(near / "g"):
+            raise PowerCut
+
+    with faulty(fault, hosts=[str(near), str(far)]) as system:
+        for path in (near, far):
+            make(path / "f", b"1")
+        with pytest.raises(PowerCut):
+            make(near / "g")
+        write(far / "f", b"2")
+        disk = system.disk_of(str(near / "f"))
+        assert disk is not None
+        disk.lose_all()
+        assert tree_of(near) == {} and tree_of(far) == {"f": b"2"}
+        assert str(far / "f") in system.disk_of(str(far / "f")).dirty()  # type: ignore[union-attr]
 
 
 def test_another_machine_keeps_its_power_and_its_calls_are_not_counted(root: Path) -> None:

@@ -15,7 +15,8 @@ and raise LosingSync(code) in a sync: what did not get to the device is dropped,
 Calls that change nothing (open, read) are handed to `reads`, if there is one, and not numbered. What is durable, and
 what a power cut may leave, is in diskstate.py. A read past the cache (O_DIRECT), or after drop_cache, is of the medium.
 
-What lies below `elsewhere` is another machine's: there no call is numbered or fails, and the power stays on.
+What lies below `elsewhere` is another machine's: there no call is numbered or fails, and the power stays on. Each of
+`hosts` is a directory that is a host's with a disk of its own (`disk_of`), which loses its power alone.
 `devices` are paths of files that are block devices to the program: they have a size that stays, and no holes.
 """
 
@@ -29,7 +30,7 @@ import stat
 import struct
 import threading
 from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from types import SimpleNamespace
 from typing import Any
 
@@ -61,14 +62,16 @@ from tests.fakes.diskstate import DiskState
 
 
 class Disk:
-    """What of the files below DiskOs is durable. Its lock is DiskOs's: one call at a time."""
+    """What of the files of one host is durable. Its lock is DiskOs's: one call at a time.
 
-    def __init__(self, lock: Any, elsewhere: str | None, reality: Reality, seed: int) -> None:
-        self._lock, self._elsewhere = lock, elsewhere
+    Attributes:
+        is_off: the host has no power: no call changes anything any more.
+    """
+
+    def __init__(self, lock: AbstractContextManager[object], reality: Reality, seed: int) -> None:
+        self._lock = lock
         self.state = DiskState(reality, seed)
-
-    def is_elsewhere(self, path: str) -> bool:
-        return self._elsewhere is not None and path.startswith(self._elsewhere)
+        self.is_off = False
 
     def dirty(self) -> dict[str, bytes]:
         """By the path of each file that is not durable, what the medium has of it."""
@@ -87,7 +90,7 @@ class Disk:
             node = self.state.write_before(file.fileno())
             yield
             if node:
-                self.state.written(node, 0, node.cached())
+                node.written(0, node.cached())
 
     def forget_cache(self) -> None:
         """From now on every file reads as the medium has it, but for what is still to be written."""
@@ -124,19 +127,34 @@ class DiskOs:
         reality: Reality = ANY_ORDER,
         seed: int = 0,
         devices: Collection[str] = (),
+        hosts: Collection[str] = (),
+        lock: AbstractContextManager[object] | None = None,
     ) -> None:
+        """Nothing is dirty.
+
+        Args:
+            lock: in place of one of its own, for a test that lets only one thread run, and lets a fault wait.
+        """
         self._fault, self._reads = fault, reads
-        # Owned here, and lent to `disk`: one changing call at a time, with its fault, so that the model has the order
-        # that the files have. A fault may make calls of its own, in its thread. No call waits for another under it.
-        self._lock = threading.RLock()
+        # Owned here, and lent to the disks: one changing call at a time, with its fault, so that the model has the
+        # order that the files have. A fault may make calls of its own, in its thread. No call waits for another under
+        # it.
+        self._lock = threading.RLock() if lock is None else lock
         self._count = 0
         self._devices = {_identity(os.stat(path)): path for path in devices}
-        self.is_off = False
         self.calls: list[Call] = []
-        self.disk = Disk(self._lock, elsewhere, reality, seed)
+        self.disk = Disk(self._lock, reality, seed)
+        self._places = [(f"{host}/", Disk(self._lock, reality, seed)) for host in hosts]
+        self._elsewhere = elsewhere
 
     def __getattr__(self, name: str) -> Any:
         return getattr(os, name)
+
+    def disk_of(self, path: str) -> Disk | None:
+        """The disk that has a path from the root; None if it is another machine's."""
+        if self._elsewhere is not None and path.startswith(self._elsewhere):
+            return None
+        return next((disk for place, disk in self._places if path.startswith(place)), self.disk)
 
     # Data.
 
@@ -162,15 +180,15 @@ class DiskOs:
         node = self._before(descriptor)
         count = os.pwritev(descriptor, buffers, offset)
         if node and is_lost:
-            self.disk.state.drop(node, offset, count)
+            node.drop(offset, count)
         elif node:
-            data = b"".join(buffers)[:count]
-            self.disk.state.written(node, offset, data, is_direct=_is_direct(descriptor))
+            node.written(offset, b"".join(buffers)[:count], is_direct=_is_direct(descriptor))
         return count
 
     def write(self, descriptor: int, data: bytes) -> int:
         """What a lock file says; not numbered, as nobody relies on it."""
-        if self.is_off:
+        disk = self._disk_at(descriptor)
+        if disk and disk.is_off:
             return len(data)
         with self._lock:
             return os.write(descriptor, data)
@@ -183,7 +201,7 @@ class DiskOs:
                 node = self._before(descriptor)
                 os.ftruncate(descriptor, size)
                 if node:
-                    self.disk.state.resized(node, size)
+                    node.resized(size)
 
     def fallocate(self, descriptor: int, mode: int, offset: int, length: int) -> int:
         """In place of openfile._libc_fallocate: 0 or an errno."""
@@ -194,7 +212,7 @@ class DiskOs:
                 node = self._before(descriptor) if mode & 2 else None
                 code = _fallocate(descriptor, mode, offset, length)
                 if node and not code and (end := min(offset + length, os.fstat(descriptor).st_size)) > offset:
-                    self.disk.state.written(node, offset, bytes(end - offset))
+                    node.written(offset, bytes(end - offset))
                 return code
         except OSError as error:
             return error.errno or errno.EIO
@@ -206,13 +224,15 @@ class DiskOs:
         self._sync("fsync", descriptor)
 
     def _sync(self, name: str, descriptor: int) -> None:
+        disk = self._disk_at(descriptor)
         try:
             with self._changing(name, descriptor) as outcome:
-                if outcome is not DROPPED:
-                    self.disk.state.sync(descriptor)
+                if disk and outcome is not DROPPED:
+                    disk.state.sync(descriptor)
         except LosingSync as lost:
             with self._lock:
-                self.disk.state.fail_sync(descriptor, lost.share)
+                if disk:
+                    disk.state.fail_sync(descriptor, lost.share)
             raise
 
     def pread(self, descriptor: int, length: int, offset: int) -> bytes:
@@ -225,15 +245,21 @@ class DiskOs:
 
     def _reading(self, name: str, descriptor: int, offset: int, length: int) -> None:
         self._ask_reads(name, descriptor)
-        if self.disk.state.has_dropped and _is_direct(descriptor):
-            with self._lock:
-                self.disk.state.evict(descriptor, offset, length)
+        if self._has_dropped() and _is_direct(descriptor):
+            self._evict(descriptor, offset, length)
 
     def posix_fadvise(self, descriptor: int, offset: int, length: int, advice: int) -> None:
-        if advice == os.POSIX_FADV_DONTNEED and self.disk.state.has_dropped:
-            with self._lock:
-                self.disk.state.evict(descriptor, offset, length)
+        if advice == os.POSIX_FADV_DONTNEED and self._has_dropped():
+            self._evict(descriptor, offset, length)
         os.posix_fadvise(descriptor, offset, length, advice)
+
+    def _has_dropped(self) -> bool:
+        return any(disk.state.has_dropped for disk in (self.disk, *(disk for _, disk in self._places)))
+
+    def _evict(self, descriptor: int, offset: int, length: int) -> None:
+        with self._lock:
+            if disk := self._disk_at(descriptor):
+                disk.state.evict(descriptor, offset, length)
 
     # Names.
 
@@ -274,25 +300,26 @@ class DiskOs:
             function(path)
             return
         with self._changing(name, path=path):
-            is_here = not self._is_elsewhere(path)
-            node = self.disk.state.name_before(path) if is_here else None
+            disk = self.disk_of(os.path.abspath(path))
+            node = disk.state.name_before(path) if disk else None
             try:
                 function(path)
             finally:
-                if is_here and not os.path.lexists(path):
-                    self.disk.state.named(path, node, None)
+                if disk and not os.path.lexists(path):
+                    disk.state.named(path, node, None)
 
     def rename(self, source: str, target: str) -> None:
         with self._changing("rename", path=target):
-            state, is_here = self.disk.state, not self._is_elsewhere(target) and os.path.lexists(source)
-            moved, replaced = (state.name_before(source), state.name_before(target)) if is_here else (None, None)
+            disk = self.disk_of(os.path.abspath(target)) if os.path.lexists(source) else None
+            moved = disk.state.name_before(source) if disk else None
+            replaced = disk.state.name_before(target) if disk else None
             os.rename(source, target)
-            if moved:
-                state.renamed(source, target, moved, replaced)
+            if disk and moved:
+                disk.state.renamed(source, target, moved, replaced)
 
     def _named(self, path: str, before: Node | None) -> None:
-        if not self._is_elsewhere(path):
-            self.disk.state.named(path, before, self.disk.state.name_before(path))
+        if disk := self.disk_of(os.path.abspath(path)):
+            disk.state.named(path, before, disk.state.name_before(path))
 
     # Files that are block devices to the program.
 
@@ -339,29 +366,31 @@ class DiskOs:
     # Faults.
 
     def _before(self, descriptor: int) -> Node | None:
-        return None if self._is_elsewhere(path_of(descriptor)) else self.disk.state.write_before(descriptor)
+        disk = self._disk_at(descriptor)
+        return disk.state.write_before(descriptor) if disk else None
 
-    def _is_elsewhere(self, path: str) -> bool:
-        return self.disk.is_elsewhere(os.path.abspath(path))
+    def _disk_at(self, descriptor: int) -> Disk | None:
+        return self.disk_of(path_of(descriptor))
 
     @contextmanager
     def _changing(self, name: str, descriptor: int = -1, path: str | None = None) -> Iterator[object]:
         """What the fault says of a call, which is then done before another begins."""
         path = os.path.abspath(path or path_of(descriptor))
-        if self.disk.is_elsewhere(path):
+        disk = self.disk_of(path)
+        if disk is None:
             yield None
             return
-        outcome = self._ask(name, path)
+        outcome = self._ask(disk, name, path)
         if isinstance(outcome, Stuck):
             outcome = outcome.wait()  # others go on meanwhile
         with self._lock:
-            if self.is_off:
+            if disk.is_off:
                 raise PowerCut
             yield outcome
 
-    def _ask(self, name: str, path: str) -> object:
+    def _ask(self, disk: Disk, name: str, path: str) -> object:
         with self._lock:
-            if self.is_off:
+            if disk.is_off:
                 raise PowerCut
             self._count += 1
             call = Call(self._count, name, path)
@@ -369,14 +398,14 @@ class DiskOs:
             try:
                 return self._fault(call)
             except PowerCut:
-                self.is_off = True
+                disk.is_off = True
                 raise
 
     def _ask_reads(self, name: str, descriptor: int = -1, path: str | None = None) -> None:
         if self._reads is None:
             return
         path = os.path.abspath(path or path_of(descriptor))
-        if not self.disk.is_elsewhere(path):
+        if self.disk_of(path):
             outcome = self._reads(Call(self._count, name, path))
             if isinstance(outcome, Stuck):
                 outcome.wait()

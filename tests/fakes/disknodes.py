@@ -76,6 +76,24 @@ class Node:
             return path if (found.st_dev, found.st_ino) == self.key else None
         return None
 
+    def written(self, offset: int, data: bytes, *, is_direct: bool = False) -> None:
+        """The file got these bytes."""
+        touched = sectors_of(offset, len(data))
+        if not self.dropped.isdisjoint(touched):  # the cache's whole sectors get there now
+            self.dropped.difference_update(touched)
+            offset, end = touched.start * SECTOR, touched.stop * SECTOR
+            data = os.pread(self.descriptor, end - offset, offset)
+        self.changes.append(Write(offset, data, is_direct))
+
+    def resized(self, size: int) -> None:
+        """The file got this size."""
+        self.dropped = {sector for sector in self.dropped if sector * SECTOR < size}
+        self.changes.append(Resize(size))
+
+    def drop(self, offset: int, length: int) -> None:
+        """The cache has it, and the medium never will."""
+        self.dropped.update(sectors_of(offset, length))
+
     def cached(self) -> bytes:
         """What a process reads of it."""
         parts, offset = [], 0

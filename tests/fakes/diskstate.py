@@ -70,22 +70,6 @@ class DiskState:
             node.medium = node.cached()
         return node
 
-    def written(self, node: Node, offset: int, data: bytes, *, is_direct: bool = False) -> None:
-        touched = sectors_of(offset, len(data))
-        if not node.dropped.isdisjoint(touched):  # the cache's whole sectors get there now
-            node.dropped.difference_update(touched)
-            offset, end = touched.start * SECTOR, touched.stop * SECTOR
-            data = os.pread(node.descriptor, end - offset, offset)
-        node.changes.append(Write(offset, data, is_direct))
-
-    def resized(self, node: Node, size: int) -> None:
-        node.dropped = {sector for sector in node.dropped if sector * SECTOR < size}
-        node.changes.append(Resize(size))
-
-    def drop(self, node: Node, offset: int, length: int) -> None:
-        """The cache has it, and the medium never will."""
-        node.dropped.update(sectors_of(offset, length))
-
     def sync(self, descriptor: int) -> None:
         """Of a file what it holds; of a directory its names."""
         node = self._known(descriptor)

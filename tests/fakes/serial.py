@@ -24,7 +24,7 @@ def volumes_at(journal: Journal, lsn: int | None = None) -> dict[str, bytes]:
         while reached != lsn and (frame := reader.next_frame()):
             for operation in frame.batch.operations(frame.header.first_lsn):
                 assert operation.lsn == reached + 1
-                _apply(operation, places, contents, page_size)
+                apply(operation, places, contents, page_size)
                 reached = operation.lsn
                 if reached == lsn:
                     break
@@ -32,7 +32,7 @@ def volumes_at(journal: Journal, lsn: int | None = None) -> dict[str, bytes]:
     return {name: bytes(content) for name, content in contents.items()}
 
 
-def _apply(operation: Operation, places: dict[str, int], contents: dict[str, bytearray], page_size: int) -> None:
+def apply(operation: Operation, places: dict[str, int], contents: dict[str, bytearray], page_size: int) -> None:
     if operation.kind >= Kind.COMMIT:
         return
     name = max((name for name in places if places[name] <= operation.page), key=lambda name: places[name])

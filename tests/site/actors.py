@@ -1,0 +1,181 @@
+"""The processes of a site: what each command does, without its command line."""
+
+from __future__ import annotations
+
+import random
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from mirrortool import clock
+from mirrortool.errors import (
+    JournalError,
+    LinkError,
+    NoSpaceError,
+    NotComparableError,
+    PrunedJournalError,
+    UnfinishedArrivalError,
+)
+from mirrortool.journal import tail
+from mirrortool.journal.retention.prune import Keep, prune
+from mirrortool.record.initialscan import InitialScan
+from mirrortool.record.recorder import Recorder
+from mirrortool.replay.engine import Plan
+from mirrortool.replay.makebase import MakeBase
+from mirrortool.replay.session import Replay
+from mirrortool.replay.slotregistration import OWN_SLOT
+from mirrortool.ship.destination import Destination, Remote
+from mirrortool.ship.link import Link
+from mirrortool.ship.messagestream import Stream
+from mirrortool.ship.receiverprocess import ReceiverProcess
+from mirrortool.ship.sender import Shipment
+from mirrortool.ship.shipoptions import ShipOptions
+from tests.crash.machine import parts
+from tests.fakes.recorders import random_changes
+from tests.fakes.volumes import PAGE
+from tests.site.links import ModelLink
+from tests.site.strands import Process, Threading
+
+if TYPE_CHECKING:
+    from tests.site.site import Site
+
+REOPEN_SECONDS = 30.0
+
+
+class Work:
+    """`record`, with the client that writes to it, in one process."""
+
+    def __init__(self, site: Site) -> None:
+        self._site, self._client = site, site.client
+        self._chance: random.Random = site.work
+        self.is_ending = False
+
+    def run(self, process: Process) -> None:
+        site = self._site
+        recorder = Recorder(site.journal)
+        site.recovered(recorder)
+        with recorder:
+            if recorder.incomplete:
+                Threading(site.scheduler).Thread(target=InitialScan(recorder).run, name="scan").start()
+            while not (self.is_ending or recorder.failure):
+                self._step(recorder)
+                clock.sleep(self._chance.choice([0.0, 0.001, 0.05, 1.0]))
+            if recorder.failure:
+                raise recorder.failure
+        self._client.was_flushed(self._client.acknowledged)
+
+    def _step(self, recorder: Recorder) -> None:
+        client = self._client
+        kind = self._chance.choice(["change"] * 6 + ["flush", "fua", "mark", "idle"])
+        if kind in ("change", "fua"):
+            self._change(recorder)
+        if kind in ("flush", "fua"):
+            state = client.acknowledged
+            recorder.flush()
+            client.was_flushed(state)
+            client.forget()
+            self._site.seen["flush"] += 1
+        elif kind == "mark" and not recorder.incomplete:
+            state = client.acknowledged
+            with suppress(NoSpaceError, NotComparableError):
+                recorder.commit(f"mark-{self._chance.randrange(5)}")
+                client.was_flushed(state)
+                self._site.seen["mark"] += 1
+        elif kind == "idle":
+            clock.sleep(self._chance.choice([2.0, 15.0]))
+
+    def _change(self, recorder: Recorder) -> None:
+        client = self._client
+        name = self._chance.choice(sorted(client.model.contents))
+        changes = random_changes(self._chance, len(client.model.contents[name]), PAGE, 4)
+        for change in changes:
+            for part in parts(change, PAGE):
+                client.begins(name, part)
+            try:
+                recorder.change(name, [change])
+            except NoSpaceError:
+                found = {each: recorder.read(each, 0, len(data)) for each, data in client.model.contents.items()}
+                client.was_refused(found)
+                self._site.seen["change refused for want of room"] += 1
+                return
+            client.was_acknowledged()
+            self._site.seen["zero" if change.data is None else "write"] += 1
+
+
+def ship(site: Site, process: Process) -> None:
+    """`ship --follow`."""
+    options = ShipOptions(follow=True, slot="copy", replace_slot=False)
+    destination = Destination(f"far:{site.copy}", remote=Remote("far", 0, site.copy))
+    shipment = Shipment(site.journal, destination, options, site.connect)
+    process.told = shipment.stop
+    shipment.run()
+
+
+def connect(site: Site, wake: object) -> Link:
+    """What ssh does: a connection, and a receiver at its end."""
+    sender = site.scheduler.current.process
+    assert sender is not None
+    connection = site.network.connect()
+    if not site.far.is_up:
+        site.network.close(connection.near)
+        clock.sleep(site.chance.choice([0.5, 10.0]))
+        raise LinkError("far: no route to host")
+    near, far = connection.near, connection.far
+    sender.at_end.append(lambda: site.network.close(near))
+
+    def receive(process: Process) -> None:
+        process.at_end.append(lambda: site.network.close(far))
+        ReceiverProcess(site.copy, Stream(far, far)).run()
+
+    site.start(site.far, "receive", receive)
+    site.seen["connection"] += 1
+    return ModelLink(site.network, near, wake, 30.0)  # type: ignore[arg-type]
+
+
+def follow(site: Site, process: Process) -> None:
+    """`replay --follow`, which opens the replay again as cli/replayfollow.py does."""
+    threading = Threading(site.scheduler)
+    found = tail.wait_for_journal(site.copy, threading.Event())  # type: ignore[arg-type]
+    assert found
+    replay = _open_follower(site)
+    while True:
+        process.told = replay.cancel
+        with replay:
+            try:
+                replay.run()
+                return
+            except (PrunedJournalError, UnfinishedArrivalError):
+                site.seen["follower starts over"] += 1
+            except NoSpaceError:
+                pass
+        replay = _reopen(site, replay)
+
+
+def _open_follower(site: Site) -> Replay:
+    plan = Plan(groups=site.groups, tasks=1)
+    return Replay(site.copy, site.mirror, follow=True, slot=OWN_SLOT, plan=plan)
+
+
+def _reopen(site: Site, replay: Replay) -> Replay:
+    gives_up_at = clock.monotonic() + REOPEN_SECONDS
+    while True:
+        clock.sleep(1.0)
+        try:
+            return _open_follower(site)
+        except NoSpaceError:
+            continue
+        except JournalError:
+            if clock.monotonic() > gives_up_at or not replay.journal.is_in_use():
+                raise
+
+
+def base(site: Site, path: str) -> None:
+    """`base`."""
+    with MakeBase(path) as making:
+        making.run()
+    site.seen[f"base in {path.rpartition('/')[2]}"] += 1
+
+
+def prune_files(site: Site, path: str) -> None:
+    """`prune`."""
+    done = prune(path, Keep(size=site.chance.choice([0, 20_000])))
+    site.seen[f"files pruned in {path.rpartition('/')[2]}"] += len(done.plan.files)
