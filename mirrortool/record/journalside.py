@@ -15,7 +15,7 @@ Locks of the recorder, in the order in which they are acquired, and what is wait
                               journal file is followed by the next, or a failed append is cut off; where a segment is
                               noted in detached.log, or journaled as captured; and in VolumeSide.drained, for a large
                               ZERO or to detach
-    JournalWriter._syncing    one fdatasync of the journal at a time
+    Appender._syncing         one fdatasync of the journal at a time
     CurrentSums._table_lock   a block or slice of the table of sums
     HeldVolumes._seen_lock    seen.json
 """

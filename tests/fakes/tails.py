@@ -87,15 +87,15 @@ class Torn:
 
     def __init__(self, maker: JournalMaker) -> None:
         self._maker = maker
-        self._path = Path(maker.journal.file_path(maker.writer._file_first_lsn))
-        self._offset = maker.writer._offset
+        self._path = Path(maker.journal.file_path(maker.writer.file_first_lsn))
+        self._offset = maker.writer.offset
 
     def write(self, length: int) -> None:
         writer = self._maker.writer
         builder = BatchBuilder(self._maker.page_size)
         builder.write(0, bytes(range(256)) * (self._maker.page_size // 256))
         batch = builder.build()
-        seed = frame_seed(writer.journal.uuid, writer._file_first_lsn, self._offset)
+        seed = frame_seed(writer.journal.uuid, writer.file_first_lsn, self._offset)
         buffers, _ = encode_frame(
             batch,
             compress(batch.payload),

@@ -88,13 +88,13 @@ class Recorded:
 
 def append(writer: JournalWriter, batch: Batch, state_sum: int | None = None, **options: Any) -> Recorded:
     """Append a frame; without a state sum, with one that no other frame has."""
-    first_lsn, file_before, offset = writer.position.lsn + 1, writer._file_first_lsn, writer._offset
+    first_lsn, file_before, offset = writer.position.lsn + 1, writer.file_first_lsn, writer.offset
     given = first_lsn * 0x9E3779B97F4A7C15 % (1 << 64) if state_sum is None else state_sum
     position = writer.append(batch, captured=True, state_sum=given, **options)
-    file = writer._file_first_lsn
+    file = writer.file_first_lsn
     operations = tuple(map(facts_of, batch.operations(first_lsn)))
     begin = offset if file == file_before else layout.FILE_HEADER.size
-    return Recorded(file, begin, writer._offset, position, writer.time_ns, given, operations)
+    return Recorded(file, begin, writer.offset, position, writer.time_ns, given, operations)
 
 
 def journal_files(path: pathlib.Path | str) -> list[pathlib.Path]:

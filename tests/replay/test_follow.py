@@ -109,7 +109,7 @@ def test_whatever_a_recorder_goes_through_the_mirror_becomes_its_last_commit(
             for mend in mends:
                 mend()
             mends.clear()
-            if kind == 0 and maker.writer._file_first_lsn:  # killed while it appends
+            if kind == 0 and maker.writer.file_first_lsn:  # killed while it appends
                 torn = Torn(maker)
                 torn.write(length)
                 mends.append(torn.cut)
@@ -196,7 +196,7 @@ def test_damage_ends_it_at_the_commit_before(
     lsn = maker.commits[-1]
 
     def damage() -> None:
-        path = Path(maker.journal.file_path(maker.writer._file_first_lsn))
+        path = Path(maker.journal.file_path(maker.writer.file_first_lsn))
         size = path.stat().st_size
         maker.frame(Write("a", 3, page_of(3)), Commit())
         data = bytearray(path.read_bytes())

@@ -150,7 +150,7 @@ def test_a_forked_history_is_refused(tmp_path, mirror):
         replay_all(maker.journal, mirror)
     maker._state_sum ^= 0
     maker.writer.position = maker.writer.durable = start_of(maker, 2)
-    maker.writer._offset = len(backup)
+    maker.writer._end.offset = len(backup)
     maker._sums.pop(1)
     maker.frame(Write("a", 2, page_of(9)), Commit())
     with pytest.raises(ForkedJournalError):
