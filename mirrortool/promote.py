@@ -6,7 +6,8 @@ Order, each step durable before the next:
                                                                   and mirror are what they were
     2  JOURNAL/promoting.json says what is to be done             nothing reads or appends to the journal from here on
     3  mirror.json says that the mirror is promoted               nothing replays into it from here on
-    4  frames after the commit go to JOURNAL/forked               bytes are durable there before they are cut off
+    4  JOURNAL/received.json goes; frames after the commit go
+       to JOURNAL/forked                                          bytes are durable there before they are cut off
     5  JOURNAL/sums, local.json and recorder.json become those
        of the mirror's volumes, and slots after the commit lost
     6  journal.json gets the new epoch, and where frames end
@@ -45,6 +46,7 @@ from mirrortool.files import File
 from mirrortool.journal.commits import Commit
 from mirrortool.journal.copies.basetransfer import drop_base_transfer, finish_base_transfer
 from mirrortool.journal.directory import Journal
+from mirrortool.journal.durablemark import drop_mark
 from mirrortool.journal.lineage import LINEAGE_BYTES, Epoch, History
 from mirrortool.journal.point import Until
 from mirrortool.journal.pointlookup import require_commit
@@ -335,6 +337,7 @@ class Promotion:
         assert note is not None
         mirror.open_store(write=True).close()
         if journal.history.current != note.epoch:
+            drop_mark(journal.path)  # what is cut was durable, and is not missed
             fork(journal, note.end, journal.epoch)
             files.make_directory(journal.sums_path, exist_ok=True)
             copy_sums(mirror.sums_path, journal.sums_path, [kept.name for kept in mirror.kept])

@@ -3,6 +3,7 @@
 From below:
 
     format, codec, position     bytes; frame <-> Batch, without I/O; where one stands
+    durablemark                 up to where a copy is durable here
     directory, lineage          what lies where; which history it is of
     journalfile, reader         one file; frames in order, over files, cuts and promotions
     judgement                   torn tail or damage

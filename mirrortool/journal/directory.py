@@ -10,6 +10,7 @@ detached.log    what came to that and went since
 seen.json       the volumes' times after the newest write-back, not made durable
 reserve         allocated, so that there is room for that
 copy.json       of a copy that is received: its own id
+received.json   of such a copy: up to where it is durable here; see durablemark.py
 control.sock    the door of a running recorder
 slots/          the readers of the journal, and up to where each has read
 torn/           torn tails, moved there by the recorder; never read

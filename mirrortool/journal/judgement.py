@@ -5,7 +5,8 @@
     they begin before the end that a clean stop noted               damage
     a reader holds a position after them                            damage: a position is durable before it is held
     they begin with an LSN that is known to have been durable       damage: by a COMMIT, wherever it stands, or by the
-                                                                    recorder's checkpoint
+                                                                    recorder's checkpoint; of a copy that has one, by
+                                                                    its durable mark, and by no COMMIT
     the kernel that wrote them still runs                           torn if the file ends inside the frame, else damage:
                                                                     only power loss loses bytes from the middle
     otherwise                                                       torn
@@ -25,6 +26,7 @@ from mirrortool.errors import (
 )
 from mirrortool.journal.codec import FrameError, ShortFrameError
 from mirrortool.journal.directory import Journal
+from mirrortool.journal.durablemark import DurableMark, known_mark
 from mirrortool.journal.journalfile import COPY_AGAIN, JournalFile, corrupt
 from mirrortool.lsn import NO_LSN, Lsn
 from mirrortool.wording import byte_count
@@ -43,13 +45,16 @@ class Judge:
         self._journal = journal
         self.durable_lsn = 0
         self._held_lsn = 0
+        self._mark: DurableMark | None = None
         self.read_small_files()
 
     def read_small_files(self) -> None:
-        """Take in what the end of a clean stop and the recorder's checkpoint, as read last, say."""
+        """Take in what the end of a clean stop, as read last, the recorder's checkpoint and a copy's mark say."""
         end, checkpoint = self._journal.clean_end, self._journal.known_checkpoint()
         self.learn(end.position.lsn if end else NO_LSN)
         self.learn(checkpoint.position.lsn if checkpoint else NO_LSN)
+        self._mark = None if checkpoint else known_mark(self._journal.path)
+        self.learn(self._mark.position.lsn if self._mark else NO_LSN)
 
     def learn(self, durable_lsn: Lsn) -> None:
         """A COMMIT says that everything up to this LSN is durable."""
@@ -128,7 +133,7 @@ class Judge:
     def _judge(self, file: JournalFile, offset: int, lsn: Lsn, error: FrameError, *, is_suspect: bool) -> JournalError:
         """The table above; `is_suspect` if its rows up to the COMMITs do not say damage."""
         is_crash = is_suspect and (isinstance(error, ShortFrameError) or self._may_have_lost_power())
-        if is_crash and lsn > file.durable_after(offset):
+        if is_crash and (self._mark or lsn > file.durable_after(offset)):
             return self.torn(file, offset, lsn, str(error), file.size - offset)
         return corrupt(file.path, offset, lsn, str(error))
 
@@ -146,5 +151,7 @@ class Judge:
 
     def _may_have_lost_power(self) -> bool:
         """Whether the kernel that wrote the last frames is gone; not known on another host, so then too."""
+        if self._mark:
+            return self._mark.may_have_lost_power
         checkpoint = self._journal.known_checkpoint()
         return checkpoint is None or not checkpoint.boot_id or checkpoint.boot_id != hostinfo.boot_id()

@@ -354,7 +354,7 @@ PLANTED = [
     "J/detached.json.new", "J/detached.log", "J/slots/lock", "J/slots/s.json.new", "J/bases/lock", "J/control.sock",
     "J/bases/0000000000000001.base.new", "J/files/000000000000000a.mj", "J/sums/disk.sums", "J/sums/disk.segments",
     "M/mirror.json.new", "M/checkpoint.json.new", "M/last-replay.json.new", "M/lock", "M/sums/disk.sums",
-    "C/journal.json.new", "C/copy.json.new", "C/lock", "C/files/0000000000000002.mj",
+    "C/journal.json.new", "C/copy.json.new", "C/received.json.new", "C/lock", "C/files/0000000000000002.mj",
     "trace", "metrics.prom", "metrics.prom.new",
 ]  # fmt: skip
 WORK = [

@@ -50,6 +50,7 @@ CASES: list[tuple[str, int, list[str], str, list[str]]] = [
     ("C/journal.json", 14, ["log C", "verify C", "replay C NEW --no-slot", "status C", "replay C MC"],
      "the next mirrortool ship to this copy", ["ship J C --slot c"]),
     ("C/copy.json", 2, ["ship J C --slot c"], "--replace-slot", ["ship J C --slot c --replace-slot"]),
+    ("C/received.json", 0, [], "", []),
     ("J/bases/*.base", 11, ["verify J", "replay J NEW --no-slot", "base J", "prune J --keep 1d"], "take it away",
      ["rm -r J/bases", "base J"]),
     ("M/mirror.json", 24, ["verify M", "status M", "replay J M", "promote M --yes"],

@@ -16,7 +16,7 @@ from tests.docs.manual import items, page, table, value_of
 from tests.docs.workshop import make_image, run
 from tests.fakes.live import LiveRecorder
 
-NOW_AND_THEN = {"copy.json", "detached.json", "detached.log", "forked", "promoting.json"}
+NOW_AND_THEN = {"copy.json", "received.json", "detached.json", "detached.log", "forked", "promoting.json"}
 """In the directory of a journal that was without room, was promoted, or is a copy."""
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pathlib
 import re
 from collections.abc import Callable
@@ -13,6 +14,7 @@ from mirrortool import hostinfo
 from mirrortool.errors import CorruptJournalError, JournalError, TornJournalError
 from mirrortool.journal import judgement
 from mirrortool.journal.directory import Journal
+from mirrortool.journal.durablemark import save_mark
 from mirrortool.journal.writer import JournalWriter
 from tests.journal.sample import (
     HEADER,
@@ -49,8 +51,11 @@ class Scene:
         assert known
         self.journal.save_recorder_checkpoint(replace(known, position=frame.position))
 
-    def become_a_copy(self) -> None:
-        pathlib.Path(self.journal.path, "recorder.json").unlink()
+    def become_a_copy(self, durable: Recorded | None = None) -> None:
+        """Without a durable mark, as an older version made it, or with one at the end of this frame."""
+        pathlib.Path(self.journal.path, "recorder.json").unlink(missing_ok=True)
+        if durable:
+            save_mark(self.journal.path, durable.position)
 
     def read(self) -> type[JournalError] | None:
         result = read_all(Journal(self.journal.path))
@@ -257,6 +262,44 @@ def test_a_later_commit_says_that_they_were_durable(
     append(scene.writer, commit_batch(scene.damaged.position.lsn))
     scene.become_a_copy() if copy else boot()
     damage(scene)
+    assert scene.read() is CorruptJournalError
+
+
+@pytest.mark.parametrize("damage", [*CUTS, *FLIPS])
+def test_the_mark_of_a_copy_says_that_they_were_durable(scene: Scene, damage: Damage, boot: Callable[[], None]) -> None:
+    scene.become_a_copy(scene.damaged)
+    boot()
+    damage(scene)
+    assert scene.read() is CorruptJournalError
+
+
+@pytest.mark.parametrize("is_same_kernel", [False, True])
+@pytest.mark.parametrize("damage", [flip_in_header, flip_in_body])
+def test_of_a_copy_with_a_mark_no_commit_says_that_they_were_durable(
+    scene: Scene, damage: Damage, boot: Callable[[], None], is_same_kernel: bool
+) -> None:
+    """It was durable on the primary."""
+    append(scene.writer, commit_batch(scene.damaged.position.lsn))
+    scene.become_a_copy(scene.frames[1])
+    if not is_same_kernel:
+        boot()
+    damage(scene)
+    assert scene.read() is (CorruptJournalError if is_same_kernel else TornJournalError)
+
+
+@pytest.mark.parametrize("how", ["not valid", "of a newer format", "of another directory", "of a primary"])
+def test_a_mark_that_does_not_count(scene: Scene, how: str, boot: Callable[[], None]) -> None:
+    append(scene.writer, commit_batch(scene.damaged.position.lsn))
+    if how == "of a primary":
+        save_mark(scene.journal.path, scene.frames[1].position)
+    else:
+        scene.become_a_copy(scene.frames[1])
+    path = pathlib.Path(scene.journal.path, "received.json")
+    values = json.loads(path.read_text())
+    changed = {"not valid": {"position": 3}, "of a newer format": {"format": 2}, "of another directory": {"files": 1}}
+    path.write_text(json.dumps({**values, **changed.get(how, {})}))
+    boot()
+    flip_in_body(scene)
     assert scene.read() is CorruptJournalError
 
 

@@ -27,6 +27,8 @@ from mirrortool.errors import (
 from mirrortool.journal import format as layout
 from mirrortool.journal.commits import Until
 from mirrortool.journal.directory import Journal
+from mirrortool.journal.durablemark import load_mark, save_mark
+from mirrortool.journal.rawframes import find_end
 from mirrortool.journal.unfinished import load_note
 from mirrortool.mirror.directory import Mirror
 from mirrortool.operation import CommitKind
@@ -150,6 +152,16 @@ def test_an_earlier_commit_can_be_promoted(site: Site, until: Until, lsn: int) -
     promotion = site.promote(until=until)
     assert promotion.promoted.epoch.start.lsn == lsn
     check_is_primary(site.journal, promotion, site.path / "third")
+
+
+def test_what_was_durable_in_the_copy_and_is_dropped_is_not_missed(site: Site) -> None:
+    """The durable mark of the copy goes: it is after where the new primary's history begins."""
+    end = find_end(Journal(site.journal))
+    assert end.lsn == 13
+    save_mark(site.journal, end)
+    check_is_primary(site.journal, site.promote(), site.path / "third")
+    assert load_mark(site.journal) is None
+    assert not Path(site.journal, "received.json").exists()
 
 
 def test_it_can_be_done_again_and_again(site: Site) -> None:

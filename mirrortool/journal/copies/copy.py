@@ -1,12 +1,14 @@
 """A copy of a journal that another host records: the same files, byte for byte, as they arrive.
 
-`journal.json`, `copy.json` with an id of its own, and `files/`; what makes a directory a primary's journal, local.json
-and recorder.json, it does not have. A base takes the place of files that the sender no longer has; see basetransfer.py.
+`journal.json`, `copy.json` with an id of its own, `received.json` and `files/`; what makes a directory a primary's
+journal, local.json and recorder.json, it does not have. A base takes the place of files that the sender no longer has;
+see basetransfer.py.
 
 Rule: a frame is stored only where it belongs, and only if it is sound: its header's and its body's checksums, its
 chain, its LSN and its time, and what it says, so that verify passes what was acknowledged. What was there before is
 compared, never written again. Rule: a file is made durable before its successor is created, the directory after. Rule:
-after a failed fdatasync nothing is kept that may not be durable.
+after a failed fdatasync nothing is kept that may not be durable. Rule: the durable mark (durablemark.py) is written at
+opening, before a file is begun, at the end, and every few seconds meanwhile, but with no acknowledgement of its own.
 
 Used by one thread, under the journal's lock.
 """
@@ -16,7 +18,7 @@ from __future__ import annotations
 from contextlib import ExitStack, suppress
 from dataclasses import replace
 
-from mirrortool import files
+from mirrortool import clock, files, hostinfo
 from mirrortool.errors import (
     ForkedJournalError,
     HostError,
@@ -35,6 +37,7 @@ from mirrortool.journal.copies.basetransfer import Announced, ArrivingBase, fini
 from mirrortool.journal.copies.directory import check_is_copy, is_primary, load_id, lock_copy
 from mirrortool.journal.description import Description, NextScan
 from mirrortool.journal.directory import Journal, is_described
+from mirrortool.journal.durablemark import DurableMark, load_mark, save_mark
 from mirrortool.journal.lineage import check_continues
 from mirrortool.journal.position import FrameEnd, Position
 from mirrortool.journal.rawframes import Run, RunReader, find_end
@@ -44,6 +47,7 @@ from mirrortool.lsn import NO_LSN, Lsn
 from mirrortool.volume import VolumeSet
 
 _RUN_BYTES = 4 << 20
+_MARK_SECONDS = 3.0
 
 
 class Copy:
@@ -75,6 +79,8 @@ class Copy:
         self._file_first_lsn, self._offset, self._durable_offset = NO_LSN, 0, 0
         self._is_dead = False
         self._arriving: ArrivingBase | None = None
+        self._marked: Position | None = None
+        self._marked_at = 0.0
         with ExitStack() as opening:
             self._lock = opening.enter_context(lock_copy(path, group))
             check_is_copy(path)
@@ -104,6 +110,7 @@ class Copy:
         try:
             if not self._is_dead:
                 self.sync()
+                self._mark()
         finally:
             for each in (self._file, self._arriving):
                 if each:
@@ -238,6 +245,8 @@ class Copy:
             self._require_in_place(self._file)
             if not self._arriving or self._install(self._arriving):
                 self.durable, self._durable_offset = self.position, self._offset
+        if clock.monotonic() - self._marked_at >= _MARK_SECONDS:
+            self._mark()
         return self.durable
 
     def note_end(self, end: FrameEnd, next_scan: NextScan | None = None) -> bool:
@@ -246,18 +255,23 @@ class Copy:
         self.sync()
         if self._file is None or end.position != self.position:
             return False
+        self._mark()
         # The sender may have begun a file there, which comes here only with its first frame.
         self.journal.next_scan = next_scan
         self.journal.save_clean_end(FrameEnd(self.position, self._file_first_lsn, self._offset))
         return True
 
     def _open(self, journal: Journal) -> None:
-        """Stand at the end of what is there."""
+        """Stand at the end of what is there, which is durable from now on."""
         self.journal, self.position = journal, journal.start
         for first_lsn in reversed(journal.file_starts()):
             if self._read_file(journal, first_lsn):
                 break
+        files.sync_directory(journal.files_path)  # a receiver that was killed may have left a name that is not durable
         self.durable, self._durable_offset = self.position, self._offset
+        if load_mark(self.path) == DurableMark(self.durable, hostinfo.boot_id()):
+            self._marked = self.durable
+        self._mark()
         # A copy that continues in the middle of a journal learns sizes from the next RESIZE.
         self._volumes = of_unknown_size(journal.volumes) if self.position.lsn else journal.volumes
         if self._file_first_lsn:
@@ -297,6 +311,7 @@ class Copy:
         self.sync()
         if self._arriving and self._arriving.has_file:
             raise LinkError(f"the file of LSN {first_lsn} arrived before the commit of the base that was announced")
+        self._mark()
         self._forget_clean_end()
         path = self._path_of(first_lsn)
         file = files.open_file(path, write=True, create=True)
@@ -313,6 +328,15 @@ class Copy:
         self._file, self._file_first_lsn = file, first_lsn
         self._offset, self._durable_offset = len(data), 0
         self.position, self.time_ns, self._volumes = end
+
+    def _mark(self) -> None:
+        """Note what is durable. An older mark is true, too: so if there is no room for it, nothing fails."""
+        if self.journal is None or self._arriving or self.durable == self._marked:
+            return
+        self._marked_at = clock.monotonic()
+        with suppress(HostError):
+            save_mark(self.path, self.durable)
+            self._marked = self.durable
 
     def _append(self, data: memoryview) -> None:
         self._store(data, self._checked(data, self._file_first_lsn, self._offset))
@@ -388,6 +412,7 @@ class Copy:
             self._is_dead = True  # unless all of it succeeds: the next opening finishes it
             base.install()
             self._arriving = None
+            self._marked_at = -_MARK_SECONDS
             self._file.close()
             self._file = files.open_file(self.journal.file_path(self._file_first_lsn), write=True, follow=False)
             self._is_dead = False

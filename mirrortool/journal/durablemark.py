@@ -1,0 +1,87 @@
+"""The durable mark of a copy, received.json: up to where its bytes are durable on this host.
+
+A COMMIT says what was durable on the primary. Of a copy it says nothing: a power cut of the host that receives may lose
+any sector that was not synced here, and leave a COMMIT after it. So judgement.py judges a copy by its mark.
+
+Rule: a mark is written after the fdatasync of what it says, by the process that appends, under the lock; it only grows.
+Rule: it counts only for the files that it was written for, as the inode of `files/` tells: of a directory that was
+copied while frames arrived, the mark may be newer than they. Where none counts, as in a copy of an older version, a
+COMMIT is believed.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import dataclass
+
+from mirrortool import files, hostinfo, jsonfile
+from mirrortool.errors import NotAJournalError
+from mirrortool.journal.position import Position
+
+_FORMAT = 1
+_NAME = "received.json"
+
+
+@dataclass(frozen=True, slots=True)
+class DurableMark:
+    """What is durable here.
+
+    Attributes:
+        boot_id: of the kernel under which everything after the position was, or will be, written.
+    """
+
+    position: Position
+    boot_id: str
+
+    @property
+    def may_have_lost_power(self) -> bool:
+        """Whether the kernel is another one now, or may be."""
+        return not self.boot_id or self.boot_id != hostinfo.boot_id()
+
+
+def load_mark(journal_path: str) -> DurableMark | None:
+    """The mark; None if there is none, or it is not valid, or of other files.
+
+    Raises:
+        NotAJournalError: it is of a newer format.
+    """
+    path, number = files.join(journal_path, _NAME), _FORMAT
+    with suppress(NotAJournalError):
+        fields = jsonfile.load(path, NotAJournalError)
+        number = fields.integer("format") if fields else _FORMAT
+        if fields and number == _FORMAT and fields.integer("files") == _files_inode(journal_path):
+            return DurableMark(Position.from_json(fields.object("position")), fields.text("boot_id"))
+    if number > _FORMAT:
+        raise NotAJournalError(f"format {number} is not known here", where=path, remedy="upgrade mirrortool")
+    return None
+
+
+def known_mark(journal_path: str) -> DurableMark | None:
+    """The same for a reader, which believes COMMITs then: None also if it is of a newer format."""
+    with suppress(NotAJournalError):
+        return load_mark(journal_path)
+    return None
+
+
+def save_mark(journal_path: str, position: Position) -> None:
+    """Note that everything up to this position is durable, and that this kernel writes what follows."""
+    values = {
+        "format": _FORMAT,
+        "position": position.to_json(),
+        "files": _files_inode(journal_path),
+        "boot_id": hostinfo.boot_id(),
+    }
+    jsonfile.save(files.join(journal_path, _NAME), values)
+
+
+def drop_mark(journal_path: str) -> None:
+    """The journal is a copy no more; durably."""
+    path = files.join(journal_path, _NAME)
+    if files.exists(path):
+        files.remove(path)
+        files.sync_directory(journal_path)
+
+
+def _files_inode(journal_path: str) -> int:
+    facts = files.find_facts(files.join(journal_path, "files"))
+    return facts.identity.inode if facts else 0
