@@ -354,8 +354,11 @@ def claim_directory(path: str, group: int | None = None) -> None:
     Raises:
         AccessError: one that is there is open to others, and belongs to somebody else.
     """
-    if not exists(path):
+    is_there = exists(path)
+    if not is_there:
         _on_path(path, "make the directory", os.mkdir, 0o700)
+    # What made it may have been killed here; but one that is there may lie in a directory that is not ours to read.
+    with contextlib.suppress(*[AccessError] if is_there else []):
         sync_directory(os.path.dirname(absolute(path)))
     with _open(path, os.O_RDONLY | os.O_DIRECTORY) as directory:
         try:

@@ -4,6 +4,8 @@ Rule: the lock says whether there is such a process, the bytes say which one. Th
 locked exclusively, and only if the process that they name runs in this boot, can be seen from here, and was started
 when they say: so what a killed process left is not believed of another. A holder erases the bytes before it releases
 the lock.
+Rule: a holder that was killed may have replaced a small file and not made its new name durable. The next holder reads
+the new file, and relies on it; so what lies beside the lock is made durable first.
 
 Version 0.1.0 writes nothing into the file; then it is known that a process runs, but not which one.
 """
@@ -43,11 +45,13 @@ def hold(path: str, what: str, doing: str) -> File:
         LockedError: another process holds it; the message says that `what` is in use.
     """
     file = files.open_locked(path, what)
-    if (
-        file.length() > _NOTE_BYTES
-    ):  # the name leads to a file that is not ours: it can be locked, but must not be written
-        return file
-    file.scribble(json.dumps(_introduction(doing)).encode().ljust(_NOTE_BYTES))
+    try:
+        files.sync_name(path)
+        if file.length() <= _NOTE_BYTES:  # else the name leads to a file that is not ours, and must not be written
+            file.scribble(json.dumps(_introduction(doing)).encode().ljust(_NOTE_BYTES))
+    except BaseException:
+        file.close()
+        raise
     return file
 
 

@@ -15,6 +15,7 @@ import pytest
 from mirrortool import clock, files, hostinfo, lockholder
 from mirrortool.errors import LockedError
 from mirrortool.lockholder import Worker, find_worker, hold
+from tests.fakes.disk import Call, faulty
 from tests.fakes.waiting import wait_until
 
 # Holds the lock until the test kills it; the sleep only bounds what a failed test leaves running.
@@ -119,3 +120,21 @@ def test_a_process_of_another_user_is_known(path: str) -> None:
     assert worker is not None
     assert (worker.doing, worker.pid) == ("record", process.pid)
     assert lockholder.find_worker(path) is None
+
+
+def test_what_the_holder_before_left_is_durable_once_the_next_one_reads_it(tmp_path: Path, path: str) -> None:
+    """It was killed when it had replaced a small file, and had not made the new name durable."""
+    files.replace_small(str(tmp_path / "small"), b"old")
+
+    def kill(call: Call) -> None:
+        if call.name == "fsync" and (tmp_path / "small").read_bytes() == b"new" and not was_killed:
+            was_killed.append(True)
+            raise KeyboardInterrupt
+
+    was_killed: list[bool] = []
+    with faulty(kill) as system:
+        with pytest.raises(KeyboardInterrupt), hold(path, "it", "record"):
+            files.replace_small(str(tmp_path / "small"), b"new")
+        hold(path, "it", "record").close()
+        system.disk.lose_all()
+    assert (tmp_path / "small").read_bytes() == b"new"

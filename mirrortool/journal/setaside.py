@@ -2,6 +2,7 @@
 
 Rule: bytes are durable in `forked/` before they are cut off. So each step can be repeated after a crash: a file that is
 still longer than what stays is copied again, and a later file that is still there is moved.
+Rule: what a call that was killed had done, it may not have made durable; so each step is made durable, done or not.
 
 A file in `forked/` has the name of the journal file, `-`, and the epoch in which it was dropped. It holds the header of
 that file, and the dropped bytes where they were: what stayed in the journal is a hole.
@@ -15,7 +16,7 @@ from dataclasses import dataclass
 from mirrortool import files
 from mirrortool.errors import JournalError, TornJournalError
 from mirrortool.journal import format as layout
-from mirrortool.journal.bases.listing import base_lsns, base_path
+from mirrortool.journal.bases.listing import base_lsns, base_path, bases_path
 from mirrortool.journal.directory import Journal
 from mirrortool.journal.position import FrameEnd, Position
 from mirrortool.journal.reader import JournalReader
@@ -86,13 +87,16 @@ def fork(journal: Journal, end: FrameEnd, epoch: int) -> None:
     _cut(journal, end, epoch)
     for first_lsn in _later_files(journal, end):
         files.rename(journal.file_path(Lsn(first_lsn)), _forked_path(journal, Lsn(first_lsn), epoch))
-    files.sync_directory(journal.files_path)
+    for path in (journal.forked_path, bases_path(journal), journal.files_path):
+        if files.exists(path):  # a journal may never have had a base
+            files.sync_directory(path)
 
 
 def _cut(journal: Journal, end: FrameEnd, epoch: int) -> None:
     with files.open_file(journal.file_path(end.file_first_lsn), write=True, follow=False) as file:
         size = file.size()
         if size <= end.offset:
+            file.fdatasync()
             return
         path = _forked_path(journal, end.file_first_lsn, epoch)
         with files.make_file(path) as copy:

@@ -109,6 +109,11 @@ class Disk:
             self.state.cut(survivors)
         return survivors
 
+    def lose_all_but_newest(self) -> None:
+        """Cut the power when of what was not synced only the newest change had got to the medium."""
+        with self._lock:
+            self.state.cut(self.state.newest_alone())
+
     def lose_all(self) -> None:
         """Cut the power when nothing that was not synced had got to the medium."""
         with self._lock:

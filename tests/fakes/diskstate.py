@@ -44,7 +44,7 @@ from tests.fakes.disknodes import (
     sectors_of,
     without,
 )
-from tests.fakes.disksurvivors import Chooser, Enumerated, Oldest, Sampled, survive
+from tests.fakes.disksurvivors import Chooser, Enumerated, Newest, Oldest, Sampled, survive
 from tests.fakes.disktree import Tree, top_of
 
 
@@ -57,6 +57,7 @@ class DiskState:
         self._nodes: dict[tuple[int, int], Node] = {}
         self._names: list[NameChange] = []
         self._count = 0
+        self._newest: Node | NameChange | None = None  # what changed last
 
     # What happens to files. A method whose name ends with _before is called before the file changes.
 
@@ -68,6 +69,7 @@ class DiskState:
         node = self._node(f"/proc/self/fd/{descriptor}")
         if node.medium is None:
             node.medium = node.cached()
+        self._newest = node
         return node
 
     def sync(self, descriptor: int) -> None:
@@ -148,6 +150,7 @@ class DiskState:
         earlier = {each for each in self._names if any(entry[:2] in places for entry in each.entries)}
         change = NameChange(tuple(entries), earlier | (needs or set()))
         self._names.append(change)
+        self._newest = change
         return change
 
     # What is asked of it.
@@ -182,6 +185,20 @@ class DiskState:
     def oldest(self) -> Survivors:
         """The state of which nothing survives that was not synced."""
         return self._decide(Oldest())
+
+    def newest_alone(self) -> Survivors:
+        """The state of which, of all that was not synced, the newest change of a name or file alone survives.
+
+        It shows best what came before something that it should have come after.
+        """
+        lost = [change for change in self._names if change is not self._newest]
+        lost += [change for change in self._names if change is self._newest and not change.needs.isdisjoint(lost)]
+        contents = {}
+        for node in self._nodes.values():
+            if node.medium is not None:
+                chooser = Newest() if node is self._newest else Oldest()
+                contents[node] = survive(node.medium, node.changes, chooser, node.dropped)
+        return Survivors(tuple(lost), contents)
 
     def every_survivor(self, most: int) -> Iterator[Survivors]:
         """All of them.

@@ -67,6 +67,19 @@ class Oldest:
         return low
 
 
+class Newest(Oldest):
+    """Everything."""
+
+    def keeps(self) -> bool:
+        return True
+
+    def version(self, low: int, high: int) -> int:
+        return high
+
+    def size(self, low: int, high: int) -> int:
+        return high
+
+
 class Enumerated:
     """One combination after another, all of them; a size is of whole sectors, or one that the file had."""
 

@@ -275,6 +275,7 @@ class Copy:
         # A copy that continues in the middle of a journal learns sizes from the next RESIZE.
         self._volumes = of_unknown_size(journal.volumes) if self.position.lsn else journal.volumes
         if self._file_first_lsn:
+            files.sync_directory(journal.files_path)  # what began the newest may have been killed before it did that
             self._file = files.open_file(journal.file_path(self._file_first_lsn), write=True, follow=False)
 
     def _read_file(self, journal: Journal, first_lsn: Lsn) -> bool:

@@ -23,7 +23,7 @@ from mirrortool.journal.newest import ahead_seconds
 from mirrortool.journal.point import Until
 from mirrortool.journal.reader import JournalReader
 from mirrortool.journal.retention.plan import Hold, KeptFile, PrunePlan, SlotLag, Wish, bytes_from, plan
-from mirrortool.journal.slots import Slot, damaged_slots, locked, remove, save, slots
+from mirrortool.journal.slots import Slot, damaged_slots, locked, remove, save, slots, slots_path
 from mirrortool.lsn import NO_LSN, Lsn
 
 
@@ -155,6 +155,10 @@ def _wish(journal: Journal, keep: Keep, now_ns: int) -> Wish:
 
 
 def _carry_out(journal: Journal, planned: PrunePlan) -> None:
+    # The plan relies on the recorder's checkpoint, on bases and on slots. Another process may have replaced one a moment
+    # ago, or have been killed then: its new name is durable before what only the old one needs is gone.
+    for path in (journal.path, bases_path(journal), slots_path(journal)):
+        files.sync_directory(path)
     for slot in planned.lost:
         try:
             save(journal, slot.losing())
