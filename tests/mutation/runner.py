@@ -84,6 +84,8 @@ class Workshop:
         self, tests: Sequence[str], test_seconds: float, run_seconds: float, options: Sequence[str]
     ) -> Result:
         command = [sys.executable, "-m", "pytest", "-x", "-vv", "--tb=no", "-p", "no:cacheprovider", "--no-header"]
+        if all("::" in test for test in tests):
+            command += ["-m", "not bench"]  # what finds it may be a soak
         command += ["-o", f"timeout={test_seconds}", *options, *tests]
         started = time.monotonic()
         with tempfile.TemporaryFile(dir=self.root) as output:
