@@ -14,9 +14,10 @@ from mirrortool.errors import NotAJournalError
 from mirrortool.journal import slots
 from mirrortool.journal.bases.listing import bases_path, link_elsewhere, lock_bases
 from mirrortool.journal.copies.directory import load_id, lock_copy
-from mirrortool.journal.directory import Journal, RecorderCheckpoint, create, share_slots
+from mirrortool.journal.directory import Journal, create, share_slots
 from mirrortool.journal.lineage import Epoch
 from mirrortool.journal.position import FrameEnd, Position
+from mirrortool.journal.recordercheckpoint import RecorderCheckpoint
 from mirrortool.journal.slots import Slot, find_slot, lose_after_fork
 from mirrortool.journal.unfinished import PromotionNote, load_note, remove_note, save_note
 from mirrortool.record.createjournal import NewVolume, init

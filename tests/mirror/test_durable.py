@@ -70,7 +70,7 @@ def registered(mirror: Mirror) -> list[str]:
 
 def follow_promoted(mirror: Mirror) -> None:
     journal = Journal(mirror.journal_path)
-    journal.history = journal.history.promoted(mirror.checkpoint.position, b"n" * 16)
+    journal.save_history(journal.history.promoted(mirror.checkpoint.position, b"n" * 16))
     mirror.follow_to(journal)
 
 

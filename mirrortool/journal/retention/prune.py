@@ -155,7 +155,7 @@ def _wish(journal: Journal, keep: Keep, now_ns: int) -> Wish:
 
 
 def _carry_out(journal: Journal, planned: PrunePlan) -> None:
-    # The plan relies on the recorder's checkpoint, on bases and on slots. Another process may have replaced one a moment
+    # The plan relies on the recorder's checkpoint, on bases and slots. Another process may have replaced one a moment
     # ago, or have been killed then: its new name is durable before what only the old one needs is gone.
     for path in (journal.path, bases_path(journal), slots_path(journal)):
         files.sync_directory(path)

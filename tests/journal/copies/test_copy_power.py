@@ -64,7 +64,7 @@ class Shipping:
     def act(self) -> None:
         copy = Copy(str(self._path))
         try:
-            copy.begin(Journal(self._journal.path))
+            copy.begin(Journal(self._journal.path).description)
             for number, run in enumerate(self._runs):
                 copy.append(run.file_first_lsn, run.offset, run.data)
                 if number % 3 == 1:
@@ -104,7 +104,7 @@ def test_what_arrived_is_durable_when_a_copy_is_closed(place: Path, journal: Jou
     runs = runs_of(journal)
     with faulty(no_fault) as system:
         copy = Copy(str(place / "C"))
-        copy.begin(Journal(journal.path))
+        copy.begin(Journal(journal.path).description)
         copy.append(runs[0].file_first_lsn, runs[0].offset, runs[0].data)
         copy.close()
         system.disk.lose_all()
@@ -118,7 +118,7 @@ def test_a_torn_tail_that_was_cut_does_not_come_back_before_a_later_file(place: 
     runs = runs_of(journal)
     later = next(number for number, run in enumerate(runs) if number and run.offset == 0)
     copy = Copy(str(place / "C"))
-    copy.begin(Journal(journal.path))
+    copy.begin(Journal(journal.path).description)
     for run in runs[:later]:
         copy.append(run.file_first_lsn, run.offset, run.data)
     copy.close()

@@ -12,8 +12,9 @@ import pytest
 from mirrortool.journal import slots
 from mirrortool.journal.bases.listing import base_lsns, base_path
 from mirrortool.journal.commits import Until, find_commit
-from mirrortool.journal.directory import Journal, RecorderCheckpoint
+from mirrortool.journal.directory import Journal
 from mirrortool.journal.reader import JournalReader
+from mirrortool.journal.recordercheckpoint import RecorderCheckpoint
 from mirrortool.journal.retention.prune import Keep, prune
 from mirrortool.journal.slots import Slot, find_slot
 from mirrortool.replay.makebase import MakeBase
