@@ -9,6 +9,8 @@ import pytest
 from mirrortool.errors import CorruptJournalError, TornJournalError
 from mirrortool.journal.audit import Audit, AuditCancelled
 from mirrortool.operation import Batch
+from mirrortool.replay.makebase import MakeBase
+from tests.fakes.histories import make_history
 from tests.journal.sample import (
     append,
     commit_batch,
@@ -67,3 +69,17 @@ def test_an_audit_can_be_cancelled(path: str) -> None:
     audit.cancel()
     with pytest.raises(AuditCancelled):
         audit.run()
+
+
+def test_an_audit_can_be_cancelled_in_a_base(tmp_path: pathlib.Path) -> None:
+    """Which may be as large as the volumes, and comes after all frames."""
+    history = make_history(tmp_path / "journal", 3)
+    with MakeBase(history.journal.path) as making:
+        making.run()
+    end = Audit(history.journal.path).run().lsn
+    audit = Audit(
+        history.journal.path, on_frame=lambda header, _: audit.cancel() if header.position.lsn == end else None
+    )
+    with pytest.raises(AuditCancelled):
+        audit.run()
+    assert (audit.statistics().lsn, audit.statistics().bases) == (end, 0)

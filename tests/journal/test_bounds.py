@@ -43,6 +43,7 @@ def build(*steps: tuple[int, ...] | str) -> Batch:
         (build((60,), (0, 3 * PAGE, 0), (2,)), 3 * PAGE),
         (build((0, 0, 0), (0, LIMIT, 0), (LIMIT // PAGE - 1,)), LIMIT),
         (build((0, 100, 0), (0,), "commit"), 100),
+        (build((0, 3, 0)), 3),
     ],
 )
 def test_what_lies_inside_passes_and_sizes_follow(batch: Batch, disk: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import struct
 import tracemalloc
 from array import array
@@ -147,6 +148,15 @@ def test_data_that_does_not_compress_is_stored_as_it_is() -> None:
     header, decoded = decode(encode(builder.build()))
     assert header.codec == layout.CODEC_RAW
     assert bytes(decoded.payload) == noise
+
+
+def test_a_long_payload_that_hardly_shrinks_is_stored_as_it_is() -> None:
+    """Of what is encrypted already, a page or two of zeros are not worth the time of LZ4 for the whole."""
+    noise = random.Random(1).randbytes(1 << 20)
+    payload = noise[: 500 << 10] + bytes(8 << 10) + noise[508 << 10 :]
+    assert len(lz4.block.compress(payload, store_size=False)) < len(payload)
+    assert compress(payload).codec == layout.CODEC_RAW
+    assert compress(bytes(len(payload))).codec == layout.CODEC_LZ4
 
 
 def test_the_most_compressible_payload_keeps_to_the_ratio() -> None:

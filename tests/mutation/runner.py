@@ -34,7 +34,7 @@ class Result:
     """What became of one mutant.
 
     Attributes:
-        outcome: "found", "hang" (found, by a test that did not end) or "survived".
+        outcome: "found", "hang" (found, by a test that did not end), "survived", or "new" (no test is known).
         test: that found it, or hung; "" if none did.
     """
 
@@ -44,7 +44,7 @@ class Result:
 
     @property
     def is_found(self) -> bool:
-        return self.outcome != "survived"
+        return self.outcome in ("found", "hang")
 
 
 class NoTestsError(Exception):
@@ -69,6 +69,12 @@ class Workshop:
         """Run a mutant's tests, or others, up to the first that fails."""
         with self._mutated(mutant):
             return self._run_tests(tests or mutant.tests, test_seconds, run_seconds, options)
+
+    def require_passing(self, tests: Sequence[str]) -> None:
+        """NoTestsError if these do not pass with the real source: then a test that fails with a mutant says nothing."""
+        result = self._run_tests(tests, TEST_SECONDS, RUN_SECONDS, ())
+        if result.is_found:
+            raise NoTestsError(f"{result.test} fails without a mutant")
 
     @contextmanager
     def _mutated(self, mutant: Mutant) -> Iterator[None]:

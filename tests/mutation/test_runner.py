@@ -63,6 +63,13 @@ def test_a_run_without_tests_says_nothing_of_a_mutant(code: int) -> None:
         _result(code, "no tests ran", 1)
 
 
+def test_tests_that_fail_without_a_mutant_are_no_witnesses(place: Workshop) -> None:
+    failing = place.root / "tests/test_failing.py"
+    failing.write_text("def test_fails(): assert 0")
+    with pytest.raises(NoTestsError, match="without a mutant"):
+        place.require_passing(["tests/test_failing.py"])
+
+
 def test_places_are_named_without_lines() -> None:
     names = [name for name, _ in module("mirrortool/files.py").calls()]
     assert "rename:sync_name" in names and "rename:sync_name:2" in names

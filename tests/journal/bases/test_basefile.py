@@ -199,7 +199,7 @@ def zero_of(page: int) -> BatchBuilder:
         ([write_of((5, 1)), write_of((5, 1))], True, "state sum|out of order"),
         ([zero_of(1)], True, "something else than pages"),
         ([write_of((1, 1))], False, "something else than pages"),
-        ([write_of((1, 1))], True, "state sum"),
+        ([write_of((1, 1))], True, "the pages up to here do not give the frame's state sum"),
     ],
 )
 def test_sound_checksums_do_not_make_a_base(
