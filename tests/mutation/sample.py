@@ -105,7 +105,7 @@ def _mirrored(mutant: Mutant) -> list[str]:
     """Test modules with the module's name in theirs."""
     stem = Path(mutant.path).stem
     folder = ROOT / Path("tests", *Path(mutant.path).parts[1:-1])
-    return [str(path.relative_to(ROOT)) for path in _test_modules(folder) if path.stem.startswith(f"test_{stem}")]
+    return [str(path.relative_to(ROOT)) for path in sorted(folder.glob(f"test_{stem}*.py"))]
 
 
 def _naming(mutant: Mutant) -> list[str]:
