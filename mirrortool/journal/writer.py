@@ -155,15 +155,12 @@ class JournalWriter:
         self._directory.close()
 
     def _remove_begun_successor(self) -> None:
-        """What a crash left of a file that was only begun: the next frame may still fit into the file before it.
-
-        One that has its header is continued; the writer that began it may have been killed before its name was durable.
-        """
+        """What a crash left of a file that was only begun: the next frame may still fit into the file before it."""
         path = self.journal.file_path(self.position.next_lsn)
         begun = files.find_facts(path)
         if begun and begun.size < layout.FILE_HEADER.size:
             files.remove(path)
-        files.sync_directory(self.journal.files_path)
+            files.sync_directory(self.journal.files_path)
 
     def _require_file_for(self, length: int, time_ns: int) -> None:
         """Have a file that takes a frame of `length` bytes at this time: the current one, or its successor."""

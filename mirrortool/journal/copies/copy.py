@@ -6,8 +6,8 @@ see basetransfer.py.
 
 Rule: a frame is stored only where it belongs, and only if it is sound: its header's and its body's checksums, its
 chain, its LSN and its time, and what it says, so that verify passes what was acknowledged. What was there before is
-compared, never written again. Rule: a file is made durable before its successor is created, the directory after. Rule:
-after a failed fdatasync nothing is kept that may not be durable. Rule: the durable mark (durablemark.py) is written at
+compared, never written again. How the bytes get there is journal/appender.py; after a failed fdatasync nothing is kept
+that may not be durable. Rule: the durable mark (durablemark.py) is written at
 opening, before a file is begun, at the end, and every few seconds meanwhile, but with no acknowledgement of its own.
 
 Used by one thread, under the journal's lock.
@@ -22,15 +22,14 @@ from mirrortool import clock, files, hostinfo
 from mirrortool.errors import (
     ForkedJournalError,
     HostError,
-    InputOutputError,
     JournalError,
     LinkError,
     MissingFileError,
     OtherJournalError,
     TornJournalError,
 )
-from mirrortool.files import File
 from mirrortool.journal import format as layout
+from mirrortool.journal.appender import Appender, Remedies
 from mirrortool.journal.bounds import of_unknown_size
 from mirrortool.journal.copies import arrivalchecks
 from mirrortool.journal.copies.basetransfer import Announced, ArrivingBase, finish_base_transfer
@@ -48,6 +47,11 @@ from mirrortool.volume import VolumeSet
 
 _RUN_BYTES = 4 << 20
 _MARK_SECONDS = 3.0
+_REMEDIES = Remedies(
+    replaced=("it was deleted or replaced while the copy arrived", "ship again"),
+    dead=("an earlier failure to make the copy durable cannot be undone", "check the device, then ship again"),
+    another="let one receiver use it, and by one path: a mount such as bindfs or sshfs may share no locks",
+)
 
 
 class Copy:
@@ -56,7 +60,7 @@ class Copy:
     Attributes:
         journal: None while nothing arrived.
         id: of this copy, 16 bytes; another one has another.
-        position, time_ns: after the newest frame stored.
+        time_ns: of the newest frame stored.
         durable: after the newest frame that survives a power cut.
     """
 
@@ -72,12 +76,10 @@ class Copy:
         """
         self.path = path
         self.journal: Journal | None = None
-        self.position = self.durable = Position(NO_LSN, 0)
+        self.durable = Position(NO_LSN, 0)
         self.time_ns = 0
-        self._file: File | None = None
+        self._end = self._standing_at(self.durable)
         self._volumes: VolumeSet | None = None  # with their sizes at the end, as far as these are known
-        self._file_first_lsn, self._offset, self._durable_offset = NO_LSN, 0, 0
-        self._is_dead = False
         self._arriving: ArrivingBase | None = None
         self._marked: Position | None = None
         self._marked_at = 0.0
@@ -92,14 +94,19 @@ class Copy:
             opening.pop_all()
 
     @property
+    def position(self) -> Position:
+        """After the newest frame stored."""
+        return self._end.position
+
+    @property
     def file_first_lsn(self) -> Lsn:
         """The newest file; 0 before the first."""
-        return self._file_first_lsn
+        return self._end.file_first_lsn
 
     @property
     def offset(self) -> int:
         """Where the next frame would begin in that file."""
-        return self._offset
+        return self._end.offset
 
     @property
     def is_durable(self) -> bool:
@@ -108,14 +115,13 @@ class Copy:
     def close(self) -> None:
         """Make durable what can be, and give the lock back."""
         try:
-            if not self._is_dead:
+            if not self._end.is_dead:
                 self.sync()
                 self._mark()
         finally:
-            for each in (self._file, self._arriving):
-                if each:
-                    each.close()
-            self._file, self._is_dead = None, True
+            self._end.kill()
+            if self._arriving:
+                self._arriving.close()
             self._lock.close()
 
     def begin(self, sender: Description) -> None:
@@ -162,7 +168,7 @@ class Copy:
         Args:
             anew: it comes from its start, whatever an earlier call left.
         """
-        self._require_alive()
+        self._end.require_alive()
         assert self.journal is not None
         if announced.file_first_lsn <= self.position.next_lsn:
             return False
@@ -185,7 +191,7 @@ class Copy:
             LinkError: the base was damaged on the way, and is begun anew the next time.
             JournalError: it is of another journal, or of another history.
         """
-        self._require_alive()
+        self._end.require_alive()
         if self._arriving:
             self._arriving.append(offset, data)
 
@@ -198,17 +204,17 @@ class Copy:
             MissingFileError: something between the copy's end and that place did not arrive.
             LinkError: the bytes are not valid there: they were damaged on the way.
         """
-        self._require_alive()
+        self._end.require_alive()
         if self._arriving and not self._arriving.has_file:
             self._stand_before(self._arriving, file_first_lsn, offset, data)
             self._append_file(data)
             self._arriving.has_file = True
-        elif offset == 0 and file_first_lsn == self.position.next_lsn and file_first_lsn != self._file_first_lsn:
+        elif offset == 0 and file_first_lsn == self.position.next_lsn and file_first_lsn != self.file_first_lsn:
             self._append_file(data)
-        elif (file_first_lsn, offset) == (self._file_first_lsn, self._offset):
+        elif (file_first_lsn, offset) == (self.file_first_lsn, self.offset):
             self._append(data)
-        elif (file_first_lsn, offset) < (self._file_first_lsn, self._offset):
-            known = len(data) if file_first_lsn < self._file_first_lsn else min(len(data), self._offset - offset)
+        elif (file_first_lsn, offset) < (self.file_first_lsn, self.offset):
+            known = len(data) if file_first_lsn < self.file_first_lsn else min(len(data), self.offset - offset)
             self._compare(file_first_lsn, offset, data[:known])
             if known < len(data):
                 self._append(data[known:])
@@ -231,20 +237,13 @@ class Copy:
                 a file that was deleted or replaced.
             LockedError: a base is due to take the place of files, while another process works with the copy's bases.
         """
-        self._require_alive()
+        self._end.require_alive()
         if self._arriving:
             self._arriving.sync()
-        if self._file and not self.is_durable:
-            try:
-                self._file.fdatasync()
-            except HostError:
-                self._is_dead = True
-                with suppress(HostError):  # a later fdatasync could call durable what the kernel has dropped
-                    self._file.truncate(self._durable_offset)
-                raise
-            self._require_in_place(self._file)
+        if self._end.has_file and not self.is_durable:
+            self._end.sync()
             if not self._arriving or self._install(self._arriving):
-                self.durable, self._durable_offset = self.position, self._offset
+                self.durable = self.position
         if clock.monotonic() - self._marked_at >= _MARK_SECONDS:
             self._mark()
         return self.durable
@@ -253,44 +252,47 @@ class Copy:
         """The sender stopped cleanly at this position; noted, unless the copy is elsewhere. Durable first."""
         assert self.journal is not None
         self.sync()
-        if self._file is None or end.position != self.position:
+        if not self._end.has_file or end.position != self.position:
             return False
         self._mark()
         # The sender may have begun a file there, which comes here only with its first frame.
         self.journal.next_scan = next_scan
-        self.journal.save_clean_end(FrameEnd(self.position, self._file_first_lsn, self._offset))
+        self.journal.save_clean_end(FrameEnd(self.position, self.file_first_lsn, self.offset))
         return True
 
     def _open(self, journal: Journal) -> None:
         """Stand at the end of what is there, which is durable from now on."""
-        self.journal, self.position = journal, journal.start
-        for first_lsn in reversed(journal.file_starts()):
-            if self._read_file(journal, first_lsn):
-                break
-        files.sync_directory(journal.files_path)  # a receiver that was killed may have left a name that is not durable
-        self.durable, self._durable_offset = self.position, self._offset
+        self.journal = journal
+        ends = (self._find_end(journal, first_lsn) for first_lsn in reversed(journal.file_starts()))
+        end = next(filter(None, ends), FrameEnd(journal.start, NO_LSN, 0))
+        self._end = self._standing_at(end.position)
+        if end.file_first_lsn:
+            self._end.stand(journal.file_path(end.file_first_lsn), end.file_first_lsn, end.offset)
+        self.durable = self.position
         if load_mark(self.path) == DurableMark(self.durable, hostinfo.boot_id()):
             self._marked = self.durable
         self._mark()
         # A copy that continues in the middle of a journal learns sizes from the next RESIZE.
         self._volumes = of_unknown_size(journal.volumes) if self.position.lsn else journal.volumes
-        if self._file_first_lsn:
-            files.sync_directory(journal.files_path)  # what began the newest may have been killed before it did that
-            self._file = files.open_file(journal.file_path(self._file_first_lsn), write=True, follow=False)
 
-    def _read_file(self, journal: Journal, first_lsn: Lsn) -> bool:
-        """Stand at the end of this file; False if it was only begun, and is gone now."""
+    def _find_end(self, journal: Journal, first_lsn: Lsn) -> FrameEnd | None:
+        """The end of this file; None if it was only begun, and is gone now."""
+        end = None
         try:
             with RunReader(journal, first_lsn=first_lsn) as reader:
                 try:
                     while reader.next_run(_RUN_BYTES):
                         pass
                 finally:
-                    self.position, self.time_ns = reader.position, reader.time_ns
-                    self._file_first_lsn, self._offset = reader.file_first_lsn, reader.offset
+                    end = FrameEnd(reader.position, reader.file_first_lsn, reader.offset)
+                    self.time_ns = reader.time_ns
         except TornJournalError as error:
-            return self._cut(error)
-        return True
+            if not self._cut(error):
+                return None
+        return end
+
+    def _standing_at(self, position: Position) -> Appender:
+        return Appender(self.path, position, _REMEDIES, cuts_unsynced=True)
 
     def _cut(self, torn: TornJournalError) -> bool:
         if torn.offset < layout.FILE_HEADER.size:
@@ -315,20 +317,8 @@ class Copy:
         self._mark()
         self._forget_clean_end()
         path = self._path_of(first_lsn)
-        file = files.open_file(path, write=True, create=True)
-        try:
-            file.truncate(0)
-            file.pwrite(data, 0)
-            files.sync_directory(files.parent(path))
-        except HostError:
-            file.close()
-            files.remove(path)
-            raise
-        if self._file:
-            self._file.close()
-        self._file, self._file_first_lsn = file, first_lsn
-        self._offset, self._durable_offset = len(data), 0
-        self.position, self.time_ns, self._volumes = end
+        self._end.begin(path, first_lsn, data, end[0])
+        _, self.time_ns, self._volumes = end
 
     def _mark(self) -> None:
         """Note what is durable. An older mark is true, too: so if there is no room for it, nothing fails."""
@@ -340,24 +330,12 @@ class Copy:
             self._marked = self.durable
 
     def _append(self, data: memoryview) -> None:
-        self._store(data, self._checked(data, self._file_first_lsn, self._offset))
+        self._store(data, self._checked(data, self.file_first_lsn, self.offset))
 
     def _store(self, data: memoryview, end: tuple[Position, int, VolumeSet]) -> None:
         self._forget_clean_end()
-        assert self._file is not None
-        try:
-            self._file.pwrite(data, self._offset)
-        except HostError:
-            self._cut_failed_append(self._file)
-            raise
-        self._offset += len(data)
-        self.position, self.time_ns, self._volumes = end
-
-    def _cut_failed_append(self, file: File) -> None:
-        try:
-            file.truncate(self._offset)
-        except HostError:
-            self._is_dead = True
+        self._end.append([data], end[0])
+        _, self.time_ns, self._volumes = end
 
     def _checked(self, data: memoryview, file_first_lsn: Lsn, offset: int) -> tuple[Position, int, VolumeSet]:
         """Position, time and volumes after the frames, which are whole and sound at this place."""
@@ -397,10 +375,8 @@ class Copy:
         header = arrivalchecks.file_header(self.path, data)
         if header.first_lsn != file_first_lsn:
             raise arrivalchecks.damaged(self.path, f"a file of LSN {header.first_lsn} in place of {file_first_lsn}")
-        if self._file:
-            self._file.close()
-        self._file, self._file_first_lsn, self._offset = None, NO_LSN, 0
-        self.position, self.time_ns = header.start, header.time_ns
+        self._end.close()
+        self._end, self.time_ns = self._standing_at(header.start), header.time_ns
         assert self.journal is not None
         self._volumes = of_unknown_size(self.journal.volumes)
 
@@ -408,32 +384,17 @@ class Copy:
         """Let the base and the file with its commit take the place of the files here, once that commit is there."""
         if self.position.lsn < base.announced.position.lsn:
             return False
-        assert self._file is not None and self.journal is not None
+        assert self.journal is not None
+        arrived = self._end
         with base.lock():
-            self._is_dead = True  # unless all of it succeeds: the next opening finishes it
+            arrived.kill()  # unless all of it succeeds: the next opening finishes it
             base.install()
             self._arriving = None
             self._marked_at = -_MARK_SECONDS
-            self._file.close()
-            self._file = files.open_file(self.journal.file_path(self._file_first_lsn), write=True, follow=False)
-            self._is_dead = False
+            installed = self._standing_at(arrived.position)
+            installed.stand(self.journal.file_path(self.file_first_lsn), self.file_first_lsn, self.offset)
+            self._end = installed
         return True
-
-    def _require_in_place(self, file: File) -> None:
-        """A sender that is told that bytes are kept may drop them: so they are in the copy, not in an unlinked file."""
-        if not file.is_in_place():
-            self._is_dead = True
-            raise InputOutputError(
-                "it was deleted or replaced while the copy arrived", where=file.path, remedy="ship again"
-            )
-
-    def _require_alive(self) -> None:
-        if self._is_dead:
-            raise InputOutputError(
-                "an earlier failure to make the copy durable cannot be undone",
-                where=self.path,
-                remedy="check the device, then ship again",
-            )
 
 
 def check_not_another_primary(path: str, sender: Description) -> None:

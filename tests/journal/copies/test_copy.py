@@ -87,7 +87,7 @@ def whole_until(path: Path, journal: Journal, runs: list[Run]) -> None:
 
 def dropped(copy: Copy) -> None:
     """Let go of everything as kill -9 does."""
-    copy._is_dead = True
+    copy._end.is_dead = True
     copy.close()
 
 
