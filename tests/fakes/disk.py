@@ -159,7 +159,7 @@ class DiskOs:
         """The disk that has a path from the root; None if it is another machine's."""
         if self._elsewhere is not None and path.startswith(self._elsewhere):
             return None
-        return next((disk for place, disk in self._places if path.startswith(place)), self.disk)
+        return next((disk for place, disk in self._places if f"{path}/".startswith(place)), self.disk)
 
     # Data.
 

@@ -175,7 +175,10 @@ def base(site: Site, path: str) -> None:
     site.seen[f"base in {path.rpartition('/')[2]}"] += 1
 
 
-def prune_files(site: Site, path: str) -> None:
+def prune_files(site: Site, path: str, slot_size: int | None = None) -> None:
     """`prune`."""
-    done = prune(path, Keep(size=site.chance.choice([0, 20_000])))
+    site.checks.see()  # of what goes
+    done = prune(path, Keep(size=site.chance.choice([0, 8_000]), slot_size=slot_size))
+    site.checks.look_at_needs(path)
+    site.seen[f"slots lost in {path.rpartition('/')[2]}"] += len(done.plan.lost)
     site.seen[f"files pruned in {path.rpartition('/')[2]}"] += len(done.plan.files)

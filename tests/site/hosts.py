@@ -33,6 +33,10 @@ class Host:
         ahead_ns: how far its clock is ahead of the model's time.
         processes: that run.
         is_up: it has power.
+        calls_left: file and link calls of its processes until it loses its power; None for no loss.
+        is_full: no call that needs room finds any.
+        faults: with which chance a call that changes a file fails.
+        has_failed: some call failed, since the site was calm.
     """
 
     def __init__(self, name: str, path: str, disk: Disk) -> None:
@@ -41,6 +45,9 @@ class Host:
         self.is_up = True
         self.booted_ns = 0
         self.ahead_ns = 0
+        self.calls_left: int | None = None
+        self.is_full = self.has_failed = False
+        self.faults = 0.0
         self.processes: list[Process] = []
         os.mkdir(f"{path}/state")
 
@@ -64,7 +71,7 @@ class SiteOs(DiskOs):
     def __init__(
         self, scheduler: Scheduler, hosts: Sequence[str], on_call: Callable[[Call], object], seed: int
     ) -> None:
-        super().__init__(self._ask_site, reads=self._ask_site_reads, hosts=hosts, seed=seed, lock=nullcontext())
+        super().__init__(self._ask_site, hosts=hosts, seed=seed, lock=nullcontext())
         self._scheduler, self._on_call = scheduler, on_call
         self._inodes: dict[tuple[int, int], int] = {}
         self._times: dict[tuple[int, int], tuple[int, int]] = {}
@@ -76,11 +83,9 @@ class SiteOs(DiskOs):
     def _ask_site(self, call: Call) -> object:
         return self._on_call(call) if self._process() else None
 
-    def _ask_site_reads(self, call: Call) -> object:
-        process = self._process()
-        if process is not None:
-            self._on_call(call)
-        return None
+    def _ask_reads(self, name: str, descriptor: int = -1, path: str | None = None) -> None:
+        if self._process():
+            self._on_call(Call(0, name, path or ""))
 
     def write(self, descriptor: int, data: bytes) -> int:
         process = self._process()

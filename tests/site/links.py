@@ -99,6 +99,8 @@ class Network:
         self.down_until_ns = 0
         self._descriptors = 1000
         self.on_call: Callable[[str], None] = lambda _: None
+        self.on_reply: Callable[[Message], None] = lambda _: None
+        self._listeners: dict[int, Listener] = {}  # by the descriptor of the receiver
 
     def connect(self) -> Connection:
         """A new connection.
@@ -116,6 +118,7 @@ class Network:
         self.ends[near] = connection.to_near, connection.to_far
         self.ends[far] = connection.to_far, connection.to_near
         self.blocking |= {near, far}
+        self._listeners[far] = Listener()
         return connection
 
     def close(self, descriptor: int) -> None:
@@ -149,8 +152,8 @@ class Network:
     def forget(self, told: Pipe, untold: Pipe) -> None:
         """The reader of `told` learns that the connection is gone, that of `untold` does not, or a long time later."""
         told.lose(self._chance)
+        told.end(self._scheduler.now)
         told.is_lost = True
-        told.ended_ns = self._scheduler.now
         untold.is_broken = True
         if self._chance.random() < 0.5:
             untold.lose(self._chance)
@@ -162,6 +165,18 @@ class Network:
         connection.is_open = False
         both = connection.to_near, connection.to_far
         self.forget(*(both if near_is_told else reversed(both)))
+
+    def lose_end(self, connection: Connection, *, is_near: bool) -> None:
+        """The host at one end has lost its power: the other is told nothing, or that the connection is gone."""
+        self.ends.pop(connection.near if is_near else connection.far, None)
+        connection.is_open = False
+        if self._chance.random() < 0.5:
+            self.reset(connection)
+            return
+        for pipe in (connection.to_far, connection.to_near):
+            pipe.lose(self._chance)
+            pipe.is_lost = True
+            pipe.is_broken, pipe.ended_ns = False, None
 
     def stall(self, connection: Connection, seconds: float) -> None:
         for pipe in (connection.to_far, connection.to_near):
@@ -175,6 +190,8 @@ class Network:
     def write(self, descriptor: int, buffers: Sequence[Buffer]) -> Sequence[Buffer]:
         self.on_call("send")
         data = b"".join(buffers)
+        for message in self._listeners[descriptor].heard(data) if descriptor in self._listeners else ():
+            self.on_reply(message)
         while True:
             _, sink = self._ends_of(descriptor)
             if sink.is_broken:
@@ -219,8 +236,8 @@ class Network:
         ends_ns = self._scheduler.now + int(max(0.0, seconds) * SECOND)
         while not is_readable():
             ends = self.ends[descriptor][0]
-            times = [at for at in (ends.chunks[0][0] if ends.chunks else None, ends.ended_ns) if at is not None]
-            until = min([ends_ns, *times])
+            comes_ns = ends.chunks[0][0] if ends.chunks else ends.ended_ns
+            until = ends_ns if comes_ns is None else min(ends_ns, comes_ns)
             if self._scheduler.now >= ends_ns:
                 return False
             before = len(ends.chunks), ends.ended_ns

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import gc
+import os
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from tests.fakes.scheduler import _ONE_PROCESSOR, _PROCESSORS
 from tests.fakes.volumes import fast_directory
 from tests.site.site import Site
 
@@ -28,6 +30,7 @@ def run_seed(seed: int, *, keeps_log: bool = False) -> Done:
     with fast_directory() as root:
         site = Site(seed, root, keeps_log=keeps_log)
         gc.disable()  # no object goes at a time that does not follow from the seed
+        os.sched_setaffinity(0, _ONE_PROCESSOR)  # as the threads are that take turns with this one
         try:
             site.run()
         except Exception as error:
@@ -35,5 +38,6 @@ def run_seed(seed: int, *, keeps_log: bool = False) -> Done:
             again = f"python -m tests.site {seed} --log"
             raise AssertionError(f"seed {seed}: {error}\n{events}\nagain: {again}") from error
         finally:
+            os.sched_setaffinity(0, _PROCESSORS)
             gc.enable()
         return Done(site.seen, site.lines())

@@ -32,7 +32,8 @@ from tests.site import actors
 from tests.site.checks import Checks
 from tests.site.hosts import Host, running_on
 from tests.site.ledger import Client, bytes_of
-from tests.site.strands import Process
+from tests.site.strands import SECOND, Process
+from tests.site.trouble import Trouble
 from tests.site.world import SIZES, World
 
 SETTLE_SECONDS = 400.0
@@ -65,18 +66,18 @@ class Site(World):
         with ExitStack() as running:
             patch = running.enter_context(pytest.MonkeyPatch.context())
             small_scale(patch, PAGE)
-            small_journal_files(patch, 30 * PAGE)
+            small_journal_files(patch, self.chance.choice([6, 12, 30]) * PAGE)
             running.enter_context(running_on(self.scheduler, self.system, self.stream("ids"), self.root))
             patch.setattr(messagestream, "pipes", self.network.pipes())
             running.callback(self.end)
             self._make_primary()
-            self.checks = Checks(self)
+            self.checks, self.trouble = Checks(self), Trouble(self)
+            self.network.on_reply = self.checks.hear
             for _ in range(EVENTS):
                 self._restart()
                 self._pass_time()
                 self.checks.look()
-                self._disturb()
-                self.checks.look()
+                self.trouble.disturb()
             self._settle()
             self.checks.look_at_end()
 
@@ -119,36 +120,18 @@ class Site(World):
         return actors.connect(self, wake)
 
     def _pass_time(self) -> None:
-        self.scheduler.sleep(self.chance.choice([0.05, 0.5, 2.0, 2.0, 5.0, 12.0]))
-
-    # Trouble.
-
-    def _disturb(self) -> None:
-        chance = self.chance
-        event = chance.choice(self._events())
-        event()
-
-    def _events(self) -> list[Callable[[], None]]:
-        return [self._kill_soon] * 4
-
-    def _kill_soon(self) -> None:
-        """A process ends at one of its next calls, or now."""
-        running = [*self.near.processes, *self.far.processes]
-        if running:
-            process = self.chance.choice(running)
-            if self.chance.random() < 0.3:
-                self.kill(process)
-            else:
-                process.calls_left = self.chance.choice([1, 5, 20, 100]) + self.chance.randrange(20)
+        """Look at once at what a power cut has left, before anything runs there again."""
+        scheduler = self.scheduler
+        ends = scheduler.now + int(self.chance.choice([0.05, 0.5, 2.0, 2.0, 5.0, 12.0]) * SECOND)
+        while scheduler.wait(lambda: self.has_fresh_cut, (ends - scheduler.now) / SECOND):
+            self.has_fresh_cut = False
+            self.checks.look()
 
     # The end.
 
     def _settle(self) -> None:
         """No more faults: everything runs, and the mirror reaches the newest commit in time."""
-        self.note("calm")
-        self.faults = 0.0
-        for process in (*self.near.processes, *self.far.processes):
-            process.calls_left = None
+        self.trouble.calm()
         self._restart(always=True)
         assert self.recording
         self.scheduler.sleep(3.0)

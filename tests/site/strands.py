@@ -147,6 +147,12 @@ class Scheduler:
 
     def kill(self, process: Process) -> None:
         """End a process where each of its threads is; raises KilledError if that is the caller's."""
+        self.end(process)
+        if self.current.process is process:
+            raise KilledError
+
+    def end(self, process: Process) -> None:
+        """The same, but the caller's thread ends at its next call."""
         if process.is_dead:
             return
         process.is_dead = process.was_killed = True
@@ -158,9 +164,8 @@ class Scheduler:
                 strand.baton.release()
                 me.baton.acquire()
                 self._returns_to = before
-        if me.process is process:
-            raise KilledError
-        self._end_of(process)
+        if me.process is not process:
+            self._end_of(process)
 
     # How that is done.
 

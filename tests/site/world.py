@@ -12,12 +12,15 @@ from tests.fakes.disk import Call, LosingSync
 from tests.fakes.volumes import PAGE
 from tests.site.hosts import Host, SiteOs
 from tests.site.links import Network
-from tests.site.strands import SECOND, Process, Scheduler
+from tests.site.strands import SECOND, KilledError, Process, Scheduler
 
 STEPS_MAX = 400_000
 SIZES = {"a": 12 * PAGE + 7, "b": 3 * PAGE}
 _LAST_EVENTS = 80
 _READS = ("open", "pread", "preadv")
+_NEED_ROOM = ("create", "mkdir", "symlink", "pwrite", "pwritev", "reserve", "rename")
+_SYNCS = ("fdatasync", "fsync")
+_MAY_FAIL = (*_NEED_ROOM, *_SYNCS, "ftruncate")
 
 
 class World:
@@ -25,14 +28,13 @@ class World:
 
     Attributes:
         seen: how often each thing happened.
-        faults: with which chance a call that changes a file fails, now.
+        lost_power: hosts that did, since what is on them was last recovered.
     """
 
     def __init__(self, seed: int, root: str, *, keeps_log: bool = False) -> None:
         self.seed, self.root = seed, root
         self.chance = self.stream("events")
         self._fault_chance = self.stream("faults")
-        self.faults = 0.0
         self.seen: Counter[str] = Counter()
         self._log: deque[tuple[int, str, str]] = deque(maxlen=None if keeps_log else _LAST_EVENTS)
         self.scheduler = Scheduler(self.stream("schedule"), STEPS_MAX)
@@ -49,7 +51,9 @@ class World:
         assert disks[0] and disks[1]
         self.near, self.far = Host("near", paths[0], disks[0]), Host("far", paths[1], disks[1])
         self.lost_power: set[str] = set()
-        self.failed: set[str] = set()
+        self.has_fresh_cut = False  # that nobody has looked at
+        for host in (self.near, self.far):
+            host.ahead_ns = int(self.chance.uniform(-5, 5) * SECOND) * self.chance.choice([0, 1, 1000])
 
     def stream(self, name: str) -> random.Random:
         """Chances of their own, so that a new use of one leaves the others."""
@@ -99,11 +103,15 @@ class World:
         """All of a host ends, and of what was not synced there some is lost."""
         self.note(f"power cut of {host.name}")
         self.seen[f"power cut of {host.name}"] += 1
-        host.is_up = False
+        host.is_up, host.calls_left = False, None
         for process in list(host.processes):
-            self.scheduler.kill(process)
+            self.scheduler.end(process)
         host.disk.cut_power(self.chance)
         self.lost_power.add(host.name)
+        self.has_fresh_cut = True
+        for connection in self.network.connections:  # nobody tells the other end, or its next packet is answered so
+            if connection.near in self.network.ends or connection.far in self.network.ends:
+                self.network.lose_end(connection, is_near=host is self.near)
 
     def boot(self, host: Host) -> None:
         self.note(f"boot {host.name}")
@@ -123,22 +131,23 @@ class World:
         self._meet(call.name)
         if call.name not in _READS:
             self.note(call.name, call.path)
-            if self.faults and self._fault_chance.random() < self.faults:
-                self._fail(call)
+            process = self.scheduler.current.process
+            assert process is not None
+            self._may_fail(call, process.host)
 
-    def _fail(self, call: Call) -> None:
-        process = self.scheduler.current.process
-        assert process is not None
-        if call.name in ("unlink", "rmdir"):
-            return
-        self.failed.add(process.host.name)
-        code = self._fault_chance.choice([errno.ENOSPC, errno.ENOSPC, errno.EIO])
-        self.note(f"fails: {errno.errorcode[code]}", call.path)
-        if call.name in ("fdatasync", "fsync"):
-            self.seen["failing sync"] += 1
-            raise LosingSync(errno.EIO)
-        self.seen[f"{errno.errorcode[code]}"] += 1
-        raise OSError(code, os.strerror(code))
+    def _may_fail(self, call: Call, host: Host) -> None:
+        if host.is_full and call.name in _NEED_ROOM:
+            self._fail(host, errno.ENOSPC)
+        if host.faults and self._fault_chance.random() < host.faults and call.name in _MAY_FAIL:
+            is_sync = call.name in _SYNCS
+            self._fail(host, errno.EIO if is_sync or self._fault_chance.random() < 0.3 else errno.ENOSPC, is_sync)
+
+    def _fail(self, host: Host, code: int, is_sync: bool = False) -> None:
+        host.has_failed = True
+        name = "failing sync" if is_sync else errno.errorcode[code]
+        self.note("fails:", name)
+        self.seen[f"{name} of {host.name}"] += 1
+        raise LosingSync(code) if is_sync else OSError(code, os.strerror(code))
 
     def _on_link_call(self, name: str) -> None:
         self._meet(name)
@@ -147,12 +156,19 @@ class World:
     def _meet(self, name: str) -> None:
         self.scheduler.point()
         process = self.scheduler.current.process
-        if process is not None and process.calls_left is not None:
+        assert process is not None
+        if process.calls_left is not None:
             process.calls_left -= 1
             if process.calls_left <= 0:
                 process.calls_left = None
                 self.note(f"at {name}")
                 self.kill(process)
+        if process.host.calls_left is not None:
+            process.host.calls_left -= 1
+            if process.host.calls_left <= 0:
+                self.note(f"at {name}")
+                self.cut_power(process.host)
+                raise KilledError
 
 
 def below(root: str) -> Iterator[str]:
