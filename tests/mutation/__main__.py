@@ -61,7 +61,7 @@ def _run_one(place: Workshop, mutant: Mutant, options: argparse.Namespace) -> Re
     limits = {"test_seconds": options.test_seconds, "run_seconds": options.run_seconds}
     result, seconds = Result("new", "", 0), 0.0
     known = [options.tests or mutant.tests] if options.tests or mutant.tests else []
-    for tests in itertools.chain(known, itertools.islice(sample.stages(mutant), options.search)):
+    for tests in itertools.chain(known, itertools.islice(sample.stages(mutant, place.root), options.search)):
         result = place.run(mutant, tests, **limits)
         seconds += result.seconds
         if result.is_found:

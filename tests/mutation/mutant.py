@@ -41,7 +41,7 @@ class Mutant:
 
     def source(self) -> str:
         """The module as the mutant has it."""
-        text = (ROOT / self.path).read_text(encoding="utf-8")
+        text = module(self.path).text  # not anew: the edits are of that one
         for edit in sorted(self.edits, key=lambda each: each.start, reverse=True):
             text = text[: edit.start] + edit.text + text[edit.end :]
         ast.parse(text, self.path)
@@ -49,7 +49,7 @@ class Mutant:
 
     def lines(self) -> str:
         """Where it is now: path and lines."""
-        text = (ROOT / self.path).read_text(encoding="utf-8")
+        text = module(self.path).text
         return f"{self.path}:" + ",".join(str(text.count("\n", 0, edit.start) + 1) for edit in self.edits)
 
 

@@ -26,6 +26,8 @@ FOLDERS = ("journal", "replay", "record", "mirror", "store", "verify.py")
 _SILENT_MODULES = re.compile(r"/(\w*metrics|tracing|numerals|__init__)\.py$")
 FOUND, ARGUED = Path(__file__).with_name("found.tsv"), Path(__file__).with_name("survivors.tsv")
 """What is noted: a line has an id, a tab, and the test that found it or the argument."""
+_NAMED_MAX = 5
+"""Of the test modules that name a function or its module, this many come first."""
 _FOLDERS_BESIDE = {
     "journal": ("tests/record", "tests/replay", "tests/ship", "tests/promote", "tests/status", "tests/crash"),
     "replay": ("tests/trace", "tests/mirror", "tests/promote", "tests/crash"),
@@ -67,18 +69,18 @@ def gone() -> list[str]:
     return sorted((load(FOUND).keys() | load(ARGUED).keys()) - {each.id for each in chosen()})
 
 
-def stages(mutant: Mutant) -> Iterator[list[str]]:
-    """Tests to look through for one that finds a mutant, the cheapest and likeliest first."""
-    mirrored, named = _mirrored(mutant), _naming(mutant)
+def stages(mutant: Mutant, root: Path = ROOT) -> Iterator[list[str]]:
+    """Tests of this tree to look through for one that finds a mutant, the cheapest and likeliest first."""
+    mirrored, named = _mirrored(mutant, root), _naming(mutant, root)
     folder = mutant.path.removesuffix(".py").split("/")[1]
-    first = mirrored + [each for each in named if each not in mirrored][:8]
+    first = mirrored + [each for each in named if each not in mirrored][:_NAMED_MAX]
     done = set(first)
     if first:
         yield first
-    for place in (_nearest_folder(mutant.path), f"tests/{folder}", "", "tests/machine tests/site", "tests/cli",
+    for place in (_nearest_folder(mutant.path, root), f"tests/{folder}", "", "tests/machine tests/site", "tests/cli",
                   *_FOLDERS_BESIDE[folder], "tests/ship", "tests/promote"):  # fmt: skip
-        names = [] if place else [str(path.relative_to(ROOT)) for path in sorted((ROOT / "tests").glob("test_*.py"))]
-        names += [str(path.relative_to(ROOT)) for each in place.split() for path in _test_modules(ROOT / each)]
+        names = [] if place else [str(path.relative_to(root)) for path in sorted((root / "tests").glob("test_*.py"))]
+        names += [str(path.relative_to(root)) for each in place.split() for path in _test_modules(root / each)]
         if new := [each for each in names if each not in done]:
             yield new
             done.update(new)
@@ -101,14 +103,14 @@ def _number(seed: int, id: str) -> bytes:
     return hashlib.sha256(f"{seed} {id}".encode()).digest()
 
 
-def _mirrored(mutant: Mutant) -> list[str]:
+def _mirrored(mutant: Mutant, root: Path) -> list[str]:
     """Test modules with the module's name in theirs."""
     stem = Path(mutant.path).stem
-    folder = ROOT / Path("tests", *Path(mutant.path).parts[1:-1])
-    return [str(path.relative_to(ROOT)) for path in sorted(folder.glob(f"test_{stem}*.py"))]
+    folder = root / Path("tests", *Path(mutant.path).parts[1:-1])
+    return [str(path.relative_to(root)) for path in sorted(folder.glob(f"test_{stem}*.py"))]
 
 
-def _naming(mutant: Mutant) -> list[str]:
+def _naming(mutant: Mutant, root: Path) -> list[str]:
     """Test modules that name the function or the module, those of its folder first, the shortest first."""
     path = Path(mutant.path)
     module = path.with_suffix("").as_posix().replace("/", ".")
@@ -117,7 +119,7 @@ def _naming(mutant: Mutant) -> list[str]:
     pattern = re.compile(rf"\b{re.escape(module)}\b|from {re.escape(package)} import [^\n]*\b{stem}\b")
     called = re.compile(rf"\b_?{re.escape(function)}\(") if len(function) > 6 else None
     found = []
-    for test, text in _texts().items():
+    for test, text in _texts(root).items():
         rank = (not test.startswith("/".join(["tests", *path.parts[1:2]])), len(text))
         if called and called.search(text):
             found.append((0, *rank, test))
@@ -127,18 +129,18 @@ def _naming(mutant: Mutant) -> list[str]:
 
 
 @cache
-def _texts() -> dict[str, str]:
-    paths = _test_modules(ROOT / "tests")
+def _texts(root: Path) -> dict[str, str]:
+    paths = _test_modules(root / "tests")
     skipped = ("interop", "bench", "docs", "mutation", "fuzz", "crash", "machine", "site")
     return {
-        str(path.relative_to(ROOT)): path.read_text(encoding="utf-8")
-        for path in paths if path.relative_to(ROOT).parts[1] not in skipped
+        str(path.relative_to(root)): path.read_text(encoding="utf-8")
+        for path in paths if path.relative_to(root).parts[1] not in skipped
     }  # fmt: skip
 
 
-def _nearest_folder(path: str) -> str:
+def _nearest_folder(path: str, root: Path) -> str:
     folder = Path("tests", *Path(path).parts[1:-1])
-    while not (ROOT / folder).is_dir():
+    while not (root / folder).is_dir():
         folder = folder.parent
     return "tests/nowhere" if folder == Path("tests") else str(folder)
 
