@@ -73,12 +73,14 @@ def stages(mutant: Mutant, root: Path = ROOT) -> Iterator[list[str]]:
     """Tests of this tree to look through for one that finds a mutant, the cheapest and likeliest first."""
     mirrored, named = _mirrored(mutant, root), _naming(mutant, root)
     folder = mutant.path.removesuffix(".py").split("/")[1]
+    if "::" in mutant.id:  # outside of every function
+        mirrored.append("tests/docs/test_manuals.py")  # which has the limits
     first = mirrored + [each for each in named if each not in mirrored][:_NAMED_MAX]
     done = set(first)
     if first:
         yield first
     for place in (_nearest_folder(mutant.path, root), f"tests/{folder}", "", "tests/machine tests/site", "tests/cli",
-                  *_FOLDERS_BESIDE[folder], "tests/ship", "tests/promote"):  # fmt: skip
+                  *_FOLDERS_BESIDE[folder], "tests/ship", "tests/promote", "tests/docs"):  # fmt: skip
         names = [] if place else [str(path.relative_to(root)) for path in sorted((root / "tests").glob("test_*.py"))]
         names += [str(path.relative_to(root)) for each in place.split() for path in _test_modules(root / each)]
         if new := [each for each in names if each not in done]:

@@ -108,6 +108,8 @@ def one_chosen(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Mutant:
 class NoWorkshop:
     """For a command that has no mutant to run."""
 
+    root = ROOT
+
     def require_passing(self, tests: Sequence[str]) -> None:
         pass
 

@@ -18,6 +18,7 @@ import pytest
 from mirrortool.errors import LockedError, MirrortoolError, NotComparableError, UsageError
 from mirrortool.journal.commits import Until, find_commit
 from mirrortool.nbd.server import Server
+from mirrortool.record import controlsocket
 from mirrortool.record.controlsocket import LINE_BYTES_MAX, ControlSocket, ask
 from mirrortool.record.initialscan import InitialScan
 from mirrortool.record.liverecording import LiveRecording
@@ -89,6 +90,15 @@ def test_a_mark_is_durable_when_it_is_answered(running: Running) -> None:
     assert running.recorder.statistics().durable_lsn >= position.lsn
     found = find_commit(running.primary.journal, Until(mark="nightly"))
     assert found is not None and found.position == position
+
+
+def test_a_client_that_says_nothing_keeps_no_other_waiting_for_long(
+    running: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(controlsocket, "CLIENT_SECONDS", 0.05)
+    with socket.socket(socket.AF_UNIX) as silent:
+        silent.connect(running.path)
+        assert mark(running.primary.journal_path, "nightly").lsn
 
 
 @pytest.mark.parametrize("name", ["", "1x", "a b", "x" * 65, None, 5, ["x"], {}])
