@@ -635,3 +635,16 @@ def test_nothing_is_acknowledged_of_a_copy_that_was_deleted(tmp_path: Path, lose
             copy.sync()
     assert copy.durable == durable
     copy.close()
+
+
+def test_a_closed_copy_takes_nothing_in(tmp_path: Path) -> None:
+    """Its lock is another's by then."""
+    runs = runs_of(made(tmp_path / "j", file_bytes=1 << 20))
+    copy = begun(tmp_path / "copy", Journal(str(tmp_path / "j")))
+    append(copy, runs[0])
+    copy.close()
+    before = contents(tmp_path / "copy")
+    for attempt in (copy.sync, lambda: append(copy, runs[1])):
+        with pytest.raises(InputOutputError):
+            attempt()
+    assert contents(tmp_path / "copy") == before
