@@ -9,6 +9,7 @@ from mirrortool.errors import LockedError, NotComparableError, UsageError
 from mirrortool.journal.commits import newest_commits
 from mirrortool.journal.point import MARK_NAMES, is_mark_name
 from mirrortool.journal.position import Position
+from mirrortool.journal.reader import JournalReader
 from mirrortool.lsn import Lsn
 from mirrortool.operation import BatchBuilder, CommitKind
 from mirrortool.record.controlsocket import ask
@@ -39,8 +40,11 @@ def mark(journal_path: str, name: str) -> Position:
             )
         newest = next(iter(newest_commits(opened.journal, 1)), None)
         has_all = newest and newest.position == opened.writer.position
-        was_redone = opened.redone and not opened.checkpoint.incomplete  # all that was acknowledged, at one moment
-        if newest is None or not (has_all or was_redone) or newest.kind == CommitKind.INCOMPLETE:
+        if (
+            newest is None
+            or not (has_all or _is_whole(opened, newest.position))
+            or newest.kind == CommitKind.INCOMPLETE
+        ):
             what = "no commit yet" if newest is None else "an unfinished scan is all there is after the newest commit"
             raise NotComparableError(
                 f"{what}, so there is nothing to mark", where=journal_path, remedy="run mirrortool record first"
@@ -52,6 +56,17 @@ def mark(journal_path: str, name: str) -> Position:
         opened.writer.sync()
         opened.save_checkpoint({})
         return position
+
+
+def _is_whole(opened: OpenJournal, commit: Position) -> bool:
+    """Whether the journal ends with a commit, or with all that clients were acknowledged, as a crash leaves it.
+
+    An earlier start may have redone that, and ended before it made a commit.
+    """
+    if commit == opened.writer.position or opened.checkpoint.incomplete:
+        return commit == opened.writer.position
+    with JournalReader(opened.journal, commit, headers_only=True) as reader:
+        return bool(opened.redone) or not any(header.is_captured for header in iter(reader.next_header, None))
 
 
 def _ask_for_mark(journal_path: str, name: str) -> dict[str, Any] | None:

@@ -9,8 +9,11 @@ import pytest
 from mirrortool.errors import LockedError, NotComparableError, UsageError
 from mirrortool.files import File
 from mirrortool.journal.commits import Until, commits, find_commit
+from mirrortool.record.initialscan import InitialScan
 from mirrortool.record.mark import mark
+from mirrortool.record.recorder import Recorder
 from mirrortool.record.scan import Scan
+from tests.fakes.recorders import quiet_recorder
 from tests.fakes.volumes import PAGE, Primary, fast_directory, make_primary, pattern
 
 
@@ -61,6 +64,19 @@ def test_without_a_commit_there_is_nothing_to_mark(primary: Primary, monkeypatch
         mark(primary.journal_path, "x")
     primary.scan()
     mark(primary.journal_path, "x")
+
+
+def test_what_an_earlier_start_redid_can_be_marked(primary: Primary) -> None:
+    """It was killed before it made a commit of that."""
+    with Recorder(primary.journal_path, background=False) as recorder:
+        InitialScan(recorder).run()
+    with quiet_recorder(primary) as recorder:
+        recorder.write("a", 5, b"acknowledged")
+    with quiet_recorder(primary) as recorder:
+        assert recorder.redone
+    mark(primary.journal_path, "x")
+    with quiet_recorder(primary):
+        primary.check()
 
 
 class ScanStop(Exception):

@@ -1,0 +1,59 @@
+"""Base and prune: what is promised stays, of the journal and of the copy."""
+
+from __future__ import annotations
+
+from hypothesis import strategies as st
+
+from mirrortool import Journal, Keep, MakeBase, Until, prune
+from mirrortool.errors import MirrortoolError
+from mirrortool.journal.bases.listing import base_lsns
+from tests.machine.site import SHARES, Site, at, rule
+
+KEEPS = st.sampled_from(
+    [Keep(size=0), Keep(size=3000), Keep(seconds=0.0), Keep(seconds=0.0, size=0), Keep(seconds=1e6)]
+)
+
+
+class Keeping(Site):
+    def _kept(self, in_copy: bool) -> str:
+        return self.copy_path if in_copy and self.has_copy else self.journal_path
+
+    @rule(in_copy=st.booleans(), where=SHARES)
+    def base(self, in_copy: bool, where: float) -> None:
+        path = self._kept(in_copy)
+        restorable = self.restorable(path)
+        if not restorable:
+            return
+        lsn = restorable[at(where, len(restorable))]
+        with self.power():
+            with MakeBase(path, until=Until(lsn=lsn)) as making:
+                made = making.commit.lsn
+                making.run()
+            assert made <= lsn and made in base_lsns(Journal(path))
+            assert self.model.state_at(made) == self.model.state_at(lsn), "a heartbeat alone may lie between"
+            self.done["base"] += 1
+            if path == self.journal_path:
+                self.model.kept(made)
+
+    @rule(in_copy=st.booleans(), keep=KEEPS, catches_up=st.booleans())
+    def prune(self, in_copy: bool, keep: Keep, catches_up: bool) -> None:
+        """After the readers of the journal have caught up, and a base was made, or as it is."""
+        path = self._kept(in_copy)
+        if catches_up:
+            for mirror, source in self.made_mirrors().items():
+                if source == path and mirror not in self.forked:
+                    with self.power():
+                        self.replay(source, mirror)
+            self.base(in_copy, 0.99)
+        before = self.restorable(path)
+        with self.power():
+            try:
+                pruned = prune(path, keep)
+                self.done["pruned files"] += len(pruned.plan.files)
+            except MirrortoolError as error:
+                raise AssertionError(f"prune: {error}") from error
+        left = self.restorable(path)
+        if keep.seconds and keep.size is None:
+            assert left == before, "what was promised is gone"
+        assert not before or before[-1] in left, "the newest commit cannot be restored any more"
+        self.check_slots()
