@@ -39,12 +39,7 @@ def mark(journal_path: str, name: str) -> Position:
                 remedy="make room, and record until it has caught up",
             )
         newest = next(iter(newest_commits(opened.journal, 1)), None)
-        has_all = newest and newest.position == opened.writer.position
-        if (
-            newest is None
-            or not (has_all or _is_whole(opened, newest.position))
-            or newest.kind == CommitKind.INCOMPLETE
-        ):
+        if newest is None or newest.kind == CommitKind.INCOMPLETE or not _is_whole(opened, newest.position):
             what = "no commit yet" if newest is None else "an unfinished scan is all there is after the newest commit"
             raise NotComparableError(
                 f"{what}, so there is nothing to mark", where=journal_path, remedy="run mirrortool record first"

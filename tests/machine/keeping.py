@@ -49,6 +49,7 @@ class Keeping(Site):
         with self.power():
             try:
                 pruned = prune(path, keep)
+                self.done["prune"] += 1
                 self.done["pruned files"] += len(pruned.plan.files)
             except MirrortoolError as error:
                 raise AssertionError(f"prune: {error}") from error

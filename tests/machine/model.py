@@ -91,7 +91,7 @@ class Model:
             self.now = coming or self.now
             self._lsns.append(head_lsn)
             self._states.append(self.now)
-        self._needed_lsn = head_lsn
+            self._needed_lsn = head_lsn
         self.cut(head_lsn)
         if commit_lsn:
             self.commits.setdefault(commit_lsn, PERHAPS_NAMED)
@@ -102,4 +102,4 @@ class Model:
         self.now = self._states[last - 1]
         self._lsns, self._states = self._lsns[:last], self._states[:last]
         self.commits = {each: name for each, name in self.commits.items() if each <= lsn}
-        self.kept_lsn = min(self.kept_lsn, lsn)
+        self.kept_lsn, self._needed_lsn = min(self.kept_lsn, lsn), min(self._needed_lsn, lsn)

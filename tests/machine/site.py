@@ -222,8 +222,7 @@ class Site(RuleBasedStateMachine):
         assert self.recorder
         now = self.recorder.statistics()
         head_lsn = now.head_lsn
-        if not lost_power:  # nothing that was acknowledged is lost with a process
-            self.model.kept(self.model.head_lsn)
+        assert lost_power or head_lsn >= self.model.head_lsn, "what was acknowledged is lost with a process"
         self.model.recovered(head_lsn, now.commit_lsn)
         self.learn()
         if self.has_copy:
