@@ -6,11 +6,13 @@ from pathlib import Path
 
 import pytest
 
+from mirrortool.errors import MissingFileError
 from mirrortool.journal import journalfile
 from mirrortool.journal.directory import Journal
 from mirrortool.journal.position import Position
-from mirrortool.journal.rawframes import RunReader
+from mirrortool.journal.rawframes import RunReader, position_at
 from mirrortool.journal.reader import JournalReader
+from mirrortool.lsn import Lsn
 from tests.fakes.journals import PAGE, Commit, JournalMaker, Write
 
 
@@ -46,3 +48,14 @@ def test_runs_from_any_position_are_the_bytes_of_the_files(
                 assert run.data == whole[run.file_first_lsn][run.offset : run.offset + len(run.data)]
                 at = run.position
         assert at == positions(journal)[-1]
+
+
+def test_the_start_is_known_without_its_file(journal: Journal) -> None:
+    """A copy may have nothing yet, and a journal may be pruned; elsewhere the file alone tells."""
+    first, second = journal.file_starts()[:2]
+    assert position_at(journal, Lsn(0)) == journal.start
+    Path(journal.file_path(first)).unlink()
+    assert position_at(journal, Lsn(0)) == journal.start
+    assert position_at(journal, Lsn(second - 1)).lsn == second - 1
+    with pytest.raises(MissingFileError, match="no journal file holds LSN 2"):
+        position_at(journal, Lsn(2))

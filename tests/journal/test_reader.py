@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import pathlib
 import shutil
@@ -12,6 +13,7 @@ import pytest
 from mirrortool import files, hostinfo
 from mirrortool.errors import (
     CorruptJournalError,
+    ExhaustedError,
     ForkedJournalError,
     JournalError,
     MissingFileError,
@@ -24,6 +26,7 @@ from mirrortool.journal.codec import FileHeader, encode_file_header
 from mirrortool.journal.directory import Journal
 from mirrortool.journal.position import Position
 from mirrortool.journal.reader import JournalReader
+from tests.fakes.disk import fail_at, faulty, no_fault
 from tests.journal.sample import (
     HEADER,
     Recorded,
@@ -209,6 +212,14 @@ def test_a_missing_first_file_is_named_where_it_is_needed(journal: Journal, fram
     assert read(journal, frames[0].position) == ([], PrunedJournalError)
     boundary = next(frame for frame in frames if frame.position.lsn == second - 1)
     assert read(journal, boundary.position) == (left, None)
+
+
+@pytest.mark.usefixtures("frames")
+def test_a_file_that_cannot_be_opened_is_not_missing(journal: Journal) -> None:
+    """A missing one is taken from elsewhere, and perhaps never missed again; this one is there."""
+    opens = fail_at(1, errno.EMFILE, lambda call: call.name == "open" and call.path == journal.file_path(1))
+    with faulty(no_fault, reads=opens), pytest.raises(ExhaustedError):
+        JournalReader(journal).next_header()
 
 
 def test_no_file_at_all_is_missing_for_a_position(journal: Journal, frames: list[Recorded]) -> None:

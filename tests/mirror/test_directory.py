@@ -28,7 +28,7 @@ from mirrortool.errors import (
 )
 from mirrortool.journal.position import Position
 from mirrortool.mirror.checkpoint import Checkpoint
-from mirrortool.mirror.directory import Mirror, Promoted, create
+from mirrortool.mirror.directory import Mirror, Promoted, create, is_to_be_made
 from mirrortool.mirror.targetvolume import open_target
 from mirrortool.wording import exact_bytes
 from tests.fakes.loop import call, require_loops
@@ -64,6 +64,21 @@ def contents(mirror: Mirror) -> dict[str, bytes]:
 def edit(path: str, **values: object) -> None:
     fields = json.loads(read_bytes(path))
     Path(path).write_text(json.dumps({**fields, **values}))
+
+
+def test_a_mirror_can_be_made_where_nothing_else_is(primary: Primary, directory: str) -> None:
+    """A replay asks before it touches anything, and so does what only says how a replay would be done."""
+    assert is_to_be_made(f"{directory}/m")
+    os.mkdir(f"{directory}/m")
+    assert is_to_be_made(f"{directory}/m")
+    create(f"{directory}/m", primary.journal)
+    assert not is_to_be_made(f"{directory}/m")
+    os.mkdir(f"{directory}/other")
+    Path(directory, "other", "diary").write_text("dear")
+    with pytest.raises(AccessError, match="not empty"):
+        is_to_be_made(f"{directory}/other")
+    with pytest.raises(NotAMirrorError):
+        is_to_be_made(f"{directory}/other/diary")
 
 
 def test_a_new_mirror_is_all_zeros_at_lsn_0(primary: Primary, directory: str) -> None:

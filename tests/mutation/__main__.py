@@ -45,7 +45,7 @@ def _run(mutants: Sequence[Mutant], options: argparse.Namespace) -> dict[Mutant,
     """What became of each that is not argued for."""
     results = {}
     with workshop() as place:
-        place.require_passing(CONTROL)
+        place.require_passing(sorted({*CONTROL, *options.tests, *(test for each in mutants for test in each.tests)}))
         for number, each in enumerate(mutants, 1):
             told = f"[{number}/{len(mutants)}] {each.id}"
             if each.argument and not options.argued:

@@ -163,6 +163,7 @@ FILES = [KeptFile(lsn, 10) for lsn in (1, 11, 21, 31, 41)]
         ([], [], Wish(25), (), (), "no base stands"),
         ([], [], Wish(0), (), (), "within --keep"),
         ([25], [], Wish(28), (1, 11), (), "base 25"),
+        ([25], [], Wish(25), (1, 11), (), "base 25"),
         ([25], [], Wish(24), (), (), "no base stands"),
         ([15, 25, 35], [], Wish(28), (1, 11), (), "base 25"),
         ([45], [], Wish(None, 25), (1, 11, 21), (), "base 45|appended"),
@@ -202,6 +203,12 @@ def test_a_base_from_which_nothing_follows_stands_for_nothing() -> None:
     left = FILES[2:]
     found = plan(left, [KeptFile(12, 5)], [], [], Wish(45))
     assert (found.files, found.needs_base) == ((), True)
+
+
+def test_a_base_that_ends_where_the_files_begin_stands_for_what_was_before() -> None:
+    left = FILES[2:]
+    found = plan(left, [KeptFile(20, 5)], [], [], Wish(45))
+    assert (found.files, found.needs_base, found.holds[0].lsn) == ((), False, 20)
 
 
 def test_the_base_that_a_slot_starts_over_from_stays_with_what_follows() -> None:
