@@ -114,6 +114,24 @@ def go_on_apart(path: Path, maker: JournalMaker) -> Journal:
     return other.abandon()
 
 
+def test_a_slot_is_not_moved_forward_before_the_journal_is_known_to_be_the_mirrors(
+    maker: JournalMaker, mirror: Path
+) -> None:
+    """A replay that is killed before it is refused puts nothing back."""
+    with_slot(maker.journal, mirror, "nightly")
+    slot = find_slot(maker.journal, "nightly")
+    assert slot
+    with locked(maker.journal):
+        save(maker.journal, replace(slot, position=maker.journal.start))
+    before = slot_files(maker.journal)
+    opened = Mirror(str(mirror))
+    registration = Registration(maker.journal, opened, "nightly")
+    assert slot_files(maker.journal) == before
+    registration.confirm(opened.checkpoint)
+    confirmed = find_slot(maker.journal, "nightly")
+    assert confirmed and confirmed.position == slot.position
+
+
 def test_a_refused_replay_leaves_no_trace(maker: JournalMaker, mirror: Path, tmp_path: Path) -> None:
     """A journal was copied, both were recorded further, and the mirror follows the copy."""
     with_slot(maker.journal, mirror, "nightly")
