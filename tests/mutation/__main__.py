@@ -18,7 +18,7 @@ from tests.mutation.runner import RUN_SECONDS, TEST_SECONDS, Result, Workshop, w
 LISTS: dict[str, str] = {"sample": "tests.mutation.sample"}
 """Lists of mutants, each a module with `mutants()`."""
 CONTROL = ("tests/test_checksum.py", "tests/journal/test_format.py", "tests/cli/test_options.py")
-"""These pass without a mutant, or what fails with one says nothing."""
+"""These, and the tests of all mutants, pass without a mutant, or what fails with one says nothing."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

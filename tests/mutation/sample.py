@@ -89,9 +89,9 @@ def stages(mutant: Mutant, root: Path = ROOT) -> Iterator[list[str]]:
 
 
 def save(results: Mapping[str, str]) -> None:
-    """Note tests that found mutants, and forget what is gone."""
-    ids = {each.id for each in chosen()}
-    found = {id: test for id, test in {**load(FOUND), **results}.items() if id in ids}
+    """Note tests that found mutants, each with all of its cases, and forget what is gone."""
+    ids, known = {each.id for each in chosen()}, {**load(FOUND), **results}
+    found = {id: test.split("[")[0] for id, test in known.items() if id in ids}
     FOUND.write_text("".join(f"{id}\t{found[id]}\n" for id in sorted(found)), encoding="utf-8")
 
 
