@@ -19,6 +19,8 @@ from mirrortool.errors import (
     UsageError,
 )
 from mirrortool.journal.commits import Until
+from mirrortool.journal.reader import JournalReader
+from mirrortool.journal.writer import JournalWriter
 from mirrortool.mirror.checkpoint import describe
 from mirrortool.mirror.directory import Mirror
 from mirrortool.replay.engine import Plan
@@ -148,23 +150,16 @@ def test_a_forked_history_is_refused(tmp_path, mirror):
     file.write_bytes(backup)
     with pytest.raises(JournalError):
         replay_all(maker.journal, mirror)
-    maker._state_sum ^= 0
-    maker.writer.position = maker.writer.durable = start_of(maker, 2)
-    maker.writer._end.offset = len(backup)
+    maker.writer.abandon()
+    with JournalReader(maker.journal) as end:
+        while end.next_header():
+            pass
+        maker.writer, maker._state_sum = JournalWriter(maker.journal, end), end.state_sum
     maker._sums.pop(1)
     maker.frame(Write("a", 2, page_of(9)), Commit())
     with pytest.raises(ForkedJournalError):
         replay_all(maker.close(), mirror)
     assert images_of(mirror) == before
-
-
-def start_of(maker, lsn):
-    from mirrortool.journal.reader import JournalReader
-
-    with JournalReader(maker.journal, maker.journal.start) as reader:
-        while reader.position.lsn < lsn:
-            reader.next_header()
-        return reader.position
 
 
 def test_targets_by_name_are_used_and_cannot_be_moved(journal, mirror, tmp_path):
