@@ -25,6 +25,14 @@ def changed(tmp_path: Path, source: str) -> list[str]:
     return [each.source() for each in mutants(tmp_path, source)]
 
 
+def test_each_mutant_of_the_sample_is_found_or_argued_for() -> None:
+    found, argued = sample.load(sample.FOUND), sample.load(sample.ARGUED)
+    assert not found.keys() & argued.keys()
+    assert len(found) + len(argued) == sample.COUNT
+    assert len(found) >= 0.9 * sample.COUNT
+    assert all(len(argument) > 20 for argument in argued.values())
+
+
 @pytest.mark.parametrize("path", [sample.FOUND, sample.ARGUED], ids=lambda path: path.name)
 def test_what_is_noted_is_sorted_a_line_each(path: Path) -> None:
     lines = path.read_text(encoding="utf-8").splitlines()
