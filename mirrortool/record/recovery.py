@@ -24,6 +24,7 @@ from mirrortool.journal.reader import JournalReader
 from mirrortool.journal.recordercheckpoint import RecorderCheckpoint, VolumeRecord
 from mirrortool.journal.writer import JournalWriter
 from mirrortool.journaledsums import sums_as_of
+from mirrortool.lsn import Lsn
 from mirrortool.operation import Batch, Kind
 from mirrortool.record.heldvolumes import STALL_NS, HeldVolumes
 from mirrortool.record.primaryvolumes import adopt, check_own
@@ -155,7 +156,10 @@ class OpenJournal:
     def _recover(self, take_over: bool) -> JournalWriter:
         was_clean = self.journal.clean_end is not None
         with JournalReader(self.journal, self.checkpoint.position) as reader:
+            known = reader.file_first_lsn, reader.offset
             ahead = self._look_ahead(reader)
+            if not was_clean:
+                self._write_again(reader, known)
             if take_over:
                 if self.held:
                     self.held.check_sizes(self.sums.volumes)
@@ -175,6 +179,22 @@ class OpenJournal:
         except TornJournalError as tail:
             self.torn = _move_tail(self.journal, tail.path, tail.offset)
         return ahead
+
+    def _write_again(self, end: JournalReader, known: tuple[Lsn, int]) -> None:
+        """Write what follows the checkpoint in the newest file once more, as it is, and make it durable.
+
+        After an fdatasync that failed, the kernel may hold for written what the device never got: it can be read until
+        the next boot, and a later fdatasync succeeds without it. Only the newest file can hold any of that.
+
+        Args:
+            known: the file, by its first LSN, and the place in it, where the checkpoint is.
+        """
+        first_lsn = end.file_first_lsn
+        start = known[1] if known[0] == first_lsn else 0
+        if first_lsn and start < end.offset:
+            with files.open_file(self.journal.file_path(first_lsn), write=True, follow=False) as file:
+                files.copy_range(file, file, start, end.offset)
+                file.fdatasync()
 
     def _check_and_redo(self, ahead: _Ahead, was_clean: bool, newest_ns: int) -> None:
         """Redo into volumes that are as they were left; where nothing is to be redone, they are not looked at."""

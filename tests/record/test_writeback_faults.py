@@ -213,6 +213,26 @@ def test_a_failed_fdatasync_of_the_journal_is_the_end(
     assert primary.journal.clean_end is None
 
 
+def test_what_a_failed_fdatasync_of_the_journal_dropped_is_written_again_by_the_next_start(primary: Primary) -> None:
+    """Until the next boot the kernel reads it, and calls it durable: what is built on it must not be lost with it."""
+    client = Client(primary)
+    written: list[bool] = []
+    fault = lose_at(1, lambda call: bool(written) and is_journal(call) and call.name == "fdatasync", share=1.0)
+    with faulty(fault) as system:
+        with quiet_recorder(primary) as recorder:
+            client.write(recorder, "a", 5, b"not durable")
+            written.append(True)
+            with pytest.raises(InputOutputError):
+                recorder.flush()
+        with quiet_recorder(primary) as recorder:
+            client.write(recorder, "a", 9 * PAGE, b"flushed later")
+            recorder.flush()
+        system.disk.lose_all()
+        os.truncate(primary.journal.seen_path, 0)  # of which this left another time than a kernel would
+    with quiet_recorder(primary) as recorder:
+        assert recorder.read("a", 5, 11) == b"not durable" and recorder.read("a", 9 * PAGE, 13) == b"flushed later"
+
+
 @pytest.mark.parametrize("code", [errno.EIO, errno.ENOSPC])
 def test_a_failed_fdatasync_of_a_volume_is_the_end_and_the_next_start_redoes(primary: Primary, code: int) -> None:
     """The kernel drops what it could not write, also of earlier write-backs, and the next fdatasync succeeds."""
