@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,7 @@ from mirrortool.errors import (
 )
 from mirrortool.journal import tail
 from mirrortool.journal.retention.prune import Keep, prune
+from mirrortool.promote import Promotion
 from mirrortool.record.initialscan import InitialScan
 from mirrortool.record.recorder import Recorder
 from mirrortool.replay.engine import Plan
@@ -36,6 +38,7 @@ from tests.site.links import ModelLink
 from tests.site.strands import Process, Threading
 
 if TYPE_CHECKING:
+    from tests.site.flow import Flow
     from tests.site.site import Site
 
 REOPEN_SECONDS = 30.0
@@ -44,15 +47,15 @@ REOPEN_SECONDS = 30.0
 class Work:
     """`record`, with the client that writes to it, in one process."""
 
-    def __init__(self, site: Site) -> None:
-        self._site, self._client = site, site.client
+    def __init__(self, site: Site, flow: Flow) -> None:
+        self._site, self._flow, self._client = site, flow, flow.client
         self._chance: random.Random = site.work
         self.is_ending = False
 
     def run(self, process: Process) -> None:
         site = self._site
-        recorder = Recorder(site.journal)
-        site.recovered(recorder)
+        recorder = Recorder(self._flow.journal)
+        site.recovered(self._flow, recorder)
         with recorder:
             if recorder.incomplete:
                 Threading(site.scheduler).Thread(target=InitialScan(recorder).run, name="scan").start()
@@ -101,42 +104,42 @@ class Work:
             self._site.seen["zero" if change.data is None else "write"] += 1
 
 
-def ship(site: Site, process: Process) -> None:
+def ship(site: Site, flow: Flow, process: Process) -> None:
     """`ship --follow`."""
-    options = ShipOptions(follow=True, slot="copy", replace_slot=False)
-    destination = Destination(f"far:{site.copy}", remote=Remote("far", 0, site.copy))
-    shipment = Shipment(site.journal, destination, options, site.connect)
+    options = ShipOptions(follow=True, slot="copy")
+    destination = Destination(f"far:{flow.copy}", remote=Remote("far", 0, flow.copy))
+    shipment = Shipment(flow.journal, destination, options, lambda wake: connect(site, flow, wake))
     process.told = shipment.stop
     shipment.run()
 
 
-def connect(site: Site, wake: object) -> Link:
+def connect(site: Site, flow: Flow, wake: Callable[[], None]) -> Link:
     """What ssh does: a connection, and a receiver at its end."""
-    sender = site.scheduler.current.process
+    network, sender = site.network, site.scheduler.current.process
     assert sender is not None
-    connection = site.network.connect()
-    if not site.far.is_up:
-        site.network.close(connection.near)
-        clock.sleep(site.chance.choice([0.5, 10.0]))
-        raise LinkError("far: no route to host")
+    connection = network.connect(flow.source, flow.target, flow.checks.hear)
     near, far = connection.near, connection.far
-    sender.at_end.append(lambda: site.network.close(near))
+    if not flow.target.is_up:
+        network.close(near)
+        clock.sleep(site.chance.choice([0.5, 10.0]))
+        raise LinkError("no route to host")
+    sender.at_end.append(lambda: network.close(near))
 
     def receive(process: Process) -> None:
-        process.at_end.append(lambda: site.network.close(far))
-        ReceiverProcess(site.copy, Stream(far, far)).run()
+        process.at_end.append(lambda: network.close(far))
+        ReceiverProcess(flow.copy, Stream(far, far)).run()
 
-    site.start(site.far, "receive", receive)
+    site.start(flow.target, "receive", receive)
     site.seen["connection"] += 1
-    return ModelLink(site.network, near, wake, 30.0)  # type: ignore[arg-type]
+    return ModelLink(network, near, wake, 30.0)
 
 
-def follow(site: Site, process: Process) -> None:
+def follow(site: Site, flow: Flow, process: Process) -> None:
     """`replay --follow`, which opens the replay again as cli/replayfollow.py does."""
     threading = Threading(site.scheduler)
-    found = tail.wait_for_journal(site.copy, threading.Event())  # type: ignore[arg-type]
+    found = tail.wait_for_journal(flow.copy, threading.Event())  # type: ignore[arg-type]
     assert found
-    replay = _open_follower(site)
+    replay = _open_follower(site, flow)
     while True:
         process.told = replay.cancel
         with replay:
@@ -147,20 +150,20 @@ def follow(site: Site, process: Process) -> None:
                 site.seen["follower starts over"] += 1
             except NoSpaceError:
                 pass
-        replay = _reopen(site, replay)
+        replay = _reopen(site, flow, replay)
 
 
-def _open_follower(site: Site) -> Replay:
+def _open_follower(site: Site, flow: Flow) -> Replay:
     plan = Plan(groups=site.groups, tasks=1)
-    return Replay(site.copy, site.mirror, follow=True, slot=OWN_SLOT, plan=plan)
+    return Replay(flow.copy, flow.mirror, follow=True, slot=OWN_SLOT, plan=plan)
 
 
-def _reopen(site: Site, replay: Replay) -> Replay:
+def _reopen(site: Site, flow: Flow, replay: Replay) -> Replay:
     gives_up_at = clock.monotonic() + REOPEN_SECONDS
     while True:
         clock.sleep(1.0)
         try:
-            return _open_follower(site)
+            return _open_follower(site, flow)
         except NoSpaceError:
             continue
         except JournalError:
@@ -177,8 +180,18 @@ def base(site: Site, path: str) -> None:
 
 def prune_files(site: Site, path: str, slot_size: int | None = None) -> None:
     """`prune`."""
-    site.checks.see()  # of what goes
+    site.flow.checks.see()  # of what goes
     done = prune(path, Keep(size=site.chance.choice([0, 8_000]), slot_size=slot_size))
-    site.checks.look_at_needs(path)
+    site.flow.checks.look_at_needs(path)
     site.seen[f"slots lost in {path.rpartition('/')[2]}"] += len(done.plan.lost)
     site.seen[f"files pruned in {path.rpartition('/')[2]}"] += len(done.plan.files)
+
+
+def promote(site: Site, flow: Flow) -> None:
+    """`promote`."""
+    with Promotion(flow.mirror, journal_path=flow.copy) as promotion:
+        if promotion.plan:
+            promotion.drain()
+            promotion.verify()
+        promotion.carry_out()
+    site.seen["promotion"] += 1

@@ -3,17 +3,11 @@
 from __future__ import annotations
 
 import os
-import traceback
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from mirrortool.errors import (
-    HostError,
-    LinkError,
-    LockedError,
     MirrortoolError,
-    NotAJournalError,
-    NotComparableError,
     TornJournalError,
     UnfinishedArrivalError,
 )
@@ -26,50 +20,22 @@ from mirrortool.journal.slots import Slot, slots
 from mirrortool.lsn import NO_LSN
 from mirrortool.mirror.directory import Mirror
 from mirrortool.ship.protocol import Message, MessageKind
-from mirrortool.ship.shipoptions import RefusedError
 from tests.fakes.journals import images_of
 from tests.ship.pairs import files_of
-from tests.site.ledger import Witness, bytes_of
-from tests.site.strands import Process
+from tests.site.ledger import bytes_of
 
 if TYPE_CHECKING:
+    from tests.site.flow import Flow
     from tests.site.site import Site
-
-_MAY_END = {
-    "record": (),
-    "ship": (),
-    "receive": (LinkError, LockedError),
-    "follow": (),
-    "base": (LockedError, NotComparableError, NotAJournalError),
-    "prune": (LockedError, NotComparableError, NotAJournalError),
-}
-"""How a process may end by itself where no disk failed."""
 
 
 class Checks:
-    """What is promised of one site."""
+    """What is promised of one flow of a site."""
 
-    def __init__(self, site: Site) -> None:
-        self._site = site
-        self.witness = Witness(Journal(site.journal))
-        self.wrong: list[str] = []
+    def __init__(self, site: Site, flow: Flow) -> None:
+        self._site, self._flow, self.witness = site, flow, flow.witness
         self.acknowledged = Position(NO_LSN, 0)  # the newest that a receiver has told
         self.may_lose: set[str] = set()  # journals that were pruned behind the backs of slots
-
-    def judge(self, process: Process) -> None:
-        """A process ended by itself."""
-        error = process.error
-        allowed = _MAY_END[process.name]
-        if error is None or isinstance(error, allowed) or self._is_of_fault(process, error):
-            self._site.seen[f"{process.name} ended: {type(error).__name__ if error else 'well'}"] += 1
-            return
-        self.wrong.append(f"{process.name} ended: {error!r}\n{''.join(traceback.format_exception(error))}")
-
-    def _is_of_fault(self, process: Process, error: BaseException) -> bool:
-        """Whether a disk that failed explains it."""
-        if isinstance(error, RefusedError):
-            return self._site.far.has_failed and 30 <= error.exit_code <= 39
-        return process.host.has_failed and isinstance(error, HostError)
 
     def hear(self, message: Message) -> None:
         """A receiver says something."""
@@ -78,7 +44,9 @@ class Checks:
             if position.lsn > self.acknowledged.lsn:
                 self.acknowledged = position
             self._site.seen["acknowledged"] += message.kind == MessageKind.ACK
-        self._site.seen["base is shipped"] += message.kind == MessageKind.PLACE
+        if message.kind == MessageKind.PLACE:  # once it is there, slots of what it replaces are lost
+            self._site.seen["base is shipped"] += 1
+            self.may_lose.add(self._flow.copy)
 
     def see(self) -> None:
         """Read what is new in the primary's journal, as no process of its own."""
@@ -91,37 +59,37 @@ class Checks:
 
     def look(self) -> None:
         """Whatever holds at any time."""
-        assert not self.wrong, self.wrong[0]
+        self._site.check_ends()
         self.witness.update()
         self._look_at_copy()
         self._look_at_mirror()
         self._look_at_slots()
 
     def _look_at_copy(self) -> None:
-        site = self._site
-        if not os.path.exists(f"{site.copy}/journal.json"):
+        site, flow = self._site, self._flow
+        if not os.path.exists(f"{flow.copy}/journal.json"):
             return
         with suppress(UnfinishedArrivalError):
-            end = find_end(Journal(site.copy))
+            end = find_end(Journal(flow.copy))
             assert self.witness.find(end), f"the copy ends at {end}, which the primary does not have"
             assert end.lsn >= self.acknowledged.lsn, f"the copy ends at {end}, and {self.acknowledged} was acknowledged"
             site.seen["looked at the copy"] += end.lsn > 0
 
     def _look_at_mirror(self) -> None:
-        site = self._site
-        if not os.path.exists(f"{site.mirror}/mirror.json"):
+        site, flow = self._site, self._flow
+        if not os.path.exists(f"{flow.mirror}/mirror.json"):
             return
-        checkpoint = Mirror(site.mirror).checkpoint
+        checkpoint = Mirror(flow.mirror).checkpoint
         known = self.witness.find(checkpoint.position)
         assert known, f"the mirror is at {checkpoint.position}, which the primary does not have"
         if checkpoint.is_consistent:
             assert known.is_commit and known.state_sum == checkpoint.state_sum
-            assert images_of(site.mirror) == known.contents, f"the mirror is not the primary at {checkpoint.position}"
+            assert images_of(flow.mirror) == known.contents, f"the mirror is not the primary at {checkpoint.position}"
             site.seen["looked at the mirror"] += 1
 
     def _look_at_slots(self) -> None:
-        site = self._site
-        for path in (site.journal, site.copy):
+        flow = self._flow
+        for path in (flow.journal, flow.copy):
             if not os.path.exists(f"{path}/journal.json"):
                 continue
             with suppress(UnfinishedArrivalError):
@@ -134,8 +102,8 @@ class Checks:
         if slot.kind == "ship":
             durable = self.acknowledged
         else:
-            is_there = os.path.exists(f"{self._site.mirror}/mirror.json")
-            durable = Mirror(self._site.mirror).checkpoint.position if is_there else Position(NO_LSN, 0)
+            is_there = os.path.exists(f"{self._flow.mirror}/mirror.json")
+            durable = Mirror(self._flow.mirror).checkpoint.position if is_there else Position(NO_LSN, 0)
         assert slot.position.lsn <= durable.lsn, f"{slot} is ahead of its owner, which is at {durable}"
 
     def look_at_needs(self, path: str) -> None:
@@ -156,33 +124,33 @@ class Checks:
     # The end.
 
     def is_stopped_cleanly(self) -> bool:
-        return Journal(self._site.journal).clean_end is not None
+        return Journal(self._flow.journal).clean_end is not None
 
     def has_caught_up(self) -> bool:
         """The recorder has stopped, and the mirror is at its last commit."""
-        assert not self.wrong, self.wrong[0]
-        if self._site.near.find("record") is not None or not self.is_stopped_cleanly():
+        self._site.check_ends()
+        if self._flow.source.find("record") is not None or not self.is_stopped_cleanly():
             return False
         self.witness.update()
-        if not os.path.exists(f"{self._site.mirror}/mirror.json"):
+        if not os.path.exists(f"{self._flow.mirror}/mirror.json"):
             return False
-        checkpoint = Mirror(self._site.mirror).checkpoint
+        checkpoint = Mirror(self._flow.mirror).checkpoint
         return checkpoint.is_consistent and checkpoint.position == self.witness.newest_commit().position
 
     def describe(self) -> str:
-        mirror = Mirror(self._site.mirror).checkpoint if os.path.exists(f"{self._site.mirror}/mirror.json") else None
+        mirror = Mirror(self._flow.mirror).checkpoint if os.path.exists(f"{self._flow.mirror}/mirror.json") else None
         with suppress(MirrortoolError):
-            end = find_end(Journal(self._site.copy))
+            end = find_end(Journal(self._flow.copy))
             return f"primary {self.witness.newest.position}, copy {end}, mirror {mirror}"
         return f"primary {self.witness.newest.position}, mirror {mirror}"
 
     def look_at_end(self) -> None:
         """The mirror is the primary, and the copy its journal, byte by byte."""
-        site = self._site
+        flow = self._flow
         self.look()
-        volumes = bytes_of(site.volumes)
-        assert volumes == site.client.model.state() == self.witness.newest.contents
-        assert images_of(site.mirror) == volumes
-        ours, theirs = files_of(site.journal), files_of(site.copy)
+        volumes = bytes_of(flow.volumes)
+        assert volumes == flow.client.model.state() == self.witness.newest.contents
+        assert images_of(flow.mirror) == volumes
+        ours, theirs = files_of(flow.journal), files_of(flow.copy)
         for name in ours.keys() & theirs.keys():
             assert ours[name] == theirs[name], f"{name} differs"

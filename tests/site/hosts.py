@@ -17,11 +17,11 @@ from typing import Any
 
 import pytest
 
-from mirrortool import clock, files, hostinfo, openfile
+from mirrortool import clock, files, hostinfo, openfile, verify
 from mirrortool.journal import tail
 from mirrortool.mirror import volumeregistry
 from tests.fakes.disk import Call, Disk, DiskOs, _Fcntl, path_of
-from tests.site.strands import SECOND, KilledError, Process, Queues, Scheduler, Threading
+from tests.site.strands import SECOND, KilledError, Pool, Process, Queues, Scheduler, Threading
 
 BEGAN_NS = 1_700_000_000 * SECOND
 
@@ -36,6 +36,7 @@ class Host:
         calls_left: file and link calls of its processes until it loses its power; None for no loss.
         is_full: no call that needs room finds any.
         faults: with which chance a call that changes a file fails.
+        others: hosts.
         has_failed: some call failed, since the site was calm.
     """
 
@@ -47,6 +48,7 @@ class Host:
         self.ahead_ns = 0
         self.calls_left: int | None = None
         self.is_full = self.has_failed = False
+        self.others: list[Host] = []
         self.faults = 0.0
         self.processes: list[Process] = []
         os.mkdir(f"{path}/state")
@@ -110,18 +112,19 @@ class SiteOs(DiskOs):
     def _changing(self, name: str, descriptor: int = -1, path: str | None = None) -> Iterator[object]:
         with super()._changing(name, descriptor, path) as outcome:
             yield outcome
-        where = path or path_of(descriptor)
         if name in ("fdatasync", "fsync", "reserve"):
             return
-        if name in ("create", "mkdir", "symlink", "unlink", "rmdir", "rename"):
-            self._changed(os.path.dirname(where))
-        if os.path.lexists(where):
-            self._changed(where)
-        if name not in ("unlink", "rmdir"):
-            self._tell(os.path.dirname(where))
+        if descriptor >= 0:
+            self._changed(os.fstat(descriptor))
+        else:
+            assert path is not None
+            self._changed(os.stat(os.path.dirname(path)))
+            if os.path.lexists(path):
+                self._changed(os.lstat(path))
+        if self._watches and name not in ("unlink", "rmdir"):
+            self._tell(os.path.dirname(path or path_of(descriptor)))
 
-    def _changed(self, path: str) -> None:
-        found = os.lstat(path)
+    def _changed(self, found: os.stat_result) -> None:
         now = self._wall()
         self._times[found.st_dev, found.st_ino] = now, now
 
@@ -245,6 +248,7 @@ def running_on(scheduler: Scheduler, system: SiteOs, chance: random.Random, root
 
 
 def _patch_modules(patch: pytest.MonkeyPatch, scheduler: Scheduler, chance: random.Random) -> None:
+    patch.setattr(verify, "ThreadPoolExecutor", lambda **_: Pool(scheduler))
     fakes = {"threading": Threading(scheduler), "queue": Queues(scheduler)}
     fakes |= {"secrets": _Random(chance), "random": _Random(chance)}  # type: ignore[dict-item]
     for module in modules():

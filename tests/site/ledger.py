@@ -88,6 +88,13 @@ class Witness:
         self._all = [Known(journal.start, journal.first_state_sum, False, empty)]
         self._by_lsn = {0: self._all[0]}
 
+    def continues(self, journal: Journal, position: Position) -> Witness:
+        """Of the journal of a new primary, which was promoted at a position of this one."""
+        new = Witness(journal)
+        new._all = [each for each in self._all if each.position.lsn <= position.lsn]
+        new._by_lsn = {each.position.lsn: each for each in new._all}
+        return new
+
     @property
     def newest(self) -> Known:
         return self._all[-1]

@@ -79,10 +79,15 @@ class Pipe:
 
 
 class Connection:
-    """Two pipes; `to_far` carries what the sender says."""
+    """Two pipes; `to_far` carries what the sender says.
 
-    def __init__(self, number: int, near: int, far: int) -> None:
-        self.number, self.near, self.far = number, near, far
+    Attributes:
+        near, far: the descriptors of the sender's end and of the receiver's.
+        hosts: the sender's and the receiver's.
+    """
+
+    def __init__(self, near: int, far: int, hosts: tuple[object, object]) -> None:
+        self.near, self.far, self.hosts = near, far, hosts
         self.to_far, self.to_near = Pipe(), Pipe()
         self.is_open = True
 
@@ -99,11 +104,13 @@ class Network:
         self.down_until_ns = 0
         self._descriptors = 1000
         self.on_call: Callable[[str], None] = lambda _: None
-        self.on_reply: Callable[[Message], None] = lambda _: None
         self._listeners: dict[int, Listener] = {}  # by the descriptor of the receiver
 
-    def connect(self) -> Connection:
-        """A new connection.
+    def connect(self, sender: object, receiver: object, on_reply: Callable[[Message], None]) -> Connection:
+        """A new connection of two hosts.
+
+        Args:
+            on_reply: told what the receiver says, as it says it.
 
         Raises:
             LinkError: the network is down.
@@ -113,12 +120,12 @@ class Network:
             raise LinkError("no route to host")
         near, far = self._descriptors, self._descriptors + 1
         self._descriptors += 2
-        connection = Connection(len(self.connections) + 1, near, far)
+        connection = Connection(near, far, (sender, receiver))
         self.connections.append(connection)
         self.ends[near] = connection.to_near, connection.to_far
         self.ends[far] = connection.to_far, connection.to_near
         self.blocking |= {near, far}
-        self._listeners[far] = Listener()
+        self._listeners[far] = Listener(on_reply)
         return connection
 
     def close(self, descriptor: int) -> None:
@@ -190,8 +197,8 @@ class Network:
     def write(self, descriptor: int, buffers: Sequence[Buffer]) -> Sequence[Buffer]:
         self.on_call("send")
         data = b"".join(buffers)
-        for message in self._listeners[descriptor].heard(data) if descriptor in self._listeners else ():
-            self.on_reply(message)
+        if descriptor in self._listeners:
+            self._listeners[descriptor].hear(data)
         while True:
             _, sink = self._ends_of(descriptor)
             if sink.is_broken:
@@ -288,11 +295,10 @@ class ModelLink(StreamLink):
 class Listener:
     """Decodes what a receiver says, as it says it."""
 
-    def __init__(self) -> None:
-        self._decoder = Decoder()
+    def __init__(self, on_reply: Callable[[Message], None]) -> None:
+        self._decoder, self._on_reply = Decoder(), on_reply
 
-    def heard(self, data: bytes) -> list[Message]:
-        found = []
+    def hear(self, data: bytes) -> None:
         with suppress(LinkError, HostError):
             while data:
                 room = self._decoder.room()
@@ -300,5 +306,4 @@ class Listener:
                 room[:count] = data[:count]
                 data = data[count:]
                 if message := self._decoder.received(count):
-                    found.append(message)
-        return found
+                    self._on_reply(message)

@@ -21,21 +21,21 @@ class Done:
     lines: Sequence[str]
 
 
-def run_seed(seed: int, *, keeps_log: bool = False) -> Done:
-    """Run one seed.
+def run_seed(seed: int, *, is_long: bool = False, keeps_log: bool = False) -> Done:
+    """Run one seed; a long run has more events.
 
     Raises:
         AssertionError: it failed; the message has the newest events, and how to run it again.
     """
     with fast_directory() as root:
-        site = Site(seed, root, keeps_log=keeps_log)
+        site = Site(seed, root, is_long=is_long, keeps_log=keeps_log)
         gc.disable()  # no object goes at a time that does not follow from the seed
         os.sched_setaffinity(0, _ONE_PROCESSOR)  # as the threads are that take turns with this one
         try:
             site.run()
         except Exception as error:
             events = "\n".join(site.lines())
-            again = f"python -m tests.site {seed} --log"
+            again = f"python -m tests.site {seed}{' --long' if is_long else ''} --log"
             raise AssertionError(f"seed {seed}: {error}\n{events}\nagain: {again}") from error
         finally:
             os.sched_setaffinity(0, _PROCESSORS)

@@ -60,6 +60,11 @@ class Process:
         self.at_end: list[Callable[[], None]] = []
         self.told: Callable[[], None] = lambda: None
 
+    def has_open(self, path: str) -> bool:
+        """Whether it has a file of this path open."""
+        files = (reference() for reference in self.files)
+        return any(file is not None and file.path == path and file._fd >= 0 for file in files)
+
     def close_files(self) -> None:
         """As the kernel does for a process that is gone."""
         for reference in self.files:
@@ -73,11 +78,12 @@ class Process:
 class Strand:
     """A thread. `wants` says whether it can continue, at `until` it can anyway."""
 
-    __slots__ = ("baton", "ident", "is_done", "name", "process", "until", "wants", "worker")
+    __slots__ = ("baton", "ident", "is_done", "name", "process", "thread", "until", "wants", "worker")
 
     def __init__(self, name: str, ident: int, process: Process | None, baton: threading.Lock) -> None:
         self.name, self.ident, self.process, self.baton = name, ident, process, baton
         self.worker: _Worker | None = None
+        self.thread = threading.get_ident()  # of a worker's once it runs
         self.wants: Callable[[], bool] | None = None
         self.until: int | None = None
         self.is_done = False
@@ -171,6 +177,7 @@ class Scheduler:
 
     def _switch(self, wants: Callable[[], bool] | None, until: int | None) -> None:
         me = self.current
+        assert me.thread == threading.get_ident(), "a thread that the scheduler does not know"
         if me.process is not None and me.process.is_dead:
             raise KilledError
         me.wants, me.until = wants, until
@@ -209,7 +216,7 @@ class Scheduler:
         return self._strands[0]
 
     def _run(self, me: Strand, function: Callable[[], None]) -> None:
-        process = me.process
+        process, me.thread = me.process, threading.get_ident()
         try:
             if not self._is_dead():
                 function()
@@ -397,6 +404,50 @@ class Thread:
         strand = self._strand
         assert strand is not None
         self._scheduler.wait(lambda: strand.is_done, timeout)
+
+
+class Pool:
+    """`ThreadPoolExecutor` in the code under test, with a strand for each task."""
+
+    def __init__(self, scheduler: Scheduler) -> None:
+        self._scheduler = scheduler
+        self._tasks: list[Task] = []
+
+    def __enter__(self) -> Pool:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for task in self._tasks:
+            task.join()
+
+    def submit(self, function: Callable[[], Any]) -> Task:
+        task = Task(self._scheduler, function)
+        self._tasks.append(task)
+        return task
+
+
+class Task:
+    """A `Future`."""
+
+    def __init__(self, scheduler: Scheduler, function: Callable[[], Any]) -> None:
+        self._function = function
+        self._result: Any = None
+        self._error: Exception | None = None
+        self._thread = Thread(scheduler, target=self._run, name="pool")
+        self._thread.start()
+        self.join = self._thread.join
+
+    def _run(self) -> None:
+        try:
+            self._result = self._function()
+        except Exception as error:
+            self._error = error
+
+    def result(self) -> Any:
+        self.join()
+        if self._error:
+            raise self._error
+        return self._result
 
 
 class Queues:

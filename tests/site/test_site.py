@@ -1,10 +1,14 @@
-"""A whole site from one seed (site.py): nothing promised is broken, and the mirror reaches the primary in the end."""
+"""A whole site from one seed (site.py): nothing promised is broken, and the mirror reaches the primary in the end.
+
+The long run: pytest -m soak -s tests/site, or of other seeds: python -m tests.site FIRST LAST --long.
+"""
 
 from __future__ import annotations
 
 import os
 import subprocess
 import sys
+import time
 from collections import Counter
 
 import pytest
@@ -12,9 +16,30 @@ import pytest
 from tests.fakes.environment import SOURCE
 from tests.site.runs import run_seed
 
-SEEDS = 40
-A_TEST = 4
+SEEDS = 200
+A_TEST = 20
 """Seeds that one test runs."""
+OFTEN = (
+    *("kill of record", "kill of ship", "kill of receive", "kill of follow", "power cut of near", "power cut of far"),
+    *("link cut", "link stalls", "network down", "connection", "acknowledged", "frames redone"),
+    *("write", "zero", "flush", "mark", "base in journal", "base in copy", "files pruned in journal"),
+    *("looked at the copy", "looked at the mirror", "slot is kept"),
+    *("promotion", "old primary is refused"),
+)
+SELDOM = (
+    *("torn tail moved away", "base is shipped", "follower starts over", "slots lost in journal", "slots lost in copy"),
+    *(
+        "failing sync of near",
+        "failing sync of far",
+        "link cut: reset",
+        "link cut: near is told",
+        "link cut: far is told",
+    ),
+    *("clock steps back", "clock steps forward", "files pruned in copy", "kill of promote"),
+    "change refused for want of room",
+)
+MOST = 40
+"""Long runs after which each seldom thing has happened."""
 
 
 @pytest.mark.parametrize("first", range(0, SEEDS, A_TEST))
@@ -22,7 +47,16 @@ def test_a_site_keeps_its_promises(first: int) -> None:
     seen: Counter[str] = Counter()
     for seed in range(first, first + A_TEST):
         seen.update(run_seed(seed).seen)
-    assert all(seen[each] for each in ("connection", "acknowledged", "write", "zero", "flush", "looked at the mirror"))
+    assert [each for each in OFTEN if not seen[each]] == []
+
+
+def test_what_happens_seldom_does_happen() -> None:
+    seen: Counter[str] = Counter()
+    for seed in range(MOST):
+        seen.update(run_seed(seed, is_long=True).seen)
+        if all(seen[each] for each in SELDOM):
+            return
+    raise AssertionError(f"never: {[each for each in SELDOM if not seen[each]]}")
 
 
 def test_the_same_seed_is_the_same_run_in_another_process() -> None:
@@ -32,3 +66,16 @@ def test_the_same_seed_is_the_same_run_in_another_process() -> None:
     lines = run_seed(7, keeps_log=True).lines
     assert len(lines) > 300
     assert done.stdout.splitlines()[: len(lines)] == lines
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(0)
+def test_soak_sites() -> None:
+    """Every other one is a long run."""
+    first, count = 10_000, 2000
+    seen: Counter[str] = Counter()
+    began = time.process_time()
+    for seed in range(first, first + count):
+        seen.update(run_seed(seed, is_long=seed % 2 == 0).seen)
+    print(f"{count} seeds from {first} on, {time.process_time() - began:.0f} s of processor time")
+    print(", ".join(f"{name}: {number}" for name, number in sorted(seen.items())))

@@ -29,10 +29,10 @@ class Trouble:
             (1, self._take_down),
             (2, self._step_clock),
             (1, self._fill),
-            (1, self._fail),
+            (2, self._fail),
             (2, partial(self._operate, "base")),
             (3, partial(self._operate, "prune")),
-            (2, self._fall_behind),
+            (4, self._fall_behind),
         ]
         self._events = [event for weight, event in events for _ in range(weight)]
 
@@ -73,6 +73,7 @@ class Trouble:
             self._site.cut_power(host)
         else:
             host.calls_left = self._calls()
+            self._site.scheduler.sleep(self._chance.choice([0.1, 2.0]))
 
     def _cut_link(self) -> None:
         network = self._site.network
@@ -82,6 +83,7 @@ class Trouble:
         kind = self._chance.choice(["reset", "near is told", "far is told"])
         self._site.note(f"link: {kind}")
         self._site.seen[f"link cut: {kind}"] += 1
+        self._site.seen["link cut"] += 1
         if kind == "reset":
             network.reset(connection)
         else:
@@ -123,14 +125,14 @@ class Trouble:
         """Some calls of a host fail for a time."""
         host = self._host()
         self._site.note(f"disk of {host.name} fails")
-        host.faults = self._chance.choice([0.01, 0.1])
-        self._site.scheduler.sleep(self._chance.choice([0.2, 3.0]))
+        host.faults = self._chance.choice([0.02, 0.1, 0.3])
+        self._site.scheduler.sleep(self._chance.choice([1.0, 4.0]))
         host.faults = 0.0
 
     def _operate(self, name: str) -> None:
         """Somebody makes a base, or prunes."""
         site, host = self._site, self._host()
-        path = site.journal if host is site.near else site.copy
+        path = site.flow.journal if host is site.flow.source else site.flow.copy
         if host.is_up and host.find(name) is None:
             act = actors.base if name == "base" else actors.prune_files
             site.start(host, name, lambda _: act(site, path))
@@ -138,13 +140,14 @@ class Trouble:
     def _fall_behind(self) -> None:
         """Somebody makes a base, and prunes what those need that are behind."""
         site, host = self._site, self._host()
-        path, name = (site.journal, "ship") if host is site.near else (site.copy, "follow")
+        flow = site.flow
+        path, name = (flow.journal, "ship") if host is flow.source else (flow.copy, "follow")
         if not host.is_up or host.find("prune") is not None:
             return
         if process := host.find(name):
             site.kill(process)
             site.scheduler.sleep(self._chance.choice([1.0, 5.0]))
-        site.checks.may_lose.add(path)
+        flow.checks.may_lose.add(path)
 
         def act(_: object) -> None:
             actors.base(site, path)

@@ -50,6 +50,7 @@ class World:
         disks = [self.system.disk_of(f"{path}/") for path in paths]
         assert disks[0] and disks[1]
         self.near, self.far = Host("near", paths[0], disks[0]), Host("far", paths[1], disks[1])
+        self.near.others, self.far.others = [self.far], [self.near]
         self.lost_power: set[str] = set()
         self.has_fresh_cut = False  # that nobody has looked at
         for host in (self.near, self.far):
@@ -111,7 +112,7 @@ class World:
         self.has_fresh_cut = True
         for connection in self.network.connections:  # nobody tells the other end, or its next packet is answered so
             if connection.near in self.network.ends or connection.far in self.network.ends:
-                self.network.lose_end(connection, is_near=host is self.near)
+                self.network.lose_end(connection, is_near=host is connection.hosts[0])
 
     def boot(self, host: Host) -> None:
         self.note(f"boot {host.name}")
@@ -137,17 +138,26 @@ class World:
 
     def _may_fail(self, call: Call, host: Host) -> None:
         if host.is_full and call.name in _NEED_ROOM:
-            self._fail(host, errno.ENOSPC)
+            self._fail(host, call.path, errno.ENOSPC)
         if host.faults and self._fault_chance.random() < host.faults and call.name in _MAY_FAIL:
             is_sync = call.name in _SYNCS
-            self._fail(host, errno.EIO if is_sync or self._fault_chance.random() < 0.3 else errno.ENOSPC, is_sync)
+            code = errno.EIO if is_sync or self._fault_chance.random() < 0.3 else errno.ENOSPC
+            self._fail(host, call.path, code, is_sync)
 
-    def _fail(self, host: Host, code: int, is_sync: bool = False) -> None:
+    def _fail(self, host: Host, path: str, code: int, is_sync: bool = False) -> None:
         host.has_failed = True
         name = "failing sync" if is_sync else errno.errorcode[code]
         self.note("fails:", name)
         self.seen[f"{name} of {host.name}"] += 1
-        raise LosingSync(code) if is_sync else OSError(code, os.strerror(code))
+        raise LosingSync(code) if is_sync and self._may_lose(path) else OSError(code, os.strerror(code))
+
+    def _may_lose(self, path: str) -> bool:
+        """The kernel tells each process that has the file open of a sync that lost something; this model only one.
+
+        So of what several have open, nothing is lost.
+        """
+        processes = (process for host in (self.near, self.far) for process in host.processes)
+        return sum(process.has_open(path) for process in processes) < 2
 
     def _on_link_call(self, name: str) -> None:
         self._meet(name)
