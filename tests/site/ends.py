@@ -11,6 +11,7 @@ from mirrortool.errors import (
     NotAMirrorError,
     NotComparableError,
     PromotedError,
+    TornJournalError,
     UnfinishedPromotionError,
 )
 from mirrortool.ship.shipoptions import RefusedError
@@ -21,8 +22,8 @@ _MAY_END: dict[str, tuple[type[BaseException], ...]] = {
     "ship": (),
     "receive": (LinkError, LockedError),
     "follow": (),
-    "base": (LockedError, NotComparableError, NotAJournalError),
-    "prune": (LockedError, NotComparableError, NotAJournalError),
+    "base": (LockedError, NotComparableError, NotAJournalError, TornJournalError),
+    "prune": (LockedError, NotComparableError, NotAJournalError, TornJournalError),
     "promote": (LockedError, NotComparableError, NotAJournalError, NotAMirrorError),
 }
 """Where no disk failed, and nobody was promoted."""
