@@ -102,7 +102,7 @@ def _introduced(note: bytes) -> Worker:
         values = json.loads(note)
         doing, pid, since_ns = str(values["doing"]), int(values["pid"]), int(values["since_ns"])
         claimed = values["started"], values["boot_id"], values["namespace"]
-    except (ValueError, TypeError, LookupError, RecursionError):
+    except (ValueError, TypeError, LookupError, OverflowError, RecursionError):  # JSON has infinite numbers
         return Worker()
     started = hostinfo.start_of_process(pid)
     is_known = started is not None and claimed == (started, hostinfo.boot_id(), hostinfo.pid_namespace())

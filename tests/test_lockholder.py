@@ -72,6 +72,8 @@ def test_what_a_killed_process_left_is_nobody(path: str) -> None:
         {"pid": 1 << 40},
         {"pid": "x"},
         {"since_ns": None},
+        {"pid": float("inf")},
+        {"since_ns": float("inf")},
     ],
 )
 def test_what_cannot_be_proved_is_not_believed(path: str, changed: dict[str, object]) -> None:

@@ -29,6 +29,10 @@ ANSWER_SECONDS = 5.0
 """A client waits no longer: a recorder that hangs must not make the client hang that asks for its status."""
 LINE_BYTES_MAX = 64 << 10
 
+_EXIT_CODE_MAX = 69
+_NOT_AN_ANSWER = (OSError, ValueError, TypeError, AttributeError, RecursionError)
+"""What an answer raises that is not a JSON object: whatever listens there is not a recorder."""
+
 Answer = Mapping[str, object]
 Handler = Callable[[Mapping[str, Any]], Answer]
 
@@ -93,7 +97,7 @@ def ask(journal_path: str, request: Mapping[str, object]) -> dict[str, Any] | No
         LockedError: one is running, and does not answer.
         MirrortoolError: it refuses, with the exit code that it gives.
     """
-    with contextlib.suppress(OSError, ValueError, TypeError), _address(journal_path) as address:
+    with contextlib.suppress(*_NOT_AN_ANSWER), _address(journal_path) as address:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as server:
             try:
                 server.settimeout(ANSWER_SECONDS)
@@ -103,7 +107,7 @@ def ask(journal_path: str, request: Mapping[str, object]) -> dict[str, Any] | No
             except TimeoutError:
                 raise _no_answer(journal_path) from None
         if "error" in answer:
-            raise _RefusedRequest(str(answer["error"]), int(answer["exit_code"]))
+            raise _refused(str(answer["error"]), answer.get("exit_code"))
         return dict(answer)
     return None
 
@@ -118,6 +122,12 @@ def _no_answer(journal_path: str) -> LockedError:
         where=journal_path,
         remedy="it was stopped (SIGSTOP), or its disk hangs: look at the process and at the kernel's log",
     )
+
+
+def _refused(what: str, exit_code: object) -> _RefusedRequest:
+    """A refusal; with an exit code that no error of ours has, it ends as if the journal were in use, which it is."""
+    is_known = isinstance(exit_code, int) and 1 <= exit_code <= _EXIT_CODE_MAX
+    return _RefusedRequest(what, exit_code if is_known else LockedError.exit_code)  # type: ignore[arg-type]
 
 
 class _RefusedRequest(MirrortoolError):

@@ -248,7 +248,7 @@ class _Seen:
     def __init__(self, file: File) -> None:
         self.changed_ns: dict[str, int] = {}
         self.sectors: dict[str, int | None] = {}
-        with suppress(ValueError, LookupError, TypeError, AttributeError, RecursionError):  # empty, or torn
+        with suppress(ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError):  # empty, torn
             noted = json.loads(file.pread(files.SMALL_FILE_BYTES_MAX, 0))
             if noted["boot_id"] and noted["boot_id"] == hostinfo.boot_id():
                 self.changed_ns = {str(name): int(value) for name, value in noted["changed_ns"].items()}

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from mirrortool import files
 from mirrortool.errors import LockedError, NotComparableError, UsageError
 from mirrortool.journal.commits import newest_commits
 from mirrortool.journal.point import MARK_NAMES, is_mark_name
 from mirrortool.journal.position import Position
 from mirrortool.journal.reader import JournalReader
-from mirrortool.lsn import Lsn
+from mirrortool.jsonfile import Fields
 from mirrortool.operation import BatchBuilder, CommitKind
 from mirrortool.record.controlsocket import ask
 from mirrortool.record.recovery import OpenJournal
@@ -28,9 +26,9 @@ def mark(journal_path: str, name: str) -> Position:
     """
     if not is_mark_name(name):
         raise UsageError(f"{name!r} is not a mark's name: {MARK_NAMES}")
-    answer = _ask_for_mark(journal_path, name)
-    if answer is not None:
-        return Position(Lsn(int(answer["lsn"])), int(answer["chain"], 16))
+    made = _ask_for_mark(journal_path, name)
+    if made is not None:
+        return made
     with OpenJournal(journal_path, doing="mark") as opened:
         if files.exists(opened.journal.detached_path):
             raise NotComparableError(
@@ -64,9 +62,19 @@ def _is_whole(opened: OpenJournal, commit: Position) -> bool:
         return bool(opened.redone) or not any(header.is_captured for header in iter(reader.next_header, None))
 
 
-def _ask_for_mark(journal_path: str, name: str) -> dict[str, Any] | None:
+def _ask_for_mark(journal_path: str, name: str) -> Position | None:
+    """Where a running recorder made the mark; None if none is running."""
     try:
-        return ask(journal_path, {"request": "mark", "name": name})
+        answer = ask(journal_path, {"request": "mark", "name": name})
+        return None if answer is None else Position.from_json(Fields(answer, journal_path, _UnknownAnswerError))
     except LockedError as error:
         error.remedy = f"whether it makes the mark is not known: see mirrortool log, or mark again; {error.remedy}"
         raise
+
+
+class _UnknownAnswerError(LockedError):
+    """A recorder has the journal, and answers what this version cannot parse."""
+
+    def __init__(self, what: str, *, where: object = None, remedy: str | None = None) -> None:
+        remedy = "upgrade mirrortool, and start the recorder again"
+        super().__init__(f"what the recorder answers is not valid: {what}", where=where, remedy=remedy)

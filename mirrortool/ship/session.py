@@ -83,6 +83,7 @@ class Session:
         # Where each run ended that was sent and not acknowledged; oldest first.
         self._outstanding: deque[_Sent] = deque()
         self._said_at = clock.monotonic()
+        self._has_said_done = False
         self._is_finished = False
         self._noted_end: tuple[FrameEnd, NextScan | None] | None = None
         self._noted_at: tuple[Position, Facts | None] | None = None  # where, and of which journal.json
@@ -315,6 +316,7 @@ class Session:
     def _finish(self) -> None:
         """Wait until everything that was sent is acknowledged; when told to end, for _GOODBYE_SECONDS at most."""
         gives_up_at = clock.monotonic() + _GOODBYE_SECONDS
+        self._has_said_done = True
         self._say(Message(MessageKind.DONE, {}))
         while not (self._is_finished or self._link.is_one_way):
             self._hear(_PAUSE_SECONDS)
@@ -383,7 +385,7 @@ class Session:
                 code = fields.integer("exit_code")
                 what = _of_copy(self._name, fields.text("what")[:TEXT_CHARACTERS_MAX])
                 raise RefusedError(what, code if 2 <= code <= _CODES_MAX else LinkError.exit_code)
-            case MessageKind.FINISHED:
+            case MessageKind.FINISHED if self._has_said_done:  # before that, nothing more would be heard
                 self._is_finished = True
             case MessageKind.ALIVE:
                 return

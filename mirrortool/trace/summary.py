@@ -9,7 +9,6 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from mirrortool.replay.engine import GROUPS_MAX, TASKS_MAX
 from mirrortool.replay.tracing import Divided, Ended, InlineRun, Started, TraceRecord, UnitRun
 from mirrortool.replay.writeunit import How
 from mirrortool.trace.section import AppliedUnit, SectionFigures
@@ -178,19 +177,22 @@ class Summary:
         """There are no more records: tell the tasks how long plans had them."""
         sums = self._sums_of_plans()
         for (group, task), figures in self.tasks.items():
-            figures.planned_ns = sums[group][task]
+            is_planned = group < len(sums) and task < len(sums[group])
+            figures.planned_ns = sums[group][task] if is_planned else 0
 
     def _sums_of_plans(self) -> list[list[int]]:
         """By group and task, how long plans had it: each plan has those below its numbers.
 
         In one pass from the highest numbers down, as a file can name each plan that there can be.
         """
-        sums = [[0] * (TASKS_MAX + 1) for _ in range(GROUPS_MAX + 1)]
+        groups = max((plan.groups for plan in self._planned_ns), default=0)
+        tasks = max((plan.tasks for plan in self._planned_ns), default=0)
+        sums = [[0] * (tasks + 1) for _ in range(groups + 1)]
         for plan, took_ns in self._planned_ns.items():
             sums[plan.groups - 1][plan.tasks - 1] += took_ns
-        for group in reversed(range(GROUPS_MAX)):
+        for group in reversed(range(groups)):
             row, above = sums[group], sums[group + 1]
-            for task in reversed(range(TASKS_MAX)):
+            for task in reversed(range(tasks)):
                 row[task] += row[task + 1] + above[task] - above[task + 1]
         return sums
 

@@ -192,6 +192,56 @@ def test_a_long_path_is_no_obstacle(directory: str, monkeypatch: pytest.MonkeyPa
     assert not os.path.exists(os.path.join(primary.journal_path, "control.sock"))
 
 
+class Impostor:
+    """Listens where a recorder would, and answers one client with the given bytes."""
+
+    def __init__(self, journal_path: str, answer: bytes) -> None:
+        self._server = socket.socket(socket.AF_UNIX)
+        self._server.bind(os.path.join(journal_path, "control.sock"))
+        self._server.listen()
+        self._answer = answer
+        self._thread = threading.Thread(target=self._run, daemon=True)
+
+    def __enter__(self) -> Impostor:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._thread.join(PATIENCE_SECONDS)
+        self._server.close()
+
+    def _run(self) -> None:
+        client = self._server.accept()[0]
+        with client:
+            client.recv(1000)
+            client.sendall(self._answer + b"\n")
+
+
+@pytest.mark.parametrize("answer", [b"[" * 5000, b"5", b"[]", b'["error"]', b"", b"null", b"\xff"])
+def test_what_is_no_answer_is_as_if_nobody_listened(primary: Primary, answer: bytes) -> None:
+    with Impostor(primary.journal_path, answer):
+        assert ask(primary.journal_path, {"request": "status"}) in (None, {})
+
+
+@pytest.mark.parametrize(
+    "code", ["", ', "exit_code": 1e400', ', "exit_code": "x"', ', "exit_code": 0', ', "exit_code": 256']
+)
+def test_a_refusal_without_an_exit_code_of_ours_is_still_one(primary: Primary, code: str) -> None:
+    with (
+        Impostor(primary.journal_path, f'{{"error": "no room"{code}}}'.encode()),
+        pytest.raises(MirrortoolError) as caught,
+    ):
+        ask(primary.journal_path, {"request": "mark"})
+    assert (caught.value.what, caught.value.exit_code) == ("no room", LockedError.exit_code)
+
+
+@pytest.mark.parametrize("answer", [b"{}", b'{"lsn": 5}', b'{"lsn": 1e400, "chain": "0"}', b'{"lsn": 5, "chain": 5}'])
+def test_a_mark_of_which_the_answer_is_not_valid_may_have_been_made(primary: Primary, answer: bytes) -> None:
+    with Impostor(primary.journal_path, answer), pytest.raises(LockedError, match="answers is not valid") as caught:
+        mark(primary.journal_path, "nightly")
+    assert "whether it makes the mark is not known" in str(caught.value)
+
+
 KILLED = """
 import os, signal, sys
 from mirrortool.record.controlsocket import ControlSocket

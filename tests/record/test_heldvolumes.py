@@ -7,11 +7,12 @@ import shutil
 import subprocess
 from collections.abc import Iterator
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from mirrortool import files
+from mirrortool import files, hostinfo
 from mirrortool.errors import ChangedOutsideError, LockedError, MirrortoolError, UnusableVolumeError
 from mirrortool.record import heldvolumes
 from mirrortool.record.initialscan import InitialScan
@@ -126,6 +127,14 @@ def test_after_a_clean_stop_an_untouched_volume_is_accepted(primary: Primary) ->
 def forget_times(primary: Primary) -> None:
     """As where the crash came while the volumes were written."""
     os.truncate(primary.journal.seen_path, 0)
+
+
+@pytest.mark.parametrize("noted", ["", "[]", "{", '{"changed_ns": {"a": 1e400}, "sectors": {}', '{"changed_ns": 5'])
+def test_times_that_are_not_valid_are_as_none(primary: Primary, noted: str) -> None:
+    boot = f'"boot_id": "{hostinfo.boot_id()}"'
+    Path(primary.journal.seen_path).write_text(f"{noted}, {boot}}}" if noted.startswith('{"') else noted)
+    with Recorder(primary.journal_path):
+        pass
 
 
 def test_after_a_crash_between_two_write_backs_any_write_is_seen(primary: Primary) -> None:

@@ -184,6 +184,10 @@ class Answering(Refusing):
     [
         ([Message(MessageKind.WELCOME, {"version": VERSION + 1})], f"speaks version {VERSION + 1} of the protocol"),
         ([Message(MessageKind.HELLO, {})], "a message HELLO that was not expected"),
+        (
+            [Message(MessageKind.FINISHED, {})],
+            "a message FINISHED that was not expected",
+        ),  # else nothing is heard again
         ([], "no answer"),
     ],
 )
