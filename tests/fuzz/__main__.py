@@ -18,6 +18,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("target", nargs="*", metavar="TARGET", help=", ".join(targets.NAMES))
     parser.add_argument("--all", action="store_true", help="every target, one after another")
     parser.add_argument("--runs", type=int, default=100_000, help="executions of each  [default: 100000]")
+    parser.add_argument("--seconds", type=int, default=0, help="at most that long each  [default: no limit]")
     parser.add_argument("--corpus", type=Path, help="a directory that keeps the inputs of each target  [default: none]")
     parser.add_argument("--findings", type=Path, help="where to put inputs that show something wrong")
     parser.add_argument("--keep", type=Path, metavar="DIRECTORY", help="make the kept corpus of inputs that are there")
@@ -36,17 +37,17 @@ def main(arguments: list[str]) -> int:
         for name in names:
             print(f"{name}: {keep(name, given.keep / name)} inputs kept")
         return 0
-    return fuzz(names, given.runs, given.corpus, given.findings)
+    return fuzz(names, given.runs, given.corpus, given.findings, given.seconds)
 
 
-def fuzz(names: list[str], runs: int, corpus: Path | None, findings: Path | None) -> int:
+def fuzz(names: list[str], runs: int, corpus: Path | None, findings: Path | None, seconds_max: int = 0) -> int:
     """Fuzz targets one after another, and print a line of each; whether anything was found."""
     print(running.Outcome.HEADING, flush=True)
     are_sound = True
     with tempfile.TemporaryDirectory(prefix="mirrortool-fuzz-") as meanwhile:
         kept = findings or Path(tempfile.mkdtemp(prefix="mirrortool-findings-"))
         for name in names:
-            outcome = fuzz_target(name, runs, (corpus or Path(meanwhile)) / name, kept / name)
+            outcome = fuzz_target(name, runs, (corpus or Path(meanwhile)) / name, kept / name, seconds_max)
             are_sound &= not (outcome.findings or outcome.ended)
             print(outcome, flush=True)
         if not are_sound:
@@ -54,12 +55,13 @@ def fuzz(names: list[str], runs: int, corpus: Path | None, findings: Path | None
     return 0 if are_sound else 1
 
 
-def fuzz_target(name: str, runs: int, corpus: Path, findings: Path) -> running.Outcome:
+def fuzz_target(name: str, runs: int, corpus: Path, findings: Path, seconds_max: int = 0) -> running.Outcome:
     """Fuzz one target, beginning with its seeds and its kept inputs."""
     begin(name, corpus)
     target = targets.load(name)
     bytes_max = getattr(target, "BYTES_MAX", targets.BYTES_MAX_DEFAULT)
-    return running.run(name, runs, corpus, findings, bytes_max=bytes_max, tokens=getattr(target, "TOKENS", ()))
+    tokens = getattr(target, "TOKENS", ())
+    return running.run(name, runs, corpus, findings, bytes_max=bytes_max, tokens=tokens, seconds_max=seconds_max)
 
 
 def begin(name: str, place: Path) -> None:

@@ -30,6 +30,7 @@ class Findings:
     def __init__(self, directory: Path) -> None:
         self._directory = directory
         self._known: set[tuple[str, str]] = set()
+        self.executions = 0
 
     def note(self, finding: Finding, data: bytes) -> None:
         if finding.key in self._known:
@@ -38,7 +39,7 @@ class Findings:
         name = f"{len(self._known):03d}"
         (self._directory / f"{name}.input").write_bytes(data)
         (self._directory / f"{name}.text").write_text(f"{finding}\n", errors="replace")
-        print(f"FINDING {finding}", flush=True)
+        print(f"FINDING after {self.executions} executions: {finding}", flush=True)
 
 
 def limit_memory() -> None:
@@ -58,6 +59,7 @@ def main(target: ModuleType, findings: Findings, options: list[str]) -> None:
 
     def run(data: bytes) -> None:
         finding = judge(fuzz_one, data)
+        findings.executions += 1
         if finding:
             findings.note(finding, data)
 

@@ -6,6 +6,7 @@ Only what readers call is here: open_file, find_facts and list_directory of file
 from __future__ import annotations
 
 import errno
+import functools
 import itertools
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -77,11 +78,7 @@ class MemoryFiles:
     def __init__(self, contents: Mapping[str, bytes]) -> None:
         self._contents = contents
         self._facts = {path: _facts(number, len(data), "file") for number, (path, data) in enumerate(contents.items())}
-        self._directories: dict[str, set[str]] = {}
-        for path in contents:
-            while (above := os.path.dirname(path)) != path:
-                self._directories.setdefault(above, set()).add(os.path.basename(path))
-                path = above
+        self._directories = _tree(tuple(contents))
 
     def __enter__(self) -> MemoryFiles:
         self._before = [getattr(files, name) for name in self._patched]
@@ -104,7 +101,27 @@ class MemoryFiles:
         return self._facts.get(path) or (_DIRECTORY if path in self._directories else None)
 
     def list_directory(self, path: str) -> list[str]:
-        return sorted(self._directories.get(path, ()))
+        return list(self._directories.get(path, ()))
+
+
+@functools.cache
+def _tree(paths: tuple[str, ...]) -> dict[str, list[str]]:
+    """The names in each directory, sorted."""
+    found: dict[str, set[str]] = {}
+    for path in paths:
+        for below, above in itertools.pairwise((path, *_above(path))):
+            found.setdefault(above, set()).add(_split(below)[1])
+    return {path: sorted(names) for path, names in found.items()}
+
+
+@functools.cache
+def _above(path: str) -> tuple[str, ...]:
+    """The directories that a path lies in, the innermost first."""
+    above = os.path.dirname(path)
+    return () if above == path else (above, *_above(above))
+
+
+_split = functools.cache(os.path.split)
 
 
 def _facts(number: int, size: int, kind: str) -> Facts:
@@ -167,7 +184,7 @@ class WritableFiles(MemoryFiles):
                 return WrittenFile(path, bytearray(), _DIRECTORY)
             raise self._error(errno.ENOENT, path)
         if path not in self.contents:
-            if os.path.dirname(path) not in self._made:
+            if _split(path)[0] not in self._made:
                 raise self._error(errno.ENOENT, path)
             self.contents[path] = bytearray()
             self._numbers[path] = max(self._numbers.values(), default=0) + 1
@@ -183,7 +200,7 @@ class WritableFiles(MemoryFiles):
 
     def list_directory(self, path: str) -> list[str]:
         every = (*self.contents, *self._made)
-        return sorted({os.path.basename(each) for each in every if os.path.dirname(each) == path})
+        return sorted({name for above, name in map(_split, every) if above == path})
 
     def rename(self, source: str, target: str) -> None:
         if source not in self.contents:
@@ -219,10 +236,3 @@ class WritableFiles(MemoryFiles):
         found = host_error(error, path, "open")
         found.__cause__ = error
         return found
-
-
-def _above(path: str) -> Iterator[str]:
-    """The directories that a path lies in."""
-    while (above := os.path.dirname(path)) != path:
-        yield above
-        path = above

@@ -46,12 +46,22 @@ class Outcome:
         return "\n".join([f"{line}{len(self.findings):10}", *self.findings, *([self.ended] if self.ended else [])])
 
 
-def run(name: str, runs: int, corpus: Path, findings: Path, *, bytes_max: int, tokens: tuple[bytes, ...]) -> Outcome:
+def run(
+    name: str,
+    runs: int,
+    corpus: Path,
+    findings: Path,
+    *,
+    bytes_max: int,
+    tokens: tuple[bytes, ...],
+    seconds_max: int = 0,
+) -> Outcome:
     """Fuzz one target.
 
     Args:
         corpus: a directory of inputs to begin with; those that reach more are added.
         findings: a directory for inputs that show something wrong.
+        seconds_max: it ends after that, whatever `runs` says; 0 for no limit.
     """
     findings.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir="/dev/shm" if os.path.isdir("/dev/shm") else None) as place:
@@ -60,6 +70,7 @@ def run(name: str, runs: int, corpus: Path, findings: Path, *, bytes_max: int, t
         options = [
             f"-runs={runs}", f"-max_len={bytes_max}", "-len_control=20", f"-timeout={_SECONDS_MAX}",
             f"-artifact_prefix={findings}/", "-rss_limit_mb=2048", "-print_final_stats=1", "-detect_leaks=0",
+            f"-max_total_time={seconds_max}",
             *([f"-dict={words}"] if tokens else []), str(corpus),
         ]  # fmt: skip
         began = time.monotonic()

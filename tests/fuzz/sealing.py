@@ -48,6 +48,14 @@ def seal_frame(data: bytes, seed: int, page_size: int, chance: random.Random, af
         layout.FRAME_HEADER.unpack_from(data)
     )
     body = data[size:]
+    if chance.randrange(8) == 0:
+        counts = [operations, pages, payload, name]
+        at = chance.randrange(len(counts))
+        counts[at] = chance.choice((0, 1, 2, 3, 8, counts[at] + 1, max(0, counts[at] - 1), chance.randrange(64)))
+        operations, pages, payload, name = counts[0] & 0xFFFFFFFF, counts[1], counts[2], counts[3] & 0xFFFF
+        pages, payload = pages & 0xFFFFFFFF, payload & 0xFFFFFFFF
+    if chance.randrange(4) == 0:
+        body = _other_operation(body, min(operations, len(body) // layout.COLUMN_BYTES), chance)
     if chance.randrange(8):
         magic, reserved, flags = layout.FRAME_MAGIC, 0, flags & 3
     if chance.randrange(8):
@@ -69,6 +77,21 @@ def seal_frame(data: bytes, seed: int, page_size: int, chance: random.Random, af
     if after is not None:
         after.lsn, after.chain, after.time_ns = lsn + operations - 1, xxhash.xxh3_64_intdigest(head), time_ns
     return head + digest(head, (seed + is_left_wrong(chance)) & (1 << 64) - 1) + body
+
+
+def _other_operation(body: bytes, operations: int, chance: random.Random) -> bytes:
+    """Another kind, page or count in one of the operations."""
+    if not operations:
+        return body
+    changed, index = bytearray(body), chance.randrange(operations)
+    if chance.randrange(4) == 0:
+        changed[index] = chance.randrange(7)
+        return bytes(changed)
+    at = operations + 8 * index + chance.choice((0, 8 * operations))
+    value = int.from_bytes(changed[at : at + 8], "little")
+    value = chance.choice((value + 1, value - 1, chance.randrange(10), value << 1, chance.getrandbits(64)))
+    changed[at : at + 8] = (value & (1 << 64) - 1).to_bytes(8, "little")
+    return bytes(changed)
 
 
 def _fitting(

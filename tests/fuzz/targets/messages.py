@@ -12,6 +12,7 @@ from mirrortool.errors import LinkError
 from mirrortool.journal.copies.basetransfer import Announced
 from mirrortool.journal.description import NextScan
 from mirrortool.journal.position import FrameEnd, Position
+from mirrortool.journal.slots import Slot
 from mirrortool.ship import protocol, remoteslots
 from mirrortool.ship.protocol import Decoder, Message, MessageKind
 from tests.fuzz import jsontexts, sealing
@@ -20,6 +21,10 @@ MODULES = ("mirrortool.ship.protocol", "mirrortool.ship.remoteslots")
 BYTES_MAX = 3000
 TOKENS = (protocol.MAGIC, b"{}", b'{"a":', b"[[[[[[[[[[[[[[[[", b"1e999", b"Last login: ")
 POSITION = Position(12, 7).to_json()
+SLOTS = (
+    Slot("m", "11" * 16, "mirror", "M", Position(12, 7), 10**18, 10**18),
+    Slot("c.n", "22" * 16, "ship", "C", Position(9, 7), 10**18, 10**18, via="c"),
+)
 EXAMPLES = (
     Message(MessageKind.ACK, {"position": POSITION}),
     Message(MessageKind.END, {**FrameEnd(Position(12, 7), 1, 128).to_json(), "next_scan": NextScan(5, 6).to_json()}),
@@ -27,7 +32,7 @@ EXAMPLES = (
     Message(MessageKind.BASE, Announced(Position(12, 7), 500, 9, 1).to_json()),
     Message(MessageKind.PART, {"offset": 5}, b"more"),
     Message(MessageKind.REFUSED, {"exit_code": 11, "what": "damaged"}),
-    Message(MessageKind.SLOTS, {"slots": []}),
+    Message(MessageKind.SLOTS, {"slots": [{"name": each.name, **each.to_json()} for each in SLOTS]}),
     Message(MessageKind.ALIVE, {}),
 )
 

@@ -27,7 +27,7 @@ from mirrortool.ship.shipprogress import ShipProgress
 from tests.fakes.journals import PAGE, Commit, Write
 from tests.fuzz.memoryfiles import WritableFiles
 from tests.fuzz.place import journal_maker, known_numbers, scratch
-from tests.fuzz.targets.messages import decoded, encoded, mutate_messages
+from tests.fuzz.targets.messages import EXAMPLES, decoded, encoded, mutate_messages
 
 MODULES = ("mirrortool.ship.session", "mirrortool.ship.protocol", "mirrortool.ship.remoteslots")
 BYTES_MAX = 3000
@@ -163,6 +163,7 @@ def seeds() -> Iterator[bytes]:
         for way in (b"\0", b"\1", b"\2", b"\4"):
             yield way + encoded(*replies)
     yield b"\1" + encoded(*replies[:2], Message(MessageKind.STATE, {"problem": "no room"}), *replies[2:])
+    yield b"\0" + encoded(replies[0], EXAMPLES[6], *replies[1:])
     yield b"\0" + encoded(Message(MessageKind.REFUSED, {"exit_code": 13, "what": "copy: forked"}))
 
 
