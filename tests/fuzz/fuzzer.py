@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import random
 import resource
+import struct
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -67,7 +68,10 @@ def main(target: ModuleType, findings: Findings, options: list[str]) -> None:
         chance.seed(seed)
         if own is None or chance.randrange(RAW_ONE_IN) == 0:
             return bytes(atheris.Mutate(data, bytes_max))
-        return bytes(own(data, bytes_max, chance, atheris.Mutate))[:bytes_max]
+        try:
+            return bytes(own(data, bytes_max, chance, atheris.Mutate))[:bytes_max]
+        except (struct.error, ArithmeticError, LookupError):  # numbers that no seal can hold
+            return bytes(atheris.Mutate(data, bytes_max))
 
     atheris.Setup([sys.argv[0], *options], run, custom_mutator=mutate)
     atheris.Fuzz()

@@ -47,7 +47,8 @@ def judge(fuzz_one: Callable[[bytes], None], data: bytes) -> Finding | None:
     try:
         fuzz_one(data)
     except MirrortoolError as error:
-        if error.exit_code == MirrortoolError.exit_code or (not str(error).isprintable() and "\n" in str(error)):
+        str(error)
+        if error.exit_code == MirrortoolError.exit_code:
             return _of(error)
     except Exception as error:
         return _of(error)

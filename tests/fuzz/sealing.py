@@ -52,6 +52,11 @@ def seal_frame(data: bytes, seed: int, page_size: int, chance: random.Random, af
         counts = [operations, pages, payload, name]
         at = chance.randrange(len(counts))
         counts[at] = chance.choice((0, 1, 2, 3, 8, counts[at] + 1, max(0, counts[at] - 1), chance.randrange(64)))
+        columns_end = min(operations, len(body) // layout.COLUMN_BYTES) * layout.COLUMN_BYTES
+        if at == 3:  # what follows a name moves with its end
+            body = (
+                body[:columns_end] + body[columns_end:][: counts[3]].ljust(counts[3], b"x") + body[columns_end + name :]
+            )
         operations, pages, payload, name = counts[0] & 0xFFFFFFFF, counts[1], counts[2], counts[3] & 0xFFFF
         pages, payload = pages & 0xFFFFFFFF, payload & 0xFFFFFFFF
     if chance.randrange(4) == 0:

@@ -103,7 +103,7 @@ def _sealed(data: bytes, chance: random.Random) -> bytes:
     """Header, frames that continue each other with the state sums of their pages, and an end record that fits."""
     head, volumes, rest = _header(data, chance)
     sealed, state_sum, pages, count = head, empty_state_sum(volumes) if volumes else 0, 0, 0
-    after = sealing.Chain(0, int.from_bytes(head[120:128], "little"))
+    after, lengths = sealing.Chain(0, int.from_bytes(head[120:128], "little")), list[int]()
     while len(rest) >= layout.FRAME_HEADER.size and rest[:4] != basefile.END_MAGIC:
         seed = frame_seed(journal().uuid, LSN, len(sealed))
         before = replace(after)
@@ -117,29 +117,28 @@ def _sealed(data: bytes, chance: random.Random) -> bytes:
         except FrameError:
             pass
         after.state_sum = state_sum
-        length = len(frame)
-        sealed += sealing.seal_frame(frame, seed, PAGE, chance, after)
-        rest, count = rest[length:], count + 1
+        again = sealing.seal_frame(frame, seed, PAGE, _Never(), after)
+        lengths.append(len(again))
+        sealed, rest, count = sealed + again, rest[len(frame) :], count + 1
     if volumes and not sealing.is_left_wrong(chance):
         sealed = sealed[:80] + state_sum.to_bytes(8, "little") + sealed[88:]
         # The header's checksum is where the chain of the frames begins: with another one, all are sealed once more.
         if sealed[:128] != _header(sealed, _Never())[0][:128]:
-            return _again(sealed, rest, pages, count, chance)
+            return _again(sealed, rest, pages, lengths, chance)
     return _ended(sealed, rest, pages, count, chance)
 
 
-def _again(sealed: bytes, rest: bytes, pages: int, count: int, chance: random.Random) -> bytes:
+def _again(sealed: bytes, rest: bytes, pages: int, lengths: list[int], chance: random.Random) -> bytes:
     size = basefile.HEADER.size + struct.unpack_from("<I", sealed, 92)[0]
     head = sealed[:120] + sealing.digest(sealed[:120] + sealed[basefile.HEADER.size : size])
     head += sealed[basefile.HEADER.size : size]
     after, at = sealing.Chain(0, int.from_bytes(head[120:128], "little")), size
-    for _ in range(count):
-        length = stored_bytes(sealed[at : at + layout.FRAME_HEADER.size])
+    for length in lengths:
         after.state_sum = int.from_bytes(sealed[at + 48 : at + 56], "little")
         seed = frame_seed(journal().uuid, LSN, len(head))
         head += sealing.seal_frame(sealed[at : at + length], seed, PAGE, _Never(), after)
         at += length
-    return _ended(head, rest, pages, count, chance)
+    return _ended(head, rest, pages, len(lengths), chance)
 
 
 def _ended(sealed: bytes, rest: bytes, pages: int, count: int, chance: random.Random) -> bytes:

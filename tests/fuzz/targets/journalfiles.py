@@ -174,7 +174,7 @@ def _linked(files: list[bytes], chance: random.Random) -> list[bytes]:
     for number, each in enumerate(files):
         head = bytearray(each[:128].ljust(128, b"\0"))
         if number == 0 or not sealing.is_left_wrong(chance):
-            head[56:64] = (after.lsn + 1).to_bytes(8, "little")
+            head[56:64] = (after.lsn + 1 & (1 << 64) - 1).to_bytes(8, "little")
             head[64:72] = after.chain.to_bytes(8, "little")
             head[72:80] = after.time_ns.to_bytes(8, "little")
         part, after = sealing.seal_frames(bytes(head) + each[128:], journal().uuid, PAGE, chance)

@@ -96,7 +96,7 @@ class _Stream:
             head = data[: layout.FILE_HEADER.size]
             first_lsn = int.from_bytes(head[56:64], "little")
             if self._after and self._chance.randrange(4):
-                first_lsn = self._after.lsn + 1
+                first_lsn = self._after.lsn + 1 & (1 << 64) - 1
                 head = head[:56] + first_lsn.to_bytes(8, "little") + self._after.chain.to_bytes(8, "little") + head[72:]
             data, self._after = sealing.seal_frames(
                 sealing.seal_journal_file(head, journal.uuid, PAGE, self._chance, journal.lineage)
