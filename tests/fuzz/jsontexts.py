@@ -47,6 +47,11 @@ def _changed(value: Any, chance: random.Random) -> Any:
             holder[key] = json.loads(json.dumps(other[at]))
         except (LookupError, ValueError, RecursionError):
             return value
+    elif choice == 3:  # what names the same thing in several places stays the same
+        old, new = holder[key], _new(holder[key], chance)
+        for each, at in places:
+            if isinstance(old, int | str) and each[at] == old:
+                each[at] = new
     elif choice == 2 and isinstance(holder, list):
         holder.insert(key, holder[key])
     elif choice == 2:

@@ -229,6 +229,9 @@ def _sealed(part: bytes, chance: random.Random) -> bytes:
     if part[:4] == TOKENS[1] and len(part) >= nbd.REQUEST.size and not sealing.is_left_wrong(chance):
         magic, flags, command, cookie, offset, length = nbd.REQUEST.unpack_from(part)
         data = part[nbd.REQUEST.size :]
+        if chance.randrange(8) == 0:
+            flags, offset = chance.randrange(32), chance.choice((0, 1, SIZE, offset + 1, chance.randrange(SIZE)))
+            length = chance.choice((0, 1, length + 1, SIZE - offset if offset <= SIZE else 1, chance.randrange(SIZE)))
         if chance.randrange(8):
             command, flags = command % 9, flags & 31
         if chance.randrange(8):
@@ -237,7 +240,7 @@ def _sealed(part: bytes, chance: random.Random) -> bytes:
             length = len(data)
         elif chance.randrange(4):
             length %= SIZE
-        return nbd.REQUEST.pack(magic, flags, command, cookie, offset, length) + data
+        return nbd.REQUEST.pack(magic, flags, command, cookie, offset & (1 << 64) - 1, length & (1 << 32) - 1) + data
     return part
 
 
