@@ -12,6 +12,7 @@
         ForkedJournalError              13  a position that this journal does not contain
         NotAJournalError                14  not a journal, or one of a newer format
           DamagedSlotError              14  the file of a slot is not valid: the other slots can be used
+        NewerJournalError               14  a newer mirrortool wrote it, in a format that is not known here
         OtherJournalError               15  a journal of another uuid than the mirror's
         UnfinishedPromotionError        16  a promotion was interrupted; run it again
       VolumeError                       20-29: a volume or a mirror
@@ -20,6 +21,7 @@
         LockedError                     22  another process holds it
         PastPointError                 23  the mirror is already past the point asked for
         NotAMirrorError                 24  not a mirror, or one of a newer format
+        NewerMirrorError                24  a newer mirrortool wrote it, in a format that is not known here
         FuzzyCommitError                25  a volume changed while it was scanned
         PromotedError                   26  the mirror is a primary now
         KnownBadError                    1  what a verification found wrong with the mirror is not put right
@@ -128,6 +130,12 @@ class DamagedSlotError(NotAJournalError):
     """What a slot needs is not known, as its file is not valid; its owner writes it anew."""
 
 
+class NewerJournalError(JournalError):
+    """A file of a journal is of a later format: whole, and neither damaged nor absent. Nothing was changed."""
+
+    exit_code = 14
+
+
 class OtherJournalError(JournalError):
     """A sound journal, but another one than expected."""
 
@@ -170,6 +178,12 @@ class PastPointError(VolumeError):
 
 class NotAMirrorError(VolumeError):
     """No mirror here, or one in a format that this version does not know."""
+
+    exit_code = 24
+
+
+class NewerMirrorError(VolumeError):
+    """A file of a mirror is of a later format: whole, and neither damaged nor absent. Nothing was changed."""
 
     exit_code = 24
 

@@ -3,6 +3,10 @@
 A file that does not parse, or a field of another type or outside its limits, raises the error class that the caller
 names. Integers that must survive other JSON readers (sums, chain values) are written as hexadecimal text.
 
+Each has a format, 1 where the field is missing. One of a later format was written by a newer mirrortool, which then
+says with `needs` which one reads it. It is refused, by NewerJournalError or NewerMirrorError, and not taken for one
+that is not valid: what is not valid is made anew in some places, or ignored.
+
 Paths are bytes. In JSON they are what UTF-8 makes of these, with surrogates for bytes that are none; in the program
 what the locale makes of them. So what was recorded under one locale is found under another, such as cron's.
 """
@@ -10,14 +14,21 @@ what the locale makes of them. So what was recorded under one locale is found un
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from mirrortool import files
-from mirrortool.errors import MirrortoolError
+from mirrortool.errors import JournalError, MirrortoolError, NewerJournalError, NewerMirrorError
 
 INTEGER_MAX = (1 << 64) - 1
+FORMAT = 1
+"""Of every small file now."""
+USE_A_LATER_ONE = "use the mirrortool that wrote it, or a later one"
+
+
+_VERSION = re.compile(r"[0-9]{1,4}(\.[0-9]{1,4}){1,3}", re.ASCII)
 
 
 class Fields:
@@ -121,6 +132,20 @@ class Fields:
         for name in self._values:
             yield name, self.object(name)
 
+    def check_format(self, newer: type[MirrortoolError] | None = None) -> None:
+        """
+        Args:
+            newer: as of `load`.
+        Raises:
+            MirrortoolError: it is of a later format, or its format is not valid.
+        """
+        number = self.integer("format") if "format" in self else FORMAT
+        if number > FORMAT:
+            usual = NewerJournalError if issubclass(self._error, JournalError) else NewerMirrorError
+            needs = self._values.get("needs")
+            text = needs if isinstance(needs, str) and _VERSION.fullmatch(needs) else ""
+            raise later_format(newer or usual, self._path, number, FORMAT, text)
+
     def changed(self, **values: Any) -> dict[str, Any]:
         """All fields, some with other values."""
         return {**self._values, **values}
@@ -138,11 +163,19 @@ def _is_pair(value: object) -> bool:
     )
 
 
-def load(path: str, error: type[MirrortoolError], remedy: str | None = None) -> Fields | None:
+def load(
+    path: str,
+    error: type[MirrortoolError],
+    remedy: str | None = None,
+    *,
+    newer: type[MirrortoolError] | None = None,
+) -> Fields | None:
     """The object in a file; None if there is no such file.
 
     Args:
+        error: raised where it is not valid.
         remedy: what helps where it, or a field of it, is not valid.
+        newer: raised where it is of a later format; by default NewerJournalError or NewerMirrorError, as `error` is.
     """
     data = files.read_small(path)
     if data is None:
@@ -153,7 +186,20 @@ def load(path: str, error: type[MirrortoolError], remedy: str | None = None) -> 
         raise error("is not JSON, or was cut short", where=path, remedy=remedy) from None
     if not isinstance(values, dict):
         raise error("is not a JSON object", where=path, remedy=remedy)
-    return Fields(to_local(values), path, error, remedy)
+    fields = Fields(to_local(values), path, error, remedy)
+    fields.check_format(newer)
+    return fields
+
+
+def later_format(error: type[MirrortoolError], where: str, number: int, known: int, needs: str = "") -> MirrortoolError:
+    """The error for something of a later format.
+
+    Args:
+        needs: the mirrortool that reads it, as "0.3.0"; nothing where that is not known.
+    """
+    what = f"is of format {number}, and this mirrortool knows formats up to {known}: a newer one wrote it"
+    remedy = f"use mirrortool {needs} or a later one" if needs else USE_A_LATER_ONE
+    return error(what, where=where, remedy=remedy)
 
 
 def save(path: str, values: Mapping[str, Any]) -> None:

@@ -25,6 +25,7 @@ from mirrortool.journal.position import Position
 from mirrortool.lsn import Lsn
 from mirrortool.operation import MARK_NAME, Batch, CommitKind, Kind
 
+_FLAGS = layout.FLAG_CAPTURED | layout.FLAG_COMMIT
 _COMMIT_KINDS = frozenset(CommitKind)
 _KIND_BYTES = bytes(Kind)
 _SAMPLED_BYTES_MIN = 32 << 10
@@ -37,6 +38,10 @@ _JOINED_BYTES_MAX = 64 << 10
 
 class FrameError(Exception):
     """These bytes are not a frame; the text says why."""
+
+
+class NewerFrameError(FrameError):
+    """Whole, with the checksums that it must have, and of a later format: neither a torn tail nor damage."""
 
 
 class ShortFrameError(FrameError):
@@ -141,7 +146,8 @@ def decode_file_header(data: bytes) -> FileHeader:
 
     Raises:
         ShortFrameError: fewer than 128 bytes.
-        FrameError: no journal file, a newer one, or a checksum that does not match.
+        FrameError: no journal file, or a checksum that does not match.
+        NewerFrameError: a newer one.
     """
     if len(data) < layout.FILE_HEADER.size:
         raise ShortFrameError("the file ends inside its header")
@@ -152,8 +158,10 @@ def decode_file_header(data: bytes) -> FileHeader:
         raise FrameError("no journal file's header")
     if xxhash.xxh3_64_intdigest(data[: layout.FILE_HEADER.size - layout.CHECKSUM_BYTES]) != checksum:
         raise FrameError("the file header fails its checksum")
+    if version > layout.VERSION:
+        raise NewerFrameError(f"a journal file of format {version}, which this version does not know")
     if version != layout.VERSION or not is_page_size(page_size) or not first_lsn:
-        raise FrameError(f"a journal file of format {version}, which this version does not know")
+        raise FrameError("the file header contradicts itself")
     return FileHeader(page_size, uuid, lineage, epoch, first_lsn, chain, time_ns, state_sum)
 
 
@@ -195,6 +203,7 @@ def decode_frame_header(data: Buffer, seed: int, page_size: int) -> FrameHeader:
     Raises:
         ShortFrameError: fewer than 72 bytes.
         FrameError: anything else is wrong with it.
+        NewerFrameError: a newer mirrortool wrote it.
     """
     size = layout.FRAME_HEADER.size
     if len(data) < size:
@@ -208,11 +217,13 @@ def decode_frame_header(data: Buffer, seed: int, page_size: int) -> FrameHeader:
         raise FrameError("no frame here")
     if xxhash.xxh3_64_intdigest(covered, seed) != checksum:
         raise FrameError("the frame header fails its checksum")
+    if reserved or flags & ~_FLAGS or codec > layout.CODEC_LZ4:
+        raise NewerFrameError("a frame with flags or a codec that this version does not know")
     header = FrameHeader(
         operations, first_lsn, pages, payload_bytes, codec, flags, name_bytes, time_ns, chain, state_sum,
         body_checksum, Position(first_lsn + operations - 1, xxhash.xxh3_64_intdigest(covered)),
     )  # fmt: skip
-    if reserved or not _is_plausible(header, page_size):
+    if not _is_plausible(header, page_size):
         raise FrameError("the frame header contradicts itself")
     return header
 
@@ -243,8 +254,6 @@ def _is_plausible(header: FrameHeader, page_size: int) -> bool:
         0 < header.operations <= layout.OPERATIONS_MAX
         and header.first_lsn > 0
         and header.position.lsn < 1 << 63
-        and header.codec in (layout.CODEC_RAW, layout.CODEC_LZ4)
-        and header.flags < 4
         and raw_bytes <= layout.PAYLOAD_BYTES_MAX
         and header.payload_bytes <= raw_bytes <= most
     )
@@ -297,12 +306,14 @@ def _check_operations(header: FrameHeader, batch: Batch, page_size: int) -> None
     """Every operation is one that a recorder may write. Counts in C where it can: frames hold thousands."""
     kinds, pages, counts = batch.kinds, batch.pages, batch.counts
     if kinds.translate(None, _KIND_BYTES):
-        raise FrameError("an operation of a kind that this version does not know")
+        raise NewerFrameError("an operation of a kind that this version does not know")
     if header.is_commit != batch.is_commit or (batch.name is not None) != (kinds[-1] == Kind.MARK):
         raise FrameError("a commit that is not flagged, or a mark without a name")
     if batch.is_commit:
-        if pages[-1] not in _COMMIT_KINDS or not MARK_NAME.fullmatch(batch.name or "mark"):
-            raise FrameError("a commit of a kind that this version does not know, or a mark without a proper name")
+        if pages[-1] not in _COMMIT_KINDS:
+            raise NewerFrameError("a commit of a kind that this version does not know")
+        if not MARK_NAME.fullmatch(batch.name or "mark"):
+            raise FrameError("a mark without a proper name")
         if counts[-1] >= header.position.lsn:
             raise FrameError("a commit that calls itself, or what follows it, durable")
         kinds, pages, counts = kinds[:-1], pages[:-1], counts[:-1]

@@ -10,6 +10,7 @@ import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from mirrortool import jsonfile
 from mirrortool.address import PAGE_SIZE_MAX, is_page_size
 from mirrortool.errors import NotAJournalError, UsageError
 from mirrortool.journal import format as layout
@@ -74,11 +75,7 @@ class Description:
             NotAJournalError: of a newer format, or it is not valid.
         """
         if fields.integer("format") != layout.VERSION:
-            raise NotAJournalError(
-                f"journal format {fields.integer('format')} is not known here",
-                where=where,
-                remedy="upgrade mirrortool",
-            )
+            raise jsonfile.later_format(NotAJournalError, where, fields.integer("format"), layout.VERSION)
         uuid = fields.hexadecimal("uuid", 16)
         history = load_history(fields, uuid)
         page_size = fields.integer("page_size", PAGE_SIZE_MAX)

@@ -26,7 +26,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from mirrortool import clock, files, hostinfo, jsonfile, lockholder
-from mirrortool.errors import HostError, NotAJournalError
+from mirrortool.errors import HostError, NewerJournalError, NotAJournalError
 from mirrortool.files import Facts, File
 from mirrortool.journal import format as layout
 from mirrortool.journal.description import Description
@@ -46,6 +46,8 @@ def is_described(path: str) -> bool:
     try:
         fields = jsonfile.load(files.join(path, "journal.json"), NotAJournalError)
         return fields is not None and fields.integer("format") >= 0
+    except NewerJournalError:
+        return True
     except NotAJournalError:
         return False
 
@@ -88,7 +90,8 @@ class Journal:
         with naming(self.path):
             check_finished(self.path, finishing)
             self._seen = files.find_facts(self._json_path)
-            fields = jsonfile.load(self._json_path, NotAJournalError, _remedy_for(self.path))
+            remedy = _remedy_for(self.path)
+            fields = jsonfile.load(self._json_path, NotAJournalError, remedy, newer=NotAJournalError)
         if fields is None:
             raise not_a_journal(self.path)
         return Description.from_json(fields, self.path)

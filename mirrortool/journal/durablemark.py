@@ -15,10 +15,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from mirrortool import files, hostinfo, jsonfile
-from mirrortool.errors import NotAJournalError
+from mirrortool.errors import NewerJournalError, NotAJournalError
 from mirrortool.journal.position import Position
 
-_FORMAT = 1
 _NAME = "received.json"
 
 
@@ -43,22 +42,18 @@ def load_mark(journal_path: str) -> DurableMark | None:
     """The mark; None if there is none, or it is not valid, or of other files.
 
     Raises:
-        NotAJournalError: it is of a newer format.
+        NewerJournalError: it is of a later format.
     """
-    path, number = files.join(journal_path, _NAME), _FORMAT
     with suppress(NotAJournalError):
-        fields = jsonfile.load(path, NotAJournalError)
-        number = fields.integer("format") if fields else _FORMAT
-        if fields and number == _FORMAT and fields.integer("files") == _files_inode(journal_path):
+        fields = jsonfile.load(files.join(journal_path, _NAME), NotAJournalError)
+        if fields and fields.integer("files") == _files_inode(journal_path):
             return DurableMark(Position.from_json(fields.object("position")), fields.text("boot_id"))
-    if number > _FORMAT:
-        raise NotAJournalError(f"format {number} is not known here", where=path, remedy="upgrade mirrortool")
     return None
 
 
 def known_mark(journal_path: str) -> DurableMark | None:
-    """The same for a reader, which believes COMMITs then: None also if it is of a newer format."""
-    with suppress(NotAJournalError):
+    """The same for a reader, which believes COMMITs then: None also if it is of a later format."""
+    with suppress(NewerJournalError):
         return load_mark(journal_path)
     return None
 
@@ -66,7 +61,7 @@ def known_mark(journal_path: str) -> DurableMark | None:
 def save_mark(journal_path: str, position: Position) -> None:
     """Note that everything up to this position is durable, and that this kernel writes what follows."""
     values = {
-        "format": _FORMAT,
+        "format": jsonfile.FORMAT,
         "position": position.to_json(),
         "files": _files_inode(journal_path),
         "boot_id": hostinfo.boot_id(),

@@ -1,5 +1,6 @@
 """What undecodable or absent bytes of a journal mean: a torn tail, which a crash explains, or damage, which none does.
 
+    they have their checksums, and are of a later format            a newer mirrortool wrote them: refused
     another journal file follows                                    damage: a file is durable before its successor is
     they are a sound header of another file                         damage: no crash renames a file
     they begin before the end that a clean stop noted               damage
@@ -21,13 +22,15 @@ from mirrortool.errors import (
     CorruptJournalError,
     JournalError,
     MissingFileError,
+    NewerJournalError,
     PrunedJournalError,
     TornJournalError,
 )
-from mirrortool.journal.codec import FrameError, ShortFrameError
+from mirrortool.journal.codec import FrameError, NewerFrameError, ShortFrameError
 from mirrortool.journal.directory import Journal
 from mirrortool.journal.durablemark import DurableMark, known_mark
 from mirrortool.journal.journalfile import COPY_AGAIN, JournalFile, corrupt
+from mirrortool.jsonfile import USE_A_LATER_ONE
 from mirrortool.lsn import NO_LSN, Lsn
 from mirrortool.wording import byte_count
 
@@ -132,6 +135,8 @@ class Judge:
 
     def _judge(self, file: JournalFile, offset: int, lsn: Lsn, error: FrameError, *, is_suspect: bool) -> JournalError:
         """The table above; `is_suspect` if its rows up to the COMMITs do not say damage."""
+        if isinstance(error, NewerFrameError):
+            return NewerJournalError(f"{error}: a newer one wrote it", where=file.path, remedy=USE_A_LATER_ONE)
         is_crash = is_suspect and (isinstance(error, ShortFrameError) or self._may_have_lost_power())
         if is_crash and (self._mark or lsn > file.durable_after(offset)):
             return self.torn(file, offset, lsn, str(error), file.size - offset)

@@ -104,12 +104,11 @@ class Mirror:
         fields = None
         if files.is_directory(self.path):
             with naming(self.path):
-                fields = jsonfile.load(self._json_path, NotAMirrorError, _MAKE_ANEW)
+                fields = jsonfile.load(self._json_path, NotAMirrorError, _MAKE_ANEW, newer=NotAMirrorError)
         if fields is None:
             raise not_a_mirror(self.path)
         if fields.integer("format") != FORMAT:
-            what = f"mirror format {fields.integer('format')} is not known here"
-            raise NotAMirrorError(what, where=self.path, remedy="upgrade mirrortool")
+            raise fields.wrong("format")
         self.uuid = fields.hexadecimal("uuid", 16)
         self.journal_uuid = fields.hexadecimal("journal_uuid", 16)
         self.history = load_history(fields, self.journal_uuid)

@@ -54,7 +54,7 @@ def note(mirror: Mirror, state: State) -> None:
 def carry_over(mirror: Mirror) -> None:
     """What another program wrote is under a newer checkpoint now, and is found until a verification has proved it."""
     with suppress(NotAMirrorError, HostError):
-        if fields := jsonfile.load(_path(mirror), NotAMirrorError):
+        if fields := jsonfile.load(_path(mirror), NotAMirrorError, newer=NotAMirrorError):
             jsonfile.save(_path(mirror), fields.changed(position=mirror.checkpoint.position.to_json()))
 
 
@@ -68,7 +68,7 @@ def forget(mirror: Mirror) -> None:
 def find_problem(mirror: Mirror) -> ChangedOutsideError | None:
     """That another program wrote to the volumes since, or changed what the file system says of them, if known."""
     with suppress(NotAMirrorError):  # torn, or of another version: nothing is known
-        fields = jsonfile.load(_path(mirror), NotAMirrorError)
+        fields = jsonfile.load(_path(mirror), NotAMirrorError, newer=NotAMirrorError)
         in_this_boot = fields is not None and bool(hostinfo.boot_id()) and fields.text("boot_id") == hostinfo.boot_id()
         if fields is None or not _is_of(mirror, fields, in_this_boot):
             return None

@@ -196,7 +196,9 @@ def _parse(data: bytes, path: str) -> jsonfile.Fields:
     values = json.loads(data)
     if not isinstance(values, dict):
         raise NotAMirrorError("the label is not valid", where=path)
-    return jsonfile.Fields(values, path, NotAMirrorError)
+    fields = jsonfile.Fields(values, path, NotAMirrorError)
+    fields.check_format()
+    return fields
 
 
 def _read(path: str, facts: Facts) -> Label | None:

@@ -12,7 +12,7 @@ from typing import Any
 
 from mirrortool.address import ADDRESS_LIMIT
 from mirrortool.errors import BadLogError, UsageError
-from mirrortool.jsonfile import Fields, to_local, to_portable
+from mirrortool.jsonfile import USE_A_LATER_ONE, Fields, to_local, to_portable
 from mirrortool.lsn import Lsn
 from mirrortool.operation import Kind
 from mirrortool.replay.engine import GROUPS_MAX, TASKS_MAX, Plan
@@ -155,7 +155,13 @@ def _footprint(fields: Fields) -> tuple[tuple[int, int], ...]:
 
 
 def _started(fields: Fields) -> Started:
-    if fields.integer("version") != VERSION:
+    version = fields.integer("version")
+    if version > VERSION:
+        raise BadLogError(
+            f"a trace of version {version}, and this mirrortool knows versions up to {VERSION}: a newer one wrote it",
+            remedy=USE_A_LATER_ONE,
+        )
+    if version != VERSION:
         raise fields.wrong("version")
     return Started(
         fields.text("journal"), fields.text("mirror"), fields.integer("page_size"), fields.integer("started_ns")

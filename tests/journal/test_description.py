@@ -38,7 +38,7 @@ def test_a_receiver_is_not_told_where_its_sender_ended(description: Description)
 
 
 def test_a_newer_format_is_refused(description: Description) -> None:
-    with pytest.raises(NotAJournalError, match="format 2 is not known here; upgrade mirrortool"):
+    with pytest.raises(NotAJournalError, match="is of format 2, and this mirrortool knows formats up to 1"):
         read({**description.to_json(), "format": 2})
 
 

@@ -9,13 +9,17 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
+import xxhash
 
 from mirrortool import hostinfo
-from mirrortool.errors import CorruptJournalError, JournalError, TornJournalError
+from mirrortool.errors import CorruptJournalError, JournalError, NewerJournalError, TornJournalError
+from mirrortool.journal import format as layout
 from mirrortool.journal import judgement
+from mirrortool.journal.copies.copy import Copy
 from mirrortool.journal.directory import Journal
 from mirrortool.journal.durablemark import save_mark
 from mirrortool.journal.writer import JournalWriter
+from mirrortool.lsn import Lsn
 from tests.journal.sample import (
     HEADER,
     Recorded,
@@ -100,6 +104,7 @@ def rows() -> list[str]:
 
 def test_this_module_has_a_test_for_every_row() -> None:
     assert rows() == [
+        "they have their checksums, and are of a later format",
         "another journal file follows",
         "they are a sound header of another file",
         "they begin before the end that a clean stop noted",
@@ -158,6 +163,54 @@ def test_who_mends_a_torn_tail_is_who_appends(scene: Scene, is_copy: bool, remed
     if is_copy:
         scene.become_a_copy()
     assert remedy in str(read_all(Journal(scene.journal.path)).error)
+
+
+def later_file(data: bytearray, _offset: int, _seed: int) -> None:
+    data[8:12] = (2).to_bytes(4, "little")
+    data[HEADER - 8 : HEADER] = xxhash.xxh3_64_intdigest(bytes(data[: HEADER - 8])).to_bytes(8, "little")
+
+
+def later_frame(data: bytearray, offset: int, seed: int, at: int = 25, value: int = 8) -> None:
+    data[offset + at] |= value
+    header = bytes(data[offset : offset + 64])
+    data[offset + 64 : offset + 72] = xxhash.xxh3_64_intdigest(header, seed).to_bytes(8, "little")
+
+
+def later_codec(data: bytearray, offset: int, seed: int) -> None:
+    later_frame(data, offset, seed, 24, 2)
+
+
+def later_reserved(data: bytearray, offset: int, seed: int) -> None:
+    later_frame(data, offset, seed, 28, 1)
+
+
+def later_kind(data: bytearray, offset: int, seed: int) -> None:
+    data[offset + 72] = 6
+    body = xxhash.xxh3_64_intdigest(bytes(data[offset + 72 :])).to_bytes(8, "little")
+    data[offset + 56 : offset + 64] = body
+    later_frame(data, offset, seed, 25, 0)
+
+
+@pytest.mark.parametrize("change", [later_file, later_frame, later_codec, later_reserved, later_kind])
+@pytest.mark.parametrize("is_copy", [False, True])
+def test_what_is_of_a_later_format_is_never_a_torn_tail(
+    scene: Scene, boot: Callable[[], None], change: Callable[[bytearray, int, int], None], is_copy: bool
+) -> None:
+    """A recorder would cut it off, and a receiver write over it."""
+    path = last_file(scene.journal)
+    data = bytearray(path.read_bytes())
+    change(data, scene.damaged.offset, layout.frame_seed(scene.journal.uuid, Lsn(1), scene.damaged.offset))
+    path.write_bytes(data)
+    scene.writer.abandon()
+    boot()
+    if is_copy:
+        scene.become_a_copy(scene.frames[0])
+        pathlib.Path(scene.journal.path, "local.json").unlink()
+    if change is not later_kind:  # of frames that were read before, or are only passed on, the operations do not count
+        with pytest.raises(NewerJournalError, match="a newer one wrote it"):
+            Copy(scene.journal.path) if is_copy else open_writer(Journal(scene.journal.path))
+    assert scene.read() is NewerJournalError
+    assert path.read_bytes() == data
 
 
 @pytest.mark.parametrize("damage", [flip_in_header, flip_in_body])

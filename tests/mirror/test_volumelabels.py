@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -12,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from mirrortool import accounts, files, hostinfo
-from mirrortool.errors import ChangedOutsideError, UnusableVolumeError, host_error
+from mirrortool.errors import ChangedOutsideError, NewerMirrorError, UnusableVolumeError, host_error
 from mirrortool.mirror import volumelabels, volumeregistry
 from mirrortool.mirror.directory import Mirror
 from mirrortool.mirror.volumelabels import ATTRIBUTE, Belonging, belonging
@@ -53,6 +54,21 @@ def onto(primary: Primary, target: str, name: str = "mirror", **options: bool) -
 
 def is_of(path: str, mirror: Mirror, *, is_there: bool = True) -> bool:
     return belonging(path) == Belonging(mirror.uuid.hex(), files.absolute(mirror.path), is_there)
+
+
+def test_a_label_of_a_later_format_is_refused(primary: Primary, own_registry: Path) -> None:
+    """It may protect the volume; and so may an entry of the registry."""
+    image = image_of(primary.mirror())
+    label = json.loads(files.get_attribute(image, ATTRIBUTE) or b"{}")
+    if label:
+        files.set_attribute(image, ATTRIBUTE, json.dumps({**label, "format": 2, "needs": "9.8.7"}).encode())
+        with pytest.raises(NewerMirrorError, match=r"use mirrortool 9\.8\.7"):
+            belonging(image)
+        files.set_attribute(image, ATTRIBUTE, json.dumps(label).encode())
+    own_registry.mkdir(parents=True, exist_ok=True)
+    (own_registry / "x-a.json").write_text(json.dumps({"format": 2}))
+    with pytest.raises(NewerMirrorError, match=r"x-a\.json: is of format 2"):
+        list(volumeregistry._entries())
 
 
 def test_an_own_image_and_a_file_of_the_owners_have_labels(

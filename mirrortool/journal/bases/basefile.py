@@ -56,12 +56,20 @@ import xxhash
 from mirrortool import files
 from mirrortool.address import is_page_size
 from mirrortool.checksum import page_sums, state_term, unpack_sums
-from mirrortool.errors import CorruptJournalError, ForkedJournalError, OtherJournalError, UsageError
+from mirrortool.errors import CorruptJournalError, ForkedJournalError, NewerJournalError, OtherJournalError, UsageError
 from mirrortool.journal import format as layout
-from mirrortool.journal.codec import FrameError, FrameHeader, decode_body, decode_frame_header, stored_bytes
+from mirrortool.journal.codec import (
+    FrameError,
+    FrameHeader,
+    NewerFrameError,
+    decode_body,
+    decode_frame_header,
+    stored_bytes,
+)
 from mirrortool.journal.description import empty_state_sum
 from mirrortool.journal.directory import Journal
 from mirrortool.journal.position import Position
+from mirrortool.jsonfile import USE_A_LATER_ONE
 from mirrortool.lsn import NO_LSN, Lsn
 from mirrortool.operation import Batch, CommitKind, Kind
 from mirrortool.volume import VOLUMES_MAX, Volume, VolumeSet
@@ -150,14 +158,14 @@ def decode_header(data: bytes) -> BaseHeader:
     ) = HEADER.unpack_from(data)  # fmt: skip
     if magic != MAGIC:
         raise FrameError("no base's header")
-    if version != VERSION:
-        raise FrameError(f"a base of format {version}, which this version does not know")
     table = data[HEADER.size : HEADER.size + table_bytes]
     if table_bytes > _TABLE_BYTES_MAX or len(table) < table_bytes:
         raise FrameError("the file ends inside its table of volumes")
     if xxhash.xxh3_64_intdigest(data[: HEADER.size - layout.CHECKSUM_BYTES] + table) != checksum:
         raise FrameError("the header fails its checksum")
-    if not is_page_size(page_size) or not 0 < lsn < 1 << 63 or kind not in _KINDS:
+    if version > VERSION:
+        raise NewerFrameError(f"a base of format {version}, which this version does not know")
+    if version != VERSION or not is_page_size(page_size) or not 0 < lsn < 1 << 63 or kind not in _KINDS:
         raise FrameError("the header contradicts itself")
     volumes = tuple(_decode_volumes(table, count))
     return BaseHeader(
@@ -215,7 +223,7 @@ class BaseFile:
             self._load(journal, lsn)
         except FrameError as error:
             self.close()
-            raise self._corrupt(0, str(error)) from None
+            raise self._failure(0, error) from None
         except BaseException:
             self.close()
             raise
@@ -311,7 +319,7 @@ class BaseFile:
                 header, batch, raw = self._frame(data, offset, payload)
                 next_page = self._check(header, batch, position, next_page)
             except FrameError as error:
-                raise self._corrupt(offset, str(error)) from None
+                raise self._failure(offset, error) from None
             state_sum ^= term_of(batch)
             if header.state_sum != state_sum:
                 raise self._corrupt(offset, "the pages up to here do not give the frame's state sum")
@@ -363,6 +371,11 @@ class BaseFile:
         if magic != END_MAGIC or xxhash.xxh3_64_intdigest(covered) != checksum:
             raise self._corrupt(offset, "no end record")
         return frames, pages, file_checksum
+
+    def _failure(self, offset: int, error: FrameError) -> CorruptJournalError | NewerJournalError:
+        if isinstance(error, NewerFrameError):
+            return NewerJournalError(f"{error}: a newer one wrote it", where=self.path, remedy=USE_A_LATER_ONE)
+        return self._corrupt(offset, str(error))
 
     def _corrupt(self, offset: int, why: str) -> CorruptJournalError:
         return CorruptJournalError(f"the base is damaged at offset {offset}: {why}", where=self.path, remedy=REMEDY)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from mirrortool.errors import CorruptJournalError, ForkedJournalError, LinkError, OtherJournalError
+from mirrortool.errors import CorruptJournalError, ForkedJournalError, LinkError, NewerJournalError, OtherJournalError
 from mirrortool.journal import format as layout
 from mirrortool.journal.bases.basefile import check_sums
 from mirrortool.journal.bounds import check_inside
@@ -12,6 +12,7 @@ from mirrortool.journal.codec import (
     FileHeader,
     FrameError,
     FrameHeader,
+    NewerFrameError,
     check_body,
     decode_body,
     decode_file_header,
@@ -31,6 +32,8 @@ def file_header(path: str, data: memoryview) -> FileHeader:
     """
     try:
         return decode_file_header(bytes(data[: layout.FILE_HEADER.size]))
+    except NewerFrameError as error:
+        raise _newer(path, error) from None
     except FrameError as error:
         raise damaged(path, str(error)) from None
 
@@ -93,6 +96,8 @@ def check_frames(
                 meets(header)
             volumes = _check_content(journal, header, data[at + size : end], volumes)
             position, time_ns, at = header.position, header.time_ns, end
+    except NewerFrameError as error:
+        raise _newer(journal.path, error) from None
     except FrameError as error:
         where = f"at offset {offset + at} of the file of LSN {file_first_lsn}"
         raise damaged(journal.path, f"{where}: {error}") from None
@@ -106,6 +111,8 @@ def _check_content(journal: Journal, header: FrameHeader, body: memoryview, volu
         volumes = check_inside(header, batch, volumes, journal.path)
         if not check_sums(batch, journal.page_size):
             raise FrameError("a page has not the sum that the frame gives it")
+    except NewerFrameError:
+        raise
     except (FrameError, CorruptJournalError) as error:
         what = error.what if isinstance(error, CorruptJournalError) else str(error)
         raise CorruptJournalError(
@@ -114,6 +121,14 @@ def _check_content(journal: Journal, header: FrameHeader, body: memoryview, volu
             remedy="mirrortool verify of the sender's journal tells more; nothing of it was stored",
         ) from None
     return volumes
+
+
+def _newer(path: str, error: NewerFrameError) -> NewerJournalError:
+    return NewerJournalError(
+        f"what arrives is {error}: a newer one sent it; nothing of it was stored",
+        where=path,
+        remedy="upgrade the mirrortool that receives",
+    )
 
 
 def damaged(path: str, why: str) -> LinkError:

@@ -22,8 +22,8 @@ from mirrortool.errors import (
     LockedError,
     MirrortoolError,
     MissingFileError,
+    NewerJournalError,
     NoSpaceError,
-    NotAJournalError,
     OtherJournalError,
     TornJournalError,
 )
@@ -552,7 +552,7 @@ def test_a_mark_of_a_newer_version_is_refused_by_its_name(tmp_path: Path) -> Non
     whole(tmp_path / "C", journal)
     path = tmp_path / "C/received.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "format": 2}))
-    with pytest.raises(NotAJournalError, match="format 2 is not known here"):
+    with pytest.raises(NewerJournalError, match=r"received.json: is of format 2"):
         Copy(str(tmp_path / "C"))
 
 
