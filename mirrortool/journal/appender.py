@@ -76,8 +76,12 @@ class Appender:
         return self._file is not None
 
     def stand(self, path: str, file_first_lsn: Lsn, offset: int) -> None:
-        """Continue a file at its end; all of it is durable."""
+        """Continue a file at its end; all of it is durable.
+
+        But perhaps not its name, where the process that began it was killed before it had made that durable.
+        """
         self._file = files.open_file(path, write=True, follow=False)
+        files.sync_name(path)
         self.file_first_lsn, self.offset, self._synced_offset = file_first_lsn, offset, offset
 
     def append(self, buffers: Sequence[Buffer], position: Position) -> None:
