@@ -19,7 +19,6 @@ import pytest
 from mirrortool import files
 from mirrortool.journal.audit import Audit
 from mirrortool.journal.bases.listing import base_lsns, base_path, bases_path, lock_bases, remove_base
-from mirrortool.journal.commits import Until
 from mirrortool.journal.copies.copy import Copy
 from mirrortool.journal.directory import Journal
 from mirrortool.journal.reader import JournalReader
@@ -38,7 +37,7 @@ from tests.fakes.journals import (
     replay_all,
     verified,
 )
-from tests.ship.prunedjournal import BASE, BEHIND, END, PAGES, Pruned, assert_sound, assert_whole, fill
+from tests.ship.prunedjournal import PAGES, assert_sound, assert_whole, make_pruned
 from tests.ship.shipments import local
 
 CHANCES = 3
@@ -252,19 +251,3 @@ def test_a_label_is_given_to_the_volumes_once_it_is_forgotten_how_they_were_left
     assert (place / "copied/seen.json").exists()
     replay_all(maker.journal, place / "copied")
     assert assert_is_commit(maker.journal, place / "copied")
-
-
-def make_pruned(place: Path) -> Pruned:
-    """A journal without its older files, and a copy that is behind them."""
-    maker = JournalMaker(place / "J", {"disk": PAGES * PAGE}, file_bytes=1500)
-    image = bytearray(PAGES * PAGE)
-    fill(maker, BEHIND, image)
-    maker.writer.sync()
-    local(maker.journal, place / "behind", has_slot=False).run()
-    fill(maker, END - BEHIND, image)
-    journal = maker.close()
-    (place / "J" / "recorder.json").unlink()
-    with MakeBase(journal.path, Until(lsn=2 * BASE)) as making:
-        making.run()
-    prune(journal.path, Keep())
-    return Pruned(maker, place / "behind", place / "mirror", bytes(image))

@@ -71,12 +71,18 @@ def lose_everywhere(
 
 
 def kill_everywhere(
-    prepare: Callable[[], None], act: Callable[[], object], check: Callable[[], None], *, least: int, step: int = 1
+    prepare: Callable[[], None],
+    act: Callable[[], object],
+    check: Callable[[], None],
+    *,
+    least: int,
+    step: int = 1,
+    **options: Any,
 ) -> None:
     """Kill `act` before each of its calls; the next one ends, and then what was not synced is lost."""
     for number in itertools.count(1, step):
         prepare()
-        with faulty(kill_at(number)) as system:
+        with faulty(kill_at(number), **options) as system:
             try:
                 act()
                 was_killed = False

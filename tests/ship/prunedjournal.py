@@ -8,9 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mirrortool.journal.bases.listing import base_lsns, base_path, open_base
+from mirrortool.journal.commits import Until
 from mirrortool.journal.directory import Journal
 from mirrortool.journal.reader import JournalReader
+from mirrortool.journal.retention.prune import Keep, prune
+from mirrortool.replay.makebase import MakeBase
 from tests.fakes.journals import PAGE, Commit, JournalMaker, Write
+from tests.ship.shipments import local
 
 
 @dataclass
@@ -81,3 +85,19 @@ def assert_whole(pruned: Pruned, copy: Path) -> None:
         assert Path(copied.file_path(start)).read_bytes() == Path(journal.file_path(start)).read_bytes()
     assert not list((copy / "bases/arriving").iterdir())
     assert_sound(copy)
+
+
+def make_pruned(place: Path) -> Pruned:
+    """A journal without its older files, and a copy that is behind them."""
+    maker = JournalMaker(place / "J", {"disk": PAGES * PAGE}, file_bytes=1500)
+    image = bytearray(PAGES * PAGE)
+    fill(maker, BEHIND, image)
+    maker.writer.sync()
+    local(maker.journal, place / "behind", has_slot=False).run()
+    fill(maker, END - BEHIND, image)
+    journal = maker.close()
+    (place / "J" / "recorder.json").unlink()
+    with MakeBase(journal.path, Until(lsn=2 * BASE)) as making:
+        making.run()
+    prune(journal.path, Keep())
+    return Pruned(maker, place / "behind", place / "mirror", bytes(image))

@@ -230,7 +230,15 @@ def finish_base_transfer(journal: Journal) -> None:
     first_lsn = due_file(journal.path)
     if first_lsn is not None:
         with lock_bases(journal):
+            _make_names_durable(journal)
             _finish(journal, Lsn(first_lsn))
+
+
+def _make_names_durable(journal: Journal) -> None:
+    """What the process before had named, or marked lost, it may not have made durable when it was killed."""
+    for path in (arriving_path(journal.path), bases_path(journal), slots.slots_path(journal)):
+        if files.exists(path):
+            files.sync_directory(path)
 
 
 def drop_base_transfer(journal: Journal) -> None:

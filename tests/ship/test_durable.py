@@ -1,0 +1,80 @@
+"""What a sender was told that a copy has it has after a power cut at any call; see tests/fakes/cuts.py. Also of a base.
+
+The sender's journal is on another machine; its slot says up to where it was told that the copy has everything.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from mirrortool.journal.copies.copy import Copy
+from mirrortool.journal.directory import Journal
+from mirrortool.journal.slots import Slot, find_slot, locked, save, slots
+from mirrortool.ship.shipoptions import RefusedError
+from tests.fakes.cuts import EACH_CALL, kill_everywhere, lose_everywhere
+from tests.fakes.journals import memory_directory
+from tests.ship.prunedjournal import BEHIND, Pruned, assert_sound, assert_whole, make_pruned
+from tests.ship.shipments import local
+
+
+@pytest.fixture
+def place() -> Iterator[Path]:
+    with memory_directory() as path:
+        yield path
+
+
+class Shipping:
+    """A journal that was pruned is shipped to a copy that ends before it begins, so that a base goes first.
+
+    The copy has a slot of a mirror that is as far as the copy.
+    """
+
+    def __init__(self, place: Path) -> None:
+        (place / "sender").mkdir()
+        self._pruned: Pruned = make_pruned(place / "sender")
+        self.elsewhere, self._copy = str(place / "sender"), place / "C"
+
+    def prepare(self) -> None:
+        for path in (self._copy, Path(self._pruned.journal.path, "slots")):
+            shutil.rmtree(path, ignore_errors=True)
+        self._pruned.copy(self._copy)
+        journal = Journal(str(self._copy))
+        copy = Copy(str(self._copy))
+        with locked(journal):
+            save(journal, Slot("slow", "aa" * 16, "mirror", "/m", copy.position, 1, 0))
+        copy.close()
+
+    def act(self) -> None:
+        local(self._pruned.journal, self._copy).run()
+
+    def check(self, has_ended: bool = True) -> None:
+        copy = Copy(str(self._copy))  # which finishes what is due, and cuts what is torn
+        told = [slot.position.lsn for slot in slots(self._pruned.journal)]
+        assert all(copy.position.lsn >= lsn for lsn in told), "the sender was told too much"
+        copy.close()
+        assert_sound(self._copy)
+        starts = Journal(str(self._copy)).file_starts()
+        slow = find_slot(Journal(str(self._copy)), "slow")
+        assert slow and (slow.is_lost or starts[0] <= 2 * BEHIND), "its reader is not told"
+        if not has_ended:
+            with suppress(RefusedError):  # what is left of the base is damaged, and goes; then it begins anew
+                self.act()
+            self.act()
+        assert_whole(self._pruned, self._copy)
+
+
+@EACH_CALL
+def test_what_the_sender_was_told_is_there(place: Path, step: int) -> None:
+    run = Shipping(place)
+    lose_everywhere(run.prepare, run.act, run.check, least=40, step=step, elsewhere=run.elsewhere)
+
+
+@EACH_CALL
+def test_what_a_killed_receiver_left_is_completed_durably(place: Path, step: int) -> None:
+    run = Shipping(place)
+    kill_everywhere(run.prepare, run.act, run.check, least=40, step=step, elsewhere=run.elsewhere)
