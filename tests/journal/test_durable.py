@@ -15,6 +15,7 @@ from mirrortool.journal import slots
 from mirrortool.journal.bases.listing import bases_path, link_elsewhere, lock_bases
 from mirrortool.journal.copies.directory import load_id, lock_copy
 from mirrortool.journal.directory import Journal, create, share_slots
+from mirrortool.journal.durablemark import drop_mark, load_mark, save_mark
 from mirrortool.journal.lineage import Epoch
 from mirrortool.journal.position import FrameEnd, Position
 from mirrortool.journal.recordercheckpoint import RecorderCheckpoint
@@ -82,6 +83,10 @@ SAVED: dict[str, tuple[Callable[[Journal], object], Callable[[Journal], object]]
         lambda j: NotedSegments(j).add({3, 5}),
         lambda j: load_noted(j).segments == {3, 5},
     ),
+    "up to where a copy is durable": (
+        lambda j: save_mark(j.path, HERE),
+        lambda j: (found := load_mark(j.path)) and found.position == HERE,
+    ),
 }
 
 
@@ -102,6 +107,13 @@ def _holds(is_there: Callable[[Journal], object], journal: Journal) -> bool:
         return False
 
 
+def test_a_log_of_segments_that_was_deleted_is_made_anew_durably(journal: Journal) -> None:
+    NotedSegments(journal).add({3})
+    os.remove(journal.detached_log_path)
+    lose_after(lambda: NotedSegments(journal).add({5}))
+    assert load_noted(journal).segments >= {5}
+
+
 REMOVED: dict[str, tuple[Callable[[Journal], object], Callable[[Journal], object], Callable[[Journal], object]]] = {
     "a slot": (save_slot, remove_slot, lambda j: find_slot(again(j), "mine") is None),
     "the slot of what was promoted": (
@@ -113,6 +125,11 @@ REMOVED: dict[str, tuple[Callable[[Journal], object], Callable[[Journal], object
         lambda j: save_note(j.path, NOTE),
         lambda j: remove_note(j.path),
         lambda j: load_note(j.path) is None,
+    ),
+    "up to where a copy was durable": (
+        lambda j: save_mark(j.path, HERE),
+        lambda j: drop_mark(j.path),
+        lambda j: load_mark(j.path) is None,
     ),
     "segments that were missing": (
         lambda j: NotedSegments(j).add({3, 5}),
@@ -171,7 +188,8 @@ def test_a_list_of_segments_that_is_written_anew_leaves_none_out(
 
 
 def test_a_journal_that_is_made_is_whole_or_can_be_made(place: Path) -> None:
-    path, volume = place / "made", place / "a.img"
+    path, volume = place / "made", place / "volumes" / "a.img"
+    volume.parent.mkdir()
 
     def prepare() -> None:
         shutil.rmtree(path, ignore_errors=True)

@@ -12,8 +12,11 @@ from pathlib import Path
 import pytest
 
 from mirrortool.errors import NoSpaceError, TornJournalError
+from mirrortool.journal.appender import Appender, Remedies
 from mirrortool.journal.directory import Journal
+from mirrortool.journal.position import Position
 from mirrortool.journal.writer import JournalWriter
+from mirrortool.lsn import NO_LSN, Lsn
 from tests.fakes.cuts import Killed, kill_at, lose_everywhere
 from tests.fakes.disk import Call, Short, faulty, no_fault
 from tests.fakes.journals import memory_directory
@@ -132,3 +135,15 @@ def test_a_file_that_was_begun_and_removed_does_not_come_back(path: Path) -> Non
         assert len(Journal(str(path)).file_starts()) == 1
         system.disk.lose_all()
     writing.check(has_ended=False)
+
+
+def test_a_file_is_durable_before_its_successor_is_made(path: Path) -> None:
+    path.mkdir()
+    with faulty(no_fault) as system:
+        end = Appender(str(path), Position(NO_LSN, 0), Remedies(("", ""), ("", ""), ""))
+        end.begin(str(path / "1"), Lsn(1), b"x" * 200, Position(Lsn(1), 1))
+        end.append([b"y" * 100], Position(Lsn(2), 2))
+        end.begin(str(path / "2"), Lsn(3), b"z" * 200, Position(Lsn(3), 3))
+        end.close()
+        system.disk.lose_all()
+    assert (path / "1").read_bytes() == b"x" * 200 + b"y" * 100

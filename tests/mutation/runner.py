@@ -22,7 +22,7 @@ from pathlib import Path
 
 from tests.mutation.mutant import ROOT, Mutant
 
-TEST_SECONDS = 60
+TEST_SECONDS = 120
 """One test may take this long; then it hangs."""
 RUN_SECONDS = 600
 """All tests of one mutant may take this long."""

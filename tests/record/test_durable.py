@@ -10,6 +10,7 @@ import itertools
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,14 +18,17 @@ from mirrortool import hostinfo
 from mirrortool.change import Change
 from mirrortool.journal.commits import commits
 from mirrortool.journal.directory import Journal
+from mirrortool.record.detach import WhenFull
 from mirrortool.record.initialscan import InitialScan
+from mirrortool.record.mark import mark
 from mirrortool.record.recorder import Recorder
 from mirrortool.record.recovery import OpenJournal
-from tests.fakes.cuts import EACH_CALL, lose_everywhere
+from tests.fakes.cuts import EACH_CALL, lose_after, lose_everywhere
 from tests.fakes.journals import memory_directory
 from tests.fakes.recorders import Model, based, drop, small_scale
 from tests.fakes.serial import volumes_at
 from tests.fakes.volumes import PAGE, Primary, make_primary, pattern, small_journal_files
+from tests.record.fulljournal import RESERVE, Full
 
 SIZES = {"a": 12 * PAGE, "b": 3 * PAGE + 7}
 
@@ -53,8 +57,10 @@ class Recording:
         marks: names that must be in the journal.
     """
 
-    def __init__(self, place: Path, script: Callable[[Recording, Recorder], None], *, is_based: bool = True) -> None:
-        self._place, self._script, self._is_based = place / "P", script, is_based
+    def __init__(
+        self, place: Path, script: Callable[[Recording, Recorder], None], *, is_based: bool = True, **options: Any
+    ) -> None:
+        self._place, self._script, self._is_based, self._options = place / "P", script, is_based, options
         self.recorder: Recorder | None = None
 
     def reboot(self) -> None:
@@ -74,7 +80,7 @@ class Recording:
     def act(self) -> None:
         self.recorder = None
         try:
-            self.recorder = Recorder(self.primary.journal_path, background=False)
+            self.recorder = Recorder(self.primary.journal_path, background=False, **self._options)
             self._script(self, self.recorder)
         finally:
             if self.recorder:
@@ -134,6 +140,45 @@ def scan(run: Recording, recorder: Recorder) -> None:
 def test_what_was_promised_is_there(place: Path, script: Callable[..., None], is_based: bool, step: int) -> None:
     run = Recording(place, script, is_based=is_based)
     lose_everywhere(run.prepare, run.act, run.check, least=40, step=step)
+
+
+@EACH_CALL
+def test_what_was_captured_is_durable_before_it_is_forgotten_that_it_was_missing(
+    place: Path, monkeypatch: pytest.MonkeyPatch, step: int
+) -> None:
+    """The journal had no room for a while; the next recorder lets it catch up, wherever this one was cut."""
+    full = Full(monkeypatch)
+
+    def detach(run: Recording, recorder: Recorder) -> None:
+        full.is_full = True
+        run.change(3, b"x" * 700)
+        recorder.flush()
+        run.keep()
+        full.is_full = False
+        assert recorder.attach()
+
+    run = Recording(place, detach, when_full=WhenFull.DETACH, reserve=RESERVE)
+
+    def check(_has_ended: bool) -> None:
+        full.is_full = False
+        run.reboot()
+        recorder = Recorder(run.primary.journal_path, background=False, when_full=WhenFull.DETACH, reserve=RESERVE)
+        try:
+            assert recorder.attach()
+            recorder.flush()
+            found = run.primary.contents()
+            assert found in run.model.states[run.kept :] and volumes_at(run.primary.journal) == found
+        finally:
+            drop(recorder)
+
+    lose_everywhere(run.prepare, run.act, check, least=40, step=step)
+
+
+def test_a_mark_is_there_when_it_was_made(place: Path) -> None:
+    run = Recording(place, lambda _run, _recorder: None)
+    run.prepare()
+    lose_after(lambda: mark(run.primary.journal_path, "here"))
+    assert "here" in {commit.name for commit in commits(Journal(run.primary.journal_path))}
 
 
 class Recovering(Recording):
