@@ -18,7 +18,7 @@ import pytest
 
 from mirrortool import files
 from mirrortool.journal.audit import Audit
-from mirrortool.journal.bases.listing import base_lsns, base_path, bases_path, lock_bases, remove_base
+from mirrortool.journal.bases.listing import base_lsns, base_path, bases_path, lock_bases, open_base, remove_base
 from mirrortool.journal.copies.copy import Copy
 from mirrortool.journal.directory import Journal
 from mirrortool.journal.reader import JournalReader
@@ -153,6 +153,8 @@ def test_a_base_elsewhere_that_is_removed_leaves_nothing_that_nobody_knows_of(pl
             files.sync_directory(bases_path(journal))
 
     def check() -> None:
+        for lsn in base_lsns(journal):  # what is no base any more has not its name
+            open_base(journal, lsn).close()
         act()
         make_base(journal)  # which removes what a crash left
         assert not os.listdir(there)

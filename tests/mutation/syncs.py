@@ -91,16 +91,24 @@ SYNCS: dict[str, dict[str, str]] = {
         "lock_bases:files.make_directory": SAVED,
     },
     "mirrortool/journal/copies/basetransfer.py": {
-        "ArrivingBase.__init__:files.make_directory": SHIP,
-        "ArrivingBase.__init__:files.make_directory:2": SHIP,
+        "ArrivingBase.__init__:files.make_directory": Argued(
+            "lock_bases makes the same durable before anything is replaced"
+        ),
+        "ArrivingBase.__init__:files.make_directory:2": Argued(
+            "the base gets its name beside it, durably; until then what arrives may be sent again"
+        ),
         "ArrivingBase.__init__:files.sync_name": SHIP,
         "ArrivingBase.sync:self._file.fdatasync": SHIP,
-        "ArrivingBase.install:files.sync_directory": SHIP,
+        "ArrivingBase.install:files.sync_directory": Argued(
+            "both names in it are durable since they were made, and the rename syncs it, too"
+        ),
         "ArrivingBase.install:files.rename": SHIP,
-        "ArrivingBase._check:self.sync": SHIP,
+        "ArrivingBase._check:self.sync": Argued(
+            "the copy syncs what arrives before it is installed; until then it may be sent again"
+        ),
         "_make_names_durable:files.sync_directory": SHIP_KILLED,
         "_finish:files.sync_directory": SHIP,
-        "_finish:files.rename": SHIP,
+        "_finish:files.rename": Argued("a rename that is lost is due again, and the next opening finishes it"),
         "_clean:files.sync_directory": SHIP,
     },
     "mirrortool/journal/copies/copy.py": {
@@ -108,7 +116,9 @@ SYNCS: dict[str, dict[str, str]] = {
         "Copy.begin:files.make_directory": SAME_DIRECTORY,
         "Copy.begin:self.sync": Argued("frames of the epoch before that are lost come again; none was acknowledged"),
         "Copy.begin_base:self.sync": Argued("what is lost of the files that the base replaces was not acknowledged"),
-        "Copy.sync:self._arriving.sync": SHIP,
+        "Copy.sync:self._arriving.sync": Argued(
+            "a base is synced when all of it was checked; until then it may be sent again"
+        ),
         "Copy.sync:self._file.fdatasync": COPY,
         "Copy.note_end:self.sync": COPY,
         "Copy._open:files.sync_directory": COPY,
