@@ -191,8 +191,10 @@ class DiskState:
 
         It shows best what came before something that it should have come after.
         """
-        lost = [change for change in self._names if change is not self._newest]
-        lost += [change for change in self._names if change is self._newest and not change.needs.isdisjoint(lost)]
+        kept = [self._newest] if isinstance(self._newest, NameChange) and self._newest in self._names else []
+        for change in kept:
+            kept += [each for each in change.needs if each not in kept]
+        lost = [change for change in self._names if change not in kept]
         contents = {}
         for node in self._nodes.values():
             if node.medium is not None:

@@ -48,7 +48,7 @@ def _run(mutants: Sequence[Mutant], options: argparse.Namespace) -> dict[Mutant,
         place.require_passing(sorted({*CONTROL, *options.tests, *(test for each in mutants for test in each.tests)}))
         for number, each in enumerate(mutants, 1):
             told = f"[{number}/{len(mutants)}] {each.id}"
-            if each.argument and not options.tests:
+            if each.argument and not options.argued:
                 print(f"{told}: argued")
                 continue
             result = results[each] = _run_one(place, each, options)
@@ -80,7 +80,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("name", choices=LISTS, help="list of mutants")
     parser.add_argument("--list", action="store_true", help="print the mutants and their tests; run nothing")
     parser.add_argument("-k", "--filter", action="append", help="only mutants whose id this pattern finds; or")
-LISTS = {"sample": "tests.mutation.sample", "syncs": "tests.mutation.syncs"}
+    parser.add_argument("--tests", nargs="+", default=(), help="run these tests in place of the mutant's own")
+    parser.add_argument("--search", type=int, nargs="?", const=99, default=0, metavar="STAGES",
+                        help="of the sample: look for a test in this many stages (all), and note it")  # fmt: skip
+    parser.add_argument("--argued", action="store_true", help="run those that are argued for, too")
     parser.add_argument("--test-seconds", type=float, default=TEST_SECONDS, help="a test that takes longer hangs")
     parser.add_argument("--run-seconds", type=float, default=RUN_SECONDS, help="for all tests of one mutant")
     return parser

@@ -23,7 +23,9 @@ from mirrortool.record.initialscan import InitialScan
 from mirrortool.record.mark import mark
 from mirrortool.record.recorder import Recorder
 from mirrortool.record.recovery import OpenJournal
+from mirrortool.record.volumeside import VolumeSide
 from tests.fakes.cuts import EACH_CALL, lose_after, lose_everywhere
+from tests.fakes.disk import faulty, no_fault
 from tests.fakes.journals import memory_directory
 from tests.fakes.recorders import Model, based, drop, small_scale
 from tests.fakes.serial import volumes_at
@@ -174,6 +176,44 @@ def test_what_was_captured_is_durable_before_it_is_forgotten_that_it_was_missing
     lose_everywhere(run.prepare, run.act, check, least=40, step=step)
 
 
+def test_what_an_initial_scan_journals_is_durable_on_the_volume(place: Path) -> None:
+    """It is never redone; and it may be what another program wrote a moment before the recorder began."""
+    run = Recording(place, lambda _run, _recorder: None, is_based=False)
+    run.prepare()
+    with faulty(no_fault) as system:
+        path = Path(run.primary.paths["a"])
+        with system.disk.written_by_others(path):
+            path.write_bytes(pattern(5, SIZES["a"]))
+        recorder = Recorder(run.primary.journal_path, background=False)
+        InitialScan(recorder).run()
+        recorder.flush()
+        drop(recorder)
+        system.disk.lose_all()
+    assert volumes_at(run.primary.journal) == run.primary.contents()
+
+
+def test_what_comes_before_a_large_zero_is_durable_before_it_is_written(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another client's change, between the write-back and the moment at which nothing may wait."""
+
+    def zero(run: Recording, recorder: Recorder) -> None:
+        real = VolumeSide._write_back
+        late = [lambda: run.change(PAGE, b"late" * 9)]
+
+        def write_back(side: VolumeSide, checkpoint: bool) -> None:
+            real(side, checkpoint)
+            if late:
+                late.pop()()
+
+        monkeypatch.setattr(VolumeSide, "_write_back", write_back)
+        with recorder._volumes.drained():
+            pass
+
+    run = Recording(place, zero)
+    lose_everywhere(run.prepare, run.act, run.check, least=10)
+
+
 def test_a_mark_is_there_when_it_was_made(place: Path) -> None:
     run = Recording(place, lambda _run, _recorder: None)
     run.prepare()
@@ -203,6 +243,7 @@ class Recovering(Recording):
             newest = Path(self.primary.journal.file_path(self.recorder._journal.position.next_lsn))
         with newest.open("ab") as file:
             file.write(TORN)
+        (self._place / "journal/torn").rmdir()  # as in a journal that was copied by other means
         self.reboot()
 
     def act(self) -> None:

@@ -9,11 +9,15 @@ from pathlib import Path
 
 import pytest
 
+from mirrortool.journal import format as layout
+from mirrortool.journal.copies.basetransfer import drop_base_transfer
 from mirrortool.journal.copies.copy import Copy
 from mirrortool.journal.directory import Journal
 from mirrortool.journal.position import FrameEnd
 from mirrortool.journal.rawframes import Run, RunReader
 from mirrortool.journal.reader import JournalReader
+from mirrortool.journal.unfinished import arriving_path, due_file
+from mirrortool.lsn import Lsn
 from tests.fakes.cuts import kill_everywhere, lose_everywhere
 from tests.fakes.disk import faulty, no_fault
 from tests.fakes.journals import Commit, JournalMaker, Write, memory_directory
@@ -134,3 +138,20 @@ def test_a_torn_tail_that_was_cut_does_not_come_back_before_a_later_file(place: 
         while reader.next_header():
             pass
         assert reader.position == acknowledged
+
+
+def test_what_arrived_of_a_base_is_not_taken_for_due_while_it_goes(journal: Journal) -> None:
+    """A journal file there without the part of the base beside it is due in the place of all others."""
+    arriving = Path(arriving_path(journal.path))
+
+    def prepare() -> None:
+        shutil.rmtree(arriving, ignore_errors=True)
+        arriving.mkdir(parents=True)
+        for name in (f"{1:016x}-9-{1:016x}.part", layout.file_name(Lsn(5))):
+            (arriving / name).write_bytes(b"x")
+
+    def check(has_ended: bool) -> None:
+        assert due_file(journal.path) is None
+        assert not has_ended or not list(arriving.iterdir())
+
+    lose_everywhere(prepare, lambda: drop_base_transfer(journal), check, least=2)
