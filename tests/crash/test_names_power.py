@@ -26,7 +26,8 @@ from mirrortool.journal.retention.prune import Keep, prune
 from mirrortool.replay.makebase import MakeBase
 from mirrortool.ship.shipoptions import RefusedError
 from mirrortool.store import flat
-from tests.fakes.disk import Call, PowerCut, cut_at, faulty
+from tests.fakes.cuts import WAYS
+from tests.fakes.disk import Call, PowerCut, cut_at, faulty, no_fault
 from tests.fakes.journals import (
     PAGE,
     Commit,
@@ -160,6 +161,33 @@ def test_a_base_elsewhere_that_is_removed_leaves_nothing_that_nobody_knows_of(pl
         assert not os.listdir(there)
 
     cut_everywhere(prepare, act, check, 3)
+
+
+def test_what_is_elsewhere_is_named_here_from_the_first_moment_to_the_last(place: Path) -> None:
+    """Else a cut would leave a file, as large as the volumes, of which nobody knows."""
+    journal, there = make_journal(place / "J"), place / "there"
+    bases = Path(bases_path(journal))
+
+    def prepare() -> None:
+        shutil.rmtree(there, ignore_errors=True)
+        shutil.rmtree(bases, ignore_errors=True)
+        there.mkdir()
+
+    prepare()
+    with faulty(no_fault) as system:
+        make_base(journal, there)
+    near = {
+        call.number + step for call in system.calls for step in range(3) if os.path.dirname(call.path) == str(there)
+    }
+    assert len(near) > 10
+    for number, lose in itertools.product(sorted(near), WAYS):
+        prepare()
+        with faulty(cut_at(number)) as system:
+            with suppress(PowerCut):
+                make_base(journal, there)
+            lose(system.disk)
+        named = {os.path.basename(path.readlink()) for path in bases.iterdir() if path.is_symlink()}
+        assert set(os.listdir(there)) <= named, number
 
 
 def test_what_ships_a_base_goes_on_after_a_power_cut_that_left_only_what_was_synced(place: Path) -> None:

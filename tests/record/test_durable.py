@@ -8,24 +8,26 @@ from __future__ import annotations
 
 import itertools
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from mirrortool import hostinfo
+from mirrortool import clock, hostinfo
 from mirrortool.change import Change
 from mirrortool.journal.commits import commits
 from mirrortool.journal.directory import Journal
 from mirrortool.record.detach import WhenFull
+from mirrortool.record.heldvolumes import STALL_NS
 from mirrortool.record.initialscan import InitialScan
 from mirrortool.record.mark import mark
 from mirrortool.record.recorder import Recorder
 from mirrortool.record.recovery import OpenJournal
 from mirrortool.record.volumeside import VolumeSide
 from tests.fakes.cuts import EACH_CALL, lose_after, lose_everywhere
-from tests.fakes.disk import faulty, no_fault
+from tests.fakes.disk import Call, faulty
 from tests.fakes.journals import memory_directory
 from tests.fakes.recorders import Model, based, drop, small_scale
 from tests.fakes.serial import volumes_at
@@ -176,20 +178,28 @@ def test_what_was_captured_is_durable_before_it_is_forgotten_that_it_was_missing
     lose_everywhere(run.prepare, run.act, check, least=40, step=step)
 
 
-def test_what_an_initial_scan_journals_is_durable_on_the_volume(place: Path) -> None:
-    """It is never redone; and it may be what another program wrote a moment before the recorder began."""
-    run = Recording(place, lambda _run, _recorder: None, is_based=False)
+def test_a_frame_with_the_time_is_durable_before_a_volume_is_written_late(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else, after a power cut, what the write-back wrote looks like a change of another program."""
+    run = Recording(place, lambda _run, _recorder: None)
     run.prepare()
-    with faulty(no_fault) as system:
-        path = Path(run.primary.paths["a"])
-        with system.disk.written_by_others(path):
-            path.write_bytes(pattern(5, SIZES["a"]))
+    late_ns = 0
+    monkeypatch.setattr(clock, "now_ns", lambda: time.time_ns() + late_ns)
+    found: list[bool] = []
+
+    def fault(call: Call) -> None:
+        if call.path == run.primary.paths["a"] and "write" in call.name:
+            journal = recorder._journal
+            found.append(journal.durable == journal.position and journal.time_ns > clock.now_ns() - STALL_NS)
+
+    with faulty(fault):
         recorder = Recorder(run.primary.journal_path, background=False)
-        InitialScan(recorder).run()
-        recorder.flush()
+        recorder.write("a", 3, b"x" * 700, fua=True)
+        late_ns = 2 * STALL_NS
+        recorder.write_back()
         drop(recorder)
-        system.disk.lose_all()
-    assert volumes_at(run.primary.journal) == run.primary.contents()
+    assert found and all(found)
 
 
 def test_what_comes_before_a_large_zero_is_durable_before_it_is_written(
