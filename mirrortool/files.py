@@ -268,10 +268,22 @@ def copy_range(source: File, target: File, start: int, end: int) -> None:
 
 def rename(source: str, target: str) -> None:
     """Rename durably, within one file system; out of a directory, too: no crash brings the old name back."""
-    _on_path(source, "rename", os.rename, target)
+    is_moved = os.path.dirname(source) != os.path.dirname(target)
+    is_left = is_moved and _is_same_file(source, target)  # a crash may leave both names; then rename(2) does nothing
+    if not is_left:
+        _on_path(source, "rename", os.rename, target)
     sync_name(target)
-    if os.path.dirname(source) != os.path.dirname(target):
+    if is_left:
+        remove(source)
+    if is_moved:
         sync_name(source)
+
+
+def _is_same_file(path: str, other: str) -> bool:
+    try:
+        return os.path.samestat(os.lstat(path), os.lstat(other))
+    except (OSError, ValueError):
+        return False
 
 
 def make_link(target: str, path: str) -> None:

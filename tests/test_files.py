@@ -354,6 +354,16 @@ def test_permissions_are_not_given_through_a_link(tmp_path: Path, victim: Path) 
         files.give_access(str(tmp_path / "link"), 0o666, os.getgid())
 
 
+def test_a_rename_of_which_a_crash_left_both_names_is_completed(tmp_path: Path) -> None:
+    """As without a journal: rename(2) does nothing where both are names of one file."""
+    for name in ("from", "to"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "from/a").write_bytes(b"a")
+    os.link(tmp_path / "from/a", tmp_path / "to/b")
+    files.rename(str(tmp_path / "from/a"), str(tmp_path / "to/b"))
+    assert os.listdir(tmp_path / "from") == [] and (tmp_path / "to/b").read_bytes() == b"a"
+
+
 def test_a_rename_is_durable_in_both_directories(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("from", "to"):
         (tmp_path / name).mkdir()
