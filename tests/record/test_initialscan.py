@@ -183,7 +183,7 @@ def test_a_checkpoint_that_began_before_the_end_does_not_say_that_it_is_complete
         monkeypatch.setattr(volumeside, "write_pages", write_pages)
         recorder.write("a", 0, b"x")
         recorder.write_back(checkpoint=True)
-        system.is_off = True
+        system.disk.is_off = True
         drop(recorder)
         system.disk.lose_all()
     set_boot_id(primary.journal, "another")
