@@ -178,13 +178,17 @@ class DiskState:
         """How many changes of names are not durable."""
         return len(self._names)
 
+    def operation_count(self) -> int:
+        """How many operations are not durable: writes, resizes, and changes of names."""
+        return len(self._names) + sum(len(node.changes) for node in self._nodes.values())
+
     def survivors(self, chance: random.Random) -> Survivors:
         """One of the states that may survive."""
-        return self._decide(Sampled(chance))
+        return self.decided_by(Sampled(chance))
 
     def oldest(self) -> Survivors:
         """The state of which nothing survives that was not synced."""
-        return self._decide(Oldest())
+        return self.decided_by(Oldest())
 
     def newest_alone(self) -> Survivors:
         """The state of which, of all that was not synced, the newest change of a name or file alone survives.
@@ -210,7 +214,7 @@ class DiskState:
         """
         chooser = Enumerated()
         for _ in range(most):
-            yield self._decide(chooser)
+            yield self.decided_by(chooser)
             if not chooser.advance():
                 return
         raise OverflowError(f"more than {most} states may survive")
@@ -253,7 +257,8 @@ class DiskState:
 
     # Below, the ways to decide and to find.
 
-    def _decide(self, chooser: Chooser) -> Survivors:
+    def decided_by(self, chooser: Chooser) -> Survivors:
+        """The state that this leaves of what may survive."""
         lost: list[NameChange] = []
         chooser.turn()
         in_order = self.reality.in_order or chooser.is_in_order()

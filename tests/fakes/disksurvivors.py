@@ -81,7 +81,13 @@ class Newest(Oldest):
 
 
 class Enumerated:
-    """One combination after another, all of them; a size is of whole sectors, or one that the file had."""
+    """One combination after another, all of them; a size is of whole sectors, or one that the file had.
+
+    Attributes:
+        has_differed: what is decided was not what was decided before, as it is of another run of a program.
+    """
+
+    has_differed = False
 
     def __init__(self) -> None:
         self._picks: list[list[int]] = []  # of each decision the pick, and of how many
@@ -116,8 +122,10 @@ class Enumerated:
     def _pick(self, count: int) -> int:
         if self._next == len(self._picks):
             self._picks.append([0, count])
+        pick, of = self._picks[self._next]
+        self.has_differed |= of != count
         self._next += 1
-        return self._picks[self._next - 1][0]
+        return min(pick, count - 1)
 
 
 def survive(medium: bytes, changes: list[Write | Resize], chooser: Chooser, dropped: set[int]) -> bytes:

@@ -9,11 +9,13 @@ from typing import Any
 
 import pytest
 
+from mirrortool import files
 from mirrortool.journal.codec import compress, encode_frame
 from mirrortool.journal.format import frame_seed
 from mirrortool.operation import BatchBuilder
 from mirrortool.replay import session
 from mirrortool.replay.session import Replay
+from tests.fakes.disk import DiskOs
 from tests.fakes.journals import ONE_TASK, JournalMaker
 from tests.fakes.waiting import wait_until
 
@@ -48,13 +50,18 @@ class ScriptedTail:
     def wait(self, seen: int, seconds: float = 1.0) -> bool:
         if seen != self.done:
             return True
-        wait_until(lambda: self.rests > self._rests_before)
-        if self.done == len(self._actions):
+        wait_until(lambda: self.rests > self._rests_before or is_power_off())
+        if self.done == len(self._actions) or is_power_off():
             self._end()
             return False
         self._actions[self.done]()
         self.done += 1
         return True
+
+
+def is_power_off() -> bool:
+    """Whether the disk of a test has lost its power, so that whatever is waited for may never come."""
+    return isinstance(files.os, DiskOs) and files.os.disk.is_off
 
 
 @contextmanager
