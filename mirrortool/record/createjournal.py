@@ -79,18 +79,28 @@ def init(
 
 
 def _make_file(volume: NewVolume, group: int | None, undo: ExitStack) -> None:
-    """Make a sparse file of the size asked for, unless something has that path already."""
-    if volume.size is None or files.exists(volume.path):
+    """Make a sparse file of the size asked for, unless something has that path already.
+
+    An empty file has nothing to lose, and may be what a call left that lost its power here.
+    """
+    facts = files.find_facts(volume.path)
+    is_new, is_empty = facts is None, facts is not None and facts.kind == "file" and not facts.size
+    if volume.size is None or not (is_new or is_empty):
         return
     if hostinfo.is_among_devices(volume.path):
         raise UnusableVolumeError("there is no such device", where=volume.path, remedy="check the path")
-    with files.open_file(volume.path, write=True, create=True, exclusive=True, mode=0o600) as file:
-        undo.callback(files.remove, volume.path)
+    with files.open_file(volume.path, write=True, create=is_new, exclusive=is_new, mode=0o600) as file:
+        undo.callback(files.remove if is_new else _empty, volume.path)
         if group is not None:
             file.give_access(0o640, group)
         file.truncate(volume.size)
         file.fdatasync()
     files.sync_name(volume.path)
+
+
+def _empty(path: str) -> None:
+    with files.open_file(path, write=True) as file:
+        file.truncate(0)
 
 
 def _refuse_container(volume: NewVolume) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from mirrortool.errors import AccessError, UnusableVolumeError, UsageError
+from mirrortool.errors import AccessError, MirrortoolError, UnusableVolumeError, UsageError
 from mirrortool.journal.directory import Journal
 from mirrortool.mirror.directory import Mirror
 from mirrortool.record.createjournal import NewVolume, init
@@ -28,6 +28,20 @@ def test_a_container_is_a_volume_only_if_that_is_said(tmp_path: Path) -> None:
     assert not (tmp_path / "J").exists()
     journal = init(str(tmp_path / "J"), [NewVolume("disk", image)], 4096, raw=True)
     assert journal.volumes["disk"].size == 8192
+
+
+def test_an_empty_file_becomes_a_volume_of_the_size_asked_for(tmp_path: Path) -> None:
+    """A call that lost its power may have left it; and where the call fails, it is empty again."""
+    (tmp_path / "a").touch()
+    volumes = [NewVolume("a", str(tmp_path / "a"), 8192), NewVolume("b", str(tmp_path / "b"))]
+    with pytest.raises(MirrortoolError):
+        init(str(tmp_path / "J"), volumes, 4096)
+    assert (tmp_path / "a").stat().st_size == 0
+    journal = init(str(tmp_path / "J"), volumes[:1], 4096)
+    assert journal.volumes["a"].size == 8192 == (tmp_path / "a").stat().st_size
+    (tmp_path / "c").write_bytes(b"c")
+    with pytest.raises(UnusableVolumeError, match="has 1 B"):
+        init(str(tmp_path / "K"), [NewVolume("c", str(tmp_path / "c"), 8192)], 4096)
 
 
 def test_what_lies_in_a_mirror_is_nobodys_volume(tmp_path: Path) -> None:
