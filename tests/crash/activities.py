@@ -195,7 +195,6 @@ class Detached(Recording):
         self.flush()
         self.change("a", 4 * PAGE, PAGE, None)
         recorder.write_back()
-        self.is_flushed()
         self.is_full = False
         recorder.attach()
         self.change("a", 9, 4, b"four")
@@ -480,8 +479,6 @@ class ReceivingBase(Receiving):
 
     def recover(self) -> None:
         self.learn()
-        if find_slot(self.maker.maker.journal, "copy") is None or not self.acknowledged:
-            self.acknowledged = 0
         with suppress(RefusedError):  # what is left of the base may be damaged; it goes, and begins anew
             self.ship()
         self.ship()
@@ -505,7 +502,8 @@ class Slots(Nothing):
         made.frames(*FRAMES)
         self.journal = made.maker.close()
         self.positions = [position_at(self.journal, lsn) for lsn in (3, 6, 9)]
-        self.advanced = -1
+        self.advanced = -1  # durably, of the positions; of the next one it is not known
+        self.advanced_max = 0
 
     def keeper(self, position: Position) -> SlotKeeper:
         return SlotKeeper(self.journal, Slot("m", "m", "mirror", "/srv", position, 0, 0))
@@ -514,6 +512,7 @@ class Slots(Nothing):
         keeper = self.keeper(self.positions[0])
         self.advanced = 0
         for number, position in enumerate(self.positions[1:], 1):
+            self.advanced_max = number
             keeper.advance(position, 1, now=True)
             self.advanced = number
 
@@ -522,7 +521,8 @@ class Slots(Nothing):
         assert found or self.advanced < 0
         if found:
             at = self.positions.index(found.position)
-            assert at >= self.advanced - 1 and at <= self.advanced + 1 and not found.is_lost
+            assert self.advanced <= at <= self.advanced_max and not found.is_lost
+        self.advanced_max = len(self.positions) - 1
         self.keeper(self.positions[-1]).advance(self.positions[-1], 2, now=True)
 
     def check(self) -> None:

@@ -71,7 +71,8 @@ class Short(Recording):
         self.recorder.close()
         self.is_flushed()
         self.recorder = None
-        size = len(self.model.contents["a"]) + (PAGE if number % 2 == 0 else -PAGE - 7)
+        size = len(self.model.contents["a"])
+        size += PAGE if number % 2 == 0 else -7 if size <= 2 * PAGE else -PAGE - 7  # what is emptied would be refused
         self.primary.resize("a", size)
         content = bytes(self.model.contents["a"][:size]).ljust(size, b"\0")
         self.model.contents["a"] = bytearray(content)
