@@ -10,16 +10,15 @@ from pathlib import Path
 
 import pytest
 
-from mirrortool import files
 from mirrortool.errors import InputOutputError, TornJournalError
-from mirrortool.files import File
 from mirrortool.journal.reader import JournalReader
 from mirrortool.record import recovery
 from mirrortool.record import scan as scan_module
 from mirrortool.replay import readback
 from mirrortool.store import parallelread
+from tests.fakes.disk import PowerCut, faulty
 from tests.fakes.volumes import PAGE, Primary, adopt, make_primary, pattern
-from tests.record.killed_scan import CALLS, die_at, make_small
+from tests.record.killed_scan import die_at, make_small
 
 ROOT = Path(__file__).parents[2]
 KILLS = 20
@@ -28,10 +27,7 @@ KILLS = 20
 @pytest.fixture(autouse=True)
 def _unpatched(monkeypatch: pytest.MonkeyPatch) -> None:
     """What killed_scan patches, this puts back."""
-    for name in CALLS:
-        monkeypatch.setattr(File, name, getattr(File, name))
-    sizes = [(parallelread, "PIECE_BYTES"), (readback, "PIECE_BYTES"), (scan_module, "PENDING_PAGES")]
-    for owner, name in [(files, "rename"), (files, "open_file"), *sizes]:
+    for owner, name in [(parallelread, "PIECE_BYTES"), (readback, "PIECE_BYTES"), (scan_module, "PENDING_PAGES")]:
         monkeypatch.setattr(owner, name, getattr(owner, name))
     monkeypatch.setattr(recovery, "JournalWriter", recovery.JournalWriter)
 
@@ -81,7 +77,7 @@ def test_a_killed_scan_is_continued_by_the_next(directory: str) -> None:
     killed = torn = 0
     for number in range(KILLS):
         change_something(primary, rng)
-        command = [sys.executable, "-m", "tests.record.killed_scan", primary.journal_path, str(rng.randrange(1, 40))]
+        command = [sys.executable, "-m", "tests.record.killed_scan", primary.journal_path, str(rng.randrange(1, 60))]
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
         assert done.returncode in (0, -9), done.stderr
         killed += done.returncode == -9
@@ -98,14 +94,8 @@ def test_a_killed_scan_is_continued_by_the_next(directory: str) -> None:
     assert torn
 
 
-class Death(BaseException):
-    """Stands for SIGKILL in this process: whatever is tried afterwards dies, too."""
-
-
 @pytest.mark.parametrize("number", range(1, 60))
-def test_a_scan_that_dies_at_any_call_is_continued_by_the_next(
-    directory: str, number: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_scan_that_dies_at_any_call_is_continued_by_the_next(directory: str, number: int) -> None:
     primary = make_primary(directory, {"a": pattern(1, 60 * PAGE), "b": pattern(2, 9 * PAGE)})
     make_small()
     primary.scan()
@@ -115,24 +105,15 @@ def test_a_scan_that_dies_at_any_call_is_continued_by_the_next(
     primary.resize("b", 4 * PAGE + 1)
     primary.write("b", 0, b"b")
 
-    is_dead = False
-
     def die() -> None:
-        nonlocal is_dead
-        is_dead = True
-        raise Death
+        raise PowerCut
 
-    with monkeypatch.context() as patched:
-        for name in CALLS:
-            patched.setattr(File, name, getattr(File, name))
-        patched.setattr(files, "rename", files.rename)
-        patched.setattr(files, "open_file", files.open_file)
-        die_at(number, die)
+    with faulty(die_at(number, die)) as system:
         try:
             primary.scan()
-        except (Death, InputOutputError):  # a thread beside the one that dies may meet half a frame before it dies, too
-            assert is_dead
-    assert is_dead or number > 30
+        except (PowerCut, InputOutputError):  # a thread beside the one that dies may meet half a frame before it dies
+            assert system.disk.is_off
+    assert system.disk.is_off or number > 30
     check_recovers(primary, "")
     check_mirror(primary)
     check_mirror(primary, "another")
