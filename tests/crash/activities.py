@@ -16,6 +16,7 @@ from mirrortool.errors import NoSpaceError
 from mirrortool.journal.audit import Audit
 from mirrortool.journal.bases.listing import base_lsns, base_path
 from mirrortool.journal.commits import Until
+from mirrortool.journal.copies import copy
 from mirrortool.journal.directory import Journal, is_described
 from mirrortool.journal.durablemark import known_mark
 from mirrortool.journal.position import Position
@@ -400,7 +401,7 @@ class Receiving(Nothing):
         self.maker = Maker(self.place / "near/J")
         self.copy, self.mirror = self.place / "C", self.place / "M"
         self.acknowledged = 0
-        self.is_durable_lsn = 0
+        self.patch.setattr(copy, "_MARK_SECONDS", 0.0)  # at each sync
         self.frames = [*FRAMES, *AFTER, *MORE]
         self.maker.frames(*self.frames[:2])
 
