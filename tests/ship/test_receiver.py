@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
-from mirrortool.errors import LinkError, NotAJournalError
+from mirrortool.errors import CorruptJournalError, LinkError, NotAJournalError
 from mirrortool.journal.directory import Journal
 from mirrortool.journal.position import Position
 from mirrortool.journal.rawframes import Run, RunReader, find_end
 from mirrortool.journal.slots import Slot, SlotKeeper
+from mirrortool.operation import BatchBuilder, CommitKind
 from mirrortool.ship import receiver as module
 from mirrortool.ship.protocol import VERSION, Message, MessageKind
 from mirrortool.ship.receiver import SLOTS_SECONDS, Receiver
 from tests.conftest import FakeClock
 from tests.fakes.disk import faulty
-from tests.fakes.journals import Commit, make_journal
+from tests.fakes.journals import Commit, JournalMaker, Write, make_journal
 
 
 @pytest.fixture
@@ -94,3 +96,44 @@ def test_a_sender_of_another_version_is_refused(tmp_path: Path) -> None:
     with pytest.raises(NotAJournalError, match=refused):
         Receiver(str(tmp_path / "C")).handle(Message(MessageKind.HELLO, {"version": VERSION + 1}))
     assert not (tmp_path / "C").exists()
+
+
+def _outside(path: Path) -> Journal:
+    """A journal of a commit, and of a page beyond the end of its volume with a commit after it."""
+    maker = JournalMaker(path, {"disk": 512})
+    maker.frame(Write("disk", 0, b"x" * 512), Commit())
+    builder = BatchBuilder(512)
+    builder.write(7, b"y" * 512)
+    builder.commit(CommitKind.FLUSH, maker.writer.durable.lsn)
+    maker.append(builder.build())
+    return maker.abandon()
+
+
+@pytest.mark.parametrize(
+    "connections",
+    [
+        1,
+        pytest.param(
+            2,
+            marks=pytest.mark.xfail(
+                strict=True,
+                raises=pytest.fail.Exception,
+                reason="a copy that is opened again does not know the sizes of volumes; replay and verify refuse it",
+            ),
+        ),
+    ],
+)
+def test_a_page_outside_the_volumes_is_not_stored(tmp_path: Path, connections: int) -> None:
+    journal = _outside(tmp_path / "J")
+    hello = {"version": VERSION, "journal": journal.description.identity(), "end": find_end(journal).to_json()}
+    greeting = Message(MessageKind.HELLO, {**hello, "is_one_way": False, "follows": True})
+    first, second = (message for _, message in data_of(journal))
+    receiver = Receiver(str(tmp_path / "C"))
+    receiver.handle(greeting)
+    receiver.handle(first)
+    if connections == 2:
+        receiver.close()
+        receiver = Receiver(str(tmp_path / "C"))
+        receiver.handle(greeting)
+    with closing(receiver), pytest.raises(CorruptJournalError, match="outside the volumes"):
+        receiver.handle(second)
