@@ -40,6 +40,9 @@ class Keeping(Site):
         """After the readers of the journal have caught up, and a base was made, or as it is."""
         path = self._kept(in_copy)
         if catches_up:
+            if self.recorder:
+                self.write_back(checkpoint=True)  # else the recorder holds files back
+            self.ship(follows=False)
             for mirror, source in self.made_mirrors().items():
                 if source == path and mirror not in self.forked:
                     with self.power():
