@@ -27,6 +27,9 @@ Shipping and keeping
     prune, Keep, Pruned         remove what nobody needs
     slots, Slot, drop_slot      the readers of a journal
     status_of                   how a journal or mirror stands: a JournalStatus or MirrorStatus
+Other work
+    OrderedCalls                calls in parallel, in order where their Keys or Addresses meet
+    trace_line                  a line of a trace of them, for `mirrortool trace`
 MirrortoolError                 what all of them raise: what, where, remedy, exit_code; its kinds are in
                                 mirrortool.errors
 
@@ -63,6 +66,7 @@ if TYPE_CHECKING:
     from mirrortool.record.scan import Scan, ScanCancelled, ScanResult, ScanStatistics
     from mirrortool.replay.engine import Plan
     from mirrortool.replay.makebase import BaseCancelled, BaseProgress, MakeBase
+    from mirrortool.replay.orderedcalls import Addresses, Keys, OrderedCalls
     from mirrortool.replay.planner import Wanted
     from mirrortool.replay.replayoptions import ReplayOptions
     from mirrortool.replay.session import Replay, ReplayStatistics
@@ -70,10 +74,12 @@ if TYPE_CHECKING:
     from mirrortool.ship.shipoptions import ShipOptions
     from mirrortool.ship.shipprogress import ShipStatistics
     from mirrortool.status import JournalStatus, MirrorStatus, status_of
+    from mirrortool.trace.jsonlines import encode as trace_line
     from mirrortool.verify import BadRun, LastWrite, Verify, VerifyCancelled, VerifyResult, VerifyStatistics
     from mirrortool.volume import Volume, VolumeSet
 
 __all__ = [
+    "Addresses",
     "Audit",
     "AuditCancelled",
     "AuditResult",
@@ -88,6 +94,7 @@ __all__ = [
     "Journal",
     "JournalStatus",
     "Keep",
+    "Keys",
     "LastWrite",
     "LogFormat",
     "MakeBase",
@@ -95,6 +102,7 @@ __all__ = [
     "MirrorStatus",
     "MirrortoolError",
     "NewVolume",
+    "OrderedCalls",
     "Plan",
     "Position",
     "Promoted",
@@ -135,6 +143,7 @@ __all__ = [
     "require_commit",
     "slots",
     "status_of",
+    "trace_line",
 ]
 
 _MODULES = {
@@ -162,12 +171,14 @@ _MODULES = {
     "replay.planner": "Wanted",
     "replay.engine": "Plan",
     "replay.makebase": "BaseCancelled BaseProgress MakeBase",
+    "replay.orderedcalls": "Addresses Keys OrderedCalls",
     "replay.replayoptions": "ReplayOptions",
     "replay.session": "Replay ReplayStatistics",
     "ship.shipoptions": "ShipOptions",
     "ship.shipprogress": "ShipStatistics",
     "ship.sender": "Shipping",
     "status": "JournalStatus MirrorStatus status_of",
+    "trace.jsonlines": "trace_line=encode",
     "verify": "BadRun LastWrite Verify VerifyCancelled VerifyResult VerifyStatistics",
     "volume": "Volume VolumeSet",
 }

@@ -7,10 +7,12 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import mirrortool
+from mirrortool.cli.main import main
 from tests.docs.manual import ROOT, page, unescape
 
 README = (ROOT / "README.md").read_text()
@@ -41,10 +43,27 @@ def run(program: str, place: Path) -> str:
 
 
 def test_the_manuals_examples_run(tmp_path: Path) -> None:
-    first, second = (run(program, tmp_path) for program in MANUAL)
+    first, second, _ = (run(program, tmp_path) for program in MANUAL)
     assert first.splitlines()[-2] == "right" and "greeted" in first and first.endswith(" 2\n")
     assert first.count("FLUSH") >= 2
     assert second.startswith("copy ") and second.endswith("['greeted']\n")
+
+
+def test_the_manuals_key_value_log_is_replayed_in_order_for_each_key(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {}
+    exec(MANUAL[2], names)
+    parallel = dict(names["values"])
+    names["values"].clear()
+    for each in names["log"]:
+        names["apply"](*each)
+    assert parallel == names["values"]
+    told = capsys.readouterr().out
+    assert "mini-queue" in told and "counter wait" in told
+    assert main(["trace", "calls.jsonl"]) == 0
+    assert "in order: 49 units" in capsys.readouterr().out
 
 
 def test_the_readmes_example_runs(tmp_path: Path) -> None:
