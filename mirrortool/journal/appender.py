@@ -174,9 +174,7 @@ class Appender:
             file.fdatasync()
         except BaseException:
             self.is_dead = True
-            if self._cuts_unsynced:
-                with suppress(HostError):  # a later fdatasync could call durable what the kernel has dropped
-                    file.truncate(self._synced_offset)
+            self._cut_unsynced(file)
             raise
         self.require_in_place(file)
         self.durable, self._synced_offset = reached, offset
@@ -188,6 +186,13 @@ class Appender:
                 file.fdatasync()  # else a power cut could bring it back, before a file that is begun next
             except HostError:
                 self.is_dead = True
+                self._cut_unsynced(file)
+
+    def _cut_unsynced(self, file: File) -> None:
+        """After a failed fdatasync: a later one could call durable what the kernel has dropped."""
+        if self._cuts_unsynced:
+            with suppress(HostError):
+                file.truncate(self._synced_offset)
 
     def _died(self, error: HostError) -> HostError:
         self.is_dead = True
