@@ -76,6 +76,7 @@ class Work:
             recorder.flush()
             client.was_flushed(state)
             client.forget()
+            self._site.promised("a flush", self._flow.source)
             self._site.seen["flush"] += 1
         elif kind == "mark" and not recorder.incomplete:
             state = client.acknowledged

@@ -43,7 +43,9 @@ class Checks:
             position = Position.from_json(message.fields().object("position"))
             if position.lsn > self.acknowledged.lsn:
                 self.acknowledged = position
-            self._site.seen["acknowledged"] += message.kind == MessageKind.ACK
+            if message.kind == MessageKind.ACK:
+                self._site.seen["acknowledged"] += 1
+                self._site.promised("an acknowledgement", self._flow.target)
         if message.kind == MessageKind.PLACE:  # once it is there, slots of what it replaces are lost
             self._site.seen["base is shipped"] += 1
             self.may_lose.add(self._flow.copy)

@@ -24,6 +24,8 @@ class Trouble:
         events: list[tuple[int, Callable[[], None]]] = [
             (6, self._kill),
             (4, self._cut_power),
+            (1, partial(self._cut_power_after, "a flush")),
+            (1, partial(self._cut_power_after, "an acknowledgement")),
             (4, self._cut_link),
             (2, self._stall),
             (1, self._take_down),
@@ -74,6 +76,12 @@ class Trouble:
         else:
             host.calls_left = self._calls()
             self._site.scheduler.sleep(self._chance.choice([0.1, 2.0]))
+
+    def _cut_power_after(self, what: str) -> None:
+        """As soon as something is promised to be durable."""
+        self._site.cuts_power_after = what
+        self._site.scheduler.sleep(self._chance.choice([1.0, 3.0]))
+        self._site.cuts_power_after = None
 
     def _cut_link(self) -> None:
         network = self._site.network

@@ -28,6 +28,7 @@ class World:
 
     Attributes:
         seen: how often each thing happened.
+        cuts_power_after: what must be promised to be durable next for a host to lose its power at once.
         lost_power: hosts that did, since what is on them was last recovered.
     """
 
@@ -52,6 +53,7 @@ class World:
         self.near, self.far = Host("near", paths[0], disks[0]), Host("far", paths[1], disks[1])
         self.near.others, self.far.others = [self.far], [self.near]
         self.lost_power: set[str] = set()
+        self.cuts_power_after: str | None = None
         self.has_fresh_cut = False  # that nobody has looked at
         for host in (self.near, self.far):
             host.ahead_ns = int(self.chance.uniform(-5, 5) * SECOND) * self.chance.choice([0, 1, 1000])
@@ -113,6 +115,14 @@ class World:
         for connection in self.network.connections:  # nobody tells the other end, or its next packet is answered so
             if connection.near in self.network.ends or connection.far in self.network.ends:
                 self.network.lose_end(connection, is_near=host is connection.hosts[0])
+
+    def promised(self, what: str, host: Host) -> None:
+        """A process has just promised that something is durable on its host."""
+        if self.cuts_power_after == what:
+            self.cuts_power_after = None
+            self.seen[f"power cut after {what}"] += 1
+            self.cut_power(host)
+            raise KilledError
 
     def boot(self, host: Host) -> None:
         self.note(f"boot {host.name}")

@@ -42,7 +42,7 @@ from mirrortool.journal.rawframes import Run, RunReader, find_end, position_at
 from mirrortool.journal.reader import JournalReader
 from mirrortool.operation import BatchBuilder
 from tests.conftest import FakeClock
-from tests.fakes.disk import BLOCK, Call, fail_at, faulty, no_fault
+from tests.fakes.disk import BLOCK, Call, LosingSync, fail_at, faulty, no_fault
 from tests.fakes.journals import Commit, JournalMaker, Write
 from tests.journal.sample import flip, last_file
 
@@ -426,6 +426,41 @@ def test_a_full_disk_stores_nothing_and_the_same_works_later(tmp_path: Path, nam
                 assert copy.position == before
                 append(copy, run)
     copy.close()
+    assert contents(tmp_path / "C") == contents(journal.path)
+
+
+def test_nothing_is_kept_that_a_failed_fdatasync_dropped_after_an_append_without_room(tmp_path: Path) -> None:
+    """The frames before it are not durable either: the next receiver must not take them from the cache for that."""
+    journal = made(tmp_path / "J", file_bytes=1 << 20)
+    copy = begun(tmp_path / "C", journal)
+    runs = runs_of(journal)
+    append(copy, runs[0])
+    durable = copy.sync()
+    tried = 0
+
+    def fault(call: Call) -> None:
+        nonlocal tried
+        if "write" in call.name and call.path.endswith(".mj"):
+            tried += 1
+            if tried == 2:
+                raise OSError(errno.ENOSPC, "full")
+        if call.name == "fdatasync" and tried == 2:
+            tried += 1
+            raise LosingSync(share=1.0)
+
+    with faulty(fault) as system:
+        append(copy, runs[1])
+        with pytest.raises(NoSpaceError):
+            append(copy, runs[2])
+        with pytest.raises(InputOutputError):
+            copy.sync()
+        copy.close()
+        again = begun(tmp_path / "C", journal)
+        assert again.durable == durable
+        for run in runs[1:]:
+            append(again, run)
+        again.close()
+        system.disk.lose_all()
     assert contents(tmp_path / "C") == contents(journal.path)
 
 
