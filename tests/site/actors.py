@@ -17,6 +17,7 @@ from mirrortool.errors import (
     UnfinishedArrivalError,
 )
 from mirrortool.journal import tail
+from mirrortool.journal.directory import Journal, is_described
 from mirrortool.journal.retention.prune import Keep, prune
 from mirrortool.promote import Promotion
 from mirrortool.record.initialscan import InitialScan
@@ -182,8 +183,9 @@ def base(site: Site, path: str) -> None:
 def prune_files(site: Site, path: str, slot_size: int | None = None) -> None:
     """`prune`."""
     site.flow.checks.see()  # of what goes
+    oldest = min(Journal(path).file_starts(), default=1) if is_described(path) else 1
     done = prune(path, Keep(size=site.chance.choice([0, 8_000]), slot_size=slot_size))
-    site.flow.checks.look_at_needs(path)
+    site.flow.checks.look_at_needs(path, oldest)
     site.seen[f"slots lost in {path.rpartition('/')[2]}"] += len(done.plan.lost)
     site.seen[f"files pruned in {path.rpartition('/')[2]}"] += len(done.plan.files)
 
