@@ -267,6 +267,9 @@ SYNCS: dict[str, dict[str, str]] = {
         "OpenJournal.__exit__:self._sync_sums": "tests/record/test_recovery.py",
         "OpenJournal.save_checkpoint:self._sync_sums": SERVE,
         "OpenJournal._sync_sums:self.sums.sync": "tests/record/test_recovery.py",
+        "OpenJournal._write_again:file.fdatasync": Argued(
+            "recovery reads the file again, which makes durable what it reads"
+        ),
         "OpenJournal._redo_held:store.sync": TORN,
         "_open_sums:files.make_directory": SAME_DIRECTORY,
         "_move_tail:files.make_directory": TORN,
@@ -285,7 +288,7 @@ SYNCS: dict[str, dict[str, str]] = {
         ),
     },
     "mirrortool/record/scansources.py": {
-        "Source.changed:self.file.fdatasync": "tests/record/test_mapped_volumes.py",
+        "Source.changed:self.file.fdatasync": "tests/record/test_scansources.py",
         "open_source:file.fdatasync": "tests/record/test_mapped_volumes.py",
     },
     "mirrortool/record/volumeside.py": {

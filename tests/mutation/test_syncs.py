@@ -6,6 +6,7 @@ import random
 
 import pytest
 
+from tests.mutation import orders
 from tests.mutation.mutant import ROOT, Module, modules
 from tests.mutation.runner import workshop
 from tests.mutation.syncs import SYNCS, Argued, mutants, sync_calls
@@ -21,7 +22,7 @@ def test_each_call_that_makes_something_durable_is_listed_and_no_other() -> None
 
 
 def test_what_finds_a_mutant_is_there() -> None:
-    for mutant in mutants():
+    for mutant in [*mutants(), *orders.mutants()]:
         assert bool(mutant.tests) != bool(mutant.argument), mutant.id
         for test in mutant.tests:
             path, _, name = test.partition("::")
@@ -32,6 +33,11 @@ def test_what_finds_a_mutant_is_there() -> None:
 def test_each_mutant_is_another_source() -> None:
     found = [(mutant.path, mutant.source()) for mutant in mutants()]
     assert len(set(found)) == len(found) == sum(map(len, SYNCS.values()))
+
+
+def test_each_rule_of_order_is_broken_in_one_way() -> None:
+    sources = [mutant.source() for mutant in orders.mutants()]
+    assert len(set(sources)) == len(sources) > 20
 
 
 def test_an_argument_says_something() -> None:

@@ -70,14 +70,17 @@ def test_a_file_written_just_now_is_opened_after_its_timestamp_has_passed(
     assert len(slept) == 1
 
 
-def test_a_written_device_is_told(tmp_path: Path) -> None:
+@pytest.mark.parametrize("is_synced", [True, False])
+def test_a_written_device_is_told(tmp_path: Path, is_synced: bool) -> None:
+    """Also where the bytes are still in the cache, and count as no sectors yet."""
     with loop_device(tmp_path, 1 << 20) as device:
         source = open_source("v", device)
         with source.file:
             assert source.changed() is None
             with files.open_file(device, write=True) as file:
                 file.pwrite(pattern(1, 4096), 0)
-                file.fdatasync()
+                if is_synced:
+                    file.fdatasync()
             assert source.changed() == "the device was written"
 
 
