@@ -1,8 +1,7 @@
-"""Each target fuzzed by coverage for a while: `pytest -m soak -s tests/fuzz/test_fuzz_soak.py`."""
+"""Each target fuzzed by coverage for a while: `pytest -m soak -s tests/fuzz`; longer with `python -m tests.fuzz`."""
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pytest
@@ -11,7 +10,7 @@ from tests.fuzz import targets
 from tests.fuzz.__main__ import fuzz_target
 from tests.fuzz.running import Outcome
 
-RUNS = int(os.environ.get("MIRRORTOOL_FUZZ_RUNS", "100000"))
+RUNS = 100_000
 
 
 @pytest.mark.soak
