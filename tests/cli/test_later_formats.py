@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+import mirrortool
 from mirrortool.cli.main import main
 from tests.fakes.journals import memory_directory
 
@@ -97,3 +98,30 @@ def test_a_small_file_of_a_later_format_is_refused_and_stays(
 def test_a_hint_of_a_later_format_counts_as_absent(place: Path, name: str, lines: list[str]) -> None:
     make_later(next(place.glob(name), place / name), {"boot_id": "x"})
     assert [main(line.split()) for line in lines] == [0] * len(lines)
+
+
+LOADED = {
+    "journal/copies/directory.py": "copy.json",
+    "journal/directory.py": "journal.json local.json recorder.json",
+    "journal/durablemark.py": "received.json",
+    "journal/pathkind.py": "mirror.json",
+    "journal/slots.py": "slots/m.json",
+    "journal/unfinished.py": "promoting.json",
+    "mirror/directory.py": "mirror.json checkpoint.json",
+    "mirror/findings.py": "",
+    "mirror/lastreplay.py": "last-replay.json",
+    "mirror/lastseen.py": "seen.json",
+    "mirror/receipts.py": "receipts/*.json",
+    "mirror/volumeregistry.py": "",
+    "record/missingsegments.py": "detached.json",
+}
+"""The small files that each module reads; a finding that is not known is told as one that cannot be read, and what the
+registry has is in test_volumelabels.py."""
+
+
+def test_every_small_file_is_in_one_of_the_tables() -> None:
+    package = Path(mirrortool.__file__).parent
+    modules = {str(path.relative_to(package)) for path in package.rglob("*.py") if "jsonfile.load(" in path.read_text()}
+    assert modules == set(LOADED)
+    tables = {name.split("/", 1)[1] for name in [*(case[0] for case in CASES), *(name for name, _ in HINTS)]}
+    assert {name for names in LOADED.values() for name in names.split()} <= tables
