@@ -8,7 +8,7 @@ Rule: a frame is stored only where it belongs, and only if it is sound: its head
 chain, its LSN and its time, and what it says, so that verify passes what was acknowledged. What was there before is
 compared, never written again. How the bytes get there is journal/appender.py; after a failed fdatasync nothing is kept
 that may not be durable. Rule: the durable mark (durablemark.py) is written at
-opening, before a file is begun, at the end, and every few seconds meanwhile, but with no acknowledgement of its own.
+opening, at the end, and every few seconds meanwhile, so that it costs no acknowledgement and no file a sync.
 
 Used by one thread, under the journal's lock.
 """
@@ -315,7 +315,6 @@ class Copy:
         self.sync()
         if self._arriving and self._arriving.has_file:
             raise LinkError(f"the file of LSN {first_lsn} arrived before the commit of the base that was announced")
-        self._mark()
         self._forget_clean_end()
         path = self._path_of(first_lsn)
         self._end.begin(path, first_lsn, data, end[0])
