@@ -29,7 +29,7 @@ from mirrortool.errors import NotAMirrorError
 from mirrortool.journal.bases.listing import base_lsns
 from mirrortool.journal.rawframes import find_end
 from mirrortool.journal.slots import slots
-from mirrortool.record import recovery
+from mirrortool.record import heldvolumes, recovery
 from mirrortool.record.initialscan import InitialScan
 from mirrortool.replay.slotregistration import OWN_SLOT
 from tests.fakes.disk import DROPPED, Call, PowerCut, faulty
@@ -91,6 +91,8 @@ class Site(RuleBasedStateMachine):
         self.patch.setattr("mirrortool.record.recorder.ZERO_BYTES_MAX", 64 << 20)  # else one change is three frames
         self.patch.setattr(recovery, "JournalWriter", self._writer(recovery.JournalWriter))
         self.patch.setattr(hostinfo, "boot_id", lambda: f"boot-{self.boots}")
+        # The disk of the tests writes as it loses power, which may be long after the newest frame on a busy machine.
+        self.patch.setattr(heldvolumes, "STALL_NS", 10**15)
         contents = {"a": random.Random(pages).randbytes(pages * page_size + extra), "b": bytes(3 * page_size)}
         self.primary: Primary = make_primary(self.path, contents, page_size)
         self.journal_path = self.primary.journal_path
