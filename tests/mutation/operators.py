@@ -63,7 +63,7 @@ def _children(node: ast.AST) -> Iterator[ast.AST]:
     if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
         return
     for field, value in ast.iter_fields(node):
-        if field not in ("annotation", "returns", "decorator_list", "bases", "slice_type"):
+        if field not in ("annotation", "returns", "decorator_list", "bases"):
             yield from (each for each in (value if isinstance(value, list) else [value]) if isinstance(each, ast.AST))
 
 
