@@ -15,7 +15,7 @@ from tests.mutation import sample
 from tests.mutation.mutant import Mutant
 from tests.mutation.runner import RUN_SECONDS, TEST_SECONDS, Result, Workshop, workshop
 
-LISTS = {"sample": "tests.mutation.sample", "syncs": "tests.mutation.syncs", "orders": "tests.mutation.orders"}
+LISTS = {name: f"tests.mutation.{name}" for name in ("sample", "syncs", "orders", "planted")}
 """Lists of mutants, each a module with `mutants()`."""
 CONTROL = ("tests/test_checksum.py", "tests/journal/test_format.py", "tests/cli/test_options.py")
 """These, and the tests of all mutants, pass without a mutant, or what fails with one says nothing."""
