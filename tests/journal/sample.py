@@ -13,11 +13,13 @@ from typing import Any
 
 from mirrortool.checksum import page_sums, state_term, unpack_sums
 from mirrortool.errors import JournalError
+from mirrortool.files import Identity
 from mirrortool.journal import directory
 from mirrortool.journal import format as layout
 from mirrortool.journal.directory import Journal
 from mirrortool.journal.position import Position
 from mirrortool.journal.reader import JournalReader
+from mirrortool.journal.recordercheckpoint import VolumeRecord
 from mirrortool.journal.writer import JournalWriter
 from mirrortool.operation import Batch, BatchBuilder, CommitKind, Kind, Operation
 from mirrortool.record.recovery import OpenJournal
@@ -248,10 +250,10 @@ class Recording:
         self.opened.save_checkpoint(recorded_sizes(self.model.volumes))
 
 
-def recorded_sizes(volumes: VolumeSet) -> dict[str, directory.VolumeRecord]:
+def recorded_sizes(volumes: VolumeSet) -> dict[str, VolumeRecord]:
     """Records of volumes that have only a size."""
-    nowhere = directory.Identity(0, 0, False)
-    return {volume.name: directory.VolumeRecord(volume.size, nowhere, 0, 0) for volume in volumes}
+    nowhere = Identity(0, 0, False)
+    return {volume.name: VolumeRecord(volume.size, nowhere, 0, 0) for volume in volumes}
 
 
 def model_after(frames: Sequence[Recorded]) -> Model:

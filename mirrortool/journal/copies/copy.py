@@ -267,7 +267,6 @@ class Copy:
         end = next(filter(None, ends), FrameEnd(journal.start, NO_LSN, 0))
         self._end = self._standing_at(end.position)
         if end.file_first_lsn:
-            files.sync_directory(journal.files_path)  # what began the newest may have been killed before it did that
             self._end.stand(journal.file_path(end.file_first_lsn), end.file_first_lsn, end.offset)
         self.durable = self.position
         if load_mark(self.path) == DurableMark(self.durable, hostinfo.boot_id()):
