@@ -28,7 +28,7 @@ class Committing(Site):
             self.recorder.write_back(checkpoint=checkpoint)
             self.learn()
             self.model.flushed()
-        assert self.primary.contents() == self.model.now
+            assert self.primary.contents() == self.model.now
 
     @rule(name=st.sampled_from(["monday", "tuesday"]))
     def mark(self, name: str) -> None:

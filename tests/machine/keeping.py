@@ -5,7 +5,6 @@ from __future__ import annotations
 from hypothesis import strategies as st
 
 from mirrortool import Journal, Keep, MakeBase, Until, prune
-from mirrortool.errors import MirrortoolError
 from mirrortool.journal.bases.listing import base_lsns
 from tests.machine.site import SHARES, Site, at, rule
 
@@ -35,29 +34,36 @@ class Keeping(Site):
             if path == self.journal_path:
                 self.model.kept(made)
 
-    @rule(in_copy=st.booleans(), keep=KEEPS, catches_up=st.booleans())
-    def prune(self, in_copy: bool, keep: Keep, catches_up: bool) -> None:
-        """After the readers of the journal have caught up, and a base was made, or as it is."""
+    @rule(in_copy=st.booleans(), keep=KEEPS, catches_up=st.booleans(), makes_base=st.booleans(), where=SHARES)
+    def prune(self, in_copy: bool, keep: Keep, catches_up: bool, makes_base: bool, where: float) -> None:
+        """After all readers, or only the recorder, have caught up, and a base of some commit was made, or as it is."""
         path = self._kept(in_copy)
+        if self.recorder:
+            self.write_back(checkpoint=True)  # else the recorder holds files back
         if catches_up:
-            if self.recorder:
-                self.write_back(checkpoint=True)  # else the recorder holds files back
-            self.ship(follows=False)
-            for mirror, source in self.made_mirrors().items():
-                if source == path and mirror not in self.forked:
-                    with self.power():
-                        self.replay(source, mirror)
-            self.base(in_copy, 0.99)
+            self._catch_up(path)
+        if makes_base:
+            self.base(in_copy, where)
         before = self.restorable(path)
         with self.power():
-            try:
-                pruned = prune(path, keep)
-                self.done["prune"] += 1
-                self.done["pruned files"] += len(pruned.plan.files)
-            except MirrortoolError as error:
-                raise AssertionError(f"prune: {error}") from error
+            pruned = prune(path, keep)
+            self.done["prune"] += 1
+            self.done["pruned files"] += len(pruned.plan.files)
+        self._check_left(path, keep, before)
+
+    def _catch_up(self, path: str) -> None:
+        self.ship(follows=False)
+        for mirror, source in self.made_mirrors().items():
+            if source == path and mirror not in self.forked:
+                with self.power():
+                    self.replay(source, mirror)
+
+    def _check_left(self, path: str, keep: Keep, before: list[int]) -> None:
+        """What was promised is left; and from the newest base on, everything."""
         left = self.restorable(path)
         if keep.seconds and keep.size is None:
             assert left == before, "what was promised is gone"
-        assert not before or before[-1] in left, "the newest commit cannot be restored any more"
+        newest_base = max(base_lsns(Journal(path)), default=0)
+        kept = {lsn for lsn in before if lsn >= newest_base and lsn in self.model.commits}
+        assert kept <= set(left), "what follows the newest base cannot be restored any more"
         self.check_slots()

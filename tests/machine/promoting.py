@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 
 import pytest
+from hypothesis import strategies as st
 
 from mirrortool import CommitKind, Mirror, Promotion, Replay, Shipping, newest_commits
 from mirrortool.errors import MirrortoolError, PromotedError
 from tests.fakes.disk import PowerCut
 from tests.fakes.journals import ONE_TASK
 from tests.fakes.volumes import Primary
-from tests.machine.site import Site, precondition, rule
+from tests.machine.site import SEEDS, Site, precondition, rule
 
 
 def can_promote(machine: Site) -> bool:
@@ -21,9 +22,12 @@ def can_promote(machine: Site) -> bool:
 
 class Promoting(Site):
     @precondition(can_promote)
-    @rule()
-    def promote(self) -> None:
-        """The old primary's host is gone, or only seems to be."""
+    @rule(drops=st.booleans(), seed=SEEDS)
+    def promote(self, drops: bool, seed: int) -> None:
+        """The old primary's host is gone, or only seems to be; some of what it sent was not committed, or all was."""
+        if drops and self.recorder:
+            self.write_much(seed, 3)
+            self.ship(follows=True)
         mirror, journal_path = self.place("far"), self.copy_path
         goal = self.model.commit_at_or_before(self.head_of(journal_path))
         self.kill()
@@ -48,8 +52,7 @@ class Promoting(Site):
         except PowerCut:
             self.done["promotion cut"] += 1
             if self.loses_power:
-                self.system.disk.cut_power(self.chance)
-                self.boots += 1
+                self.cut_power()
             return False
         finally:
             self.is_exposed = False

@@ -208,11 +208,18 @@ class Site(RuleBasedStateMachine):
         if loses_power:
             for path in self.other_hosts():
                 self.system.disk.keep(path)
-            self.system.disk.cut_power(self.chance)
-            self.boots += 1
+            self.cut_power()
             self.done["power lost"] += 1
         self.system.disk.is_off = False
         self.recover(loses_power)
+
+    def cut_power(self) -> None:
+        """Of what was not synced nothing is left, or anything."""
+        if self.chance.random() < 0.5:
+            self.system.disk.lose_all()
+        else:
+            self.system.disk.cut_power(self.chance)
+        self.boots += 1
 
     def other_hosts(self) -> list[str]:
         """What does not lose its power with the primary, this time."""
