@@ -310,8 +310,14 @@ def sync_directory(path: str) -> None:
         directory._call("make durable", os.fsync)
 
 
+def sync_directories(*paths: str) -> None:
+    """Make the names in each of these directories durable that is there."""
+    for path in filter(exists, paths):
+        sync_directory(path)
+
+
 def sync_name(path: str) -> None:
-    """Make the name of a file that was made durable."""
+    """Make the name of a file that was made, or that it is gone, durable."""
     sync_directory(os.path.dirname(path) or ".")
 
 
@@ -399,6 +405,12 @@ def remove(path: str) -> None:
             raise
         except OSError as error:
             raise host_error(error, path, "remove") from error
+
+
+def remove_durably(path: str) -> None:
+    """Remove a file, if it is there; no crash brings it back, nor one that an interrupted call removed."""
+    remove(path)
+    sync_name(path)
 
 
 @contextlib.contextmanager

@@ -73,8 +73,7 @@ def drop_mark(journal_path: str) -> None:
     """The journal is a copy no more; durably."""
     path = files.join(journal_path, _NAME)
     if files.exists(path):
-        files.remove(path)
-        files.sync_directory(journal_path)
+        files.remove_durably(path)
 
 
 def _files_inode(journal_path: str) -> int:

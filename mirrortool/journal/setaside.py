@@ -87,9 +87,7 @@ def fork(journal: Journal, end: FrameEnd, epoch: int) -> None:
     _cut(journal, end, epoch)
     for first_lsn in _later_files(journal, end):
         files.rename(journal.file_path(Lsn(first_lsn)), _forked_path(journal, Lsn(first_lsn), epoch))
-    for path in (journal.forked_path, bases_path(journal), journal.files_path):
-        if files.exists(path):  # a journal may never have had a base
-            files.sync_directory(path)
+    files.sync_directories(journal.forked_path, bases_path(journal), journal.files_path)
 
 
 def _cut(journal: Journal, end: FrameEnd, epoch: int) -> None:

@@ -101,8 +101,7 @@ def save_note(journal_path: str, note: PromotionNote) -> None:
 
 def remove_note(journal_path: str) -> None:
     """The promotion is complete, durably."""
-    files.remove(note_path(journal_path))
-    files.sync_directory(journal_path)
+    files.remove_durably(note_path(journal_path))
 
 
 def check_no_promotion(journal_path: str) -> None:

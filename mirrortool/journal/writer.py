@@ -159,8 +159,7 @@ class JournalWriter:
         path = self.journal.file_path(self.position.next_lsn)
         begun = files.find_facts(path)
         if begun and begun.size < layout.FILE_HEADER.size:
-            files.remove(path)
-            files.sync_directory(self.journal.files_path)
+            files.remove_durably(path)
 
     def _require_file_for(self, length: int, time_ns: int) -> None:
         """Have a file that takes a frame of `length` bytes at this time: the current one, or its successor."""

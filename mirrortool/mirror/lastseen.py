@@ -61,8 +61,7 @@ def carry_over(mirror: Mirror) -> None:
 def forget(mirror: Mirror) -> None:
     """The volumes are about to be written: durably, else a power cut may bring it back beside what they are by then."""
     if files.exists(_path(mirror)):
-        files.remove(_path(mirror))
-        files.sync_directory(mirror.path)
+        files.remove_durably(_path(mirror))
 
 
 def find_problem(mirror: Mirror) -> ChangedOutsideError | None:

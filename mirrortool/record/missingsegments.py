@@ -122,8 +122,7 @@ class NotedSegments:
 def forget_noted(journal: Journal) -> None:
     """Remove list and log, durably: nothing that they note counts any more."""
     for path in (journal.detached_path, journal.detached_log_path):  # the list would count without the log
-        files.remove(path)
-        files.sync_name(path)
+        files.remove_durably(path)
 
 
 def load_noted(journal: Journal) -> LoadedSegments:

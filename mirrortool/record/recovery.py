@@ -385,8 +385,7 @@ def _move_tail(journal: Journal, path: str, offset: int) -> str:
         source.truncate(offset)
         source.fdatasync()
     if offset == 0:
-        files.remove(path)
-        files.sync_directory(journal.files_path)
+        files.remove_durably(path)
     return saved
 
 

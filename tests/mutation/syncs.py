@@ -17,10 +17,12 @@ import re
 
 from tests.mutation.mutant import Module, Mutant, modules
 
-_IS_SYNC = re.compile(r"_?sync|_?sync_(?!seconds)\w+|fdatasync|fsync|rename|make_link|make_directory|claim_directory")
+_IS_SYNC = re.compile(
+    r"_?sync|_?sync_(?!seconds)\w+|fdatasync|fsync|rename|remove_durably|make_link|make_directory|claim_directory"
+)
 """Names of functions that make something durable; with those of small files, below."""
 _SMALL_FILES = {"replace_small", "files.replace_small", "jsonfile.save"}
-_UNSYNCED = {"rename", "make_directory", "claim_directory", "make_link", "replace_small", "save"}
+_UNSYNCED = {"rename", "remove_durably", "make_directory", "claim_directory", "make_link", "replace_small", "save"}
 _IN_PLACE = {
     "JournalWriter.sync:self._end.sync": "self._end.position",
     "JournalSide.sync:self._writer.sync": "self._writer.position",
@@ -73,6 +75,8 @@ SYNCS: dict[str, dict[str, str]] = {
         "sync_name:sync_directory": SAVED,
         "make_directory:sync_directory": SAVED,
         "claim_directory:sync_directory": SAVED,
+        "sync_directories:sync_directory": PRUNE,
+        "remove_durably:sync_name": SAVED,
     },
     "mirrortool/journal/appender.py": {
         "Appender.begin:self.sync": WRITER,
@@ -109,10 +113,10 @@ SYNCS: dict[str, dict[str, str]] = {
         "ArrivingBase._check:self.sync": Argued(
             "the copy syncs what arrives before it is installed; until then it may be sent again"
         ),
-        "_make_names_durable:files.sync_directory": SHIP_KILLED,
-        "_finish:files.sync_directory": SHIP,
+        "finish_base_transfer:files.sync_directories": SHIP_KILLED,
+        "_finish:files.remove_durably": SHIP,
         "_finish:files.rename": Argued("a rename that is lost is due again, and the next opening finishes it"),
-        "_clean:files.sync_directory": COPY,
+        "_clean:files.remove_durably": COPY,
     },
     "mirrortool/journal/copies/copy.py": {
         "Copy.close:self.sync": COPY,
@@ -124,7 +128,7 @@ SYNCS: dict[str, dict[str, str]] = {
         ),
         "Copy.sync:self._end.sync": COPY,
         "Copy.note_end:self.sync": COPY,
-        "Copy._cut:files.sync_directory": Argued("a file that was only begun is cut, or begun anew, if it comes back"),
+        "Copy._cut:files.remove_durably": Argued("a file that was only begun is cut, or begun anew, if it comes back"),
         "Copy._cut:file.fdatasync": COPY,
         "Copy._append_file:self.sync": Argued("beginning a file syncs it, too; here for which error comes first"),
     },
@@ -142,21 +146,21 @@ SYNCS: dict[str, dict[str, str]] = {
     },
     "mirrortool/journal/durablemark.py": {
         "save_mark:jsonfile.save": SAVED,
-        "drop_mark:files.sync_directory": SAVED,
+        "drop_mark:files.remove_durably": SAVED,
     },
     "mirrortool/journal/journalfile.py": {
         "JournalFile.refresh:self._file.fdatasync": "tests/journal/test_reader.py",
     },
     "mirrortool/journal/retention/prune.py": {
+        "_carry_out:files.sync_directories": PRUNE,
+        "_carry_out:files.remove_durably": PRUNE,
         "_carry_out:files.sync_directory": PRUNE,
-        "_carry_out:files.sync_directory:2": PRUNE,
-        "_carry_out:files.sync_directory:3": PRUNE,
     },
     "mirrortool/journal/setaside.py": {
         "fork:files.make_directory": FORK,
         "fork:files.rename": Argued("fork ends with the sync of both directories, and until then it is repeated"),
         "fork:files.rename:2": Argued("fork ends with the sync of both directories, and until then it is repeated"),
-        "fork:files.sync_directory": FORK,
+        "fork:files.sync_directories": FORK,
         "_cut:file.fdatasync": FORK,
         "_cut:copy.fdatasync": FORK,
         "_cut:files.sync_directory": FORK,
@@ -170,12 +174,12 @@ SYNCS: dict[str, dict[str, str]] = {
     },
     "mirrortool/journal/unfinished.py": {
         "save_note:jsonfile.save": SAVED,
-        "remove_note:files.sync_directory": SAVED,
+        "remove_note:files.remove_durably": SAVED,
     },
     "mirrortool/journal/writer.py": {
         "JournalWriter.sync:self._end.sync": WRITER,
         "JournalWriter.close:self.sync": WRITER,
-        "JournalWriter._remove_begun_successor:files.sync_directory": Argued(
+        "JournalWriter._remove_begun_successor:files.remove_durably": Argued(
             "the file that is continued or begun next syncs the same directory"
         ),
         "JournalWriter._begin_file:self._end.sync": Argued("begin syncs the same; here for which error comes first"),
@@ -206,7 +210,7 @@ SYNCS: dict[str, dict[str, str]] = {
     "mirrortool/mirror/lastseen.py": {
         "note:jsonfile.save": MIRROR,
         "carry_over:jsonfile.save": MIRROR,
-        "forget:files.sync_directory": MIRROR,
+        "forget:files.remove_durably": MIRROR,
     },
     "mirrortool/mirror/receipts.py": {
         "keep:jsonfile.save": MIRROR,
@@ -254,7 +258,7 @@ SYNCS: dict[str, dict[str, str]] = {
             "the next append syncs the same file; records that come back without one are those of the list"
         ),
         "NotedSegments._cut_log:files.sync_name": SAVED,
-        "forget_noted:files.sync_name": SAVED,
+        "forget_noted:files.remove_durably": SAVED,
     },
     "mirrortool/record/recorder.py": {
         "Recorder.flush:self._detachment.sync": "tests/record/test_detach.py",
@@ -278,7 +282,7 @@ SYNCS: dict[str, dict[str, str]] = {
         "_move_tail:source.fdatasync": Argued(
             "recovery reads the file again, which makes durable what it reads, or that it ends"
         ),
-        "_move_tail:files.sync_directory:2": Argued(
+        "_move_tail:files.remove_durably": Argued(
             "the writer, which is opened next, stands at a file and syncs the same directory"
         ),
     },

@@ -13,6 +13,11 @@ def rename(source: str, target: str) -> None:
     files._on_path(source, "rename", files.os.rename, target)
 
 
+def remove_durably(path: str) -> None:
+    """files.remove_durably."""
+    files.remove(path)
+
+
 def make_directory(path: str, **options: Any) -> None:
     """files.make_directory."""
     _without_names(files.make_directory, path, **options)

@@ -230,15 +230,9 @@ def finish_base_transfer(journal: Journal) -> None:
     first_lsn = due_file(journal.path)
     if first_lsn is not None:
         with lock_bases(journal):
-            _make_names_durable(journal)
+            # What named a base, or marked a slot lost, may have been killed before it made that durable.
+            files.sync_directories(arriving_path(journal.path), bases_path(journal), slots.slots_path(journal))
             _finish(journal, Lsn(first_lsn))
-
-
-def _make_names_durable(journal: Journal) -> None:
-    """What the process before had named, or marked lost, it may not have made durable when it was killed."""
-    for path in (arriving_path(journal.path), bases_path(journal), slots.slots_path(journal)):
-        if files.exists(path):
-            files.sync_directory(path)
 
 
 def drop_base_transfer(journal: Journal) -> None:
@@ -286,8 +280,7 @@ def _finish(journal: Journal, first_lsn: Lsn) -> None:
                 slots.save(journal, slot.losing())
         journal.save_clean_end(None)
         for each in journal.file_starts():
-            files.remove(journal.file_path(each))
-            files.sync_directory(journal.files_path)
+            files.remove_durably(journal.file_path(each))
         here = files.join(arriving_path(journal.path), layout.file_name(first_lsn))
         files.rename(here, journal.file_path(first_lsn))
     _clean(journal, keep=None)
@@ -298,5 +291,4 @@ def _clean(journal: Journal, *, keep: str | None) -> None:
     directory = arriving_path(journal.path)
     names = [name for name in files.list_directory(directory) if name != keep]
     for name in sorted(names, key=lambda name: name.endswith(PART)):
-        files.remove(files.join(directory, name))
-        files.sync_directory(directory)
+        files.remove_durably(files.join(directory, name))

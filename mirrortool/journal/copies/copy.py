@@ -7,8 +7,8 @@ see basetransfer.py.
 Rule: a frame is stored only where it belongs, and only if it is sound: its header's and its body's checksums, its
 chain, its LSN and its time, and what it says, so that verify passes what was acknowledged. What was there before is
 compared, never written again. How the bytes get there is journal/appender.py; after a failed fdatasync nothing is kept
-that may not be durable. Rule: the durable mark (durablemark.py) is written at
-opening, at the end, and every few seconds meanwhile, so that it costs no acknowledgement and no file a sync.
+that may not be durable. Rule: the durable mark (durablemark.py) is written at opening, at the end, and every few
+seconds meanwhile, so that no acknowledgement and no file waits for a sync of its own for it.
 
 Used by one thread, under the journal's lock.
 """
@@ -296,8 +296,7 @@ class Copy:
 
     def _cut(self, torn: TornJournalError) -> bool:
         if torn.offset < layout.FILE_HEADER.size:
-            files.remove(torn.path)
-            files.sync_directory(files.parent(torn.path))
+            files.remove_durably(torn.path)
             return False
         with files.open_file(torn.path, write=True, follow=False) as file:
             file.truncate(torn.offset)
@@ -320,7 +319,7 @@ class Copy:
         _, self.time_ns, self._volumes = end
 
     def _mark(self) -> None:
-        """Note what is durable. An older mark is true, too: so if there is no room for it, nothing fails."""
+        """Write the durable mark. Where that fails, as on a full disk, the older one stays, which is true as well."""
         if self.journal is None or self._arriving or self.durable == self._marked:
             return
         self._marked_at = clock.monotonic()

@@ -157,16 +157,14 @@ def _wish(journal: Journal, keep: Keep, now_ns: int) -> Wish:
 def _carry_out(journal: Journal, planned: PrunePlan) -> None:
     # The plan relies on the recorder's checkpoint, on bases and slots. Another process may have replaced one a moment
     # ago, or have been killed then: its new name is durable before what only the old one needs is gone.
-    for path in (journal.path, bases_path(journal), slots_path(journal)):
-        files.sync_directory(path)
+    files.sync_directories(journal.path, bases_path(journal), slots_path(journal))
     for slot in planned.lost:
         try:
             save(journal, slot.losing())
         except NoSpaceError:  # that is what there is to be mended; an owner without a slot learns of it just so
             remove(journal, slot.name)
     for first_lsn in planned.files:
-        files.remove(journal.file_path(Lsn(first_lsn)))
-        files.sync_directory(journal.files_path)
+        files.remove_durably(journal.file_path(Lsn(first_lsn)))
     for lsn in planned.bases:
         remove_base(journal, Lsn(lsn))
     if planned.bases:
