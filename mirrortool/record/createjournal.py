@@ -84,8 +84,8 @@ def _make_file(volume: NewVolume, group: int | None, undo: ExitStack) -> None:
     An empty file has nothing to lose, and may be what a call left that lost its power here.
     """
     facts = files.find_facts(volume.path)
-    is_new, is_empty = facts is None, facts is not None and facts.kind == "file" and not facts.size
-    if volume.size is None or not (is_new or is_empty):
+    is_new = facts is None
+    if volume.size is None or (facts and (facts.kind != "file" or facts.size)):
         return
     if hostinfo.is_among_devices(volume.path):
         raise UnusableVolumeError("there is no such device", where=volume.path, remedy="check the path")

@@ -56,10 +56,14 @@ def _is_whole(opened: OpenJournal, commit: Position) -> bool:
 
     An earlier start may have redone that, and ended before it made a commit.
     """
-    if commit == opened.writer.position or opened.checkpoint.incomplete:
-        return commit == opened.writer.position
+    if commit == opened.writer.position:
+        return True
+    if opened.checkpoint.incomplete:
+        return False
+    if opened.redone:
+        return True
     with JournalReader(opened.journal, commit, headers_only=True) as reader:
-        return bool(opened.redone) or not any(header.is_captured for header in iter(reader.next_header, None))
+        return not any(header.is_captured for header in iter(reader.next_header, None))
 
 
 def _ask_for_mark(journal_path: str, name: str) -> Position | None:
