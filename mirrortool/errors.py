@@ -44,6 +44,11 @@ from __future__ import annotations
 import errno
 import os
 
+USE_A_LATER_ONE = "use the mirrortool that wrote it, or a later one"
+"""The remedy for what is of a later format, where it does not say which version reads it."""
+EXIT_CODE_MAX = 69
+"""No error that is not a bug has a higher one; what another process says of an exit code is held against it."""
+
 
 class MirrortoolError(Exception):
     """What went wrong, where, and the remedy; each a phrase without a full stop."""

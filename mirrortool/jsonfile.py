@@ -20,14 +20,11 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from mirrortool import files
-from mirrortool.errors import JournalError, MirrortoolError, NewerJournalError, NewerMirrorError
+from mirrortool.errors import USE_A_LATER_ONE, JournalError, MirrortoolError, NewerJournalError, NewerMirrorError
 
 INTEGER_MAX = (1 << 64) - 1
 FORMAT = 1
 """Of every small file now."""
-USE_A_LATER_ONE = "use the mirrortool that wrote it, or a later one"
-
-
 _VERSION = re.compile(r"[0-9]{1,4}(\.[0-9]{1,4}){1,3}", re.ASCII)
 
 
@@ -133,11 +130,12 @@ class Fields:
             yield name, self.object(name)
 
     def check_format(self, newer: type[MirrortoolError] | None = None) -> None:
-        """
+        """Refuse what a newer mirrortool wrote in a later format.
+
         Args:
             newer: as of `load`.
         Raises:
-            MirrortoolError: it is of a later format, or its format is not valid.
+            MirrortoolError: it is, or its format is not valid.
         """
         number = self.integer("format") if "format" in self else FORMAT
         if number > FORMAT:

@@ -12,12 +12,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from mirrortool import files
-from mirrortool.errors import CorruptJournalError, OtherJournalError
+from mirrortool.errors import USE_A_LATER_ONE, CorruptJournalError, NewerJournalError, OtherJournalError
 from mirrortool.journal import format as layout
 from mirrortool.journal.codec import (
     FileHeader,
     FrameError,
     FrameHeader,
+    NewerFrameError,
     ShortFrameError,
     decode_body,
     decode_file_header,
@@ -190,6 +191,11 @@ class JournalFile:
             self._buffered = self._file.pread_into([self._buffer[:wanted]], offset) if wanted else 0
             self._buffer_at, start = offset, 0
         return self._buffer[start : min(start + length, self._buffered)]
+
+
+def later_format(path: str, error: NewerFrameError) -> NewerJournalError:
+    """The error for whole bytes of a journal file or base that are of a later format."""
+    return NewerJournalError(f"{error}: a newer one wrote it", where=path, remedy=USE_A_LATER_ONE)
 
 
 def corrupt(path: str, offset: int, lsn: Lsn, why: str) -> CorruptJournalError:

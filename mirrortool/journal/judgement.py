@@ -22,15 +22,13 @@ from mirrortool.errors import (
     CorruptJournalError,
     JournalError,
     MissingFileError,
-    NewerJournalError,
     PrunedJournalError,
     TornJournalError,
 )
 from mirrortool.journal.codec import FrameError, NewerFrameError, ShortFrameError
 from mirrortool.journal.directory import Journal
 from mirrortool.journal.durablemark import DurableMark, known_mark
-from mirrortool.journal.journalfile import COPY_AGAIN, JournalFile, corrupt
-from mirrortool.jsonfile import USE_A_LATER_ONE
+from mirrortool.journal.journalfile import COPY_AGAIN, JournalFile, corrupt, later_format
 from mirrortool.lsn import NO_LSN, Lsn
 from mirrortool.wording import byte_count
 
@@ -136,7 +134,7 @@ class Judge:
     def _judge(self, file: JournalFile, offset: int, lsn: Lsn, error: FrameError, *, is_suspect: bool) -> JournalError:
         """The table above; `is_suspect` if its rows up to the COMMITs do not say damage."""
         if isinstance(error, NewerFrameError):
-            return NewerJournalError(f"{error}: a newer one wrote it", where=file.path, remedy=USE_A_LATER_ONE)
+            return later_format(file.path, error)
         is_crash = is_suspect and (isinstance(error, ShortFrameError) or self._may_have_lost_power())
         if is_crash and (self._mark or lsn > file.durable_after(offset)):
             return self.torn(file, offset, lsn, str(error), file.size - offset)

@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from mirrortool import clock, files
-from mirrortool.errors import HostError, LockedError, MirrortoolError
+from mirrortool.errors import EXIT_CODE_MAX, HostError, LockedError, MirrortoolError
 from mirrortool.lockholder import Worker, find_worker
 from mirrortool.sockets.addresses import UNIX_PATH_BYTES_MAX, UnixAddress
 from mirrortool.sockets.listener import Listener, SocketAccess
@@ -28,10 +28,6 @@ CLIENT_SECONDS = 5.0
 ANSWER_SECONDS = 5.0
 """A client waits no longer: a recorder that hangs must not make the client hang that asks for its status."""
 LINE_BYTES_MAX = 64 << 10
-
-_EXIT_CODE_MAX = 69
-_NOT_AN_ANSWER = (OSError, ValueError, TypeError, AttributeError, RecursionError)
-"""What an answer raises that is not a JSON object: whatever listens there is not a recorder."""
 
 Answer = Mapping[str, object]
 Handler = Callable[[Mapping[str, Any]], Answer]
@@ -97,7 +93,7 @@ def ask(journal_path: str, request: Mapping[str, object]) -> dict[str, Any] | No
         LockedError: one is running, and does not answer.
         MirrortoolError: it refuses, with the exit code that it gives.
     """
-    with contextlib.suppress(*_NOT_AN_ANSWER), _address(journal_path) as address:
+    with contextlib.suppress(OSError, ValueError, RecursionError), _address(journal_path) as address:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as server:
             try:
                 server.settimeout(ANSWER_SECONDS)
@@ -106,9 +102,11 @@ def ask(journal_path: str, request: Mapping[str, object]) -> dict[str, Any] | No
                 answer = json.loads(next(_lines(server, clock.monotonic() + ANSWER_SECONDS), b""))
             except TimeoutError:
                 raise _no_answer(journal_path) from None
+        if not isinstance(answer, dict):  # whatever listens there is not a recorder
+            return None
         if "error" in answer:
             raise _refused(str(answer["error"]), answer.get("exit_code"))
-        return dict(answer)
+        return answer
     return None
 
 
@@ -126,8 +124,9 @@ def _no_answer(journal_path: str) -> LockedError:
 
 def _refused(what: str, exit_code: object) -> _RefusedRequest:
     """A refusal; with an exit code that no error of ours has, it ends as if the journal were in use, which it is."""
-    is_known = isinstance(exit_code, int) and 1 <= exit_code <= _EXIT_CODE_MAX
-    return _RefusedRequest(what, exit_code if is_known else LockedError.exit_code)  # type: ignore[arg-type]
+    if not isinstance(exit_code, int) or not 1 <= exit_code <= EXIT_CODE_MAX:
+        exit_code = LockedError.exit_code
+    return _RefusedRequest(what, exit_code)
 
 
 class _RefusedRequest(MirrortoolError):

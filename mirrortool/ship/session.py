@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from mirrortool import clock, files
 from mirrortool.errors import (
+    EXIT_CODE_MAX,
     ForkedJournalError,
     LinkError,
     NoSpaceError,
@@ -45,7 +46,6 @@ OUTSTANDING_MAX = 4096
 _PAUSE_SECONDS = 1.0
 _GOODBYE_SECONDS = 10.0
 _LAST_WORDS_SECONDS = 2.0
-_CODES_MAX = 69
 
 
 class _Sent(NamedTuple):
@@ -384,7 +384,7 @@ class Session:
                 fields = reply.fields()
                 code = fields.integer("exit_code")
                 what = _of_copy(self._name, fields.text("what")[:TEXT_CHARACTERS_MAX])
-                raise RefusedError(what, code if 2 <= code <= _CODES_MAX else LinkError.exit_code)
+                raise RefusedError(what, code if 2 <= code <= EXIT_CODE_MAX else LinkError.exit_code)
             case MessageKind.FINISHED if self._has_said_done:  # before that, nothing more would be heard
                 self._is_finished = True
             case MessageKind.ALIVE:

@@ -11,8 +11,8 @@ from collections.abc import Callable
 from typing import Any
 
 from mirrortool.address import ADDRESS_LIMIT
-from mirrortool.errors import BadLogError, UsageError
-from mirrortool.jsonfile import USE_A_LATER_ONE, Fields, to_local, to_portable
+from mirrortool.errors import USE_A_LATER_ONE, BadLogError, UsageError
+from mirrortool.jsonfile import Fields, to_local, to_portable
 from mirrortool.lsn import Lsn
 from mirrortool.operation import Kind
 from mirrortool.replay.engine import GROUPS_MAX, TASKS_MAX, Plan

@@ -68,8 +68,8 @@ from mirrortool.journal.codec import (
 )
 from mirrortool.journal.description import empty_state_sum
 from mirrortool.journal.directory import Journal
+from mirrortool.journal.journalfile import later_format
 from mirrortool.journal.position import Position
-from mirrortool.jsonfile import USE_A_LATER_ONE
 from mirrortool.lsn import NO_LSN, Lsn
 from mirrortool.operation import Batch, CommitKind, Kind
 from mirrortool.volume import VOLUMES_MAX, Volume, VolumeSet
@@ -374,7 +374,7 @@ class BaseFile:
 
     def _failure(self, offset: int, error: FrameError) -> CorruptJournalError | NewerJournalError:
         if isinstance(error, NewerFrameError):
-            return NewerJournalError(f"{error}: a newer one wrote it", where=self.path, remedy=USE_A_LATER_ONE)
+            return later_format(self.path, error)
         return self._corrupt(offset, str(error))
 
     def _corrupt(self, offset: int, why: str) -> CorruptJournalError:
