@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -38,6 +40,15 @@ def _registry(_registries: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     A loop device, or an inode, that one test gave back may be another's next.
     """
     monkeypatch.setenv(volumeregistry.PLACE, str(_registries / next(_numbers)))
+
+
+@pytest.fixture(autouse=True)
+def _process_settings() -> Iterator[None]:
+    """What a test set for the whole process by dropping a recorder or a replay, as a crash would, ends with the test."""
+    switch_seconds, collect_after = sys.getswitchinterval(), gc.get_threshold()
+    yield
+    sys.setswitchinterval(switch_seconds)
+    gc.set_threshold(*collect_after)
 
 
 class FakeClock:

@@ -74,6 +74,9 @@ class Nothing:
     def drop(self) -> None:
         """Nothing is open."""
 
+    def close(self) -> None:
+        """Nothing is open all the time."""
+
 
 class Recording(Nothing):
     """A live recording with a model of what it was told; `steps` are what a subclass does."""
@@ -267,6 +270,9 @@ class Maker:
             self.maker.frame(*frame)
         self.maker.writer.sync()
 
+    def close(self) -> None:
+        self.maker.writer.abandon()
+
 
 MORE: list[list[Op]] = [
     [Write("b", 0, b"m" * PAGE), Commit()],
@@ -424,6 +430,9 @@ class Receiving(Nothing):
     def drop(self) -> None:
         self.maker.maker.writer.sync()
 
+    def close(self) -> None:
+        self.maker.close()
+
     def recover(self) -> None:
         self.learn()
         self.look()
@@ -554,8 +563,8 @@ class Replaying(Nothing):
         self.replay(6)
         self.replay()
 
-    def drop(self) -> None:
-        pass
+    def close(self) -> None:
+        self.maker.close()
 
     def recover(self) -> None:
         if (self.mirror / "mirror.json").exists():
@@ -607,10 +616,10 @@ class Promoting(Nothing):
     """A mirror of a copy becomes the primary; frames after the last commit are dropped, with the copy's mark."""
 
     def prepare(self) -> None:
-        self.maker = Maker(self.place / "old", file_bytes=600)  # so that whole files are dropped, too
-        self.maker.frames(*FRAMES, *AFTER)
+        made = Maker(self.place / "old", file_bytes=600)  # so that whole files are dropped, too
+        made.frames(*FRAMES, *AFTER)
         self.copy, self.mirror = str(self.place / "J"), str(self.place / "M")
-        local(self.maker.maker.journal, Path(self.copy), has_slot=False).run()
+        local(made.maker.close(), Path(self.copy), has_slot=False).run()
         replay_all(self.copy, self.mirror, until=Until(lsn=6))
         self.promotion: Promotion | None = None
 

@@ -15,6 +15,7 @@ import itertools
 import random
 import time
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass, field, fields
 from functools import partial
 from pathlib import Path
@@ -58,6 +59,9 @@ class Activity(Protocol):
 
     def check(self) -> None:
         """All promises, of what is complete."""
+
+    def close(self) -> None:
+        """Give back what was open all the time: a soak makes thousands."""
 
 
 Making = Callable[[Path, pytest.MonkeyPatch], Activity]
@@ -158,8 +162,7 @@ class Points:
 
     def uncut(self) -> Activity:
         """What has acted with the power on; its files are gone."""
-        with _machine(self._seed) as (place, patch):
-            activity = self._making(place, patch)
+        with _machine(self._seed) as (place, patch), closing(self._making(place, patch)) as activity:
             with faulty(no_fault, activity.elsewhere):
                 activity.act()
             activity.drop()
@@ -215,8 +218,7 @@ class Points:
         """One run; whether the activity ended before that call."""
         again = self._effort.again and self._chance.randrange(self._effort.again) == 0
         second = self._chance.randrange(1, 40) if again else 0
-        with _machine(self._seed) as (place, patch):
-            activity = self._making(place, patch)
+        with _machine(self._seed) as (place, patch), closing(self._making(place, patch)) as activity:
             activity.is_thorough = not self._effort.is_rotating or self._tally.points % _THOROUGH == 0
             is_done = True
             with faulty(cut_at(number), activity.elsewhere, reality=self._reality) as system:
