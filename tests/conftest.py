@@ -44,7 +44,7 @@ def _registry(_registries: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(autouse=True)
 def _process_settings() -> Iterator[None]:
-    """What a test set for the whole process by dropping a recorder or a replay, as a crash would, ends with the test."""
+    """What a test left set for the whole process, by dropping a recorder or a replay as a crash would, ends with it."""
     switch_seconds, collect_after = sys.getswitchinterval(), gc.get_threshold()
     yield
     sys.setswitchinterval(switch_seconds)
