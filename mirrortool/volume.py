@@ -104,6 +104,21 @@ class VolumeSet:
         changed = [replace(each, size=size) if each == volume else each for each in self._volumes]
         return VolumeSet(changed, self.page_size)
 
+    @property
+    def sizes(self) -> dict[str, int]:
+        """By name, in bytes."""
+        return {volume.name: volume.size for volume in self._volumes}
+
+    def with_sizes(self, sizes: Mapping[str, int]) -> VolumeSet:
+        """The same volumes, each with the size that it has in `sizes`.
+
+        Raises:
+            UsageError: these are of other volumes, or one is too large for its place.
+        """
+        if sizes.keys() != self._by_name.keys():
+            raise UsageError("sizes of other volumes")
+        return VolumeSet([replace(each, size=sizes[each.name]) for each in self._volumes], self.page_size)
+
     def _problem(self) -> str | None:
         if len(self._by_name) != len(self._volumes):
             return _SAME_NAME

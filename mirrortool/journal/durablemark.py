@@ -11,12 +11,14 @@ COMMIT is believed.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 
 from mirrortool import files, hostinfo, jsonfile
 from mirrortool.errors import NewerJournalError, NotAJournalError
 from mirrortool.journal.position import Position
+from mirrortool.jsonfile import Fields
 
 _NAME = "received.json"
 
@@ -27,10 +29,12 @@ class DurableMark:
 
     Attributes:
         boot_id: of the kernel under which everything after the position was, or will be, written.
+        sizes: of the volumes by name, in bytes, as of the position, or more; None in a mark of an older version.
     """
 
     position: Position
     boot_id: str
+    sizes: Mapping[str, int] | None = None
 
     @property
     def may_have_lost_power(self) -> bool:
@@ -47,8 +51,13 @@ def load_mark(journal_path: str) -> DurableMark | None:
     with suppress(NotAJournalError):
         fields = jsonfile.load(files.join(journal_path, _NAME), NotAJournalError)
         if fields and fields.integer("files") == _files_inode(journal_path):
-            return DurableMark(Position.from_json(fields.object("position")), fields.text("boot_id"))
+            sizes = _sizes(fields.object("sizes")) if "sizes" in fields else None
+            return DurableMark(Position.from_json(fields.object("position")), fields.text("boot_id"), sizes)
     return None
+
+
+def _sizes(fields: Fields) -> Mapping[str, int]:
+    return {name: fields.integer(name) for name in fields.names()}
 
 
 def known_mark(journal_path: str) -> DurableMark | None:
@@ -58,14 +67,20 @@ def known_mark(journal_path: str) -> DurableMark | None:
     return None
 
 
-def save_mark(journal_path: str, position: Position) -> None:
-    """Note that everything up to this position is durable, and that this kernel writes what follows."""
-    values = {
+def save_mark(journal_path: str, position: Position, sizes: Mapping[str, int] | None = None) -> None:
+    """Note that everything up to this position is durable, and that this kernel writes what follows.
+
+    Args:
+        sizes: of the volumes there, or more.
+    """
+    values: dict[str, object] = {
         "format": jsonfile.FORMAT,
         "position": position.to_json(),
         "files": _files_inode(journal_path),
         "boot_id": hostinfo.boot_id(),
     }
+    if sizes is not None:
+        values["sizes"] = dict(sizes)
     jsonfile.save(files.join(journal_path, _NAME), values)
 
 

@@ -27,10 +27,11 @@ from mirrortool.errors import (
     MissingFileError,
     OtherJournalError,
     TornJournalError,
+    UsageError,
 )
 from mirrortool.journal import format as layout
 from mirrortool.journal.appender import Appender, Remedies
-from mirrortool.journal.bounds import of_unknown_size
+from mirrortool.journal.bounds import check_inside, of_unknown_size
 from mirrortool.journal.copies import arrivalchecks
 from mirrortool.journal.copies.basetransfer import Announced, ArrivingBase, finish_base_transfer
 from mirrortool.journal.copies.directory import check_is_copy, is_primary, load_id, lock_copy
@@ -269,11 +270,24 @@ class Copy:
         if end.file_first_lsn:
             self._end.stand(journal.file_path(end.file_first_lsn), end.file_first_lsn, end.offset)
         self.durable = self.position
-        if load_mark(self.path) == DurableMark(self.durable, hostinfo.boot_id()):
+        mark = load_mark(self.path)
+        self._volumes = self._volumes_at_end(journal, mark)
+        if mark == DurableMark(self.durable, hostinfo.boot_id(), self._volumes.sizes):
             self._marked = self.durable
         self._mark()
-        # A copy that continues in the middle of a journal learns sizes from the next RESIZE.
-        self._volumes = of_unknown_size(journal.volumes) if self.position.lsn else journal.volumes
+
+    def _volumes_at_end(self, journal: Journal, mark: DurableMark | None) -> VolumeSet:
+        """The volumes with their sizes at the end, or larger where these are not known."""
+        if not self.position.lsn:
+            return journal.volumes
+        with suppress(UsageError, JournalError):  # a mark that was damaged, or that a prune went past
+            if mark and mark.sizes is not None:
+                volumes = journal.volumes.with_sizes(mark.sizes)
+                with JournalReader(journal, mark.position) as reader:
+                    for header in reader.up_to(self.position.lsn):
+                        volumes = check_inside(header, reader.batch(payload=False), volumes, self.path)
+                return volumes
+        return of_unknown_size(journal.volumes)
 
     def _find_end(self, journal: Journal, first_lsn: Lsn) -> FrameEnd | None:
         """The end of this file; None if it was only begun, and is gone now."""
@@ -322,9 +336,10 @@ class Copy:
         """Write the durable mark. Where that fails, as on a full disk, the older one stays, which is true as well."""
         if self.journal is None or self._arriving or self.durable == self._marked:
             return
+        assert self._volumes is not None and self.is_durable  # so these are the sizes there
         self._marked_at = clock.monotonic()
         with suppress(HostError):
-            save_mark(self.path, self.durable)
+            save_mark(self.path, self.durable, self._volumes.sizes)
             self._marked = self.durable
 
     def _append(self, data: memoryview) -> None:

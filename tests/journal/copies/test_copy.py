@@ -43,7 +43,7 @@ from mirrortool.journal.reader import JournalReader
 from mirrortool.operation import BatchBuilder
 from tests.conftest import FakeClock
 from tests.fakes.disk import BLOCK, Call, LosingSync, fail_at, faulty, no_fault
-from tests.fakes.journals import Commit, JournalMaker, Write
+from tests.fakes.journals import Commit, JournalMaker, Resize, Write
 from tests.journal.sample import flip, last_file
 
 
@@ -217,6 +217,55 @@ def test_what_verify_would_refuse_is_not_acknowledged(
     assert (copy.position, copy.sync()) == (before, before)
     copy.close()
     assert Audit(str(tmp_path / "C")).run().lsn == before.lsn
+
+
+def _without_sizes(mark: dict[str, object]) -> None:
+    del mark["sizes"]
+
+
+def _of_other_volumes(mark: dict[str, object]) -> None:
+    mark["sizes"] = {"other": 512}
+
+
+def _beyond_the_address_space(mark: dict[str, object]) -> None:
+    mark["sizes"] = {"disk": (1 << 63) - 1}
+
+
+@pytest.mark.parametrize(
+    ("spoil", "is_known"),
+    [(None, True), (_without_sizes, False), (_of_other_volumes, False), (_beyond_the_address_space, False)],
+)
+def test_sizes_are_known_after_a_kill_unless_the_mark_lacks_them(
+    tmp_path: Path, spoil: Callable[[dict[str, object]], None] | None, is_known: bool
+) -> None:
+    """Those of the mark, and what was stored after it: smaller, larger, and in the end 40 pages."""
+    maker = JournalMaker(tmp_path / "J", {"disk": 64 * 512}, file_bytes=1 << 20)
+    maker.frame(Write("disk", 60, b"y" * 512), Commit())
+    maker.frame(Resize("disk", 20 * 512), Commit())
+    maker.frame(Write("disk", 19, b"y" * 512), Resize("disk", 40 * 512), Write("disk", 39, b"y" * 512), Commit())
+    for page in (39, 40):
+        builder = BatchBuilder(512)
+        builder.zero(page, 1)
+        maker.append(builder.build())
+    first, *more, inside, outside = runs_of(maker.close())
+    whole_until(tmp_path / "C", maker.journal, [first])
+    copy = begun(tmp_path / "C", maker.journal)
+    for run in more:
+        append(copy, run)
+    dropped(copy)
+    assert marked(tmp_path / "C") == 2
+    if spoil:
+        mark = json.loads((tmp_path / "C/received.json").read_text())
+        spoil(mark)
+        (tmp_path / "C/received.json").write_text(json.dumps(mark))
+    again = begun(tmp_path / "C", maker.journal)
+    append(again, inside)
+    if is_known:
+        with pytest.raises(CorruptJournalError, match="outside the volumes"):
+            append(again, outside)
+    else:
+        append(again, outside)
+    again.close()
 
 
 def test_a_run_of_this_process_goes_nowhere_but_on_from_the_end(tmp_path: Path) -> None:
