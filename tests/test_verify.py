@@ -35,6 +35,7 @@ from mirrortool.mirror.directory import Mirror
 from mirrortool.operation import Kind
 from mirrortool.record import scansources
 from mirrortool.verify import LastWrite, Verify, VerifyCancelled, VerifyResult, to_json
+from tests.fakes.descriptors import open_descriptors
 from tests.fakes.serial import volumes_at
 from tests.fakes.volumes import (
     PAGE,
@@ -471,10 +472,10 @@ def test_what_is_no_mirror_of_that_journal_is_refused(primary: Primary, director
     other.scan()
     with pytest.raises(OtherJournalError):
         Verify(mirror.path, journal_path=other.journal_path)
-    before = len(os.listdir("/proc/self/fd"))
+    before = open_descriptors()
     with pytest.raises(OtherJournalError):
         Verify(mirror.path, journal_path=other.journal_path)
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert open_descriptors() == before
 
 
 def test_a_journal_that_ends_before_the_mirror_is_another_history(primary: Primary, directory: str) -> None:

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import gc
-import os
 import resource
 import sys
 from dataclasses import dataclass, field
@@ -23,6 +22,7 @@ from mirrortool.journal.slots import Slot, SlotKeeper
 from mirrortool.replay.makebase import MakeBase
 from tests.conftest import FakeClock
 from tests.fakes import journals
+from tests.fakes.descriptors import open_descriptors
 from tests.fakes.journals import PAGE, START_NS, Commit, JournalMaker, Write, memory_directory, replay_all
 
 HOUR = 3600
@@ -41,7 +41,7 @@ class Seen:
         found = list((path / "files").iterdir())
         self.files = max(self.files, len(found))
         self.bytes = max(self.bytes, sum(each.stat().st_size for each in path.rglob("*") if each.is_file()))
-        self.descriptors.append(len(os.listdir("/proc/self/fd")))
+        self.descriptors.append(len(open_descriptors()))
         gc.collect()
         self.blocks.append(sys.getallocatedblocks())
 

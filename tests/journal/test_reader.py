@@ -26,6 +26,7 @@ from mirrortool.journal.codec import FileHeader, encode_file_header
 from mirrortool.journal.directory import Journal
 from mirrortool.journal.position import Position
 from mirrortool.journal.reader import JournalReader
+from tests.fakes.descriptors import open_descriptors
 from tests.fakes.disk import fail_at, faulty, no_fault
 from tests.journal.sample import (
     HEADER,
@@ -71,10 +72,6 @@ def starts(frames: list[Recorded]) -> list[int]:
 def read(journal: Journal, start: Position | None = None) -> tuple[list[Recorded], type[JournalError] | None]:
     result = read_all(journal, start)
     return result.frames, result.error and type(result.error)
-
-
-def open_descriptors() -> int:
-    return len(os.listdir("/proc/self/fd"))
 
 
 def test_everything_is_read_once_and_in_order(journal: Journal, frames: list[Recorded]) -> None:

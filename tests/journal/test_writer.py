@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import os
 import pathlib
 from typing import Any
 
@@ -19,6 +18,7 @@ from mirrortool.journal.position import FrameEnd
 from mirrortool.journal.reader import JournalReader
 from mirrortool.journal.writer import JournalWriter
 from tests.conftest import FakeClock
+from tests.fakes.descriptors import open_descriptors
 from tests.journal.sample import (
     append,
     commit_batch,
@@ -287,12 +287,12 @@ def test_a_writer_that_cannot_begin_leaves_no_descriptor_open(
     with JournalReader(closed) as end:
         while end.next_header():
             pass
-        before = os.listdir("/proc/self/fd")
+        before = open_descriptors()
         with monkeypatch.context() as patch:
             patch.setattr(File, "pwrite", fail_with(errno.ENOSPC))
             with pytest.raises(NoSpaceError):
                 JournalWriter(closed, end)
-        assert os.listdir("/proc/self/fd") == before
+        assert open_descriptors() == before
 
 
 def test_nothing_is_appended_by_a_writer_that_was_closed(journal: Journal) -> None:

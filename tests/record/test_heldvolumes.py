@@ -19,6 +19,7 @@ from mirrortool.record.initialscan import InitialScan
 from mirrortool.record.mark import mark
 from mirrortool.record.recorder import Recorder
 from tests.conftest import FakeClock
+from tests.fakes.descriptors import open_descriptors
 from tests.fakes.disk import BLOCK, PowerCut, cut_at, faulty
 from tests.fakes.journals import set_boot_id
 from tests.fakes.recorders import based, check_everywhere, drop, kill_scan, quiet_recorder
@@ -358,10 +359,10 @@ def test_a_start_that_fails_gives_everything_back(primary: Primary) -> None:
             Recorder(primary.journal_path)
         recorder.close()
     primary.write("a", 0, b"outside")
-    before = os.listdir("/proc/self/fd")
+    before = open_descriptors()
     with pytest.raises(MirrortoolError):
         Recorder(primary.journal_path, background=False)
-    assert os.listdir("/proc/self/fd") == before
+    assert open_descriptors() == before
 
 
 class OnDevice:

@@ -15,6 +15,7 @@ from mirrortool.errors import (
     UnusableVolumeError,
 )
 from mirrortool.record.scan import Scan
+from tests.fakes.descriptors import open_descriptors
 from tests.fakes.journals import operations
 from tests.fakes.volumes import (
     PAGE,
@@ -42,11 +43,11 @@ def test_a_replaced_volume_is_refused_until_it_is_taken_over(directory: str) -> 
 def test_a_refused_volume_leaves_no_descriptor_behind(directory: str) -> None:
     primary = make_primary(directory, {"a": pattern(1, PAGE), "b": pattern(2, PAGE)})
     primary.replace("b", b"other")
-    before = len(os.listdir("/proc/self/fd"))
+    before = open_descriptors()
     for _ in range(3):
         with pytest.raises(ChangedOutsideError):
             primary.scan()
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert open_descriptors() == before
 
 
 def test_two_recorders_of_one_journal_exclude_each_other(directory: str) -> None:

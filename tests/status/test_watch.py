@@ -32,6 +32,7 @@ from mirrortool.status import (
     problems_of,
     status_of,
 )
+from tests.fakes.descriptors import open_descriptors
 from tests.fakes.volumes import (
     PAGE,
     Primary,
@@ -403,13 +404,13 @@ def test_a_watch_reads_only_what_was_appended(tmp_path: Path, monkeypatch: pytes
 def test_a_watch_keeps_few_files_open(primary: Primary) -> None:
     primary.scan()
     mirror = primary.mirror().path
-    before = len(os.listdir("/proc/self/fd"))
+    before = len(open_descriptors())
     with Watch() as watch:
         for _ in range(5):
             STEPS["several files"](primary)
             watch.look(mirror)
-        assert len(os.listdir("/proc/self/fd")) <= before + 2
-    assert len(os.listdir("/proc/self/fd")) == before
+        assert len(open_descriptors()) <= before + 2
+    assert len(open_descriptors()) == before
 
 
 def test_a_journal_tells_how_far_its_readers_are(primary: Primary, monkeypatch: pytest.MonkeyPatch) -> None:

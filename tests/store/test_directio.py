@@ -17,6 +17,7 @@ from mirrortool.files import ALIGNMENT
 from mirrortool.store.directio import ARENA_BYTES, Arenas
 from mirrortool.store.flat import FlatStore
 from mirrortool.volume import place
+from tests.fakes.descriptors import open_descriptors
 from tests.fakes.volumes import pattern, read_bytes, write_file
 
 PAGE = 4096
@@ -234,12 +235,12 @@ def test_locks_stay_with_the_first_descriptor(tmp_path: Path) -> None:
 
 
 def test_descriptors_end_with_the_store(tmp_path: Path) -> None:
-    before = len(os.listdir("/proc/self/fd"))
+    before = open_descriptors()
     store = open_store(tmp_path)
     for wanted in (True, True, False, True):
         store.write_direct(wanted)
     store.close()
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert open_descriptors() == before
 
 
 def test_arenas_are_used_again_the_latest_first() -> None:
