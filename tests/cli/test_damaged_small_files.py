@@ -1,4 +1,4 @@
-"""Each small file damaged in turn: commands go on without it, or say what mends it; and that does."""
+"""Each small file damaged in turn: commands continue without it, or say what mends it; and that does."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ ALL = [
     "promote M --yes", "promote M2 --dry-run",
 ]  # fmt: skip
 
-# What is damaged, the exit code of the commands that do not go on, which these are, and the remedy, which is run.
+# What is damaged, the exit code of the commands that do not continue, which these are, and the remedy, which is run.
 CASES: list[tuple[str, int, list[str], str, list[str]]] = [
     ("J/slots/m.json", 14, ["status J", "prune J --keep 1d"], "the next replay or ship", ["replay J M"]),
     ("J/slots/m.json", 14, ["status J", "prune J --keep 1d"], "mirrortool slot drop J m", ["slot drop J m"]),

@@ -1,4 +1,4 @@
-"""A command that goes on until it is told to stop ends with 0 when it is told so before it has begun."""
+"""A command that runs until it is told to stop ends with 0 when it is told so before it has begun."""
 
 from __future__ import annotations
 

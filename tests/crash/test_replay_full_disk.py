@@ -1,4 +1,4 @@
-"""A mirror on a file system that fills: replay ends with 30, the mirror is a commit, and with space it goes on."""
+"""A mirror on a file system that fills: replay ends with 30, the mirror is a commit, and with space it continues."""
 
 import os
 import shutil

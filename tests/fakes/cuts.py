@@ -16,7 +16,7 @@ from tests.fakes.disk import Call, Disk, Fault, PowerCut, cut_at, faulty, no_fau
 
 
 class Killed(BaseException):
-    """The process ends, and the machine goes on: what was written stays in the cache."""
+    """The process ends, and the machine keeps running: what was written stays in the cache."""
 
 
 def kill_at(number: int) -> Fault:

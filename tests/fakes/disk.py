@@ -387,7 +387,7 @@ class DiskOs:
             return
         outcome = self._ask(disk, name, path)
         if isinstance(outcome, Stuck):
-            outcome = outcome.wait()  # others go on meanwhile
+            outcome = outcome.wait()  # others continue meanwhile
         with self._lock:
             if disk.is_off:
                 raise PowerCut

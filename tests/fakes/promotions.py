@@ -51,7 +51,7 @@ class Site:
     """A primary's journal, the copy of it that another host received, and a mirror there.
 
     Attributes:
-        primary: as the old primary has it, and may go on with.
+        primary: as the old primary has it, and may continue with.
     """
 
     path: Path

@@ -4,7 +4,7 @@ It replaces mirrortool.replay.threads: the code under test makes its locks, gate
 are real ones, but only the one with the baton runs. It may lose the baton before each lock, gate, join and named
 point; what lies between two of those touches nothing that another thread touches, so no interleaving is missed.
 
-Rule: a run is determined by its choices. Each choice is an index into the threads that can go on, where 0 is the one
+Rule: a run is determined by its choices. Each choice is an index into the threads that can run, where 0 is the one
 that runs, if it can. `Script` replays a list of them, `Walk` draws them from a seed, `explore` enumerates them.
 Bound: STEPS_MAX decisions a run; more is a livelock. Threads are kept for the next run. All threads of a run are on one
 processor, as handing the baton to another one costs more than most of what lies between two hand-overs.
@@ -33,7 +33,7 @@ _ONE_PROCESSOR = _one_processor()
 
 
 class DeadlockError(AssertionError):
-    """No thread can go on, and not all have ended."""
+    """No thread can run, and not all have ended."""
 
 
 class LivelockError(AssertionError):
@@ -55,7 +55,7 @@ class Chooser(Protocol):
     """Decides who runs next."""
 
     def choose(self, ready: Sequence[int], stay: bool) -> int:
-        """An index into `ready`, the numbers of two threads or more; with `stay`, 0 goes on with the running one."""
+        """An index into `ready`, the numbers of two threads or more; with `stay`, 0 continues the running one."""
 
 
 class Walk:
@@ -92,7 +92,7 @@ class Walk:
 
 
 class Script:
-    """Replays choices, and goes on without pre-empting anybody."""
+    """Replays choices, and continues without pre-empting any thread."""
 
     def __init__(self, choices: Sequence[int] = ()) -> None:
         self._given = list(choices)
@@ -167,7 +167,7 @@ class _Strand:
         self.done = False
 
     def ready(self) -> bool:
-        """Whether somebody who joins this thread can go on."""
+        """Whether a thread that joins this one can continue."""
         return self.done
 
     def join(self) -> None:
@@ -323,7 +323,7 @@ class Scheduler:
         me.wants = None
 
     def _pick(self) -> _Strand | None:
-        """Somebody who can go on."""
+        """A thread that can run."""
         me = self._current
         # Half of all that a run does is done here, hence not by methods of strands.
         wants = me.wants

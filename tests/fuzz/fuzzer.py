@@ -1,6 +1,6 @@
 """The process in which atheris runs one target: `python -m tests.fuzz.fuzzer TARGET FINDINGS -runs=N ... CORPUS`.
 
-It goes on after a finding: the first input of each kind and place is kept in the directory FINDINGS, with what was
+It continues after a finding: the first input of each kind and place is kept in the directory FINDINGS, with what was
 wrong beside it. Mutations are libFuzzer's, and after them the target's own: see sealing.py.
 """
 

@@ -75,7 +75,7 @@ def follow_promoted(mirror: Mirror) -> None:
 
 
 def raise_position(mirror: Mirror) -> None:
-    """The checkpoint goes on, over what another program wrote."""
+    """The checkpoint continues, over what another program wrote."""
     mirror.save_checkpoint(replace(mirror.checkpoint, position=Position(5, 5), reached_lsn=5))
     lastseen.carry_over(mirror)
 

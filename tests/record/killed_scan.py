@@ -38,7 +38,7 @@ def die_at(number: int, die: Callable[[], object]) -> Fault:
 
     def fault(call: Call) -> object:
         if call.number == number and call.name.startswith("pwrite"):
-            return Short(_WRITTEN)  # the writer goes on with the remainder
+            return Short(_WRITTEN)  # the writer continues with the remainder
         return die() if call.number >= number else None
 
     return fault

@@ -1,4 +1,4 @@
-"""A journal without room: clients are refused and go on later, or are served without it, and it catches up."""
+"""A journal without room: clients are refused and continue later, or are served without it, and it catches up."""
 
 from __future__ import annotations
 

@@ -305,7 +305,7 @@ def test_a_writer_that_waits_hears_that_the_recorder_failed(primary: Primary, mo
 
 
 def stress(primary: Primary, rounds: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each client has a region of its own and knows it; flushers, an initial scan and zeros go on at the same time."""
+    """Each client has a region of its own and knows it; flushers, an initial scan and zeros run at the same time."""
     import random
 
     monkeypatch.setattr(volumeside, "WAITING_BYTES_MAX", 64 * PAGE)

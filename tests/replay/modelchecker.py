@@ -8,7 +8,7 @@ The receiver submits the units in portions of any size, then closes the group.
 
 Checked in each state: a unit begins once, after every earlier unit that overlaps it has ended (so no two that overlap
 are ever applied together); after an error none begins; no unit is lost or doubled; I1 to I7 of tests/fakes/invariants.
-In each state without a next one: everything is applied, every task has ended. On request: no run goes on for ever.
+In each state without a next one: everything is applied, every task has ended. On request: no run lasts for ever.
 
 Left out of a state, as nothing can depend on it: which task is which; in coarse steps the order of parked tasks, as all
 are alike; and those pages of a row that no unfinished unit has.
@@ -133,7 +133,7 @@ class Checker:
         return [str(World(each)) for each in reversed(way)]
 
     def check_no_cycle(self) -> None:
-        """Remove each state to which no step leads any more, until none is left: then no run goes on for ever."""
+        """Remove each state to which no step leads any more, until none is left: then no run lasts for ever."""
         steps_to = Counter(after for nexts in self.edges.values() for after in nexts)
         todo, left = [self.start] * (not steps_to[self.start]), len(self.edges)
         while todo:
@@ -143,7 +143,7 @@ class Checker:
                 if not steps_to[after]:
                     todo.append(after)
         if left:
-            raise ViolationError("a run can go on for ever")
+            raise ViolationError("a run can last for ever")
 
     # The steps.
 

@@ -109,7 +109,7 @@ class Scheduler:
         self.current = driver
         self._strands = [driver]
         self.failure: AssertionError | None = None  # raised in the driver
-        self._returns_to: Strand | None = None  # who kills, and goes on when the killed have ended
+        self._returns_to: Strand | None = None  # the one that kills, and continues when the killed have ended
 
     # For strands.
 
