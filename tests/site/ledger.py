@@ -50,11 +50,13 @@ class Client:
         self.model.states.append(self.model.state())
         self.was_acknowledged()
 
+    def possible(self, *, lost_power: bool = False) -> list[Contents]:
+        """What the volumes may be: the newest state that must be left, and those with what is not acknowledged."""
+        return self.model.states[self.flushed if lost_power else self.acknowledged :]
+
     def recovers(self, contents: Contents, *, lost_power: bool) -> None:
         """After a crash the volumes have a state from the newest that must be left on."""
-        floor = self.flushed if lost_power else self.acknowledged
-        possible = self.model.states[floor:]
-        assert contents in possible, "the volumes are no state that they had since the flush or acknowledgement"
+        assert contents in self.possible(lost_power=lost_power), "not a state since the flush or acknowledgement"
         self.model = Model(contents, remember=True)
         self.acknowledged = self.flushed = 0
 
