@@ -128,8 +128,8 @@ SYNCS: dict[str, dict[str, str]] = {
         ),
         "Copy.sync:self._end.sync": COPY,
         "Copy.note_end:self.sync": COPY,
-        "Copy._cut:files.remove_durably": Argued("a file that was only begun is cut, or begun anew, if it comes back"),
-        "Copy._cut:file.fdatasync": COPY,
+        "_cut:files.remove_durably": Argued("a file that was only begun is cut, or begun anew, if it comes back"),
+        "_cut:file.fdatasync": COPY,
         "Copy._append_file:self.sync": Argued("beginning a file syncs it, too; here for which error comes first"),
     },
     "mirrortool/journal/copies/directory.py": {

@@ -301,21 +301,11 @@ class Copy:
                     end = FrameEnd(reader.position, reader.file_first_lsn, reader.offset)
                     self.time_ns = reader.time_ns
         except TornJournalError as error:
-            if not self._cut(error):
-                return None
+            _cut(error)
         return end
 
     def _standing_at(self, position: Position) -> Appender:
         return Appender(self.path, position, _REMEDIES, cuts_unsynced=True)
-
-    def _cut(self, torn: TornJournalError) -> bool:
-        if torn.offset < layout.FILE_HEADER.size:
-            files.remove_durably(torn.path)
-            return False
-        with files.open_file(torn.path, write=True, follow=False) as file:
-            file.truncate(torn.offset)
-            file.fdatasync()
-        return True
 
     def _append_file(self, data: memoryview) -> None:
         """Begin the successor of the newest file with its header and first frames."""
@@ -427,3 +417,13 @@ def check_not_another_primary(path: str, sender: Description) -> None:
             where="what arrives",
             receiver_name=f"the primary's journal {path}",
         )
+
+
+def _cut(torn: TornJournalError) -> None:
+    """Remove a tail that a crash tore; of a file that was only begun, all of it."""
+    if torn.offset < layout.FILE_HEADER.size:
+        files.remove_durably(torn.path)
+        return
+    with files.open_file(torn.path, write=True, follow=False) as file:
+        file.truncate(torn.offset)
+        file.fdatasync()
