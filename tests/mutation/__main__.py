@@ -6,6 +6,7 @@ import argparse
 import importlib
 import itertools
 import re
+import signal
 import sys
 from collections import Counter
 from collections.abc import Sequence
@@ -89,5 +90,10 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _end(number: int, _frame: object) -> None:
+    sys.exit(128 + number)  # so that the tests that run, in a session of their own, end too
+
+
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, _end)
     sys.exit(main())
