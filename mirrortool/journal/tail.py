@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 
 from mirrortool import clock, files
 from mirrortool.errors import ExhaustedError, HostError, host_error
+from mirrortool.journal.copies.basetransfer import open_finished
 from mirrortool.journal.directory import Journal
 from mirrortool.lsn import NO_LSN
 
@@ -173,10 +174,13 @@ def _no_watches(error: Exception, path: str) -> HostError:
 def wait_for_journal(path: str, ending: threading.Event) -> Journal | None:
     """The journal at a path, once there is one; None if `ending` is set before.
 
+    What came may be a copy in which a base is just taking the place of older files: see open_finished.
+
     Raises:
         NotAJournalError: what came to be there is none that can be read.
+        UnfinishedArrivalError, UnfinishedPromotionError: it cannot be used, and what finishes that.
     """
     while not files.exists(files.join(path, "journal.json")):
         if ending.wait(ABSENT_SECONDS):
             return None
-    return Journal(path)
+    return open_finished(path)

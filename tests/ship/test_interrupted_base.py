@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from mirrortool.journal.copies.basetransfer import open_finished
 from mirrortool.journal.directory import Journal
 from mirrortool.journal.rawframes import find_end
 from mirrortool.journal.slots import Slot
+from mirrortool.journal.tail import wait_for_journal
 from mirrortool.journal.unfinished import Unfinished, due_file
 from mirrortool.mirror.directory import Mirror
 from mirrortool.promote import Promotion
@@ -91,9 +93,15 @@ def ship_further(copy: Path, _: Pruned) -> None:
     assert find_end(Journal(str(copy) + "-further")) == find_end(Journal(str(copy)))
 
 
-@pytest.mark.parametrize(
-    "act", [replay_new, replay_old, drop, run_on("base", "-q"), run_on("prune", "--keep", "1d", "-q"), ship_further]
-)
+def wait_for_it(copy: Path, _: Pruned) -> None:
+    """As a follower does, which may look just then."""
+    assert wait_for_journal(str(copy), threading.Event())
+
+
+WORK = [replay_new, replay_old, drop, run_on("base", "-q"), run_on("prune", "--keep", "1d", "-q"), ship_further]
+
+
+@pytest.mark.parametrize("act", [*WORK, wait_for_it])
 def test_what_works_on_the_copy_finishes_it(original: Pruned, place: Path, act: Callable[[Path, Pruned], None]) -> None:
     for copy in copies_between(original, place):
         act(copy, original)
