@@ -259,6 +259,17 @@ def replace_unsynced(path: str, data: bytes, mode: int) -> None:
         raise
 
 
+def write_again(path: str, start: int, end: int) -> None:
+    """Write a file's bytes from `start` to `end` once more, as they are, and make them durable.
+
+    After an fdatasync that failed, the kernel may hold for written what the device never got: it can be read until the
+    next boot, and a later fdatasync succeeds without it.
+    """
+    with open_file(path, write=True, follow=False) as file:
+        copy_range(file, file, start, end)
+        file.fdatasync()
+
+
 def copy_range(source: File, target: File, start: int, end: int) -> None:
     """Copy bytes to the same place in another file; what is a hole stays one."""
     for first, last in source.data_extents(start, end):

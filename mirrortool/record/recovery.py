@@ -181,10 +181,7 @@ class OpenJournal:
         return ahead
 
     def _write_again(self, end: JournalReader, known: tuple[Lsn, int]) -> None:
-        """Write what follows the checkpoint in the newest file once more, as it is, and make it durable.
-
-        After an fdatasync that failed, the kernel may hold for written what the device never got: it can be read until
-        the next boot, and a later fdatasync succeeds without it. Only the newest file can hold any of that.
+        """Write what follows the checkpoint in the newest file once more: only there can a failed sync have lost any.
 
         Args:
             known: the file, by its first LSN, and the place in it, where the checkpoint is.
@@ -192,9 +189,7 @@ class OpenJournal:
         first_lsn = end.file_first_lsn
         start = known[1] if known[0] == first_lsn else 0
         if first_lsn and start < end.offset:
-            with files.open_file(self.journal.file_path(first_lsn), write=True, follow=False) as file:
-                files.copy_range(file, file, start, end.offset)
-                file.fdatasync()
+            files.write_again(self.journal.file_path(first_lsn), start, end.offset)
 
     def _check_and_redo(self, ahead: _Ahead, was_clean: bool, newest_ns: int) -> None:
         """Redo into volumes that are as they were left; where nothing is to be redone, they are not looked at."""

@@ -77,6 +77,7 @@ SYNCS: dict[str, dict[str, str]] = {
         "claim_directory:sync_directory": SAVED,
         "sync_directories:sync_directory": PRUNE,
         "remove_durably:sync_name": SAVED,
+        "write_again:file.fdatasync": Argued("what calls it reads the file, or appends to it, which makes it durable"),
     },
     "mirrortool/journal/appender.py": {
         "Appender.begin:self.sync": WRITER,
@@ -271,9 +272,6 @@ SYNCS: dict[str, dict[str, str]] = {
         "OpenJournal.__exit__:self._sync_sums": "tests/record/test_recovery.py",
         "OpenJournal.save_checkpoint:self._sync_sums": SERVE,
         "OpenJournal._sync_sums:self.sums.sync": "tests/record/test_recovery.py",
-        "OpenJournal._write_again:file.fdatasync": Argued(
-            "recovery reads the file again, which makes durable what it reads"
-        ),
         "OpenJournal._redo_held:store.sync": TORN,
         "_open_sums:files.make_directory": SAME_DIRECTORY,
         "_move_tail:files.make_directory": TORN,

@@ -267,14 +267,25 @@ class Copy:
         ends = (self._find_end(journal, first_lsn) for first_lsn in reversed(journal.file_starts()))
         end = next(filter(None, ends), FrameEnd(journal.start, NO_LSN, 0))
         self._end = self._standing_at(end.position)
+        mark = load_mark(self.path)
         if end.file_first_lsn:
+            self._write_again(journal, mark, end)
             self._end.stand(journal.file_path(end.file_first_lsn), end.file_first_lsn, end.offset)
         self.durable = self.position
-        mark = load_mark(self.path)
         self._volumes = self._volumes_at_end(journal, mark)
         if mark == DurableMark(self.durable, hostinfo.boot_id(), self._volumes.sizes):
             self._marked = self.durable
         self._mark()
+
+    def _write_again(self, journal: Journal, mark: DurableMark | None, end: FrameEnd) -> None:
+        """Write what follows the mark in the newest file once more: only there can a failed sync have lost any."""
+        start = 0
+        if mark and mark.position == end.position:
+            return
+        if mark:
+            with suppress(JournalError), JournalReader(journal, mark.position, headers_only=True) as reader:
+                start = reader.offset if reader.file_first_lsn == end.file_first_lsn else 0
+        files.write_again(journal.file_path(end.file_first_lsn), start, end.offset)
 
     def _volumes_at_end(self, journal: Journal, mark: DurableMark | None) -> VolumeSet:
         """The volumes with their sizes at the end, or larger where these are not known."""

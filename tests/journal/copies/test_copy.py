@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import random
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -42,7 +43,7 @@ from mirrortool.journal.rawframes import Run, RunReader, find_end, position_at
 from mirrortool.journal.reader import JournalReader
 from mirrortool.operation import BatchBuilder
 from tests.conftest import FakeClock
-from tests.fakes.disk import BLOCK, Call, LosingSync, fail_at, faulty, no_fault
+from tests.fakes.disk import BLOCK, Call, LosingSync, fail_at, faulty, lose_at, no_fault
 from tests.fakes.journals import Commit, JournalMaker, Resize, Write
 from tests.journal.sample import flip, last_file
 
@@ -529,6 +530,45 @@ def test_after_a_failed_fdatasync_nothing_is_kept_that_may_be_lost(tmp_path: Pat
     again = begun(tmp_path / "C", journal)
     assert again.position == runs[0].position
     again.close()
+
+
+def test_what_a_failed_fdatasync_dropped_is_written_again_by_the_next_receiver(tmp_path: Path) -> None:
+    """It could not be cut off; until the next boot the kernel reads it, and calls it durable."""
+    maker = JournalMaker(tmp_path / "J", {"disk": 64 * 512}, file_bytes=1 << 20)
+    for number in range(3):
+        maker.frame(Write("disk", 8 * number, random.Random(number).randbytes(8 * 512)), Commit())
+    journal = maker.close()
+    runs = runs_of(journal)
+    whole_until(tmp_path / "C", journal, runs[:1])
+    failing: list[bool] = []
+
+    def fault(call: Call) -> None:
+        if failing and call.name == "ftruncate":
+            raise OSError(errno.EIO, "failing")
+
+    lost = lose_at(1, lambda call: bool(failing) and call.name == "fdatasync", share=1.0)
+
+    def both(call: Call) -> object:
+        fault(call)
+        return lost(call)
+
+    with faulty(both) as system:
+        copy = begun(tmp_path / "C", journal)
+        append(copy, runs[1])
+        failing.append(True)
+        with pytest.raises(InputOutputError):
+            copy.sync()
+        copy.close()
+        failing.clear()
+        again = begun(tmp_path / "C", journal)
+        assert again.durable == runs[1].position
+        append(again, runs[2])
+        again.sync()
+        dropped(again)
+        system.disk.lose_all()
+    last = begun(tmp_path / "C", journal)
+    assert last.position.lsn >= runs[2].position.lsn
+    last.close()
 
 
 def test_files_are_durable_before_their_successor_is_made(tmp_path: Path) -> None:
