@@ -68,14 +68,14 @@ def check_frames(
     file_first_lsn: Lsn,
     offset: int,
     after: tuple[Position, int],
-    meets: Callable[[FrameHeader], None] | None,
+    meets: Callable[[FrameHeader, VolumeSet], VolumeSet] | None,
     volumes: VolumeSet,
 ) -> tuple[Position, int, VolumeSet]:
     """Position, time and volumes after frames that are whole and sound at this place, and that verify would pass.
 
     Args:
         after: position and time before them.
-        meets: also looks at each, and raises FrameError.
+        meets: also looks at each, with the volumes after it, and returns these as it knows them; raises FrameError.
         volumes: with their sizes before them.
     Raises:
         LinkError: they are not whole, or belong elsewhere.
@@ -92,9 +92,9 @@ def check_frames(
             if end > len(data) or header.time_ns < time_ns:
                 raise FrameError("the frame is cut short, or older than the one before")
             check_body(header, data[at + size : end])
-            if meets:
-                meets(header)
             volumes = _check_content(journal, header, data[at + size : end], volumes)
+            if meets:
+                volumes = meets(header, volumes)
             position, time_ns, at = header.position, header.time_ns, end
     except NewerFrameError as error:
         raise _newer(journal.path, error) from None

@@ -41,6 +41,7 @@ from mirrortool.journal.unfinished import PART, Unfinished, arriving_path, check
 from mirrortool.jsonfile import INTEGER_MAX, Fields
 from mirrortool.lsn import Lsn
 from mirrortool.operation import Batch
+from mirrortool.volume import VolumeSet
 
 _STEP_BYTES = 64 << 20
 _SWITCH_SECONDS = 30.0
@@ -163,11 +164,16 @@ class ArrivingBase:
             raise
         self._synced = self.received
 
-    def check_meets(self, header: FrameHeader) -> None:
-        """A frame that comes after the base is of the same history; raises FrameError otherwise."""
+    def check_meets(self, header: FrameHeader, volumes: VolumeSet) -> VolumeSet:
+        """A frame that comes after the base is of the same history; raises FrameError otherwise.
+
+        Returns:
+            The volumes after the frame: those of the base after its commit, before it those that were given.
+        """
         position = self.announced.position
         if header.first_lsn <= position.lsn <= header.position.lsn and header.position != position:
             raise FrameError(f"the journal has position {header.position} where the base has {position}")
+        return self._base.volumes if self._base and header.position == position else volumes
 
     def lock(self) -> File:
         """No other process works with the bases, or removes journal files, until the returned file is closed.
