@@ -5,6 +5,7 @@ The sender's journal is on another machine; its slot says up to where it was tol
 
 from __future__ import annotations
 
+import errno
 import json
 import shutil
 from collections.abc import Iterator
@@ -19,6 +20,7 @@ from mirrortool.journal.directory import Journal
 from mirrortool.journal.slots import Slot, locked, save, slots
 from mirrortool.ship.shipoptions import RefusedError
 from tests.fakes.cuts import EACH_CALL, kill_everywhere, lose_everywhere
+from tests.fakes.disk import Call, LosingSync, faulty
 from tests.fakes.journals import memory_directory
 from tests.ship.prunedjournal import Pruned, assert_sound, assert_whole, make_pruned
 from tests.ship.shipments import local
@@ -80,3 +82,27 @@ def test_what_the_sender_was_told_is_there(place: Path, step: int) -> None:
 def test_what_a_killed_receiver_left_is_completed_durably(place: Path, step: int) -> None:
     run = Shipping(place)
     kill_everywhere(run.prepare, run.act, run.check, least=40, step=step, elsewhere=run.elsewhere)
+
+
+def test_what_a_failed_fdatasync_dropped_of_a_base_is_written_again(place: Path) -> None:
+    """It could not be removed either; until the next boot the kernel reads it, and a later fdatasync succeeds."""
+    (place / "sender").mkdir()
+    original = make_pruned(place / "sender")
+    copy = original.copy(place / "C")
+    failing = [True]
+
+    def fault(call: Call) -> None:
+        if failing and "/bases/arriving/" in call.path:
+            if call.name == "fdatasync":
+                raise LosingSync(errno.EIO, share=1.0)
+            if call.name == "unlink":
+                raise OSError(errno.EIO, "failing")
+
+    with faulty(fault) as system:
+        with pytest.raises(RefusedError, match="cannot make durable"):
+            local(original.journal, copy, has_slot=False).run()
+        assert list((copy / "bases/arriving").iterdir())
+        failing.clear()
+        local(original.journal, copy, has_slot=False).run()
+        system.disk.lose_all()
+    assert_whole(original, copy)

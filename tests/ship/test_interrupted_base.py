@@ -14,6 +14,7 @@ from mirrortool.errors import UnfinishedArrivalError
 from mirrortool.journal import slots
 from mirrortool.journal.copies.basetransfer import open_finished
 from mirrortool.journal.directory import Journal
+from mirrortool.journal.durablemark import load_mark
 from mirrortool.journal.rawframes import find_end
 from mirrortool.journal.slots import Slot
 from mirrortool.journal.tail import wait_for_journal
@@ -127,6 +128,14 @@ def test_promote_finishes_it_and_the_primary_is_whole(original: Pruned, place: P
         assert_sound(copy)
         with Recorder(str(copy)):
             pass
+
+
+def test_a_copy_that_begins_at_a_base_knows_its_sizes(original: Pruned, place: Path) -> None:
+    """From the base's commit on; before it a volume may have been larger."""
+    copy = original.copy(place / "C")
+    local(original.journal, copy, has_slot=False).run()
+    mark = load_mark(str(copy))
+    assert mark and mark.sizes == original.journal.volumes.sizes
 
 
 def test_what_came_of_a_base_goes_when_the_copy_is_promoted(original: Pruned, place: Path) -> None:

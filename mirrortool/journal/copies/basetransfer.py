@@ -106,7 +106,10 @@ class ArrivingBase:
         _clean(journal, keep=None if anew else announced.part_name)
         self._file = files.open_file(self._path, write=True, create=True)
         files.sync_name(self._path)
-        self.received = self._synced = min(self._file.size(), announced.size)
+        self.received = min(self._file.size(), announced.size)
+        self._synced = 0
+        self._inherited = self.received  # what another connection left; up to _written_again it was written once more
+        self._written_again = 0
         self._base: BaseFile | None = None
         self._frames: Iterator[tuple[FrameHeader, Batch]] = iter(())
 
@@ -173,7 +176,8 @@ class ArrivingBase:
         position = self.announced.position
         if header.first_lsn <= position.lsn <= header.position.lsn and header.position != position:
             raise FrameError(f"the journal has position {header.position} where the base has {position}")
-        return self._base.volumes if self._base and header.position == position else volumes
+        assert self._base is not None, "no frame arrives before the base is whole"
+        return self._base.volumes if header.position == position else volumes
 
     def lock(self) -> File:
         """No other process works with the bases, or removes journal files, until the returned file is closed.
@@ -202,6 +206,7 @@ class ArrivingBase:
             if not self._base.has_arrived(self.received):
                 return True
             found = next(self._frames, None)
+            self._write_again(self.announced.size if found is None else self._base.checked)
             if found is None:
                 self.sync()
                 self.is_whole = True
@@ -209,6 +214,16 @@ class ArrivingBase:
             if not check_sums(found[1], self._journal.page_size):
                 raise CorruptJournalError("pages do not have their sums", where=self._path)
         return False
+
+    def _write_again(self, end: int) -> None:
+        """Write what an earlier connection left before this offset once more; files.write_again says why.
+
+        In pieces, as it is checked, so that no caller waits long; `sync` follows.
+        """
+        end = min(end, self._inherited)
+        if self._written_again < end:
+            files.copy_range(self._file, self._file, self._written_again, end)
+            self._written_again = end
 
     def _open(self) -> bool:
         """Check the header, if it is there."""
@@ -223,8 +238,8 @@ class ArrivingBase:
 
     def _remove(self) -> None:
         self.close()
+        self.received = self._synced = self.announced.size  # nothing more fits, and nothing is to be synced
         files.remove(self._path)
-        self.received = self._synced = self.announced.size  # nothing more fits
 
 
 def finish_base_transfer(journal: Journal) -> None:
