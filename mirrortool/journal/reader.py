@@ -8,7 +8,7 @@ Bound: one frame, and at least 4 MiB, in memory.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Self
 
@@ -277,6 +277,7 @@ class JournalReader:
                     return False
                 what = f"the file ends here, but was read up to offset {self._offset}"
                 raise corrupt(self._file.path, self._file.size, self.position.lsn, what)
+        self._check_no_overlap(starts)
         following = self.position.next_lsn
         is_last = not any(start > following for start in starts)
         if following in starts and following != self.file_first_lsn:
@@ -370,6 +371,25 @@ class JournalReader:
         failure = self._judge.end(self._file, self._offset, self.position.lsn, is_last=is_last)
         if failure and not self._is_promoted():
             raise failure
+
+    def _check_no_overlap(self, starts: Sequence[Lsn]) -> None:
+        """At the end of a file: no other begins with an LSN that this one has.
+
+        Args:
+            starts: of the files, listed before this one's size was taken.
+        """
+        file, lsn = self._file, self.position.lsn
+        if file is None:
+            return
+        for start in starts:
+            if file.first_lsn < start <= lsn and self._has_frames(start) and not self._is_promoted():
+                what = f"it goes beyond LSN {start}, with which another file begins"
+                raise corrupt(file.path, self._offset, lsn, what)
+
+    def _has_frames(self, first_lsn: Lsn) -> bool:
+        """Whether a file is more than begun, which a crash may leave beside one that continues."""
+        facts = files.find_facts(self.journal.file_path(first_lsn))
+        return facts is not None and facts.size > layout.FILE_HEADER.size
 
     def _look_again(self, file: JournalFile, offset: int, error: FrameError) -> JournalError | None:
         """What an undecodable frame means; None if it is whole by now.

@@ -21,11 +21,13 @@ from mirrortool.errors import (
     PrunedJournalError,
     TornJournalError,
 )
+from mirrortool.journal import format as layout
 from mirrortool.journal import journalfile
 from mirrortool.journal.codec import FileHeader, encode_file_header
 from mirrortool.journal.directory import Journal
 from mirrortool.journal.position import Position
 from mirrortool.journal.reader import JournalReader
+from mirrortool.lsn import Lsn
 from tests.fakes.descriptors import open_descriptors
 from tests.fakes.disk import fail_at, faulty, no_fault
 from tests.journal.sample import (
@@ -506,3 +508,22 @@ def test_a_file_of_a_twin_that_went_another_way_is_damage(tmp_path: pathlib.Path
     found = read_all(Journal(str(one)))
     assert isinstance(found.error, CorruptJournalError) and "does not continue the file before it" in str(found.error)
     assert found.frames[-1].end == mine[-2].stat().st_size
+
+
+@pytest.mark.parametrize("length", [0, layout.FILE_HEADER.size, layout.FILE_HEADER.size + 1])
+def test_a_file_that_begins_among_the_frames_of_another_is_damage(
+    journal: Journal, frames: list[Recorded], length: int
+) -> None:
+    """Which of the two holds cannot be known. One that was only begun has no frame, as what a crash left."""
+    starts = journal.file_starts()
+    longest = max(starts, key=lambda start: sum(frame.file_first_lsn == start for frame in frames))
+    inside = Lsn(longest + 1)
+    assert inside not in starts
+    whole = pathlib.Path(journal.file_path(longest)).read_bytes()
+    pathlib.Path(journal.file_path(inside)).write_bytes(whole[:length])
+    found, error = read(journal)
+    if length > layout.FILE_HEADER.size:
+        assert found == [frame for frame in frames if frame.file_first_lsn <= longest]
+        assert error is CorruptJournalError
+    else:
+        assert (found, error) == (frames, None)
