@@ -67,20 +67,19 @@ def known_mark(journal_path: str) -> DurableMark | None:
     return None
 
 
-def save_mark(journal_path: str, position: Position, sizes: Mapping[str, int] | None = None) -> None:
+def save_mark(journal_path: str, position: Position, sizes: Mapping[str, int]) -> None:
     """Note that everything up to this position is durable, and that this kernel writes what follows.
 
     Args:
         sizes: of the volumes there, or more.
     """
-    values: dict[str, object] = {
+    values = {
         "format": jsonfile.FORMAT,
         "position": position.to_json(),
         "files": _files_inode(journal_path),
         "boot_id": hostinfo.boot_id(),
+        "sizes": dict(sizes),
     }
-    if sizes is not None:
-        values["sizes"] = dict(sizes)
     jsonfile.save(files.join(journal_path, _NAME), values)
 
 

@@ -418,7 +418,7 @@ def is_to_be_made(path: str) -> bool:
 
 def empty_checkpoint(journal: Journal) -> Checkpoint:
     """Of a new mirror: empty volumes of their first sizes, which is a state of the primary."""
-    sizes = {volume.name: volume.size for volume in journal.volumes}
+    sizes = journal.volumes.sizes
     return Checkpoint(journal.start, journal.first_state_sum, 0, True, NO_LSN, NO_LSN, sizes)
 
 

@@ -263,7 +263,7 @@ class Delegator:
             last.is_commit,
             commit_lsn,
             NO_LSN,
-            {volume.name: volume.size for volume in self._store.volumes},
+            self._store.volumes.sizes,
             commit_kind,
         )
         if last.position.lsn < before.resync_lsn:

@@ -84,7 +84,7 @@ SAVED: dict[str, tuple[Callable[[Journal], object], Callable[[Journal], object]]
         lambda j: load_noted(j).segments == {3, 5},
     ),
     "up to where a copy is durable": (
-        lambda j: save_mark(j.path, HERE),
+        lambda j: save_mark(j.path, HERE, {}),
         lambda j: (found := load_mark(j.path)) and found.position == HERE,
     ),
 }
@@ -127,7 +127,7 @@ REMOVED: dict[str, tuple[Callable[[Journal], object], Callable[[Journal], object
         lambda j: load_note(j.path) is None,
     ),
     "up to where a copy was durable": (
-        lambda j: save_mark(j.path, HERE),
+        lambda j: save_mark(j.path, HERE, {}),
         lambda j: drop_mark(j.path),
         lambda j: load_mark(j.path) is None,
     ),

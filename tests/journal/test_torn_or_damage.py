@@ -59,7 +59,7 @@ class Scene:
         """Without a durable mark, as an older version made it, or with one at the end of this frame."""
         pathlib.Path(self.journal.path, "recorder.json").unlink(missing_ok=True)
         if durable:
-            save_mark(self.journal.path, durable.position)
+            save_mark(self.journal.path, durable.position, self.journal.volumes.sizes)
 
     def read(self) -> type[JournalError] | None:
         result = read_all(Journal(self.journal.path))
@@ -344,7 +344,7 @@ def test_of_a_copy_with_a_mark_no_commit_says_that_they_were_durable(
 def test_a_mark_that_does_not_count(scene: Scene, how: str, boot: Callable[[], None]) -> None:
     append(scene.writer, commit_batch(scene.damaged.position.lsn))
     if how == "of a primary":
-        save_mark(scene.journal.path, scene.frames[1].position)
+        save_mark(scene.journal.path, scene.frames[1].position, scene.journal.volumes.sizes)
     else:
         scene.become_a_copy(scene.frames[1])
     path = pathlib.Path(scene.journal.path, "received.json")

@@ -158,7 +158,7 @@ def test_what_was_durable_in_the_copy_and_is_dropped_is_not_missed(site: Site) -
     """The durable mark of the copy goes: it is after where the new primary's history begins."""
     end = find_end(Journal(site.journal))
     assert end.lsn == 13
-    save_mark(site.journal, end)
+    save_mark(site.journal, end, {})
     check_is_primary(site.journal, site.promote(), site.path / "third")
     assert load_mark(site.journal) is None
     assert not Path(site.journal, "received.json").exists()

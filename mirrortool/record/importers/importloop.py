@@ -120,7 +120,7 @@ class Import:
             BadLogError, UsageError, UnusableVolumeError: it does not.
             ImportCancelled: after `cancel`.
         """
-        sizes = {volume.name: volume.size for volume in self._recorder.volumes}
+        sizes = self._recorder.volumes.sizes
         for step in self._log.steps():
             self._stop_if_cancelled()
             self._end = step.at
