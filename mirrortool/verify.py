@@ -42,6 +42,7 @@ from mirrortool.mirror.directory import Mirror
 from mirrortool.mirror.findings import Finding
 from mirrortool.mirror.receipts import BadPages
 from mirrortool.operation import Kind
+from mirrortool.store.pageruns import RunCollector, without
 from mirrortool.store.pagesums import PageSums, Proof
 from mirrortool.store.parallelread import PieceReader, Run, Work, for_each_piece, pieces
 
@@ -152,7 +153,7 @@ class Verify:
         self._cached = cached
         # _lock protects what the comparing threads find.
         self._lock = threading.Lock()
-        self._bad = _RunCollector()
+        self._bad = RunCollector()
         self._statistics = VerifyStatistics(0, 0, 0)
         self._is_cancelled = False
 
@@ -202,7 +203,7 @@ class Verify:
             self._compare(sums)
             proved = proof.result() if proof else None
         table_is_right = proved.state_sum == checkpoint.state_sum if proved else None
-        bad, excused = _without(self._bad.merged(), self._runs_not_judged())
+        bad, excused = without(self._bad.merged(), self._runs_not_judged())
         return VerifyResult(
             checkpoint,
             self._statistics.pages_total - excused,
@@ -241,7 +242,7 @@ class Verify:
 
     def _keep_partial(self, started_ns: int) -> None:
         """Write down what was found before the verification was stopped, or failed; it disproves nothing."""
-        bad, _ = _without(self._bad.merged(), self._runs_not_judged())
+        bad, _ = without(self._bad.merged(), self._runs_not_judged())
         if not bad:
             return
         runs = [BadPages(run.volume, run.first_page, run.count) for run in self._attribute(bad[:BAD_RUNS_MAX])]
@@ -321,7 +322,7 @@ class Verify:
             return []
         if self._journal is None or checkpoint.resync_lsn:
             return None
-        runs = _RunCollector()
+        runs = RunCollector()
         with JournalReader(self._journal, checkpoint.position) as reader:
             for page, count, _ in _touched(reader, self._sums, checkpoint.reached_lsn):
                 runs.add((page, count))
@@ -408,58 +409,6 @@ def _by_writer(runs: Sequence[Run], last: Mapping[int, LastWrite]) -> Iterator[t
 def _differ(found: bytes, known: bytes, place: int) -> bool:
     part = slice(place * SUM_BYTES, (place + 1) * SUM_BYTES)
     return found[part] != known[part]
-
-
-class _RunCollector:
-    """Runs of pages in any order, merged now and then, so that the memory is that of the merged ones."""
-
-    def __init__(self) -> None:
-        self._runs: list[Run] = []
-        self._merge_at = 4 * BAD_RUNS_MAX
-
-    def add(self, run: Run) -> None:
-        self._runs.append(run)
-        if len(self._runs) >= self._merge_at:
-            self._runs = _merged(sorted(self._runs))
-            self._merge_at = max(self._merge_at, 2 * len(self._runs))
-
-    def merged(self) -> list[Run]:
-        """All of them, ascending and disjoint."""
-        return _merged(sorted(self._runs))
-
-
-def _merged(runs: Sequence[Run]) -> list[Run]:
-    """Ascending runs, which may overlap, as disjoint ones that do not meet."""
-    merged: list[Run] = []
-    for first, count in runs:
-        if merged and first <= merged[-1][0] + merged[-1][1]:
-            start, length = merged[-1]
-            merged[-1] = start, max(length, first + count - start)
-        else:
-            merged.append((first, count))
-    return merged
-
-
-def _without(runs: Sequence[Run], excused: Sequence[Run] | None) -> tuple[list[Run], int]:
-    """The pages of `runs` that are not in `excused` (None: all are), and how many were; both ascending and disjoint."""
-    if excused is None:
-        return [], sum(count for _, count in runs)
-    kept: list[Run] = []
-    at = 0
-    for first, count in runs:
-        end = first + count
-        while at < len(excused) and excused[at][0] + excused[at][1] <= first:
-            at += 1
-        following = at
-        while first < end:
-            start, length = excused[following] if following < len(excused) else (end, 0)
-            if first < start:
-                kept.append((first, min(end, start) - first))
-            first = max(first, min(end, start + length))
-            if start >= end:
-                break
-            following += 1
-    return kept, sum(count for _, count in runs) - sum(count for _, count in kept)
 
 
 def _finding(name: str, result: VerifyResult) -> Finding:

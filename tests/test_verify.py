@@ -571,15 +571,3 @@ def test_exactly_the_pages_that_differ_are_bad(writes: list[tuple[str, int, byte
         assert result.bad_pages == len(expected)
         truth = true_writers(primary.journal)
         assert writers(result) == {page: truth.get(page) for page in expected}
-
-
-PAIRS: list[tuple[list[tuple[int, int]], list[tuple[int, int]] | None, tuple[list[tuple[int, int]], int]]] = [
-    ([], [], ([], 0)), ([(1, 3)], [], ([(1, 3)], 0)), ([(1, 3)], None, ([], 3)), ([(1, 3)], [(1, 3)], ([], 3)),
-    ([(1, 5)], [(2, 2)], ([(1, 1), (4, 2)], 2)), ([(1, 2), (5, 2)], [(2, 4)], ([(1, 1), (6, 1)], 2)),
-    ([(5, 1)], [(0, 5), (6, 9)], ([(5, 1)], 0)),
-]  # fmt: skip
-
-
-@pytest.mark.parametrize(("runs", "excused", "expected"), PAIRS)
-def test_excused_pages_are_taken_out_of_runs(runs: list, excused: list | None, expected: tuple) -> None:
-    assert verify_module._without(runs, excused) == expected

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import contextlib
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -141,8 +142,9 @@ def test_a_search_notes_the_test_and_forgets_what_is_gone(one_chosen: Mutant) ->
 
 
 def test_the_tests_of_the_module_come_first(one_chosen: Mutant) -> None:
-    stages = list(sample.stages(one_chosen))
-    assert stages[0][:2] == ["tests/test_verify.py", "tests/test_verify_runs.py"]
+    path = "mirrortool/journal/copies/copy.py"
+    stages = list(sample.stages(replace(one_chosen, id=f"{path}:f: new", path=path)))
+    assert stages[0][:2] == ["tests/journal/copies/test_copy.py", "tests/journal/copies/test_copy_power.py"]
     tests = [each for stage in stages for each in stage]
     assert len(tests) == len(set(tests))
     assert all((ROOT / each).is_file() for each in tests)
