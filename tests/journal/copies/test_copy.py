@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from mirrortool import hostinfo
+from mirrortool import files, hostinfo
 from mirrortool.errors import (
     AccessError,
     CorruptJournalError,
@@ -569,6 +569,24 @@ def test_what_a_failed_fdatasync_dropped_is_written_again_by_the_next_receiver(t
     last = begun(tmp_path / "C", journal)
     assert last.position.lsn >= runs[2].position.lsn
     last.close()
+
+
+def test_what_is_written_again_is_what_follows_the_mark(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However long the newest file is; all of it only where no mark tells."""
+    journal = made(tmp_path / "J", file_bytes=1 << 20)
+    runs = runs_of(journal)
+    whole_until(tmp_path / "C", journal, runs[:2])
+    copy = begun(tmp_path / "C", journal)
+    append(copy, runs[2])
+    dropped(copy)
+    written: list[tuple[int, int]] = []
+    monkeypatch.setattr(files, "write_again", lambda _path, start, end: written.append((start, end)))
+    end = runs[2].offset + len(runs[2].data)
+    begun(tmp_path / "C", journal).close()
+    begun(tmp_path / "C", journal).close()
+    (tmp_path / "C/received.json").unlink()
+    begun(tmp_path / "C", journal).close()
+    assert written == [(runs[2].offset, end), (0, end)]
 
 
 def test_files_are_durable_before_their_successor_is_made(tmp_path: Path) -> None:
