@@ -130,7 +130,9 @@ SYNCS: dict[str, dict[str, str]] = {
         "Copy.sync:self._end.sync": COPY,
         "Copy.note_end:self.sync": COPY,
         "_cut:files.remove_durably": Argued("a file that was only begun is cut, or begun anew, if it comes back"),
-        "_cut:file.fdatasync": COPY,
+        "_cut:file.fdatasync": Argued(
+            "what is written again or appended makes the cut durable; a tail that comes back before that is torn again"
+        ),
         "Copy._append_file:self.sync": Argued("beginning a file syncs it, too; here for which error comes first"),
     },
     "mirrortool/journal/copies/directory.py": {
