@@ -85,7 +85,7 @@ class JournalError(MirrortoolError):
 
 
 class TornJournalError(JournalError):
-    """Undecodable bytes where a write was cut short: nothing that was durable is lost.
+    """Undecodable bytes where a write was cut short, or none: nothing that was durable is lost.
 
     Attributes:
         path, offset: the file, and where in it the tail begins, in bytes.

@@ -4,13 +4,17 @@
     another journal file follows                                    damage: a file is durable before its successor is
     they are a sound header of another file                         damage: no crash renames a file
     they begin before the end that a clean stop noted               damage
-    a reader holds a position after them                            damage: a position is durable before it is held
+    a reader holds a position after them                            damage: a position is durable before it is held;
+                                                                    not of a copy that has a durable mark
     they begin with an LSN that is known to have been durable       damage: by a COMMIT, wherever it stands, or by the
                                                                     recorder's checkpoint; of a copy that has one, by
                                                                     its durable mark, and by no COMMIT
     the kernel that wrote them still runs                           torn if the file ends inside the frame, else damage:
                                                                     only power loss loses bytes from the middle
     otherwise                                                       torn
+
+What a copy had after its durable mark may be gone again: a receiver that cannot make it durable cuts it off, although
+another process may have read it and made it durable. It comes again with the next ship.
 
 Not here: whether bytes can be decoded (journalfile.py), and whether they are looked at again first (reader.py).
 """
@@ -31,6 +35,12 @@ from mirrortool.journal.durablemark import DurableMark, known_mark
 from mirrortool.journal.journalfile import COPY_AGAIN, JournalFile, corrupt, later_format
 from mirrortool.lsn import NO_LSN, Lsn
 from mirrortool.wording import byte_count
+
+
+def comes_again(journal: Journal, lsn: Lsn) -> bool:
+    """Whether a journal that had this LSN may be without it: it is a copy, and its mark, as it is now, lies before."""
+    mark = None if journal.known_checkpoint() else known_mark(journal.path)
+    return mark is not None and mark.position.lsn < lsn
 
 
 class Judge:
@@ -68,7 +78,7 @@ class Judge:
 
     def hold(self, lsn: Lsn) -> None:
         """The reader's owner has acted on everything up to this LSN."""
-        self._held_lsn = lsn
+        self._held_lsn = NO_LSN if self._mark else lsn
 
     def is_noted(self, first_lsn: Lsn) -> bool:
         """Whether the header of the file with this LSN is known to have been durable."""
@@ -109,7 +119,7 @@ class Judge:
             )
         return None
 
-    def missing(self, lsn: Lsn) -> MissingFileError:
+    def missing(self, lsn: Lsn) -> JournalError:
         """The error for a file with this LSN that is not there; pruning leaves none that is older."""
         starts = self._journal.file_starts()
         if starts and starts[0] > lsn:
@@ -119,6 +129,8 @@ class Judge:
                 remedy="mirrortool replay starts over from a base",
             )
         path = self._journal.file_path(lsn)
+        if not starts and comes_again(self._journal, Lsn(lsn - 1)):
+            return self.cut_off(path, 0, Lsn(lsn - 1))
         return MissingFileError(f"the journal file with LSN {lsn} is missing", where=path, remedy=COPY_AGAIN)
 
     def torn(self, file: JournalFile, offset: int, lsn: Lsn, why: str, length: int = 0) -> TornJournalError:
@@ -128,6 +140,15 @@ class Judge:
             f"torn tail of {byte_count(length)} at offset {offset} (LSN {lsn}): {why}",
             where=file.path,
             remedy="the next mirrortool ship to this copy mends it" if is_copy else "mirrortool record moves it away",
+            offset=offset,
+        )
+
+    def cut_off(self, path: str, offset: int, lsn: Lsn) -> TornJournalError:
+        """The error for a copy that ends at this offset by now, and had this LSN."""
+        return TornJournalError(
+            f"ends at offset {offset}, and went on to LSN {lsn}: what could not be made durable was cut off",
+            where=path,
+            remedy="the next mirrortool ship to this copy brings it again",
             offset=offset,
         )
 

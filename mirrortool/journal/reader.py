@@ -31,7 +31,7 @@ from mirrortool.journal.codec import (
 from mirrortool.journal.directory import Journal
 from mirrortool.journal.epochs import EpochWatch
 from mirrortool.journal.journalfile import COPY_AGAIN, JournalFile, corrupt
-from mirrortool.journal.judgement import Judge
+from mirrortool.journal.judgement import Judge, comes_again
 from mirrortool.journal.position import Position
 from mirrortool.lsn import NO_LSN, Lsn
 from mirrortool.operation import Batch
@@ -239,9 +239,12 @@ class JournalReader:
         if start.lsn:
             self._judge.hold(start.lsn)
             self._open_before(start)
-        if self.read_to(start.lsn) != start:
+        found = self.read_to(start.lsn)
+        if found.lsn < start.lsn and comes_again(self.journal, start.lsn):
+            raise self._judge.cut_off(self._file.path if self._file else self.journal.path, self._offset, start.lsn)
+        if found != start:
             raise ForkedJournalError(
-                f"does not contain position {start}; it has {self.position} there",
+                f"does not contain position {start}; it has {found} there",
                 where=self.journal.path,
                 remedy="this mirror or slot follows another history",
             )
@@ -275,8 +278,7 @@ class JournalReader:
             if self._offset > self._file.size:
                 if self._is_promoted():
                     return False
-                what = f"the file ends here, but was read up to offset {self._offset}"
-                raise corrupt(self._file.path, self._file.size, self.position.lsn, what)
+                raise self._was_cut(self._file)
         self._check_no_overlap(starts)
         following = self.position.next_lsn
         is_last = not any(start > following for start in starts)
@@ -285,14 +287,26 @@ class JournalReader:
         self._check_end(is_last)
         return False
 
+    def _was_cut(self, file: JournalFile) -> JournalError:
+        """The error for a file that is shorter than what was read of it."""
+        lsn = self.position.lsn
+        if comes_again(self.journal, lsn):
+            return self._judge.cut_off(file.path, file.size, lsn)
+        return corrupt(file.path, file.size, lsn, f"the file ends here, but was read up to offset {self._offset}")
+
     def _follow_name(self, file: JournalFile) -> JournalFile:
         """The file that now has the name: copying a journal may replace it by a longer one.
 
         Also a recorder that could not finish beginning a file begins it anew. One that is gone is read to its end.
         """
-        if file.is_in_place() or not files.exists(file.path):
+        if file.is_in_place():
             return file
-        other = JournalFile(self.journal, file.first_lsn, headers_only=self._headers_only)
+        try:
+            other = JournalFile(self.journal, file.first_lsn, headers_only=self._headers_only)
+        except HostError as error:
+            if isinstance(error.__cause__, FileNotFoundError):
+                return file
+            raise
         try:
             other.file_header()
         except BaseException as error:

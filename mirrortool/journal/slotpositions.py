@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 
 from mirrortool.errors import HostError, JournalError
 from mirrortool.journal.directory import Journal
+from mirrortool.journal.judgement import comes_again
 from mirrortool.journal.lineage import History
 from mirrortool.journal.position import Position
 from mirrortool.journal.reader import JournalReader
@@ -29,7 +30,7 @@ class SlotPlaces:
         """Of each slot by name, whether the journal contains its position.
 
         Left out are slots that are lost, or that have an owner that is starting over, and those for which it cannot be
-        known: what lies at their position was pruned, or is damaged.
+        known: what lies at their position was pruned, is damaged, or was cut off from a copy and comes again.
         """
         history = journal.uuid, journal.history
         if self._history != history:
@@ -64,7 +65,9 @@ def _contained_in_file(journal: Journal, first_lsn: Lsn, positions: Sequence[Pos
     try:
         with JournalReader(journal, first_lsn=first_lsn, headers_only=True) as reader:
             for position in positions:
-                found[position] = reader.read_to(position.lsn) == position
+                there = reader.read_to(position.lsn)
+                if there.lsn >= position.lsn or not comes_again(journal, position.lsn):
+                    found[position] = there == position
     except (JournalError, HostError):
         pass  # the reader that meets damage tells of it; of what lies after it nothing is known
     return found
