@@ -18,6 +18,7 @@ from mirrortool.journal import judgement
 from mirrortool.journal.copies.copy import Copy
 from mirrortool.journal.directory import Journal
 from mirrortool.journal.durablemark import save_mark
+from mirrortool.journal.reader import JournalReader
 from mirrortool.journal.writer import JournalWriter
 from mirrortool.lsn import Lsn
 from tests.journal.sample import (
@@ -338,6 +339,18 @@ def test_of_a_copy_with_a_mark_no_commit_says_that_they_were_durable(
         boot()
     damage(scene)
     assert scene.read() is (CorruptJournalError if is_same_kernel else TornJournalError)
+
+
+@pytest.mark.parametrize("is_marked", [False, True])
+def test_of_a_copy_with_a_mark_no_held_position_says_that_they_were_durable(
+    scene: Scene, boot: Callable[[], None], is_marked: bool
+) -> None:
+    """A receiver that cannot make them durable cuts them off, whoever has read them."""
+    scene.become_a_copy(scene.frames[1] if is_marked else None)
+    boot()
+    flip_in_header(scene)
+    with pytest.raises(TornJournalError if is_marked else CorruptJournalError):
+        JournalReader(Journal(scene.journal.path), scene.damaged.position)
 
 
 @pytest.mark.parametrize("how", ["not valid", "of a newer format", "of another directory", "of a primary"])

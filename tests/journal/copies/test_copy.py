@@ -41,6 +41,8 @@ from mirrortool.journal.lineage import History
 from mirrortool.journal.position import FrameEnd, Position
 from mirrortool.journal.rawframes import Run, RunReader, find_end, position_at
 from mirrortool.journal.reader import JournalReader
+from mirrortool.journal.slotpositions import SlotPlaces
+from mirrortool.journal.slots import Slot
 from mirrortool.operation import BatchBuilder
 from tests.conftest import FakeClock
 from tests.fakes.disk import BLOCK, Call, LosingSync, fail_at, faulty, lose_at, no_fault
@@ -530,6 +532,55 @@ def test_after_a_failed_fdatasync_nothing_is_kept_that_may_be_lost(tmp_path: Pat
     again = begun(tmp_path / "C", journal)
     assert again.position == runs[0].position
     again.close()
+
+
+@pytest.mark.parametrize("what", ["the first file", "a frame", "another file"])
+def test_what_was_cut_off_is_neither_damage_nor_a_fork_to_who_has_read_it(tmp_path: Path, what: str) -> None:
+    """A follower made it durable itself. The file is gone, too, once the copy is opened again, if all of it was cut."""
+    journal = made(tmp_path / "J", file_bytes=400)
+    runs = runs_of(journal)
+    begin = next(number for number, run in enumerate(runs[1:], 1) if run.offset == 0)
+    durable = {"the first file": 0, "a frame": 1, "another file": begin}[what]
+    whole_until(tmp_path / "C", journal, runs[:durable])
+    copy = begun(tmp_path / "C", journal)
+    append(copy, runs[durable])
+    standing = JournalReader(Journal(str(tmp_path / "C")))
+    standing.read_to(runs[durable].position.lsn)
+    with faulty(fail_at(1, errno.EIO, lambda call: call.name == "fdatasync")), pytest.raises(InputOutputError):
+        copy.sync()
+    copy.close()
+
+    def all_wait() -> None:
+        for _ in range(2):
+            with pytest.raises(TornJournalError, match="the next mirrortool ship to this copy"):
+                standing.next_header()
+            with pytest.raises(TornJournalError, match="the next mirrortool ship to this copy"):
+                JournalReader(Journal(str(tmp_path / "C")), standing.position)
+        slot = Slot("a", "0" * 32, "mirror", "a", standing.position, standing.time_ns, 0)
+        assert SlotPlaces().is_contained(Journal(str(tmp_path / "C")), [slot]) == {}
+
+    all_wait()
+    again = begun(tmp_path / "C", journal)
+    all_wait()
+    for run in runs[durable : durable + 2]:
+        append(again, run)
+    again.close()
+    assert standing.read_to(runs[durable + 1].position.lsn) == runs[durable + 1].position
+    standing.close()
+    JournalReader(Journal(str(tmp_path / "C")), runs[durable].position).close()
+
+
+def test_a_copy_that_ends_before_its_mark_is_damaged_to_who_has_read_more(tmp_path: Path) -> None:
+    journal = made(tmp_path / "J", file_bytes=1 << 20)
+    runs = runs_of(journal)
+    whole_until(tmp_path / "C", journal, runs[:2])
+    with JournalReader(Journal(str(tmp_path / "C"))) as reader:
+        reader.read_to(runs[1].position.lsn)
+        os.truncate(last_file(Journal(str(tmp_path / "C"))), runs[1].offset)
+        with pytest.raises(CorruptJournalError, match="was read up to offset"):
+            reader.next_header()
+    with pytest.raises(CorruptJournalError, match="was durable"):
+        JournalReader(Journal(str(tmp_path / "C")), runs[1].position)
 
 
 def test_what_a_failed_fdatasync_dropped_is_written_again_by_the_next_receiver(tmp_path: Path) -> None:
