@@ -113,14 +113,14 @@ class FramesAsTheyCome:
 
     Attributes:
         sure_lsn: the newest commit that was read.
-        waits_for: a torn tail without a recorder that would mend it, or a clock, in words; or nothing.
+        waits_for: a torn tail that no running process mends, or a clock, in words; or nothing.
     """
 
     def __init__(self, reader: JournalReader, tail: Tail, limit: CommitLimit | None = None) -> None:
         self._reader, self._tail, self._limit = reader, tail, limit
         self.sure_lsn = reader.position.lsn
         self.waits_for = ""
-        self._is_torn = False
+        self._torn: TornJournalError | None = None
         self._is_stopped = False
         self._seen: Seen | None = None  # the files' sizes before their end was found
 
@@ -157,10 +157,10 @@ class FramesAsTheyCome:
         try:
             header = self._reader.next_header()
             frame = (header, self._reader.batch()) if header else None
-        except TornJournalError:  # one that is being appended, or that the next recorder removes
-            self._is_torn = True
+        except TornJournalError as error:  # one that is being appended, or that the next recorder or receiver removes
+            self._torn = error
             return None
-        self._is_torn, self.waits_for = False, ""
+        self._torn, self.waits_for = None, ""
         if header and header.is_commit:
             self.sure_lsn = header.position.lsn
         return frame
@@ -175,5 +175,5 @@ class FramesAsTheyCome:
                 return
             if self._reader.journal.has_news():  # a promotion that was running at the last look
                 return
-            if self._is_torn and not self._reader.journal.is_in_use():
-                self.waits_for = "the journal ends in a torn tail; its recorder has not come back"
+            if self._torn and not self._reader.journal.is_in_use():
+                self.waits_for = f"{self._torn.what}; {self._torn.remedy}"

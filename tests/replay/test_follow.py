@@ -162,7 +162,8 @@ def test_a_torn_tail_that_nobody_mends_is_waited_for_and_told(
     with scripted(monkeypatch, maker.journal.path, mirror, actions) as replay:
         replay.run()
         assert not replay.statistics().waits_for
-    assert "torn tail" in told[0]
+    assert "torn tail of 100 bytes" in told[0]
+    assert told[0].endswith("mirrortool record moves it away")
     assert_is_commit(maker.journal, mirror)
 
 
