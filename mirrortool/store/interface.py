@@ -32,17 +32,37 @@ class PageWriter(Protocol):
         """
 
 
-class Store(PageWriter, Protocol):
+class PageReader(Protocol):
+    """Pages by address, to be read: of a store, or of a journal at one commit.
+
+    `read_into` and `data_runs` may be called from several threads at once. Errors are MirrortoolErrors.
+    """
+
+    @property
+    def volumes(self) -> VolumeSet:
+        """The volumes with their sizes."""
+
+    @property
+    def page_size(self) -> int:
+        """Bytes."""
+
+    def read_into(self, page: int, buffers: Sequence[memoryview]) -> None:
+        """Fill buffers of whole pages, all of one volume; what is after the end of the volume reads as zeros."""
+
+    def data_runs(self, page: int, count: int) -> Iterable[tuple[int, int]]:
+        """Runs (first page, count), ascending, among these pages that may hold something else than zeros."""
+
+    def close(self) -> None:
+        """Give files and locks back."""
+
+
+class Store(PageWriter, PageReader, Protocol):
     """Pages by address: mirrored storage (126, 540).
 
     Every method may be called from several threads at once for different pages; `resize` and `zero` of more than a
     unit only while nothing else runs. Errors are HostErrors with the path. A write past a volume's last byte is cut
     there: only the last page of a volume can be partial.
     """
-
-    @property
-    def page_size(self) -> int:
-        """Bytes."""
 
     def capacity(self, name: str) -> int | None:
         """How large a volume can become, in bytes; None where only the file system limits it."""
@@ -57,14 +77,8 @@ class Store(PageWriter, Protocol):
             UnusableVolumeError: they cannot be written so.
         """
 
-    def read_into(self, page: int, buffers: Sequence[memoryview]) -> None:
-        """Fill buffers of whole pages; what is after the end of the volume reads as zeros."""
-
     def read_bytes(self, name: str, offset: int, buffer: memoryview) -> None:
         """Fill a buffer with a volume's bytes from `offset` on, all of them inside the volume."""
-
-    def data_runs(self, page: int, count: int) -> Iterable[tuple[int, int]]:
-        """Runs (first page, count) among these pages that may hold something else than zeros."""
 
     def reserve(self, runs: Iterable[tuple[int, int]], bytes_most: int) -> None:
         """Make sure that writes to these runs, `bytes_most` at most, find space.
@@ -78,6 +92,3 @@ class Store(PageWriter, Protocol):
 
     def drop_caches(self) -> None:
         """Let the next reads come from the device."""
-
-    def close(self) -> None:
-        """Give files and locks back."""

@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 
 from mirrortool.checksum import page_sums
-from mirrortool.store.interface import Store
+from mirrortool.store.interface import PageReader
 from mirrortool.store.pagesums import PageSums
 from mirrortool.volume import Volume
 
@@ -28,7 +28,7 @@ class PieceReader:
         views: the pages of the buffer.
     """
 
-    def __init__(self, store: Store, page_size: int) -> None:
+    def __init__(self, store: PageReader, page_size: int) -> None:
         self._store = store
         self._page_size = page_size
         self.buffer = memoryview(bytearray(PIECE_BYTES))
@@ -46,7 +46,7 @@ class PieceReader:
 Work = Callable[[PieceReader, int, int], None]
 
 
-def pieces(store: Store, sums: PageSums, volume: Volume) -> Iterator[Run]:
+def pieces(store: PageReader, sums: PageSums, volume: Volume) -> Iterator[Run]:
     """What may differ between a volume and its sums: (first page, count), ascending, a piece each."""
     first = sums.volumes.first_page(volume)
     count = sums.volumes.page_count(volume)
@@ -59,7 +59,9 @@ def pieces(store: Store, sums: PageSums, volume: Volume) -> Iterator[Run]:
             yield page, min(step, end - page)
 
 
-def for_each_piece(store: Store, page_size: int, work_list: Iterable[Run], work: Work, threads: int = THREADS) -> None:
+def for_each_piece(
+    store: PageReader, page_size: int, work_list: Iterable[Run], work: Work, threads: int = THREADS
+) -> None:
     """Call `work(reader, page, count)` for each piece, in several threads; the buffer is filled by then.
 
     The pieces are handed out in order. The first error stops the rest and is raised here.
