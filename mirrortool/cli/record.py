@@ -13,10 +13,11 @@ import click
 
 from mirrortool import clock, files
 from mirrortool.cli.jsonoutput import print_json
-from mirrortool.cli.options import DIRECTORY, DURATION, MODE, NAMED_PATH, SIZE, as_json, complete_volume, quiet
+from mirrortool.cli.options import DIRECTORY, DURATION, NAMED_PATH, SIZE, as_json, complete_volume, quiet
 from mirrortool.cli.otherusers import writes_in
 from mirrortool.cli.progressdisplay import Display, View
-from mirrortool.cli.recordnbd import MAX_CONNECTIONS_DEFAULT, SOCKET_MODE_DEFAULT, ServingOptions, serve
+from mirrortool.cli.recordnbd import serve
+from mirrortool.cli.serveroptions import ServerOptions, server_options
 from mirrortool.cli.servicestate import Service, metrics_file
 from mirrortool.cli.signals import QUESTION, Signals, answering, stopping
 from mirrortool.cli.text import counted, format_bytes, format_seconds, format_time, printable, quoted, tell
@@ -24,8 +25,6 @@ from mirrortool.cli.workthread import Interrupted, Runner
 from mirrortool.errors import CommandFailedError, FuzzyCommitError, MirrortoolError, UsageError, host_error
 from mirrortool.journal.directory import Journal
 from mirrortool.journal.diskspace import adding_space_remedy
-from mirrortool.nbd.memorybudget import check_memory
-from mirrortool.nbd.server import check_endpoints
 from mirrortool.operation import CommitKind
 from mirrortool.record.detach import WhenFull
 from mirrortool.record.recordmetrics import ScanCount, room_samples
@@ -58,24 +57,7 @@ _LOOK_SECONDS = 1.0
     "--nbd", multiple=True, metavar="URI",
     help="Serve the volumes at unix:PATH or tcp:HOST:PORT, and journal every write before it is acknowledged.",
 )  # fmt: skip
-@click.option(
-    "--socket-mode", type=MODE, metavar="MODE", help=f"Permissions of unix:PATH.  [default: {SOCKET_MODE_DEFAULT:04o}]"
-)
-@click.option("--socket-group", metavar="GROUP", help="Group of unix:PATH.")
-@click.option(
-    "--tls-certificates", type=DIRECTORY, metavar="DIRECTORY",
-    help="Holds server-cert.pem, server-key.pem, and ca-cert.pem, which signed the clients' certificates.",
-)  # fmt: skip
-@click.option("--tls-anonymous", is_flag=True, help="Let in clients without a certificate.")
-@click.option("--insecure", is_flag=True, help="Serve tcp:HOST:PORT without TLS, to anybody.")
-@click.option(
-    "--max-connections", type=click.IntRange(1, 10_000), metavar="N",
-    help=f"Clients at a time.  [default: {MAX_CONNECTIONS_DEFAULT}]",
-)  # fmt: skip
-@click.option(
-    "--max-memory", type=SIZE, metavar="SIZE",
-    help="Memory of all clients together.  [default: 256M, or 4M a client where that is more]",
-)  # fmt: skip
+@server_options
 @click.option(
     "--when-full", type=click.Choice([each.value for each in WhenFull]),
     help=f"What to do with writes when the journal has no space.  [default: {WhenFull.STOP}]",
@@ -105,9 +87,16 @@ def command(
     """
     check_options(click.get_current_context().params)
     if nbd:
-        serving = ServingOptions.of({"nbd": nbd, **values})
-        take_over = values["take_over"]
-        serve(journal, serving, take_over=take_over, metrics_file=metrics_file, as_json=as_json, quiet=quiet)
+        serve(
+            journal,
+            ServerOptions.of({"nbd": nbd, **values}),
+            take_over=values["take_over"],
+            when_full=WhenFull(values["when_full"] or WhenFull.STOP),
+            reserve=values["reserve"],
+            metrics_file=metrics_file,
+            as_json=as_json,
+            quiet=quiet,
+        )
         return
     scanning = _ScanOptions(*(values[field.name] for field in fields(_ScanOptions)))
     count = ScanCount(files.absolute(journal))
@@ -129,16 +118,13 @@ def check_options(values: Mapping[str, Any]) -> None:
     scanning = [values[field.name] for field in fields(_ScanOptions) if field.name != "take_over"]
     if values["nbd"] and (values["every"] is not None or any(scanning)):
         raise UsageError("--every, --source, --before, --after and --allow-fuzzy are for scans, not for --nbd")
-    serving = ServingOptions.of(values)
-    if serving.are_given and not values["nbd"]:
+    serving = ServerOptions.of(values)
+    is_serving = serving.are_given or values["when_full"] is not None or values["reserve"] is not None
+    if is_serving and not values["nbd"]:
         raise UsageError("the options of a server need --nbd")
-    if values["tls_anonymous"] and not values["tls_certificates"]:
-        raise UsageError("--tls-anonymous is for TLS", remedy="give --tls-certificates, too")
-    if values["max_memory"] is not None:
-        check_memory(values["max_memory"], values["max_connections"] or MAX_CONNECTIONS_DEFAULT)
     if len(dict(values["sources"])) != len(values["sources"]):
         raise UsageError("a volume is named twice by --source")
-    check_endpoints(values["nbd"], has_tls=bool(values["tls_certificates"]), insecure=values["insecure"])
+    serving.check()
 
 
 def _warn(text: str) -> None:

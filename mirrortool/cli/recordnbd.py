@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
-from functools import partial
-from typing import Any
-from urllib.parse import quote
+from collections.abc import Sequence
+from dataclasses import asdict
 
 import click
 
@@ -14,79 +11,43 @@ from mirrortool import files
 from mirrortool.cli.jsonoutput import print_json
 from mirrortool.cli.progressdisplay import Display, Line, Tone
 from mirrortool.cli.rates import Rates
+from mirrortool.cli.serveroptions import ServerOptions, nbd_uri
 from mirrortool.cli.servicestate import Service
 from mirrortool.cli.text import counted, fitted_columns, format_bytes, format_latency, format_time, quoted, tell
 from mirrortool.cli.workthread import Runner
 from mirrortool.errors import NoSpaceError
 from mirrortool.metrics import Sample
-from mirrortool.nbd.server import Server
 from mirrortool.nbd.statistics import ExportStatistics, ServerStatistics
-from mirrortool.nbd.tls import server_context
 from mirrortool.record.detach import WhenFull
 from mirrortool.record.liverecording import LiveRecording
 from mirrortool.record.recorder import Recorder, RecorderStatistics
 from mirrortool.record.recordmetrics import live_samples, room_samples
 
 
-@dataclass(frozen=True, slots=True)
-class ServingOptions:
-    """The options of `record` that only live recording has; None stands for the default."""
-
-    nbd: Sequence[str]
-    socket_mode: int | None
-    socket_group: str | None
-    tls_certificates: str | None
-    tls_anonymous: bool
-    insecure: bool
-    max_connections: int | None
-    max_memory: int | None
-    when_full: str | None
-    reserve: int | None
-
-    @classmethod
-    def of(cls, values: Mapping[str, Any]) -> ServingOptions:
-        """Those of a command line, which has others, too."""
-        return cls(**{field.name: values[field.name] for field in fields(cls)})
-
-    @property
-    def are_given(self) -> bool:
-        """Whether any of them was."""
-        return any(value not in (None, False, ()) for value in asdict(self).values())
-
-
-SOCKET_MODE_DEFAULT = 0o600
-MAX_CONNECTIONS_DEFAULT = 64
-
-
 def serve(
-    journal: str, options: ServingOptions, *, take_over: bool, metrics_file: str | None, as_json: bool, quiet: bool
+    journal: str,
+    options: ServerOptions,
+    *,
+    take_over: bool,
+    when_full: WhenFull,
+    reserve: int | None,
+    metrics_file: str | None,
+    as_json: bool,
+    quiet: bool,
 ) -> None:
     """Record until a signal stops it, which ends cleanly.
 
     Raises:
         MirrortoolError: it could not begin, or cannot continue.
     """
-    directory = options.tls_certificates
-    tls = server_context(directory, anonymous=options.tls_anonymous) if directory else None
-    when_full = WhenFull(options.when_full or WhenFull.STOP)
     with Display("record", quiet=quiet) as display:
-        make_server = partial(
-            Server,
-            addresses=options.nbd,
-            tls=tls,
-            insecure=options.insecure,
-            max_connections=options.max_connections or MAX_CONNECTIONS_DEFAULT,
-            max_memory=options.max_memory,
-            socket_mode=SOCKET_MODE_DEFAULT if options.socket_mode is None else options.socket_mode,
-            socket_group=options.socket_group,
-            on_event=display.warn,
-        )
+        make_server = options.server_maker(display.warn)
 
         def on_ready(addresses: Sequence[str]) -> None:
-            _tell_ready(display, recorder, addresses, bool(tls))
+            _tell_ready(display, recorder, addresses, options.has_tls)
             service.ready(_status(recording))
 
-        recorder = Recorder(journal, take_over=take_over, when_full=when_full, reserve=options.reserve)
+        recorder = Recorder(journal, take_over=take_over, when_full=when_full, reserve=reserve)
         with LiveRecording(recorder, make_server, display.warn, on_ready) as recording:
             _tell_recovery(display, recorder)
             watch = _Watch(display, recording)
@@ -126,14 +87,6 @@ def _tell_ready(display: Display, recorder: Recorder, addresses: Sequence[str], 
     for address in addresses:
         for volume in recorder.volumes:
             display.note(f"serving volume {volume.name} at {nbd_uri(address, volume.name, has_tls)}")
-
-
-def nbd_uri(address: str, name: str, has_tls: bool) -> str:
-    """The address of an export as NBD clients write it (the NBD project's uri.md)."""
-    kind, _, place = address.partition(":")
-    if kind == "unix":
-        return f"nbd+unix:///{name}?socket={quote(files.path_bytes(place))}"
-    return f"nbd{'s' * has_tls}://{place}/{name}"
 
 
 class _Watch:
