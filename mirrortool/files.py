@@ -435,6 +435,18 @@ def temporary_directory() -> Iterator[str]:
         yield path
 
 
+def unnamed_file(directory: str) -> File:
+    """A new, empty file without a name, in a directory: its space is free again when it is closed, or its process gone.
+
+    Where the file system makes none without a name, it has one for a moment.
+    """
+    try:
+        with tempfile.TemporaryFile(dir=directory, prefix="mirrortool-") as made:
+            return File(directory, os.dup(made.fileno()))
+    except (OSError, ValueError) as error:
+        raise _as_host_error(error, directory, "make a file in") from error
+
+
 def remove_tree(path: str) -> None:
     """Remove a directory with all that is in it, if it is there; links are removed, not followed, in its place too."""
     if os.path.islink(path):
