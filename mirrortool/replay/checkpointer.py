@@ -162,6 +162,7 @@ class Checkpointer:
             is_complete: whether nothing after it was handed out yet.
         """
         self.finish()
+        self._store.begin_checkpoint()
         changes, self._changes = self._changes, {}
         self._raised_lsn = 0
         thread = threading.Thread(
@@ -287,6 +288,7 @@ class Checkpointer:
             is_alone = is_complete and not self._redo_lsn
             reached = self._raised_lsn if is_alone else self._mirror.checkpoint.reached_lsn
             self._mirror.save_checkpoint(replace(new, reached_lsn=Lsn(max(reached, new.position.lsn))))
+        self._store.end_checkpoint()
         self._progress = progress
         self._tell(is_idle=False)
 

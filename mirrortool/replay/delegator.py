@@ -208,11 +208,23 @@ class Delegator:
     def _delegate(self, stretch: Stretch, last: FrameHeader) -> None:
         if self._checkpointer.page_count >= CHECKPOINT_PAGES:  # of zeros, which take no space in a window
             self._bring_up_sums()
-        self._store.reserve(stretch.pieces.written(), len(stretch.sums) * self._store.page_size)
+        self._reserve(stretch)
         self._checkpointer.check_space(len(stretch.sums))
         self._raise_reached(last)
         self._checkpointer.note(stretch.sums)
         self._engine.delegate(stretch, last.position.lsn)
+
+    def _reserve(self, stretch: Stretch) -> None:
+        """Make sure that a stretch finds space; what was freed becomes usable with a checkpoint, if one can be made."""
+        for is_last in (False, True):
+            try:
+                self._store.reserve(stretch.pieces.written(), len(stretch.sums) * self._store.page_size)
+                return
+            except NoSpaceError:
+                if is_last or self._is_partial or not self._store.frees_wait:
+                    raise
+            self._checkpoint(is_complete=True)
+            self._checkpointer.finish()
 
     def _run_inline(self, operation: Inline, last: FrameHeader) -> None:
         if operation.kind == Kind.RESIZE or self._checkpointer.page_count >= FORGET_PAGES:

@@ -3,18 +3,20 @@
 A volume is written through the page cache, or past it (directio.py); everything else goes through it.
 A file is as long as its volume and sparse. A device may be longer than the volume; what is after the volume's end is
 never touched.
+
+A file is held by the lock that QEMU takes (OFD), a device by O_EXCL, of whoever opened them.
 """
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from mirrortool import files, hostinfo
-from mirrortool.errors import HostError, InputOutputError, UnusableVolumeError
+from mirrortool.errors import InputOutputError, UnusableVolumeError
 from mirrortool.files import ALIGNMENT, File
 from mirrortool.store.directio import Arenas, DirectFile
 from mirrortool.store.interface import WriteRun
+from mirrortool.store.syncgate import SyncGate
 from mirrortool.volume import Volume, VolumeSet
 from mirrortool.wording import byte_count
 
@@ -35,10 +37,7 @@ class FlatStore:
         self._opened = dict(opened)
         self._is_device = {name: file.facts().identity.is_device for name, file in self._opened.items()}
         self._files = [file for name, file in self._opened.items() if not self._is_device[name]]
-        # _syncing is held for a sync: of two at once only one would hear of an error. After one has failed, none
-        # succeeds: the kernel may have dropped what it could not write, and reports it only once.
-        self._syncing = threading.Lock()
-        self._sync_failure: HostError | None = None
+        self._gate = SyncGate()
         self._must_stay = self._files if must_stay else []
         self._arenas = Arenas()
         self._direct: dict[str, DirectFile] = {}  # by name; empty while everything goes through the page cache
@@ -136,16 +135,22 @@ class FlatStore:
                 return
 
     def sync(self) -> None:
-        with self._syncing:
-            if self._sync_failure:
-                raise type(self._sync_failure)(self._sync_failure.what, where=self._sync_failure.where)
-            try:
-                for file in self._opened.values():
-                    file.fdatasync()
-                self._check_places()
-            except HostError as error:
-                self._sync_failure = error
-                raise
+        self._gate.run(self._sync)
+
+    def _sync(self) -> None:
+        for file in self._opened.values():
+            file.fdatasync()
+        self._check_places()
+
+    @property
+    def frees_wait(self) -> bool:
+        return False  # what is punched is free at once
+
+    def begin_checkpoint(self) -> None:
+        """Nothing: no page can come to the place of another."""
+
+    def end_checkpoint(self) -> None:
+        """Nothing, likewise."""
 
     def _check_places(self) -> None:
         for file in self._must_stay:

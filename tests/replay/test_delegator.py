@@ -254,7 +254,7 @@ class SlowToSync:
         self.seen = []
         self._replay, self._mirror = replay, mirror
         self._ahead = threading.Event()
-        checkpointer = replay._delegator._checkpointer
+        self._checkpointer = checkpointer = replay._delegator._checkpointer
         self._begin, self._hand_out = checkpointer.begin, replay._delegator._hand_out
         self._save = replay.mirror.save_checkpoint
         patch.setattr(checkpointer, "begin", self._begun)
@@ -263,6 +263,7 @@ class SlowToSync:
         patch.setattr(replay.mirror, "save_checkpoint", self._saved)
 
     def _begun(self, new, *values, **how):
+        self._checkpointer.finish()  # as `begin` does: the one before may not have looked yet
         self._ahead.clear()
         self._is_last = new.position.lsn == self._replay.goal.lsn
         self._begin(new, *values, **how)
