@@ -24,7 +24,9 @@ from mirrortool.errors import USE_A_LATER_ONE, JournalError, MirrortoolError, Ne
 
 INTEGER_MAX = (1 << 64) - 1
 FORMAT = 1
-"""Of every small file now."""
+"""Of every small file now, but mirror.json."""
+MIRROR_FORMAT = 1
+"""Of mirror.json, the newest; mirror/keptvolume.py says what needs which."""
 _VERSION = re.compile(r"[0-9]{1,4}(\.[0-9]{1,4}){1,3}", re.ASCII)
 
 
@@ -129,20 +131,20 @@ class Fields:
         for name in self._values:
             yield name, self.object(name)
 
-    def check_format(self, newer: type[MirrortoolError] | None = None) -> None:
+    def check_format(self, newer: type[MirrortoolError] | None = None, known: int = FORMAT) -> None:
         """Refuse what a newer mirrortool wrote in a later format.
 
         Args:
-            newer: as of `load`.
+            newer, known: as of `load`.
         Raises:
             MirrortoolError: it is, or its format is not valid.
         """
         number = self.integer("format") if "format" in self else FORMAT
-        if number > FORMAT:
+        if number > known:
             usual = NewerJournalError if issubclass(self._error, JournalError) else NewerMirrorError
             needs = self._values.get("needs")
             text = needs if isinstance(needs, str) and _VERSION.fullmatch(needs) else ""
-            raise later_format(newer or usual, self._path, number, FORMAT, text)
+            raise later_format(newer or usual, self._path, number, known, text)
 
     def changed(self, **values: Any) -> dict[str, Any]:
         """All fields, some with other values."""
@@ -167,6 +169,7 @@ def load(
     remedy: str | None = None,
     *,
     newer: type[MirrortoolError] | None = None,
+    known: int = FORMAT,
 ) -> Fields | None:
     """The object in a file; None if there is no such file.
 
@@ -174,6 +177,7 @@ def load(
         error: raised where it is not valid.
         remedy: what helps where it, or a field of it, is not valid.
         newer: raised where it is of a later format; by default NewerJournalError or NewerMirrorError, as `error` is.
+        known: the newest format that is read.
     """
     data = files.read_small(path)
     if data is None:
@@ -185,7 +189,7 @@ def load(
     if not isinstance(values, dict):
         raise error("is not a JSON object", where=path, remedy=remedy)
     fields = Fields(to_local(values), path, error, remedy)
-    fields.check_format(newer)
+    fields.check_format(newer, known)
     return fields
 
 

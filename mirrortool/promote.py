@@ -41,6 +41,7 @@ from mirrortool.errors import (
     NotComparableError,
     PastPointError,
     PromotedError,
+    UnusableVolumeError,
 )
 from mirrortool.files import File
 from mirrortool.journal.commits import Commit
@@ -68,6 +69,7 @@ from mirrortool.mirror.checkpoint import Checkpoint, describe
 from mirrortool.mirror.directory import Mirror, Promoted
 from mirrortool.mirror.findings import Finding, findings, union
 from mirrortool.mirror.findings import describe as describe_known
+from mirrortool.mirror.openvolumes import open_store
 from mirrortool.operation import CommitKind
 from mirrortool.record.heldvolumes import HeldVolumes
 from mirrortool.record.missingsegments import forget_noted
@@ -267,6 +269,7 @@ class Promotion:
 
     def _plan(self, until: Until | None, allow_fuzzy: bool) -> PromotionPlan:
         self.mirror.check_is_of(self.journal)
+        self._check_places()
         commit, checkpoint = require_commit(self.journal, until), self.mirror.checkpoint
         self._check_kind(commit, allow_fuzzy)
         reached = max(checkpoint.position.lsn, checkpoint.reached_lsn)
@@ -291,6 +294,13 @@ class Promotion:
             end,
             count_after(self.journal, end, check=until is None),
         )
+
+    def _check_places(self) -> None:
+        """A primary can have its volumes where the mirror has them."""
+        for kept in self.mirror.kept:
+            if problem := kept.place.why_not_promoted():
+                what, remedy = problem
+                raise UnusableVolumeError(f"volume {kept.name} {what}", where=self.mirror.path, remedy=remedy)
 
     def _check_kind(self, commit: Commit, allow_fuzzy: bool) -> None:
         if commit.kind == CommitKind.INCOMPLETE:
@@ -325,7 +335,7 @@ class Promotion:
         self._check_space(plan)
         epoch = self.journal.history.promoted(plan.commit.position, secrets.token_bytes(LINEAGE_BYTES)).current
         now, here = clock.now_ns(), files.absolute(self.journal.path)
-        mirror.open_store(write=True).close()  # the volumes are there, and as they were left
+        open_store(mirror, write=True).close()  # the volumes are there, and as they were left
         self._note = PromotionNote(files.absolute(mirror.path), mirror.uuid, plan.end, epoch, now)
         save_note(self.journal.path, self._note)
         mirror.save_promoted(Promoted(epoch, here, now))
@@ -335,7 +345,7 @@ class Promotion:
         """Steps 4 to 7."""
         note, journal, mirror = self._note, self.journal, self.mirror
         assert note is not None
-        mirror.open_store(write=True).close()
+        open_store(mirror, write=True).close()
         if journal.history.current != note.epoch:
             drop_mark(journal.path)  # what is cut was durable, and is not missed
             fork(journal, note.end, journal.epoch)

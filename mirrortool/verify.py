@@ -40,6 +40,7 @@ from mirrortool.mirror import findings, lastseen, receipts
 from mirrortool.mirror.checkpoint import Checkpoint
 from mirrortool.mirror.directory import Mirror
 from mirrortool.mirror.findings import Finding
+from mirrortool.mirror.openvolumes import open_store
 from mirrortool.mirror.receipts import BadPages
 from mirrortool.operation import Kind
 from mirrortool.store.pageruns import RunCollector, without
@@ -144,7 +145,7 @@ class Verify:
             self._recorded = findings.recorded(self.mirror)
             self.save_error: HostError | None = None
             self._journal, self.journal_error = _journal_of(self.mirror, journal_path)
-            self._store = self.mirror.open_store(write=False)
+            self._store = open_store(self.mirror, write=False)
             opening.callback(self._store.close)
             self._sums = self.mirror.open_sums(write=False)
             opening.callback(self._sums.close)

@@ -531,7 +531,7 @@ def test_of_very_many_bad_pages_the_first_are_attributed(primary: Primary, monke
 
 
 def test_a_mirror_that_was_only_made_is_right(primary: Primary, directory: str) -> None:
-    from mirrortool.mirror.directory import create
+    from mirrortool.mirror.newmirror import create
 
     mirror = create(f"{directory}/new", primary.journal)
     result = verify(mirror)

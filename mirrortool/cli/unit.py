@@ -309,5 +309,4 @@ def _volumes(line: _CommandLine) -> Iterator[str]:
     if mirror is None and not line.destinations:
         yield from map(files.absolute, Journal(line.values["journal"]).volume_paths().values())
     elif mirror is not None and files.exists(files.join(mirror, "mirror.json")):
-        opened = Mirror(mirror)
-        yield from (opened.volume_path(kept) for kept in opened.kept)
+        yield from (holder.path for holder in Mirror(mirror).holders())

@@ -139,6 +139,7 @@ def _owner_of(path: str) -> str | None:
 def _journal_of(mirror: str) -> str | None:
     """The journal of a mirror, as that notes it; None if that cannot be read."""
     with suppress(MirrortoolError):
-        fields = jsonfile.load(files.join(mirror, "mirror.json"), NotAMirrorError, newer=NotAMirrorError)
+        path = files.join(mirror, "mirror.json")
+        fields = jsonfile.load(path, NotAMirrorError, newer=NotAMirrorError, known=jsonfile.MIRROR_FORMAT)
         return fields.text("journal_path") if fields else None
     return None

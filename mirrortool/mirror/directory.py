@@ -11,54 +11,32 @@ lock              exclusive for a writer, shared for a reader that needs it unch
 
 from __future__ import annotations
 
-import secrets
-from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 
-from mirrortool import files, jsonfile, lockholder, pathowner
+from mirrortool import files, jsonfile, lockholder
 from mirrortool.address import PAGE_SIZE_MAX, is_page_size
 from mirrortool.errors import (
-    ChangedOutsideError,
     HostError,
     NotAMirrorError,
     OtherJournalError,
     PromotedError,
-    UnusableVolumeError,
     UsageError,
 )
-from mirrortool.files import Facts, File, Identity
+from mirrortool.files import File
 from mirrortool.journal.directory import Journal
 from mirrortool.journal.lineage import Epoch, check_continues, load_history
-from mirrortool.journal.pathkind import PathKind, in_the_way, kind_of, names_where_ours_is_made, naming, not_a_mirror
-from mirrortool.jsonfile import Fields
+from mirrortool.journal.pathkind import naming, not_a_mirror
+from mirrortool.jsonfile import MIRROR_FORMAT, Fields
 from mirrortool.lockholder import Worker
 from mirrortool.lsn import NO_LSN
 from mirrortool.mirror.checkpoint import Checkpoint
-from mirrortool.mirror.targetvolume import Primaries, check_target, open_target, prepare_target, too_small
-from mirrortool.store.flat import FlatStore
-from mirrortool.store.interface import Store
+from mirrortool.mirror.keptvolume import Holder, KeptVolume, holders_of
 from mirrortool.store.pagesums import PageSums
 from mirrortool.volume import Volume, VolumeSet
-from mirrortool.wording import exact_bytes, quoted_word
+from mirrortool.wording import quoted_word
 
-FORMAT = 1
-_MAKE_ANEW = "remove the mirror's directory, and make it anew: mirrortool replay JOURNAL MIRROR --replace-slot"
-
-
-@dataclass(frozen=True, slots=True)
-class MirrorVolume:
-    """Where a volume is kept.
-
-    Attributes:
-        path: absolute, or relative to the mirror's directory.
-        identity: of what the owner named by --volume; None for an image of our own.
-    """
-
-    name: str
-    start: int
-    path: str
-    identity: Identity | None
+MAKE_ANEW = "remove the mirror's directory, and make it anew: mirrortool replay JOURNAL MIRROR --replace-slot"
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,10 +82,12 @@ class Mirror:
         fields = None
         if files.is_directory(self.path):
             with naming(self.path):
-                fields = jsonfile.load(self._json_path, NotAMirrorError, _MAKE_ANEW, newer=NotAMirrorError)
+                fields = jsonfile.load(
+                    self._json_path, NotAMirrorError, MAKE_ANEW, newer=NotAMirrorError, known=MIRROR_FORMAT
+                )
         if fields is None:
             raise not_a_mirror(self.path)
-        if fields.integer("format") != FORMAT:
+        if not fields.integer("format"):
             raise fields.wrong("format")
         self.uuid = fields.hexadecimal("uuid", 16)
         self.journal_uuid = fields.hexadecimal("journal_uuid", 16)
@@ -118,17 +98,17 @@ class Mirror:
         self.page_size = fields.integer("page_size", PAGE_SIZE_MAX)
         if not is_page_size(self.page_size):
             raise fields.wrong("page_size")
-        self.kept = [_mirror_volume(each) for each in fields.objects("volumes")]
+        self.kept = [KeptVolume.from_json(each) for each in fields.objects("volumes")]
         self.checkpoint = self._load_checkpoint()
 
     def _load_checkpoint(self) -> Checkpoint:
         path = self.checkpoint_path
-        fields = jsonfile.load(path, NotAMirrorError, _MAKE_ANEW)
+        fields = jsonfile.load(path, NotAMirrorError, MAKE_ANEW)
         if fields is None:
-            raise NotAMirrorError("the checkpoint is missing", where=path, remedy=_MAKE_ANEW)
+            raise NotAMirrorError("the checkpoint is missing", where=path, remedy=MAKE_ANEW)
         checkpoint = Checkpoint.from_json(fields)
         if set(checkpoint.sizes) != {volume.name for volume in self.kept}:
-            raise NotAMirrorError("the checkpoint is of other volumes", where=path, remedy=_MAKE_ANEW)
+            raise NotAMirrorError("the checkpoint is of other volumes", where=path, remedy=MAKE_ANEW)
         return checkpoint
 
     @property
@@ -160,9 +140,15 @@ class Mirror:
     def receipts_path(self) -> str:
         return files.join(self.path, "receipts")
 
-    def volume_path(self, kept: MirrorVolume) -> str:
-        """Where a volume is kept, from the root or from where the mirror was named."""
-        return files.join(self.path, kept.path)
+    def volume_path(self, kept: KeptVolume) -> str:
+        """The file or device of a volume that has one for itself, from the root or from where the mirror was named."""
+        path = kept.place.file_path(self.path)
+        assert path is not None, "asked only of a volume in a file or device"
+        return path
+
+    def holders(self) -> list[Holder]:
+        """The files and devices that hold the volumes."""
+        return holders_of(self.kept, self.path)
 
     def save_checkpoint(self, checkpoint: Checkpoint) -> None:
         """Replace it durably. The caller has kept the order in checkpoint.py."""
@@ -177,7 +163,7 @@ class Mirror:
         """
         here = files.absolute(journal.path)
         if journal.history != self.history:
-            self._change(**_epoch_fields(journal), journal_path=here)
+            self._change(**epoch_fields(journal), journal_path=here)
             self.history, self.journal_path = journal.history, here
         elif self.journal_path != here:
             with suppress(HostError):
@@ -197,7 +183,7 @@ class Mirror:
         self.promoted = promoted
 
     def _change(self, **values: object) -> None:
-        fields = jsonfile.load(self._json_path, NotAMirrorError)
+        fields = jsonfile.load(self._json_path, NotAMirrorError, known=MIRROR_FORMAT)
         assert fields is not None, "read when the mirror was opened"
         jsonfile.save(self._json_path, fields.changed(**values))
 
@@ -279,106 +265,9 @@ class Mirror:
             where=journal.path,
         )
 
-    def open_store(self, *, write: bool) -> Store:
-        """The volumes, locked and as the owner named them.
-
-        Raises:
-            LockedError, UnusableVolumeError, ChangedOutsideError: a guard refuses, and why.
-        """
-        opened: dict[str, File] = {}
-        volumes = self.volumes
-        try:
-            for kept in self.kept:
-                opened[kept.name] = self._open_volume(kept, volumes[kept.name], write)
-            return FlatStore(volumes, opened, must_stay=write)
-        except BaseException:
-            for file in opened.values():
-                file.close()
-            raise
-
     def open_sums(self, *, write: bool) -> PageSums:
         """The page sums as of the checkpoint."""
         return PageSums(self.sums_path, self.volumes, self.checkpoint.state_sum, write=write)
-
-    def _open_volume(self, kept: MirrorVolume, volume: Volume, write: bool) -> File:
-        path = self.volume_path(kept)
-        file = open_target(path, write=write)
-        try:
-            self._check_volume(kept, volume, file.facts(), path)
-        except BaseException:
-            file.close()
-            raise
-        return file
-
-    def _check_volume(self, kept: MirrorVolume, volume: Volume, facts: Facts, path: str) -> None:
-        if kept.identity and not is_same(kept.identity, facts.identity):
-            raise ChangedOutsideError(
-                "another file or device than the mirror was made on", where=path, remedy="put the right one back"
-            )
-        if facts.identity.is_device:
-            if facts.size < volume.size:
-                raise too_small(path, facts.size, volume)
-        elif facts.size != volume.size and self.checkpoint.is_finished:
-            raise ChangedOutsideError(
-                f"has {exact_bytes(facts.size)}, the mirror left it with {exact_bytes(volume.size)}",
-                where=path,
-                remedy=_MAKE_ANEW,
-            )
-
-
-def create(
-    path: str,
-    journal: Journal,
-    targets: Mapping[str, str] | None = None,
-    *,
-    overwrite: bool = False,
-    raw: bool = False,
-    is_scratch: bool = False,
-    group: int | None = None,
-) -> Mirror:
-    """Make an empty mirror of a journal (420, FIG. 4), all zeros at LSN 0.
-
-    An interrupted call leaves no mirror.json and can be repeated.
-
-    Args:
-        targets: paths of volumes that are not to be images in the mirror's directory.
-        overwrite: whether data in them that is not ours may be lost.
-        raw: also where it is an image in a container format.
-        is_scratch: a mirror for the occasion, which lies in the journal.
-        group: the number of one whose members may read what is made; by default only the owner may.
-    Raises:
-        AccessError: something else is at `path`, or that lies inside a journal, copy or mirror.
-        UsageError: `targets` names a volume that the journal does not have.
-        UnusableVolumeError: a target cannot be one.
-    """
-    targets = dict(targets or {})
-    for name in targets:
-        if name not in journal.volumes:
-            raise UsageError(f"the journal has no volume {name}", where=journal.path)
-    _refuse_duplicates(targets)
-    _refuse_inside(targets, path, "volumes")
-    if not is_scratch:
-        pathowner.check_free(path)
-    _check_is_free(path)
-    files.claim_directory(path, group)
-    for name in ("sums", "volumes"):
-        files.make_directory(files.join(path, name), exist_ok=True)
-    with files.open_locked(files.join(path, "lock"), "the mirror"):
-        _check_is_free(path)  # another call may have finished meanwhile
-        for name in ("receipts", "bad"):  # of the mirror that was here; what was proved or found was about that
-            files.remove_tree(files.join(path, name))
-            files.make_directory(files.join(path, name))
-        places = {volume.name: _place_of(path, volume, targets) for volume in journal.volumes}
-        primaries = Primaries([] if is_scratch else journal.volume_paths().values())
-        for volume in journal.volumes:
-            may_clear = overwrite if volume.name in targets else None
-            check_target(places[volume.name], volume, primaries=primaries, overwrite=may_clear, raw=raw)
-        for volume in journal.volumes:
-            prepare_target(places[volume.name], volume, overwrite=overwrite and volume.name in targets, group=group)
-        kept = [_kept(volume, places[volume.name], targets) for volume in journal.volumes]
-        PageSums(files.join(path, "sums"), journal.volumes, 0, write=True).close()
-        _save_new(path, journal, kept)
-    return Mirror(path)
 
 
 def is_promoted(path: str) -> bool:
@@ -395,25 +284,8 @@ def is_primarys_volume(mirror: str, path: str) -> bool:
         opened = Mirror(mirror)
     except (NotAMirrorError, HostError):
         return False
-    places = (files.real(opened.volume_path(kept)) for kept in opened.kept)
+    places = (files.real(holder.path) for holder in opened.holders())
     return opened.promoted is not None and files.real(path) in places
-
-
-def is_to_be_made(path: str) -> bool:
-    """Whether no mirror is at `path` yet, and one could be made there.
-
-    Raises:
-        NotAMirrorError: neither: it is not a directory.
-        AccessError: something else is in the directory.
-    """
-    kind = kind_of(path)
-    if kind == PathKind.MIRROR:
-        return False
-    if kind != PathKind.MISSING and not files.is_directory(path):
-        raise not_a_mirror(path)
-    if kind != PathKind.MISSING:
-        _check_is_free(path)
-    return True
 
 
 def empty_checkpoint(journal: Journal) -> Checkpoint:
@@ -422,92 +294,6 @@ def empty_checkpoint(journal: Journal) -> Checkpoint:
     return Checkpoint(journal.start, journal.first_state_sum, 0, True, NO_LSN, NO_LSN, sizes)
 
 
-def is_same(recorded: Identity, found: Identity) -> bool:
-    """Whether this is what was recorded. A file system's own number may be another after each boot."""
-    return recorded.is_device == found.is_device and recorded.inode == found.inode
-
-
-def _place_of(path: str, volume: Volume, targets: Mapping[str, str]) -> str:
-    """Where a new mirror keeps a volume. What an interrupted call left at our own place is empty, and ours."""
-    name = targets.get(volume.name)
-    return files.join(path, _own_name(volume)) if name is None else files.absolute(name)
-
-
-def _kept(volume: Volume, place: str, targets: Mapping[str, str]) -> MirrorVolume:
-    if volume.name not in targets:
-        return MirrorVolume(volume.name, volume.start, _own_name(volume), None)
-    facts = files.find_facts(place)
-    assert facts is not None
-    return MirrorVolume(volume.name, volume.start, place, facts.identity)
-
-
-def _own_name(volume: Volume) -> str:
-    return files.join("volumes", f"{volume.name}.img")
-
-
-def _refuse_duplicates(targets: Mapping[str, str]) -> None:
-    """Before anything is changed: no two names lead to one file or device, whether it exists yet or not."""
-    seen: dict[Identity | str, str] = {}
-    for name, target in targets.items():
-        facts = files.find_facts(target)
-        place = facts.identity if facts else files.real(target)
-        if seen.setdefault(place, name) != name:
-            raise UnusableVolumeError(f"volumes {seen[place]} and {name} would share one target", where=target)
-
-
-def _refuse_inside(targets: Mapping[str, str], mirror: str, but: str) -> None:
-    """No target is among the files of a journal, copy or mirror, this one included but for one of its directories.
-
-    A volume of a promoted mirror is the disk to which a primary that was left fails back.
-    """
-    here = files.real(mirror)
-    inside, allowed = files.join(here, ""), files.join(here, but, "")
-    for target in map(files.real, targets.values()):
-        owner = pathowner.find_owner_of_bytes(target)
-        if target.startswith(inside) and not target.startswith(allowed):
-            raise UnusableVolumeError("lies in the mirror's directory", where=target, remedy="choose another target")
-        if owner and owner.path != here and not is_primarys_volume(owner.path, target):
-            what = f"lies inside the {owner.kind} {owner.path}"
-            raise UnusableVolumeError(what, where=target, remedy="choose another target")
-
-
-def _save_new(path: str, journal: Journal, kept: list[MirrorVolume]) -> None:
-    jsonfile.save(files.join(path, "checkpoint.json"), empty_checkpoint(journal).to_json())
-    values = {
-        "format": FORMAT,
-        "uuid": secrets.token_hex(16),
-        "journal_uuid": journal.uuid.hex(),
-        **_epoch_fields(journal),
-        "journal_path": files.absolute(journal.path),
-        "page_size": journal.page_size,
-        "volumes": [_volume_to_json(volume) for volume in kept],
-    }
-    jsonfile.save(files.join(path, "mirror.json"), values)
-
-
-def _epoch_fields(journal: Journal) -> dict[str, object]:
+def epoch_fields(journal: Journal) -> dict[str, object]:
+    """What mirror.json has of the journal's epochs."""
     return {"lineage": journal.lineage.hex(), "epoch": journal.epoch, "history": journal.history.to_json()}
-
-
-def _volume_to_json(volume: MirrorVolume) -> dict[str, object]:
-    values: dict[str, object] = {"name": volume.name, "base": volume.start, "path": volume.path}
-    if volume.identity:
-        values |= {
-            "device": volume.identity.device,
-            "inode": volume.identity.inode,
-            "is_device": volume.identity.is_device,
-        }
-    return values
-
-
-def _mirror_volume(fields: Fields) -> MirrorVolume:
-    identity = None
-    if "inode" in fields:
-        identity = Identity(fields.integer("device"), fields.integer("inode"), fields.flag("is_device"))
-    return MirrorVolume(fields.text("name"), fields.integer("base"), fields.text("path"), identity)
-
-
-def _check_is_free(path: str) -> None:
-    ours = {"sums", "volumes", "receipts", "bad", "lock", "checkpoint.json", "checkpoint.json.new", "mirror.json.new"}
-    if names_where_ours_is_made(path) - ours:
-        raise in_the_way(path)

@@ -18,21 +18,22 @@ from mirrortool.errors import ChangedOutsideError, HostError, NotAMirrorError
 from mirrortool.files import Facts, Identity
 from mirrortool.journal.position import Position
 from mirrortool.jsonfile import Fields
-from mirrortool.mirror.directory import Mirror, MirrorVolume
+from mirrortool.mirror.directory import Mirror
+from mirrortool.mirror.keptvolume import Holder
 from mirrortool.wording import quoted_word
 
 State = dict[str, dict[str, object]]
-"""By volume: what tells whether it was written since."""
+"""By holder: what tells whether it was written since."""
 
 
 def look(mirror: Mirror) -> State:
     """How the volumes are now, with everything that was written to them durable."""
     state: State = {}
-    for kept in mirror.kept:
-        facts = files.find_facts(mirror.volume_path(kept))
+    for holder in mirror.holders():
+        facts = files.find_facts(holder.path)
         if facts:
             attached = hostinfo.disk_ids(facts.identity).diskseq
-            state[kept.name] = {**_identity_to_json(facts.identity), "written": _written(facts), "diskseq": attached}
+            state[holder.name] = {**_identity_to_json(facts.identity), "written": _written(facts), "diskseq": attached}
     return state
 
 
@@ -72,11 +73,11 @@ def find_problem(mirror: Mirror) -> ChangedOutsideError | None:
         if fields is None or not _is_of(mirror, fields, in_this_boot):
             return None
         noted = dict(fields.object("volumes").named_objects())
-        for kept in mirror.kept:
-            if kept.name in noted and (problem := _problem(mirror, kept, noted[kept.name], in_this_boot)):
+        for holder in mirror.holders():
+            if holder.name in noted and (problem := _problem(holder, noted[holder.name], in_this_boot)):
                 return ChangedOutsideError(
-                    f"volume {kept.name} changed outside of mirrortool: {problem}",
-                    where=mirror.volume_path(kept),
+                    f"{holder.what} changed outside of mirrortool: {problem}",
+                    where=holder.path,
                     remedy=f"if mirrortool verify {quoted_word(mirror.path)} finds it right, replay continues",
                 )
     return None
@@ -96,8 +97,8 @@ def _is_of(mirror: Mirror, fields: Fields, in_this_boot: bool) -> bool:
     return checkpoint.is_finished and Position.from_json(fields.object("position")) == checkpoint.position
 
 
-def _problem(mirror: Mirror, kept: MirrorVolume, noted: Fields, in_this_boot: bool) -> str | None:
-    facts = files.find_facts(mirror.volume_path(kept))
+def _problem(holder: Holder, noted: Fields, in_this_boot: bool) -> str | None:
+    facts = files.find_facts(holder.path)
     if facts is None or facts.identity.is_device != noted.flag("is_device"):
         return None  # which is found where it is opened
     if facts.identity.is_device:

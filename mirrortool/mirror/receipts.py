@@ -112,9 +112,9 @@ def newest(mirror: Mirror) -> Receipt | None:
 def identities(mirror: Mirror) -> list[dict[str, object]]:
     """What the volumes are, for a receipt: it is about these files and devices, and no others."""
     return [
-        {"name": kept.name, "inode": facts.identity.inode, "is_device": facts.identity.is_device}
-        for kept in mirror.kept
-        if (facts := files.find_facts(mirror.volume_path(kept)))
+        {"name": holder.name, "inode": facts.identity.inode, "is_device": facts.identity.is_device}
+        for holder in mirror.holders()
+        if (facts := files.find_facts(holder.path))
     ]
 
 
@@ -163,8 +163,8 @@ def _of(mirror: Mirror, name: str, fields: Fields) -> Receipt:
 def _changed(mirror: Mirror, volumes: Sequence[Fields]) -> str | None:
     """A volume that is not the file or device that was read; a file system's own number tells nothing after a boot."""
     read = {each.text("name"): (each.integer("inode"), each.flag("is_device")) for each in volumes}
-    for kept in mirror.kept:
-        facts = files.find_facts(mirror.volume_path(kept))
-        if kept.name in read and (not facts or (facts.identity.inode, facts.identity.is_device) != read[kept.name]):
-            return kept.name
+    for holder in mirror.holders():
+        facts = files.find_facts(holder.path)
+        if holder.name in read and (not facts or (facts.identity.inode, facts.identity.is_device) != read[holder.name]):
+            return holder.name
     return None

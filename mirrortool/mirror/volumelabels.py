@@ -90,13 +90,12 @@ def require_own(mirror: Mirror) -> None:
     Raises:
         ChangedOutsideError: one is by now.
     """
-    for kept in mirror.kept:
-        path = mirror.volume_path(kept)
-        other = belonging(path)
+    for holder in mirror.holders():
+        other = belonging(holder.path)
         if other and other.is_there and other.mirror != mirror.uuid.hex():
             raise ChangedOutsideError(
-                f"volume {kept.name} belongs to the mirror {other.path} by now",
-                where=path,
+                f"{holder.what} belongs to the mirror {other.path} by now",
+                where=holder.path,
                 remedy="replay into that one, and remove this one",
             )
 
@@ -108,19 +107,18 @@ def attach(mirror: Mirror) -> None:
         ChangedOutsideError: one is another mirror's by now; no label was attached.
     """
     require_own(mirror)
-    for kept in mirror.kept:
-        path = mirror.volume_path(kept)
-        facts = files.find_facts(path)
+    for holder in mirror.holders():
+        facts = files.find_facts(holder.path)
         if facts:
             with suppress(HostError):
-                _attach_one(path, facts, _label_of(mirror, kept.name, facts.identity))
+                _attach_one(holder.path, facts, _label_of(mirror, holder.name, facts.identity))
 
 
 def remove(mirror: Mirror) -> None:
     """Remove the labels of a mirror's volumes."""
     volumeregistry.forget(mirror.uuid.hex())
-    for kept in mirror.kept:
-        remove_one(mirror.volume_path(kept))
+    for holder in mirror.holders():
+        remove_one(holder.path)
 
 
 def remove_one(path: str) -> None:
@@ -153,8 +151,8 @@ def _judge(uuid: str, path: str, volume: str, identity: Identity) -> Belonging |
         return Belonging(uuid, path, is_there=False)
     if mirror.promoted:
         return None
-    kept = next((each for each in mirror.kept if each.name == volume), None)
-    theirs = files.find_facts(mirror.volume_path(kept)) if kept else None
+    holder = next((each for each in mirror.holders() if each.name == volume), None)
+    theirs = files.find_facts(holder.path) if holder else None
     if theirs and theirs.identity != identity and not identity.is_device:
         return None  # the mirror has its volume, and this is another file
     return Belonging(uuid, path, is_there=True)
@@ -165,8 +163,8 @@ def _among_volumes(directory: str, path: str, identity: Identity) -> Belonging |
     if mirror is None or mirror.promoted:
         return None
     same = {identity, *(facts.identity for each in hostinfo.backing_files(path) if (facts := files.find_facts(each)))}
-    kept = (files.find_facts(mirror.volume_path(each)) for each in mirror.kept)
-    is_kept = any(facts.identity in same for facts in kept if facts)
+    held = (files.find_facts(holder.path) for holder in mirror.holders())
+    is_kept = any(facts.identity in same for facts in held if facts)
     return Belonging(mirror.uuid.hex(), directory, is_there=True) if is_kept else None
 
 

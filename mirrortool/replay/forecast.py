@@ -16,7 +16,8 @@ from mirrortool.journaledsums import sums_as_of
 from mirrortool.lsn import Lsn
 from mirrortool.mirror import lastreplay
 from mirrortool.mirror.checkpoint import Checkpoint
-from mirrortool.mirror.directory import Mirror, empty_checkpoint, is_to_be_made
+from mirrortool.mirror.directory import Mirror, empty_checkpoint
+from mirrortool.mirror.newmirror import is_to_be_made
 from mirrortool.replay.startposition import Start, choose_start
 from mirrortool.store.pagesums import PageSums
 from mirrortool.volume import Volume

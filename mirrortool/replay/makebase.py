@@ -36,6 +36,7 @@ from mirrortool.journal.pointlookup import require_commit
 from mirrortool.lifecycle import Opened
 from mirrortool.lsn import NO_LSN, Lsn
 from mirrortool.mirror.directory import Mirror, empty_checkpoint
+from mirrortool.mirror.openvolumes import open_store
 from mirrortool.replay.forecast import pages_held, pages_to_write
 from mirrortool.replay.replayoptions import MAX_BYTES, ReplayOptions
 from mirrortool.replay.session import Replay
@@ -139,7 +140,7 @@ class MakeBase:
             raise BaseCancelled
         mirror = self._replay.mirror
         self._replay.__exit__()  # the locks of its volumes with it
-        with closing(mirror.open_store(write=False)) as store, closing(mirror.open_sums(write=False)) as sums:
+        with closing(open_store(mirror, write=False)) as store, closing(mirror.open_sums(write=False)) as sums:
             return self._write(mirror, store, sums)
 
     def cancel(self) -> None:

@@ -34,12 +34,13 @@ from mirrortool.journal.slots import Slot
 from mirrortool.journal.tail import Tail
 from mirrortool.lifecycle import Opened
 from mirrortool.lsn import Lsn
-from mirrortool.mirror import directory, lastreplay, lastseen, volumelabels
+from mirrortool.mirror import lastreplay, lastseen, newmirror, volumelabels
 from mirrortool.mirror.checkpoint import Checkpoint, describe
-from mirrortool.mirror.directory import Mirror
+from mirrortool.mirror.directory import Mirror, empty_checkpoint
 from mirrortool.mirror.findings import Finding, Repairs, findings
 from mirrortool.mirror.findings import describe as describe_findings
 from mirrortool.mirror.lastreplay import LastReplay
+from mirrortool.mirror.openvolumes import open_store
 from mirrortool.replay.checkpointer import Checkpointer, ReplayProgress
 from mirrortool.replay.commitlimit import CommitLimit
 from mirrortool.replay.delegator import Delegator
@@ -159,7 +160,7 @@ class Replay:
     def _open_writers(self, opening: ExitStack, resync: Resync | None) -> None:
         """Open what is written: the store and the sums, and the threads that write them."""
         options, wanted = self._options, self._options.wanted
-        store = opening.enter_context(closing(self.mirror.open_store(write=True)))
+        store = opening.enter_context(closing(open_store(self.mirror, write=True)))
         sums = opening.enter_context(closing(self.mirror.open_sums(write=True)))
         first = open_engine_plan(wanted, store)
         if options.tracer:
@@ -202,11 +203,11 @@ class Replay:
     def _find_mirror(self, path: str) -> None:
         """Open the mirror, or make it, if the journal holds what it needs."""
         options, targets = self._options, self._options.targets
-        self.is_new = directory.is_to_be_made(path)
+        self.is_new = newmirror.is_to_be_made(path)
         if self.is_new:
-            self._start_from(directory.empty_checkpoint(self.journal))
+            self._start_from(empty_checkpoint(self.journal))
             volumelabels.check_targets(targets or {})
-            directory.create(
+            newmirror.create(
                 path,
                 self.journal,
                 targets,
@@ -458,11 +459,12 @@ class Replay:
 
 
 def _check_targets(mirror: Mirror, targets: Mapping[str, str]) -> None:
-    kept = {volume.name: mirror.volume_path(volume) for volume in mirror.kept}
-    for name, path in targets.items():
+    kept = {volume.name: volume.place for volume in mirror.kept}
+    for name, target in targets.items():
         if name not in kept:
             raise UsageError(f"the mirror has no volume {name}", where=mirror.path)
-        if files.absolute(path) != files.absolute(kept[name]):
+        if not kept[name].is_named_by(target, mirror.path):
+            where = kept[name].describe(mirror.path)
             raise UsageError(
-                f"volume {name} is kept in {kept[name]}", where=mirror.path, remedy="a mirror's volumes cannot be moved"
+                f"volume {name} is kept in {where}", where=mirror.path, remedy="a mirror's volumes cannot be moved"
             )

@@ -23,6 +23,7 @@ from mirrortool.lsn import Lsn
 from mirrortool.mirror import findings
 from mirrortool.mirror.checkpoint import Checkpoint, describe
 from mirrortool.mirror.directory import Mirror
+from mirrortool.mirror.openvolumes import open_store
 from mirrortool.serve.checkedreader import CheckedReader
 from mirrortool.store.interface import PageReader
 from mirrortool.volume import Volume
@@ -108,7 +109,7 @@ def _open_mirror(path: str, until: Until | None, allow_fuzzy: bool) -> ShownStat
         opening.enter_context(mirror.lock(exclusive=False))
         checkpoint = mirror.checkpoint
         _check_is_state(mirror, checkpoint, allow_fuzzy)
-        store = mirror.open_store(write=False)
+        store = open_store(mirror, write=False)
         opening.callback(store.close)
         sums = mirror.open_sums(write=False)
         opening.callback(sums.close)
@@ -122,7 +123,7 @@ def _open_mirror(path: str, until: Until | None, allow_fuzzy: bool) -> ShownStat
 
         reader = CheckedReader(store, sums.read, wrong, sums.nonzero_runs)
         known = findings.describe(mirror, findings.findings(mirror), clock.now_ns())
-        places = [mirror.path, *map(mirror.volume_path, mirror.kept)]
+        places = [mirror.path, *(holder.path for holder in mirror.holders())]
         return ShownState(
             path, checkpoint.position.lsn, checkpoint.time_ns, None, checkpoint.is_fuzzy, reader, reader, known,
             tuple(map(files.absolute, places)), opening.pop_all(),

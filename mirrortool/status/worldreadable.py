@@ -16,6 +16,6 @@ def world_readable_file(found: Found) -> str | None:
         return first_open([journal.lock_path, *map(journal.file_path, journal.file_starts()[-1:])])
     if isinstance(found, MirrorStatus):
         mirror = found.mirror
-        kept = () if mirror.promoted else mirror.kept
-        return first_open([mirror.lock_path, *map(mirror.volume_path, kept)])
+        holders = [] if mirror.promoted else mirror.holders()
+        return first_open([mirror.lock_path, *(holder.path for holder in holders)])
     return None

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from mirrortool.cli.main import main
-from mirrortool.mirror import directory
+from mirrortool.mirror import newmirror
 from mirrortool.mirror.receipts import newest
 from mirrortool.verify import Verify
 from tests.fakes.journals import PAGE, Commit, JournalMaker, Write, replay_all
@@ -26,7 +26,7 @@ def test_verify_of_an_empty_mirror_proves_nothing(
 ) -> None:
     maker.frame(Write("a", 0, b"a" * PAGE), Commit())
     maker.close()
-    mirror = directory.create(str(tmp_path / "M"), maker.journal)
+    mirror = newmirror.create(str(tmp_path / "M"), maker.journal)
     assert main(["verify", mirror.path]) == 3
     said = capsys.readouterr()
     assert said.out.startswith("nothing proved at LSN 0: 40 pages checked")

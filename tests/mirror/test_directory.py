@@ -28,7 +28,9 @@ from mirrortool.errors import (
 )
 from mirrortool.journal.position import Position
 from mirrortool.mirror.checkpoint import Checkpoint
-from mirrortool.mirror.directory import Mirror, Promoted, create, is_to_be_made
+from mirrortool.mirror.directory import Mirror, Promoted
+from mirrortool.mirror.newmirror import create, is_to_be_made
+from mirrortool.mirror.openvolumes import open_store
 from mirrortool.mirror.targetvolume import open_target
 from mirrortool.wording import exact_bytes
 from tests.fakes.loop import call, require_loops
@@ -91,7 +93,7 @@ def test_a_new_mirror_is_all_zeros_at_lsn_0(primary: Primary, directory: str) ->
     sums = mirror.open_sums(write=False)
     assert sums.compute_state_sum() == mirror.checkpoint.state_sum == primary.journal.first_state_sum
     sums.close()
-    mirror.open_store(write=True).close()
+    open_store(mirror, write=True).close()
 
 
 def test_targets_are_used_where_they_are_named(primary: Primary, directory: str) -> None:
@@ -359,14 +361,14 @@ def test_the_checkpoint_is_read_under_the_lock(primary: Primary) -> None:
 
 def test_volumes_are_held_while_they_are_open(primary: Primary) -> None:
     mirror = primary.mirror()
-    store = mirror.open_store(write=True)
+    store = open_store(mirror, write=True)
     for write in (True, False):
         with pytest.raises(LockedError):
-            mirror.open_store(write=write)
+            open_store(mirror, write=write)
     store.close()
-    readers = [mirror.open_store(write=False) for _ in range(2)]
+    readers = [open_store(mirror, write=False) for _ in range(2)]
     with pytest.raises(LockedError):
-        mirror.open_store(write=True)
+        open_store(mirror, write=True)
     for reader in readers:
         reader.close()
 
@@ -377,7 +379,7 @@ def test_a_refused_store_leaves_no_lock_behind(primary: Primary) -> None:
     before = len(os.listdir("/proc/self/fd"))
     for _ in range(3):
         with pytest.raises(ChangedOutsideError):
-            mirror.open_store(write=True)
+            open_store(mirror, write=True)
     assert len(os.listdir("/proc/self/fd")) == before
 
 
@@ -388,10 +390,10 @@ def test_a_volume_of_another_size_is_refused_unless_replay_was_interrupted(prima
     with pytest.raises(
         ChangedOutsideError, match=re.escape(f"has {exact_bytes(size)}, the mirror left it with")
     ) as refused:
-        mirror.open_store(write=False)
+        open_store(mirror, write=False)
     assert refused.value.exit_code == 21
     mirror.save_checkpoint(mirror.checkpoint.reaching(mirror.checkpoint.position.lsn + 1))
-    mirror.open_store(write=True).close()
+    open_store(mirror, write=True).close()
 
 
 def test_a_replaced_target_is_refused(primary: Primary, directory: str) -> None:
@@ -399,12 +401,12 @@ def test_a_replaced_target_is_refused(primary: Primary, directory: str) -> None:
     os.rename(f"{directory}/t", f"{directory}/kept")
     write_file(f"{directory}/t", read_bytes(f"{directory}/kept"))
     with pytest.raises(ChangedOutsideError, match="another file"):
-        mirror.open_store(write=False)
+        open_store(mirror, write=False)
     os.rename(f"{directory}/kept", f"{directory}/t")
-    mirror.open_store(write=False).close()
+    open_store(mirror, write=False).close()
     os.unlink(f"{directory}/t")
     with pytest.raises(UnusableVolumeError, match="missing"):
-        mirror.open_store(write=False)
+        open_store(mirror, write=False)
 
 
 def test_a_shrunk_device_is_refused(primary: Primary, tmp_path: Path) -> None:
@@ -413,7 +415,7 @@ def test_a_shrunk_device_is_refused(primary: Primary, tmp_path: Path) -> None:
         os.truncate(tmp_path / "disk.backing", 8 * PAGE)
         os.system(f"losetup --set-capacity {device}")
         with pytest.raises(UnusableVolumeError, match=r"needs 5\.0 KiB"):
-            mirror.open_store(write=False)
+            open_store(mirror, write=False)
 
 
 def test_another_journal_is_refused(primary: Primary, directory: str) -> None:

@@ -16,8 +16,9 @@ from mirrortool.journal.directory import Journal
 from mirrortool.journal.lineage import Epoch
 from mirrortool.journal.position import Position
 from mirrortool.mirror import findings, lastreplay, lastseen, receipts, volumeregistry
-from mirrortool.mirror.directory import Mirror, Promoted, create
+from mirrortool.mirror.directory import Mirror, Promoted
 from mirrortool.mirror.findings import Finding, Repairs
+from mirrortool.mirror.newmirror import create
 from mirrortool.mirror.receipts import BadPages
 from mirrortool.mirror.targetvolume import prepare_target
 from tests.fakes.cuts import lose_after, lose_everywhere

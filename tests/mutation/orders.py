@@ -166,7 +166,7 @@ ORDERS = (
     ),
     Order(
         "mirror.json is the last file of a new mirror",
-        "mirrortool/mirror/directory.py", "_save_new", 'jsonfile.save(files.join(path, "checkpoint.json")', MIRROR,
+        "mirrortool/mirror/newmirror.py", "_save_new", 'jsonfile.save(files.join(path, "checkpoint.json")', MIRROR,
         after='jsonfile.save(files.join(path, "mirror.json")',
     ),
     Order(

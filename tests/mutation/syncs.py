@@ -196,11 +196,6 @@ SYNCS: dict[str, dict[str, str]] = {
     "mirrortool/mirror/directory.py": {
         "Mirror.save_checkpoint:jsonfile.save": MIRROR,
         "Mirror._change:jsonfile.save": MIRROR,
-        "create:files.claim_directory": MIRROR,
-        "create:files.make_directory": SAME_DIRECTORY,
-        "create:files.make_directory:2": SAME_DIRECTORY,
-        "_save_new:jsonfile.save": MIRROR,
-        "_save_new:jsonfile.save:2": MIRROR,
     },
     "mirrortool/mirror/findings.py": {
         "save:files.make_directory": MIRROR,
@@ -214,6 +209,13 @@ SYNCS: dict[str, dict[str, str]] = {
         "note:jsonfile.save": MIRROR,
         "carry_over:jsonfile.save": MIRROR,
         "forget:files.remove_durably": MIRROR,
+    },
+    "mirrortool/mirror/newmirror.py": {
+        "create:files.claim_directory": MIRROR,
+        "create:files.make_directory": SAME_DIRECTORY,
+        "create:files.make_directory:2": SAME_DIRECTORY,
+        "_save_new:jsonfile.save": MIRROR,
+        "_save_new:jsonfile.save:2": MIRROR,
     },
     "mirrortool/mirror/receipts.py": {
         "keep:jsonfile.save": MIRROR,
@@ -316,7 +318,10 @@ SYNCS: dict[str, dict[str, str]] = {
         "Receiver.make_durable:self._copy.sync": "tests/ship/test_receiver.py",
     },
     "mirrortool/store/flat.py": {
-        "FlatStore.sync:file.fdatasync": SERVE,
+        "FlatStore._sync:file.fdatasync": SERVE,
+    },
+    "mirrortool/store/joined.py": {
+        "JoinedStore._sync:store.sync": "tests/store/test_joined.py",
     },
     "mirrortool/store/pagesums.py": {
         "copy_sums:copy.fdatasync": PROMOTE,

@@ -5,6 +5,7 @@ import pytest
 from mirrortool.cli.main import main
 from mirrortool.errors import ChangedOutsideError
 from mirrortool.mirror.directory import Mirror
+from mirrortool.mirror.openvolumes import open_store
 from mirrortool.replay.preflight import find_changed_page
 from tests.fakes.journals import PAGE, Commit, JournalMaker, Write, images_of, replay_all
 
@@ -21,7 +22,7 @@ def made(tmp_path):
 
 def open_and_find(mirror):
     opened = Mirror(str(mirror))
-    store, sums = opened.open_store(write=False), opened.open_sums(write=False)
+    store, sums = open_store(opened, write=False), opened.open_sums(write=False)
     try:
         return find_changed_page(store, sums)
     finally:

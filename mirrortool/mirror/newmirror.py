@@ -1,0 +1,107 @@
+"""Makes a new mirror: its directory, its volumes, and its small files.
+
+mirror.json is the last of them: without it there is no mirror, and the call can be repeated.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping
+
+from mirrortool import files, jsonfile, pathowner
+from mirrortool.errors import UsageError
+from mirrortool.journal.directory import Journal
+from mirrortool.journal.pathkind import PathKind, in_the_way, kind_of, names_where_ours_is_made, not_a_mirror
+from mirrortool.mirror import newvolumes
+from mirrortool.mirror.directory import Mirror, empty_checkpoint, epoch_fields
+from mirrortool.mirror.keptvolume import KeptVolume, format_of
+from mirrortool.store.pagesums import PageSums
+
+
+def create(
+    path: str,
+    journal: Journal,
+    targets: Mapping[str, str] | None = None,
+    *,
+    overwrite: bool = False,
+    raw: bool = False,
+    is_scratch: bool = False,
+    group: int | None = None,
+) -> Mirror:
+    """Make an empty mirror of a journal (420, FIG. 4), all zeros at LSN 0.
+
+    An interrupted call leaves no mirror.json and can be repeated.
+
+    Args:
+        targets: paths or addresses of volumes that are not to be images in the mirror's directory.
+        overwrite: whether data in them that is not ours may be lost.
+        raw: also where it is an image in a container format.
+        is_scratch: a mirror for the occasion, which lies in the journal.
+        group: the number of one whose members may read what is made; by default only the owner may.
+    Raises:
+        AccessError: something else is at `path`, or that lies inside a journal, copy or mirror.
+        UsageError: `targets` names a volume that the journal does not have.
+        UnusableVolumeError: a target cannot be one.
+    """
+    targets = dict(targets or {})
+    for name in targets:
+        if name not in journal.volumes:
+            raise UsageError(f"the journal has no volume {name}", where=journal.path)
+    volumes = newvolumes.plan(path, journal.volumes, targets, overwrite=overwrite, raw=raw)
+    if not is_scratch:
+        pathowner.check_free(path)
+    _check_is_free(path)
+    files.claim_directory(path, group)
+    for name in ("sums", "volumes"):
+        files.make_directory(files.join(path, name), exist_ok=True)
+    with files.open_locked(files.join(path, "lock"), "the mirror"):
+        _check_is_free(path)  # another call may have finished meanwhile
+        for name in ("receipts", "bad"):  # of the mirror that was here; what was proved or found was about that
+            files.remove_tree(files.join(path, name))
+            files.make_directory(files.join(path, name))
+        primaries = [] if is_scratch else list(journal.volume_paths().values())
+        for kind in volumes:
+            kind.check(primaries)
+        for kind in volumes:
+            kind.prepare(group)
+        kept = [each for kind in volumes for each in kind.kept()]
+        PageSums(files.join(path, "sums"), journal.volumes, 0, write=True).close()
+        _save_new(path, journal, sorted(kept, key=lambda volume: volume.start))
+    return Mirror(path)
+
+
+def is_to_be_made(path: str) -> bool:
+    """Whether no mirror is at `path` yet, and one could be made there.
+
+    Raises:
+        NotAMirrorError: neither: it is not a directory.
+        AccessError: something else is in the directory.
+    """
+    kind = kind_of(path)
+    if kind == PathKind.MIRROR:
+        return False
+    if kind != PathKind.MISSING and not files.is_directory(path):
+        raise not_a_mirror(path)
+    if kind != PathKind.MISSING:
+        _check_is_free(path)
+    return True
+
+
+def _save_new(path: str, journal: Journal, kept: list[KeptVolume]) -> None:
+    jsonfile.save(files.join(path, "checkpoint.json"), empty_checkpoint(journal).to_json())
+    values = {
+        "format": format_of(kept),
+        "uuid": secrets.token_hex(16),
+        "journal_uuid": journal.uuid.hex(),
+        **epoch_fields(journal),
+        "journal_path": files.absolute(journal.path),
+        "page_size": journal.page_size,
+        "volumes": [volume.to_json() for volume in kept],
+    }
+    jsonfile.save(files.join(path, "mirror.json"), values)
+
+
+def _check_is_free(path: str) -> None:
+    ours = {"sums", "volumes", "receipts", "bad", "lock", "checkpoint.json", "checkpoint.json.new", "mirror.json.new"}
+    if names_where_ours_is_made(path) - ours:
+        raise in_the_way(path)
