@@ -22,7 +22,8 @@ from mirrortool.errors import (
 from mirrortool.journal.directory import Journal
 from mirrortool.journal.point import Until
 from mirrortool.lsn import Lsn
-from mirrortool.mirror.directory import Mirror, Promoted, create
+from mirrortool.mirror.directory import Mirror, Promoted
+from mirrortool.mirror.newmirror import create
 from mirrortool.operation import CommitKind
 from mirrortool.serve.state import ShownState, open_state
 from tests.fakes.journals import PAGE, Commit, Op, Write, Zero, make_journal, memory_directory, replay_all
