@@ -4,7 +4,7 @@
     PageWriter   what the tasks of a replay write
     Store        both, made durable, and held against others
 
-A driver is a class that keeps these promises; the conformance suite of the tests holds each of them against it.
+A driver is a class that keeps these promises; tests/store/test_conformance.py holds each against it.
 
 Identity and a second writer: whoever opens a store proves first that it is the right one, and keeps what a second
 writer could come by for as long as the store is open. How, depends on what it is; mirrortool-mirror(5), SECOND WRITERS,

@@ -1,0 +1,136 @@
+"""The drivers that store/test_conformance.py holds to what store/interface.py promises: one entry of DRIVERS each.
+
+An entry opens a store of new volumes and says what else the suite may do with it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass
+from unittest.mock import patch
+
+from mirrortool import files
+from mirrortool.errors import InputOutputError
+from mirrortool.files import File
+from mirrortool.store.flat import FlatStore
+from mirrortool.store.interface import Store
+from mirrortool.store.joined import JoinedStore
+from mirrortool.volume import VolumeSet
+from tests.fakes.memorystore import MemoryDisk, MemoryStore, io_error
+from tests.fakes.volumes import fast_directory, loop_device, write_file
+
+ROOM = 1 << 20
+"""Bytes that each volume of a driver can grow to, at least."""
+
+
+@dataclass
+class Opened:
+    """A store of new volumes, which read as zeros; whoever opened it closes `store`.
+
+    Attributes:
+        reopen: opens the same volumes again, with sizes as they are by now, after `store` was closed.
+        failing: while it is entered, a sync fails as it does where the storage loses writes.
+        fill: leaves no room but for what was written or reserved; None where that is not tried.
+    """
+
+    store: Store
+    reopen: Callable[[VolumeSet], Store]
+    failing: Callable[[Store], AbstractContextManager[None]]
+    fill: Callable[[], None] | None = None
+
+
+@dataclass(frozen=True)
+class Driver:
+    """A kind of store.
+
+    Attributes:
+        open: makes and opens the volumes; a context manager that removes them.
+        page_sizes: those that are tried with random steps.
+        examples: how many times, by default.
+    """
+
+    open: Callable[[VolumeSet], AbstractContextManager[Opened]]
+    page_sizes: tuple[int, ...] = (4096,)
+    examples: int = 15
+
+
+@contextmanager
+def _failing_fdatasync(_store: Store) -> Iterator[None]:
+    def fail(_file: File) -> None:
+        raise InputOutputError("cannot make durable", where="here")
+
+    with patch.object(File, "fdatasync", fail):
+        yield
+
+
+def _open_paths(volumes: VolumeSet, paths: Mapping[str, str]) -> Store:
+    return FlatStore(volumes, {name: files.open_file(path, write=True) for name, path in paths.items()})
+
+
+@contextmanager
+def flat_files(volumes: VolumeSet) -> Iterator[Opened]:
+    """A file for each volume."""
+    with fast_directory() as directory:
+        paths = {volume.name: f"{directory}/{volume.name}" for volume in volumes}
+        for volume in volumes:
+            write_file(paths[volume.name], volume.size)
+        yield Opened(_open_paths(volumes, paths), lambda now: _open_paths(now, paths), _failing_fdatasync)
+
+
+@contextmanager
+def flat_devices(volumes: VolumeSet) -> Iterator[Opened]:
+    """A loop device for each volume, longer than that."""
+    with fast_directory() as directory, ExitStack() as devices:
+        paths = {
+            volume.name: devices.enter_context(loop_device(directory, 2 * ROOM, volume.name)) for volume in volumes
+        }
+        yield Opened(_open_paths(volumes, paths), lambda now: _open_paths(now, paths), _failing_fdatasync)
+
+
+@contextmanager
+def memory(volumes: VolumeSet) -> Iterator[Opened]:
+    """The double that fails on demand."""
+    disk = MemoryDisk()
+
+    def fill() -> None:
+        disk.page_most = len(disk.pages)
+
+    yield Opened(MemoryStore(volumes, disk), lambda now: MemoryStore(now, disk), _failing_memory, fill)
+
+
+@contextmanager
+def _failing_memory(store: Store) -> Iterator[None]:
+    assert isinstance(store, MemoryStore)
+    store.failing["sync"] = io_error()
+    yield
+    del store.failing["sync"]
+
+
+@contextmanager
+def joined(volumes: VolumeSet) -> Iterator[Opened]:
+    """Every other volume in files, the others in memory."""
+    names = [volume.name for volume in volumes]
+    with flat_files(_some(volumes, names[::2])) as first, ExitStack() as others:
+        if not names[1:]:
+            yield first
+            return
+        second = others.enter_context(memory(_some(volumes, names[1::2])))
+
+        def reopen(now: VolumeSet) -> Store:
+            return JoinedStore([first.reopen(_some(now, names[::2])), second.reopen(_some(now, names[1::2]))])
+
+        yield Opened(JoinedStore([first.store, second.store]), reopen, _failing_fdatasync)
+
+
+def _some(volumes: VolumeSet, names: list[str]) -> VolumeSet:
+    return VolumeSet([volumes[name] for name in names], volumes.page_size)
+
+
+DRIVERS: Mapping[str, Driver] = {
+    "flat": Driver(flat_files, page_sizes=(512, 4096, 65536), examples=30),
+    "device": Driver(flat_devices, examples=5),
+    "joined": Driver(joined),
+    "double": Driver(memory),
+}
+"""A driver whose needs are not met here calls `unavailable` while it is opened."""
