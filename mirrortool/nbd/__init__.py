@@ -1,1 +1,1 @@
-"""The NBD front end: serves exports, which can be read and changed, to any NBD client."""
+"""NBD: serves exports, which can be read and changed, to any client; and a client of any server."""

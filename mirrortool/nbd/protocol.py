@@ -1,4 +1,4 @@
-"""The NBD protocol: the bytes that a server reads and writes, without I/O.
+"""The NBD protocol: its tables, and the bytes of a server, without I/O; clientcodec.py has those of a client.
 
 Source: doc/proto.md of the NBD project (github NetworkBlockDevice/nbd); its names are kept, without the prefix NBD_.
 All numbers are big-endian.
@@ -157,6 +157,7 @@ class ChunkType(IntEnum):
 
     NONE = 0
     OFFSET_DATA = 1
+    OFFSET_HOLE = 2
     BLOCK_STATUS = 5
     ERROR = 0x8001
 
@@ -170,6 +171,7 @@ class Error(IntEnum):
     ENOSPC = 28
     EOVERFLOW = 75
     ENOTSUP = 95
+    ESHUTDOWN = 108
 
 
 FLAGS_OF_COMMAND: dict[int, int] = {
@@ -195,7 +197,7 @@ SUCCESS = SIMPLE_REPLY.pack(SIMPLE_REPLY_MAGIC, 0, b"")[:8]
 
 
 class ProtocolError(Exception):
-    """The client broke a rule in a way that no reply can answer. The connection ends; the text says why."""
+    """The other side broke a rule in a way that cannot be answered. The connection ends; the text says why."""
 
 
 class OptionError(Exception):

@@ -1,7 +1,9 @@
-"""TLS of a server: its certificates, in a directory with the names that QEMU and nbdkit use.
+"""TLS: certificates, in a directory with the names that QEMU, nbdkit and libnbd use.
 
-`server-cert.pem` and `server-key.pem` are the server's. Only clients with a certificate that `ca-cert.pem` signed are
-let in, unless the caller asks for anonymous ones: a missing file, or a broken link, is an error, not an open server.
+`server-cert.pem` and `server-key.pem` are a server's, `client-cert.pem` and `client-key.pem` a client's; `ca-cert.pem`
+signed those of the other side.
+A server lets in only clients with a certificate that `ca-cert.pem` signed, unless the caller asks for anonymous ones:
+a missing file, or a broken link, is an error, not an open server.
 """
 
 from __future__ import annotations
@@ -14,6 +16,8 @@ from mirrortool.errors import UsageError, host_error
 CA_CERTIFICATE = "ca-cert.pem"
 SERVER_CERTIFICATE = "server-cert.pem"
 SERVER_KEY = "server-key.pem"
+CLIENT_CERTIFICATE = "client-cert.pem"
+CLIENT_KEY = "client-key.pem"
 
 
 def server_context(directory: str, *, anonymous: bool = False) -> ssl.SSLContext:
@@ -53,3 +57,33 @@ def _authority(directory: str) -> str:
             remedy="put the certificate there that signed the clients', or give --tls-anonymous",
         )
     return path
+
+
+def client_context(directory: str | None, *, checks_hostname: bool) -> ssl.SSLContext:
+    """TLS 1.2 or newer with a server whose certificate is signed by an authority that is trusted.
+
+    Args:
+        directory: has `ca-cert.pem`, and for a server that asks for one the client's own certificate, `client-cert.pem`
+            and `client-key.pem`; None trusts the authorities that this host trusts, and has none of its own.
+        checks_hostname: whether the server's certificate must have the name that is asked for.
+    Raises:
+        HostError, UsageError: as server_context.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.options |= ssl.OP_NO_RENEGOTIATION
+    context.check_hostname = checks_hostname
+    if directory is None:
+        context.load_default_certs()
+        return context
+    certificate, key = files.join(directory, CLIENT_CERTIFICATE), files.join(directory, CLIENT_KEY)
+    try:
+        context.load_verify_locations(files.join(directory, CA_CERTIFICATE))
+        if files.exists(certificate) or files.exists(key):
+            context.load_cert_chain(certificate, key, password="")
+    except ssl.SSLError as error:
+        reason = error.reason or "not in PEM"
+        raise UsageError(f"no usable certificates: {reason}", where=directory, remedy="make them anew") from error
+    except OSError as error:
+        raise host_error(error, directory, f"read {CA_CERTIFICATE}, {CLIENT_CERTIFICATE} or {CLIENT_KEY}") from error
+    return context

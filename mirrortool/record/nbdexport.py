@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from mirrortool.change import Change
+from mirrortool.nbd.ownexports import describe_export
 from mirrortool.record.recorder import Recorder
 
 
@@ -18,7 +19,7 @@ class RecorderExport:
     def __init__(self, recorder: Recorder, name: str) -> None:
         self._recorder = recorder
         self.name = name
-        self.description = f"mirrortool volume {name}"
+        self.description = describe_export(recorder.journal.uuid, name)
         self.size = recorder.volumes[name].size
         self.page_size = recorder.page_size
 
