@@ -31,7 +31,6 @@ from mirrortool.record.missingsegments import forget_noted
 from mirrortool.record.recovery import OpenJournal
 from mirrortool.record.scansources import Source, check_apart, check_identity, open_source, paths_of
 from mirrortool.record.volumeidentity import check_not_emptied
-from mirrortool.store.flat import FlatStore
 from mirrortool.store.parallelread import PieceReader, for_each_piece, pieces
 from mirrortool.volume import Volume
 from mirrortool.wording import format_bytes
@@ -174,7 +173,7 @@ class Scan:
         """Check that it is the volume that was recorded; a snapshot need not be, as it stands for one."""
         check_identity(source, self._open.checkpoint.volumes.get(source.name))
         if source.name not in self._open.checkpoint.incomplete:
-            store = FlatStore(self._open.sums.volumes, {source.name: source.file})
+            store = source.store(self._open.sums.volumes)
             is_device = source.facts.identity.is_device
             check_not_emptied(
                 self._open.journal, store, self._open.sums, source.name, source.file.path, is_device=is_device
@@ -184,7 +183,7 @@ class Scan:
         volume = self._sums.volumes[source.name]
         if source.facts.size != volume.size:
             volume = self._resize(volume, source.facts.size)
-        store = FlatStore(self._sums.volumes, {source.name: source.file})
+        store = source.store(self._sums.volumes)
         done = self._statistics.pages_done
         for_each_piece(store, self.page_size, pieces(store, self._sums, volume), self._compare)
         whole = done + self._sums.volumes.page_count(volume)
@@ -207,7 +206,7 @@ class Scan:
             if reader.sums(count) != self._sums.read(page, count):
                 differs.set()
 
-        store, volume = FlatStore(self._sums.volumes, {source.name: source.file}), self._sums.volumes[source.name]
+        store, volume = source.store(self._sums.volumes), self._sums.volumes[source.name]
         todo = pieces(store, self._sums, volume)
         for_each_piece(store, self.page_size, takewhile(lambda _: not differs.is_set(), todo), compare)
         return "the file was written" if differs.is_set() else None

@@ -13,6 +13,9 @@ from mirrortool.journal.recordercheckpoint import VolumeRecord
 from mirrortool.mirror import volumelabels
 from mirrortool.mirror.directory import is_promoted
 from mirrortool.record.volumeidentity import find_other
+from mirrortool.store.flat import FlatStore
+from mirrortool.store.interface import Store
+from mirrortool.volume import VolumeSet
 from mirrortool.wording import exact_bytes, quoted_word
 
 _IN_MEMORY = ("tmpfs", "ramfs", "devtmpfs", "hugetlbfs")
@@ -40,6 +43,10 @@ class Source:
     is_snapshot: bool
     is_held: bool
     must_reread: bool = False
+
+    def store(self, volumes: VolumeSet) -> Store:
+        """A store of this volume alone among all of a journal; closing the file closes it."""
+        return FlatStore(volumes, {self.name: self.file})
 
     def changed(self) -> str | None:
         """What shows that it may have changed since it was opened; None if nothing does."""

@@ -141,7 +141,7 @@ def stretches(
                 data = payload[done * page_size : (done + count) * page_size]
                 stretch.add(page, count, data, sums[done : done + count])
                 done += count
-            elif kind == Kind.ZERO and count * page_size <= INLINE_ZERO_BYTES:
+            elif not _runs_alone(kind, count, page_size):
                 if len(stretch.sums) >= STRETCH_PAGES:
                     yield stretch
                     stretch = Stretch()
@@ -153,6 +153,19 @@ def stretches(
                 stretch = Stretch()
                 stretch.mark(Lsn(lsn + 1) if lsn else NO_LSN)
     yield stretch
+
+
+def has_inline(batch: Batch, page_size: int) -> bool:
+    """Whether a batch has an operation that runs alone."""
+    kinds = batch.kinds[:-1] if batch.is_commit else batch.kinds
+    if kinds.count(Kind.WRITE) == len(kinds):
+        return False
+    each = zip(kinds, batch.counts, strict=False)
+    return any(kind != Kind.WRITE and _runs_alone(kind, count, page_size) for kind, count in each)
+
+
+def _runs_alone(kind: int, count: int, page_size: int) -> bool:
+    return kind != Kind.ZERO or count * page_size > INLINE_ZERO_BYTES
 
 
 def to_units(pieces: Pieces, ranges: Ranges, page_size: int, unit_pages: int) -> Iterator[tuple[int, WriteUnit]]:

@@ -4,6 +4,8 @@ Rule: frames are handed out in windows, and a window ends at a commit if one is 
 between two windows leaves a commit, unless that commit is larger than a window.
 Rule: when the journal has nothing more at the moment, what is committed is handed out at once and becomes a
 checkpoint; what is not stays in the window.
+Rule: space that a ZERO or a RESIZE freed may be usable only after a checkpoint; so a frame with one that runs alone is
+handed out by itself, and where space is missing a checkpoint is made between two frames.
 Rule: the LSN that the store may reach is raised durably before a window changes its first byte.
 Rule: everything handed out is in the store before a checkpoint of it is begun (checkpointer.py).
 Bound: one window of payload; the sums of CHECKPOINT_PAGES, and of a window, between two checkpoints.
@@ -16,6 +18,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from itertools import groupby
 
 from mirrortool import clock
 from mirrortool.errors import (
@@ -33,7 +36,7 @@ from mirrortool.mirror.checkpoint import Checkpoint
 from mirrortool.operation import Batch, CommitKind, Kind
 from mirrortool.ratelimit import Pace
 from mirrortool.replay.checkpointer import Checkpointer, ReplayProgress
-from mirrortool.replay.coalesce import Inline, Stretch, stretches
+from mirrortool.replay.coalesce import Inline, Stretch, has_inline, stretches
 from mirrortool.replay.engine import ReplayEngine
 from mirrortool.replay.framesource import FrameSource
 from mirrortool.replay.preflight import check_sizes, find_changed_page
@@ -192,23 +195,49 @@ class Delegator:
             self._checkpoint(is_complete=True)
             self._checkpointer.finish()
         self._tuner.begin_window()
+        for part in self._parts(frames):
+            self._hand_out_part(part)
+        self._is_partial = True  # it may sync: where that fails, no checkpoint can follow
+        self._tuner.end_window(sum(len(batch.payload) for _, batch in frames))
+        self._is_partial = False
+        is_due = clock.monotonic() - self._checkpointed_at > CHECKPOINT_SECONDS
+        if self._checkpointer.page_count >= CHECKPOINT_PAGES or is_due:
+            # To claim more than the window now saves claiming it for the next one; if one will come.
+            self._checkpoint(is_complete=last.position.lsn >= self._source.sure_lsn)
+
+    def _parts(self, frames: list[tuple[FrameHeader, Batch]]) -> Iterator[list[tuple[FrameHeader, Batch]]]:
+        """The frames of a window; each that has an operation which runs alone by itself.
+
+        What such a one frees can be used after a checkpoint only, and in the middle of a part none can be made.
+        """
+        for is_alone, group in groupby(frames, lambda frame: has_inline(frame[1], self._store.page_size)):
+            part = list(group)
+            yield from ([frame] for frame in part) if is_alone else [part]
+
+    def _hand_out_part(self, frames: list[tuple[FrameHeader, Batch]]) -> None:
+        """Hand out frames together; one by one where they need less room so, as later ones free what earlier take."""
+        try:
+            self._hand_out_together(frames)
+        except NoSpaceError:
+            if self._is_partial or len(frames) == 1:
+                raise
+            for frame in frames:
+                self._hand_out_together([frame])
+
+    def _hand_out_together(self, frames: list[tuple[FrameHeader, Batch]]) -> None:
+        last = frames[-1][0]
         batches, first_lsns = (batch for _, batch in frames), (_own_lsn(header) for header, _ in frames)
         for part in stretches(batches, self._store.page_size, first_lsns):
             if isinstance(part, Inline):
                 self._run_inline(part, last)
             elif part.pieces.firsts:
                 self._delegate(part, last)
-        self._tuner.end_window(sum(len(batch.payload) for _, batch in frames))
         self._note_handed_out(frames)
-        is_due = clock.monotonic() - self._checkpointed_at > CHECKPOINT_SECONDS
-        if self._checkpointer.page_count >= CHECKPOINT_PAGES or is_due:
-            # To claim more than the window now saves claiming it for the next one; if one will come.
-            self._checkpoint(is_complete=last.position.lsn >= self._source.sure_lsn)
 
     def _delegate(self, stretch: Stretch, last: FrameHeader) -> None:
+        self._reserve(stretch)
         if self._checkpointer.page_count >= CHECKPOINT_PAGES:  # of zeros, which take no space in a window
             self._bring_up_sums()
-        self._reserve(stretch)
         self._checkpointer.check_space(len(stretch.sums))
         self._raise_reached(last)
         self._checkpointer.note(stretch.sums)
@@ -221,7 +250,10 @@ class Delegator:
                 self._store.reserve(stretch.pieces.written(), len(stretch.sums) * self._store.page_size)
                 return
             except NoSpaceError:
-                if is_last or self._is_partial or not self._store.frees_wait:
+                if is_last or self._is_partial:
+                    raise
+                self._engine.wait_drained()  # what frees space may not have been done yet
+                if not self._store.frees_wait:
                     raise
             self._checkpoint(is_complete=True)
             self._checkpointer.finish()

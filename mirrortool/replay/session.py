@@ -351,7 +351,8 @@ class Replay:
             raise self._with_findings(error) from None
         except HostError as error:
             self._ended_soundly = isinstance(error, NoSpaceError)
-            error.remedy = f"{error.remedy}; {describe(Mirror(self.mirror.path).checkpoint)}"
+            how = describe(Mirror(self.mirror.path).checkpoint)
+            error.remedy = f"{error.remedy}; {how}" if error.remedy else how
             raise
         except ForkedJournalError:
             if self._registration:

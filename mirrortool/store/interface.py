@@ -113,7 +113,9 @@ class Store(PageReader, PageWriter, Protocol):
         """Fill a buffer with a volume's bytes from `offset` on, all of them inside the volume."""
 
     def reserve(self, runs: Iterable[tuple[int, int]], bytes_most: int) -> None:
-        """Make sure that writes to these runs, `bytes_most` at most, find space.
+        """Make sure that writes to these runs, `bytes_most` at most, find space until the next checkpoint begins.
+
+        Also where some of these pages are zeroed in between, and written again.
 
         Raises:
             NoSpaceError: they do not; every byte is unchanged.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass, field
 
 from mirrortool.errors import HostError, InputOutputError, NoSpaceError, UnusableVolumeError
@@ -43,8 +43,9 @@ class MemoryStore:
         self._disk = disk
         self._gate = SyncGate()
         self._lock = threading.Lock()  # protects what follows, and the disk; held for one call
-        self._freed: set[int] = set()  # pages that were zeroed since the last checkpoint was begun
-        self._covered: set[int] = set()  # those that the one which was begun covers
+        self._freed = 0  # how many places of pages were freed since the last checkpoint was begun
+        self._covered = 0  # those that the one which was begun covers
+        self._reserved: set[int] = set()  # pages that have room, written or not
 
     @property
     def volumes(self) -> VolumeSet:
@@ -79,12 +80,13 @@ class MemoryStore:
 
     def _put(self, number: int, data: bytes) -> None:
         with self._lock:
-            if number not in self._disk.pages and self._used() >= self._disk.page_most:
+            if self._used({number}) > self._disk.page_most:
                 raise NoSpaceError("is full", where=WHERE)
             self._disk.pages[number] = data
 
-    def _used(self) -> int:
-        return len(self._disk.pages) + len(self._freed) + len(self._covered)
+    def _used(self, more: Set[int]) -> int:
+        """Pages that have no room for others, with some more."""
+        return len(self._disk.pages.keys() | self._reserved | more) + self._freed + self._covered
 
     def zero(self, page: int, count: int) -> None:
         self._call("zero")
@@ -95,7 +97,8 @@ class MemoryStore:
         with self._lock:
             for number in numbers:
                 del self._disk.pages[number]
-                self._freed.add(number)
+                if number not in self._reserved:
+                    self._freed += 1
 
     def resize(self, name: str, size: int) -> None:
         self._call("resize")
@@ -134,25 +137,26 @@ class MemoryStore:
         assert bytes_most >= 0
         with self._lock:
             pages = {number for page, count in runs for number in range(page, page + count)}
-            if self._used() + len(pages - self._disk.pages.keys()) > self._disk.page_most:
+            if self._used(pages) > self._disk.page_most:
                 raise NoSpaceError("is full", where=WHERE)
+            self._reserved |= pages
 
     @property
     def frees_wait(self) -> bool:
-        return bool(self._freed or self._covered)
+        return bool(self._freed or self._covered or self._reserved - self._disk.pages.keys())
 
     def begin_checkpoint(self) -> None:
         self.calls.append("begin")
         self._call("begin_checkpoint")
         with self._lock:
-            self._covered |= self._freed
-            self._freed = set()
+            self._covered += self._freed + len(self._reserved - self._disk.pages.keys())
+            self._freed, self._reserved = 0, set()
 
     def end_checkpoint(self) -> None:
         self.calls.append("end")
         self._call("end_checkpoint")
         with self._lock:
-            self._covered = set()
+            self._covered = 0
 
     def sync(self) -> None:
         self._gate.run(self._sync)

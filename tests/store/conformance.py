@@ -31,7 +31,8 @@ class Opened:
     Attributes:
         reopen: opens the same volumes again, with sizes as they are by now, after `store` was closed.
         failing: while it is entered, a sync fails as it does where the storage loses writes.
-        fill: leaves no room but for what was written or reserved; None where that is not tried.
+        fill: leaves no room but for what was written or reserved; None where that is not tried. What is zeroed from
+            then on is room after a checkpoint only.
     """
 
     store: Store

@@ -231,8 +231,37 @@ def test_where_no_room_is_left_reserving_fails_and_every_byte_stays(opened: Open
     assert contents(store) == before
     store.reserve([(base, 2)], 2 * PAGE)
     put(store, "a", 0, pattern(2, 2 * PAGE))
+    store.zero(base, 2)
+    put(store, "a", 0, pattern(3, 2 * PAGE))
     store.sync()
-    assert read(store, "a", 0, 2) == pattern(2, 2 * PAGE)
+    assert read(store, "a", 0, 2) == pattern(3, 2 * PAGE)
+
+
+@pytest.mark.parametrize("was_reserved", [True, False])
+def test_what_was_freed_is_room_for_others_after_a_checkpoint(opened: Opened, was_reserved: bool) -> None:
+    store, base = opened.store, first(opened.store, "a")
+    if opened.fill is None:
+        pytest.skip("this store is not filled here")
+    store.reserve([(first(store, "b"), 3)], 3 * PAGE)
+    put(store, "b", 0, pattern(1, 3 * PAGE))
+    if not was_reserved:
+        checkpoint(store)
+    opened.fill()
+    store.zero(first(store, "b"), 3)
+    with pytest.raises(NoSpaceError):
+        store.reserve([(base, 3)], 3 * PAGE)
+    assert store.frees_wait
+    store.sync()
+    with pytest.raises(NoSpaceError):
+        store.reserve([(base, 3)], 3 * PAGE)
+    store.begin_checkpoint()
+    store.sync()
+    with pytest.raises(NoSpaceError):
+        store.reserve([(base, 3)], 3 * PAGE)
+    store.end_checkpoint()
+    store.reserve([(base, 3)], 3 * PAGE)
+    put(store, "a", 0, pattern(2, 3 * PAGE))
+    assert contents(store) == {"a": pattern(2, 3 * PAGE).ljust(SIZES["a"], b"\0"), "b": bytes(3 * PAGE), "c": b""}
 
 
 def test_after_a_failed_sync_none_succeeds(opened: Opened) -> None:
