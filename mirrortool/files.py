@@ -253,7 +253,7 @@ def replace_unsynced(path: str, data: bytes, mode: int) -> None:
         with open_file(temporary, write=True, create=True, exclusive=True, mode=0o600) as file:
             file.pwrite(data, 0)
             file.give_access(mode)
-        _on_path(temporary, "rename", os.rename, path)
+        rename_unsynced(temporary, path)
     except HostError as error:
         error.where = path  # the reader knows no other name
         raise
@@ -288,6 +288,11 @@ def rename(source: str, target: str) -> None:
         remove(source)
     if is_moved:
         sync_name(source)
+
+
+def rename_unsynced(source: str, target: str) -> None:
+    """Rename within one file system, atomically; a power cut may bring the old name back."""
+    _on_path(source, "rename", os.rename, target)
 
 
 def _is_same_file(path: str, other: str) -> bool:
@@ -364,6 +369,12 @@ def make_directory(path: str, *, exist_ok: bool = False, mode: int | None = None
         mode: its permission bits; by default those of the directory that it is made in, but that others never write.
     """
     above = os.path.dirname(absolute(path))
+    make_directory_unsynced(path, exist_ok=exist_ok, mode=mode)
+    sync_directory(above)
+
+
+def make_directory_unsynced(path: str, *, exist_ok: bool = False, mode: int | None = None) -> None:
+    """The same; a power cut may take it away again."""
     try:
         _on_path(path, "make the directory", os.mkdir, 0o700)
     except HostError as error:
@@ -371,8 +382,7 @@ def make_directory(path: str, *, exist_ok: bool = False, mode: int | None = None
             raise
     else:
         with _open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW) as made:
-            _adopt(made, above, 0o775, mode)
-    sync_directory(above)
+            _adopt(made, os.path.dirname(absolute(path)), 0o775, mode)
 
 
 def claim_directory(path: str, group: int | None = None) -> None:

@@ -166,6 +166,17 @@ class JournalReader:
         self._move_past(header)
         return header
 
+    def skip_past(self, offset: int) -> None:
+        """Move over the frame that begins at an offset of the file, and over all before it, unseen; after opening.
+
+        Raises:
+            FrameError: no frame begins there.
+        """
+        assert self._file is not None
+        header = self._file.frame_header(offset)
+        self._offset = offset
+        self._move_past(header)
+
     def up_to(self, lsn: Lsn) -> Iterator[FrameHeader]:
         """Move to the next frame again and again, until an LSN is reached or the journal ends; gives each header.
 

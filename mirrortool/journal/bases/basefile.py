@@ -270,6 +270,14 @@ class BaseFile:
         """Let the next reads come from the device."""
         self._file.drop_cache()
 
+    def frame_count(self) -> int:
+        """How many frames it has, as its end record says; not checked against them.
+
+        Raises:
+            CorruptJournalError: there is no end record.
+        """
+        return self._end_at_size()[0]
+
     def page_count(self) -> int:
         """How many pages it holds, as its end record says; not checked against the frames.
 
