@@ -157,6 +157,11 @@ def complete_volume(ctx: click.Context, _param: click.Parameter, incomplete: str
     return [f"{name}=" for name in _volume_names(ctx) if f"{name}=".startswith(incomplete)]
 
 
+def complete_volume_name(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[str]:
+    """The names of the volumes of the journal on the command line."""
+    return [name for name in _volume_names(ctx) if name.startswith(incomplete)]
+
+
 def complete_point(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """`newest`, and the marks among the newest commits of the journal on the command line; after a digit, their LSNs.
 

@@ -26,7 +26,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from mirrortool import clock, files, hostinfo, jsonfile, lockholder
-from mirrortool.errors import HostError, NewerJournalError, NotAJournalError
+from mirrortool.errors import HostError, NewerJournalError, NotAJournalError, UsageError
 from mirrortool.files import Facts, File
 from mirrortool.journal import format as layout
 from mirrortool.journal.description import Description
@@ -253,6 +253,22 @@ class Journal:
             return self.recorder_checkpoint()
         except NotAJournalError:
             return None
+
+    def current_volumes(self) -> VolumeSet:
+        """The volumes with the sizes that the recorder last saw, where it is this host's; else with their first ones.
+
+        Raises:
+            NotAJournalError: these sizes are not valid.
+        """
+        checkpoint = self.known_checkpoint()
+        if checkpoint is None or not all(volume.name in checkpoint.volumes for volume in self.volumes):
+            return self.volumes
+        try:
+            return self.volumes.with_sizes(
+                {volume.name: checkpoint.volumes[volume.name].size for volume in self.volumes}
+            )
+        except UsageError as error:
+            raise NotAJournalError(f"recorder.json: {error.what}", where=self.path) from None
 
     def save_recorder_checkpoint(self, checkpoint: RecorderCheckpoint, lineage: bytes | None = None) -> None:
         """Replace it. The caller has made durable what it says.

@@ -80,6 +80,17 @@ class HeldVolumes:
         """A store over them; closing it closes them."""
         return FlatStore(volumes, self._files)
 
+    def device_size(self, name: str) -> int | None:
+        """How large the device of a volume is, in bytes; None if the volume is a file."""
+        file = self._files[name]
+        return file.size() if file.facts().identity.is_device else None
+
+    def resize_file(self, name: str, size: int) -> None:
+        """Give the file of a volume another size, durably."""
+        with self.writing():
+            self._files[name].truncate(size)
+            self._files[name].fdatasync()
+
     @contextmanager
     def writing(self) -> Iterator[None]:
         """The volumes are written in here, and nowhere else; unless that fails, their times are noted at the end."""

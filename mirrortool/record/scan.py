@@ -30,10 +30,10 @@ from mirrortool.record.damagedsegments import SegmentCheck
 from mirrortool.record.missingsegments import forget_noted
 from mirrortool.record.recovery import OpenJournal
 from mirrortool.record.scansources import Source, check_apart, check_identity, open_source, paths_of
+from mirrortool.record.sizechange import check_room, cut_off, size_change
 from mirrortool.record.volumeidentity import check_not_emptied
 from mirrortool.store.parallelread import PieceReader, for_each_piece, pieces
 from mirrortool.volume import Volume
-from mirrortool.wording import format_bytes
 
 PENDING_PAGES = 1 << 16
 
@@ -213,24 +213,13 @@ class Scan:
 
     def _resize(self, volume: Volume, size: int) -> Volume:
         """Journal a volume's new size before any page after its old end."""
-        limit = self._sums.volumes.limit_of(volume)
-        if size > limit:
-            raise UnusableVolumeError(
-                f"volume {volume.name} has grown into the addresses of the next one",
-                where=self._open.journal.path,
-                remedy=f"cut it to {format_bytes(limit)}, or make another journal that places them further apart",
-            )
-        first_page = self._sums.volumes.first_page(volume)
-        kept, count = size // self.page_size, self._sums.volumes.page_count(volume)
-        shrinks = size < volume.size and kept < count
-        if shrinks:
-            self._check_segments(first_page + kept, count - kept)
+        check_room(self._sums, volume, size, self._open.journal.path)
+        gone = cut_off(self._sums, volume, size)
+        if gone[1]:
+            self._check_segments(*gone)
         self._begin_journaling()
-        gone = self._sums.term_of(first_page + kept, count - kept) if shrinks else 0
-        builder = BatchBuilder(self.page_size)
-        builder.resize(first_page, size)
-        change = gone ^ volume.term ^ replace(volume, size=size).term
-        self._writer.append(builder.build(), captured=True, state_sum=self._state_sum ^ change)
+        batch, change = size_change(self._sums, volume, size)
+        self._writer.append(batch, captured=True, state_sum=self._state_sum ^ change)
         self._state_sum ^= change
         self._apply_pending()
         self._is_applying = True

@@ -19,7 +19,6 @@ from mirrortool.errors import (
     NotAJournalError,
     OtherJournalError,
     PromotedError,
-    UsageError,
 )
 from mirrortool.journal.bases.listing import find_missing
 from mirrortool.journal.codec import FrameHeader
@@ -41,7 +40,6 @@ from mirrortool.status.activity import work_on_journal, work_on_mirror
 from mirrortool.status.lags import Changes, lag, readers_of
 from mirrortool.status.missingfiles import Gaps
 from mirrortool.status.snapshot import Found, JournalStatus, MirrorStatus, SlotStatus, Unseen
-from mirrortool.volume import Volume, VolumeSet
 
 
 class Watch:
@@ -150,7 +148,7 @@ class _Journal:
         now_ns = clock.now_ns()
         silent = None if _is_well(recorder) else silent_seconds(journal, self._heard(head, time_ns), now_ns)
         ahead = ahead_seconds(time_ns, now_ns)
-        volumes = _current_volumes(journal)
+        volumes = journal.current_volumes()
         readers: Sequence[SlotStatus] = ()
         try:
             readers = readers_of(journal, self.changes, self._slot_places, now_ns, silent)
@@ -305,21 +303,3 @@ def _last_replay(path: str) -> LastReplay | None:
     with suppress(MirrortoolError):
         return lastreplay.load(path)
     return None
-
-
-def _current_volumes(journal: Journal) -> VolumeSet:
-    """The volumes with the sizes that the recorder last saw, where it is this host's."""
-    checkpoint = journal.known_checkpoint()
-    if checkpoint is None:
-        return journal.volumes
-    sized = [
-        Volume(volume.name, volume.start, checkpoint.volumes[volume.name].size)
-        for volume in journal.volumes
-        if volume.name in checkpoint.volumes
-    ]
-    if len(sized) < len(journal.volumes):
-        return journal.volumes
-    try:
-        return VolumeSet(sized, journal.page_size)
-    except UsageError as error:
-        raise NotAJournalError(f"recorder.json: {error.what}", where=journal.path) from None

@@ -46,11 +46,15 @@ class PieceReader:
 Work = Callable[[PieceReader, int, int], None]
 
 
-def pieces(store: PageReader, sums: PageSums, volume: Volume) -> Iterator[Run]:
-    """What may differ between a volume and its sums: (first page, count), ascending, a piece each."""
-    first = sums.volumes.first_page(volume)
-    count = sums.volumes.page_count(volume)
-    if not count:
+def pieces(store: PageReader, sums: PageSums, volume: Volume, *, skip: int = 0) -> Iterator[Run]:
+    """What may differ between a volume and its sums: (first page, count), ascending, a piece each.
+
+    Args:
+        skip: pages at the volume's start that are left out.
+    """
+    first = sums.volumes.first_page(volume) + skip
+    count = sums.volumes.page_count(volume) - skip
+    if count <= 0:
         return
     step = PIECE_BYTES // sums.page_size
     both = heapq.merge(store.data_runs(first, count), sums.nonzero_runs(first, count))

@@ -1,4 +1,4 @@
-"""`volume set`, to which the error of a volume that is gone leads; and paths, which are bytes whatever the locale."""
+"""Volumes are listed and resized; `volume set` is where the error of one that is gone leads; paths are bytes."""
 
 from __future__ import annotations
 
@@ -106,6 +106,51 @@ def test_refused(run: Run, code: int, line: str, phrase: str) -> None:
 def test_a_journal_that_is_being_recorded_is_left_alone(run: Run) -> None:
     with Journal("J").lock():
         run("volume set J a=b.img", 22)
+
+
+def test_volumes_are_listed_with_sizes_addresses_and_places(run: Run) -> None:
+    run("replay J M -q")
+    run("ship J copy -q")
+    here = os.path.realpath(".")
+    for path, kind, place in [("J", "path", f"{here}/a.img"), ("M", "image", f"{here}/M/volumes/a.img")]:
+        lines = run(f"volume list {path}").splitlines()
+        assert lines[0].split() == ["name", "size", "address", "kind", "path"]
+        assert lines[1].split() == ["a", "8.0", "KiB", "0x0000000000000000", kind, place]
+        assert lines[2].split()[:4] == ["b", "8.0", "KiB", "0x0001000000000000"]
+        assert lines[3:] == ["pages of 4.0 KiB"]
+    assert run("volume list copy").splitlines()[1].split() == ["a", "8.0", "KiB", "0x0000000000000000", "-", "-"]
+    assert "not a journal or a mirror" in run("volume list .", 14)
+
+
+def test_a_resize_says_what_is_to_be_done_outside(run: Run) -> None:
+    told = run("volume resize J a 1M")
+    assert "volume a has 1.0 MiB now, had 8.0 KiB; committed at LSN" in told
+    assert "next: mirrortool record J; NBD clients must connect again to see the new size" in told
+    assert "a mirror's device must have that size" in told
+    assert "0 pages written" in run("record J")
+    assert "a  1.0 MiB" in run("status J").replace(":", " ")
+    assert "already; nothing was changed" in run("volume resize J a 1M")
+    told = run("volume resize J a 4K --shrink")
+    assert "had 1.0 MiB" in told and "a mirror's device" not in told
+    run("replay J M -q")
+    assert os.path.getsize("M/volumes/a.img") == 4096
+
+
+@pytest.mark.parametrize(
+    ("code", "line", "phrase"),
+    [
+        (2, "volume resize J c 1M", "its volumes: a, b"),
+        (2, "volume resize J a much", "not a size"),
+        (2, "volume resize J a 4K", "give --shrink"),
+        (14, "volume resize copy a 1M", "this is a copy"),
+        (20, "volume resize J a 1E", "into the addresses of the next one"),
+    ],
+)
+def test_a_resize_is_refused(run: Run, code: int, line: str, phrase: str) -> None:
+    run("ship J copy -q")
+    assert phrase in run(line, code)
+    assert os.path.getsize("a.img") == 8192
+    assert "0 pages written" in run("record J")
 
 
 def without_utf8(_: Path) -> dict[str, str]:

@@ -65,8 +65,28 @@ def test_fields_of_volume_set() -> None:
     before = str(Path("disk.img").absolute())
     Path("disk.img").rename("moved.img")
     value = result("volume", "set", "journal", "disk=moved.img", "--json")
-    assert set(keys_of(value)) == documented(page("mirrortool-volume").sub_part("JSON"))
+    assert set(keys_of(value)) == documented(page("mirrortool-volume").sub_part("JSON of a set"))
     assert value["volumes"] == [{"name": "disk", "path": str(Path("moved.img").absolute()), "was": before}]
+
+
+def test_fields_of_listed_volumes() -> None:
+    expected = documented(page("mirrortool-volume").sub_part("JSON of a list"))
+    run("replay", "journal", "mirror", "-q")
+    for path, kind, place in (("journal", "path", "disk.img"), ("mirror", "image", "mirror/volumes/disk.img")):
+        value = result("volume", "list", path, "--json")
+        assert set(keys_of(value)) == expected
+        size = Path("disk.img").stat().st_size
+        assert value["path"] == path and value["page_size"] == 4096
+        assert value["volumes"] == [
+            {"name": "disk", "size": size, "address": f"0x{0:016x}", "kind": kind, "path": str(Path(place).absolute())}
+        ]
+
+
+def test_fields_of_a_resized_volume() -> None:
+    size = Path("disk.img").stat().st_size
+    value = result("volume", "resize", "journal", "disk", str(size + 4096), "--json")
+    assert set(keys_of(value)) == documented(page("mirrortool-volume").sub_part("JSON of a resize"))
+    assert (value["volume"], value["size"], value["was"]) == ("disk", size + 4096, size)
 
 
 def test_fields_of_unit() -> None:
