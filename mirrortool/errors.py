@@ -31,6 +31,7 @@
         AccessError                     32  not permitted, or a read-only file system
         ExhaustedError                  33  no descriptors or memory left
         CommandFailedError              34  a command that the user gave failed
+        ServerError                     35  the server that has a volume is gone, does not answer, or lies
       LinkError                         40
       LagError                          50  --max-lag exceeded
       BadLogError                       60  a log to be imported, or a trace, is not valid
@@ -248,6 +249,15 @@ class CommandFailedError(HostError):
     """A command of the user's own, such as one that makes a snapshot, exited with an error."""
 
     exit_code = 34
+
+
+class ServerError(HostError):
+    """The NBD server that has a volume cannot be reached, ended the connection, or does not keep to the protocol.
+
+    What was written and not made durable before may be lost; an attempt that begins anew needs another connection.
+    """
+
+    exit_code = 35
 
 
 class LinkError(MirrortoolError):

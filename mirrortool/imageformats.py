@@ -5,7 +5,7 @@ Known by what they begin with, or by a footer. LUKS is not among them: it is wha
 
 from __future__ import annotations
 
-from mirrortool.files import File
+from typing import Protocol
 
 _BEGINNINGS = (
     (0, b"QFI\xfb", "qcow2"),
@@ -24,7 +24,14 @@ _FOOTER_BYTES = 512
 _HEAD_BYTES = 128
 
 
-def container_format(file: File, size: int) -> str | None:
+class Readable(Protocol):
+    """What may be a container."""
+
+    def pread(self, length: int, offset: int) -> bytes:
+        """Read `length` bytes at `offset`."""
+
+
+def container_format(file: Readable, size: int) -> str | None:
     """The name of the format of a container of `size` bytes; None for a raw image, and for what nobody knows."""
     head = file.pread(min(_HEAD_BYTES, size), 0)
     for offset, magic, name in _BEGINNINGS:

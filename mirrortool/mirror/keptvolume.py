@@ -1,6 +1,7 @@
 """What mirror.json keeps of each volume: its name, where it begins, and the place where the mirror has its bytes.
 
     LocalPlace   an image in the mirror's directory, or a file or device that the owner named by --volume
+    NbdPlace     an export of an NBD server (nbdplace.py)
 
 A kind of storage is a class of `Place`, with its row in _KINDS here, in openvolumes.py and in newvolumes.py. The format
 of mirror.json is the highest that one of its places needs, so that a mirrortool that does not know a kind refuses the
@@ -16,6 +17,7 @@ from typing import ClassVar, Protocol
 from mirrortool import files
 from mirrortool.files import Identity
 from mirrortool.jsonfile import Fields
+from mirrortool.mirror.nbdplace import NbdPlace
 
 
 class Place(Protocol):
@@ -44,6 +46,12 @@ class Place(Protocol):
 
     def why_not_promoted(self) -> tuple[str, str] | None:
         """Why a primary cannot have its volume there, and the remedy; None if it can."""
+
+    def why_not_guarded(self) -> str | None:
+        """That, and why, nothing is held against a second writer; None if that is."""
+
+    def read_through(self) -> str | None:
+        """What answers a read in place of the device, and cannot be told to forget; None if nothing does."""
 
     def to_json(self) -> dict[str, object]:
         """Its fields, beside those that each volume has."""
@@ -78,6 +86,12 @@ class LocalPlace:
     def why_not_promoted(self) -> tuple[str, str] | None:
         return None
 
+    def why_not_guarded(self) -> str | None:
+        return None
+
+    def read_through(self) -> str | None:
+        return None
+
     def to_json(self) -> dict[str, object]:
         values: dict[str, object] = {"path": self.path}
         if self.identity:
@@ -96,7 +110,7 @@ class LocalPlace:
         return cls(fields.text("path"), identity)
 
 
-_KINDS: dict[str, Callable[[Fields], Place]] = {}
+_KINDS: dict[str, Callable[[Fields], Place]] = {NbdPlace.kind: NbdPlace.from_json}
 """Kinds that a volume names in "kind", and how they are read; one that names none is a LocalPlace."""
 
 

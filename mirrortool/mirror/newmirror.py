@@ -47,7 +47,7 @@ def create(
     for name in targets:
         if name not in journal.volumes:
             raise UsageError(f"the journal has no volume {name}", where=journal.path)
-    volumes = newvolumes.plan(path, journal.volumes, targets, overwrite=overwrite, raw=raw)
+    volumes = newvolumes.plan(path, journal.volumes, targets, journal.uuid, overwrite=overwrite, raw=raw)
     if not is_scratch:
         pathowner.check_free(path)
     _check_is_free(path)

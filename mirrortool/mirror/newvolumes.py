@@ -12,6 +12,8 @@ from typing import Protocol
 
 from mirrortool.mirror.filevolumes import NewFiles
 from mirrortool.mirror.keptvolume import KeptVolume
+from mirrortool.mirror.nbdvolumes import NewExports
+from mirrortool.nbd.uri import is_nbd_uri
 from mirrortool.volume import VolumeSet
 
 
@@ -39,16 +41,24 @@ class NewVolumes(Protocol):
 
 
 def plan(
-    directory: str, volumes: VolumeSet, targets: Mapping[str, str], *, overwrite: bool, raw: bool
+    directory: str, volumes: VolumeSet, targets: Mapping[str, str], journal_uuid: bytes, *, overwrite: bool, raw: bool
 ) -> list[NewVolumes]:
     """Which kind has which volumes.
 
     Args:
         directory: the mirror's.
         targets: what the owner named for some of them, by name.
+        journal_uuid: of the journal that is mirrored.
         overwrite: whether data there that is not ours may be lost.
         raw: also where it is an image in a container format.
     Raises:
-        UnusableVolumeError: a target cannot be one, as its path or address alone tells.
+        UnusableVolumeError, UsageError: a target cannot be one, as its path or address alone tells.
     """
-    return [NewFiles(directory, list(volumes), targets, overwrite=overwrite, raw=raw)]
+    uris = {name: target for name, target in targets.items() if is_nbd_uri(target)}
+    paths = {name: target for name, target in targets.items() if name not in uris}
+    remote = [volume for volume in volumes if volume.name in uris]
+    local = [volume for volume in volumes if volume.name not in uris]
+    return [
+        NewFiles(directory, local, paths, overwrite=overwrite, raw=raw),
+        NewExports(remote, uris, journal_uuid, volumes.page_size, overwrite=overwrite, raw=raw),
+    ]

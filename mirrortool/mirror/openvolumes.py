@@ -8,11 +8,16 @@ from contextlib import ExitStack
 from mirrortool.mirror.directory import Mirror
 from mirrortool.mirror.filevolumes import open_files
 from mirrortool.mirror.keptvolume import KeptVolume, LocalPlace, Place
+from mirrortool.mirror.nbdplace import NbdPlace
+from mirrortool.mirror.nbdvolumes import open_exports
 from mirrortool.store.interface import Store
 from mirrortool.store.joined import JoinedStore
 from mirrortool.volume import VolumeSet
 
-_OPENERS: dict[type[Place], Callable[[Mirror, Sequence[KeptVolume], VolumeSet, bool], Store]] = {LocalPlace: open_files}
+_OPENERS: dict[type[Place], Callable[[Mirror, Sequence[KeptVolume], VolumeSet, bool], Store]] = {
+    LocalPlace: open_files,
+    NbdPlace: open_exports,
+}
 """What opens the volumes of a kind, all at once: those of the mirror, with their sizes, and whether to write them."""
 
 

@@ -2,8 +2,8 @@
 
 Rule: more than one connection only where the server says that they see each other's writes and flushes (MULTI_CONN);
 and even then a flush goes out on each.
-Rule: a change that failed, or whose answer was lost, is not sent again, and no flush succeeds after it: what the server
-has of it is not known. A new client begins at what is known to be durable.
+Rule: a connection that is lost fails every call from then on, and nothing is sent again: what the server has of it is
+not known. A new client begins at what is known to be durable.
 Rule: a client that may write begins only when every connection of one before, of this process, is over
 (clientconnection.py): the server has answered or ended it. Of another process that is not known.
 Rule: zeros without data where the server takes them, else written; never TRIM, which may leave anything. Only what the
@@ -22,9 +22,9 @@ from mirrortool.errors import (
     ChangedOutsideError,
     HostError,
     InputOutputError,
-    LinkError,
     MirrortoolError,
     NoSpaceError,
+    ServerError,
 )
 from mirrortool.files import Buffer
 from mirrortool.nbd.channel import EndOfStreamError
@@ -62,6 +62,7 @@ class NbdClient:
     """An export that is open. Every method may be called from several threads at once; `close` from one.
 
     Attributes:
+        uri: where it is.
         facts: of the export.
     """
 
@@ -72,17 +73,13 @@ class NbdClient:
             write: whether it is to change the export, so that no connection before it may be open any more.
             connections: this many at most.
         Raises:
-            LinkError: nothing answers there, or no NBD server does, or it has not ended a connection before this one.
+            ServerError: nothing answers there, or no NBD server does, or it has not ended a connection before this one.
             UnusableVolumeError: there is no such export.
         """
-        self._uri = uri
+        self.uri = uri
         self._context = (
             client_context(uri.certificates, checks_hostname=uri.hostname is not None) if uri.is_tls else None
         )
-        # Set once, by the first change or flush that failed; any thread reads it.
-        self._failure: MirrortoolError | None = None
-        # Two flushes at once would tell one thing to two callers; held for a flush.
-        self._flushing = threading.Lock()
         if write:
             _wait_until_over(uri)
         first = self._connect(CONNECT_SECONDS)
@@ -104,7 +101,7 @@ class NbdClient:
         """Fill the buffers with what follows `offset`, all of it inside the export.
 
         Raises:
-            LinkError, HostError: it cannot be read.
+            HostError: it cannot be read.
         """
         pieces = list(self._pieces_to_read(offset, buffers))
         call = Call(len(pieces))
@@ -114,12 +111,12 @@ class NbdClient:
         """Write runs of bytes; returns when the server has answered for all of them.
 
         Raises:
-            LinkError, HostError: some of it may be written.
+            HostError: some of it may be written.
         """
         pieces = [piece for offset, buffers, _ in runs for piece in self._pieces_to_write(offset, buffers)]
         call = Call(len(pieces))
         requests = [NbdRequest(Command.WRITE, at, length, call.answered, data=parts) for at, parts, length in pieces]
-        self._change(call, requests)
+        self._do(call, requests)
 
     def zero(self, offset: int, length: int) -> None:
         """Make a range read as zeros; as `write`."""
@@ -129,23 +126,24 @@ class NbdClient:
         most = ZERO_BYTES_MAX // self.facts.block_min * self.facts.block_min
         ranges = list(each_at_most(offset, length, most))
         call = Call(len(ranges))
-        self._change(call, [NbdRequest(Command.WRITE_ZEROES, at, size, call.answered) for at, size in ranges])
+        self._do(call, [NbdRequest(Command.WRITE_ZEROES, at, size, call.answered) for at, size in ranges])
 
     def flush(self) -> None:
         """Make durable what `write` and `zero` have returned for; nothing where the server has no flush.
 
         Raises:
-            LinkError, HostError: it may not be durable, nor may it ever be: every later call fails, too.
+            HostError: it may not be durable, nor may it ever be.
         """
-        with self._flushing:
-            if not self.facts.can(TransmissionFlag.SEND_FLUSH):
-                return
-            self._require()
-            try:
-                self._flush_each()
-            except MirrortoolError as error:
-                self._failure = self._failure or error
-                raise
+        if not self.facts.can(TransmissionFlag.SEND_FLUSH):
+            return
+        begun = []
+        for connection in self._connections:
+            call = Call(1)
+            connection.begin([NbdRequest(Command.FLUSH, 0, 0, call.answered)], call)
+            begun.append((connection, call))
+        for connection, call in begun:
+            connection.finish(call)
+            self._check(call)
 
     def extents(self, offset: int, length: int) -> Iterator[tuple[int, bool]]:
         """Runs that cover the range in order: (bytes, whether the server says that they read as zeros)."""
@@ -161,29 +159,29 @@ class NbdClient:
         for connection in self._connections:
             if not connection.close():
                 with _left_lock:
-                    _left.setdefault(self._uri.place, []).append(connection)
+                    _left.setdefault(self.uri.place, []).append(connection)
         self._connections = []
 
     def _connect_more(self, most: int) -> None:
         while len(self._connections) < most:
             try:
                 connection = self._connect(FURTHER_SECONDS)
-            except (LinkError, HostError):
+            except HostError:
                 return  # it allows fewer
             self._connections.append(connection)
             if connection.agreed != self._connections[0].agreed:
                 raise ChangedOutsideError(
                     "the server describes the export to each connection differently",
-                    where=self._uri,
+                    where=self.uri,
                     remedy="see what was restarted there, and run the command again",
                 )
 
     def _connect(self, seconds: float) -> ClientConnection:
         channel = None
         try:
-            channel = ClientChannel(self._uri.address, seconds)
-            agreed = ClientHandshake(channel, self._uri, self._context).run()
-            connection = ClientConnection(channel, agreed, self._uri)
+            channel = ClientChannel(self.uri.address, seconds)
+            agreed = ClientHandshake(channel, self.uri, self._context).run()
+            connection = ClientConnection(channel, agreed, self.uri)
             connection.start()
             return connection
         except (OSError, EndOfStreamError, ProtocolError) as error:
@@ -195,14 +193,14 @@ class NbdClient:
                 channel.close()
             raise
 
-    def _why_unreachable(self, error: BaseException, *, is_reached: bool) -> LinkError:
+    def _why_unreachable(self, error: BaseException, *, is_reached: bool) -> ServerError:
         what, remedy = why_lost(error)
         if not is_reached:
             reason = (
                 "nothing answers" if isinstance(error, TimeoutError) else what.removeprefix("the connection failed: ")
             )
             what, remedy = f"the NBD server cannot be reached: {reason}", "check that it runs, and the URI"
-        return LinkError(what, where=self._uri, remedy=remedy)
+        return ServerError(what, where=self.uri, remedy=remedy)
 
     def _pieces_to_read(self, offset: int, buffers: Sequence[memoryview]) -> Iterator[tuple[int, memoryview]]:
         most = self._payload_max
@@ -238,7 +236,7 @@ class NbdClient:
         most = min(self._payload_max, len(_ZEROS))
         ranges = list(each_at_most(offset, length, most))
         call = Call(len(ranges))
-        self._change(
+        self._do(
             call, [NbdRequest(Command.WRITE, at, size, call.answered, data=[_ZEROS[:size]]) for at, size in ranges]
         )
 
@@ -250,33 +248,10 @@ class NbdClient:
         self._do(call, [request])
         return request.extents
 
-    def _flush_each(self) -> None:
-        begun = []
-        for connection in self._connections:
-            call = Call(1)
-            connection.begin([NbdRequest(Command.FLUSH, 0, 0, call.answered)], call)
-            begun.append((connection, call))
-        for connection, call in begun:
-            connection.finish(call)
-            self._check(call)
-
-    def _change(self, call: Call, requests: Sequence[NbdRequest]) -> None:
-        self._require()
-        try:
-            self._do(call, requests)
-        except MirrortoolError as error:
-            self._failure = self._failure or error
-            raise
-
     def _do(self, call: Call, requests: Sequence[NbdRequest]) -> None:
         if requests:
             min(self._connections, key=lambda each: each.unanswered).call(requests, call)
             self._check(call)
-
-    def _require(self) -> None:
-        """Raise what a change failed with, if one did."""
-        if self._failure:
-            raise type(self._failure)(self._failure.what, where=self._failure.where, remedy=self._failure.remedy)
 
     def _check(self, call: Call) -> None:
         if call.failed:
@@ -286,20 +261,20 @@ class NbdClient:
         what = f"the server refuses {request.command.name} of {byte_count(request.length)} at offset {request.offset}"
         said = f": {request.text}" if request.text else ""
         if request.error == Error.ENOSPC:
-            return NoSpaceError(f"the server has no space left{said}", where=self._uri, remedy="free some space there")
+            return NoSpaceError(f"the server has no space left{said}", where=self.uri, remedy="free some space there")
         if request.error == Error.EPERM:
-            return AccessError(f"{what}: not permitted{said}", where=self._uri, remedy="see the server's own log")
+            return AccessError(f"{what}: not permitted{said}", where=self.uri, remedy="see the server's own log")
         if request.error == Error.ESHUTDOWN:
-            return LinkError("the server is shutting down", where=self._uri, remedy="run the command again later")
+            return ServerError("the server is shutting down", where=self.uri, remedy="run the command again later")
         number = f" (error {request.error})"
-        return InputOutputError(f"{what}{said}{number}", where=self._uri, remedy="see the server's own log")
+        return InputOutputError(f"{what}{said}{number}", where=self.uri, remedy="see the server's own log")
 
 
 def _wait_until_over(uri: NbdUri) -> None:
     """Wait until each connection before to this export is over.
 
     Raises:
-        LinkError: one is not.
+        ServerError: one is not.
     """
     until = clock.monotonic() + OVER_SECONDS
     while True:
@@ -314,7 +289,7 @@ def _wait_until_over(uri: NbdUri) -> None:
             return
         if clock.monotonic() > until:
             unanswered = sum(each.unanswered for each in left)
-            raise LinkError(
+            raise ServerError(
                 f"the server has neither answered nor ended a connection that was lost: it may still carry out "
                 f"{unanswered} of its requests",
                 where=uri,

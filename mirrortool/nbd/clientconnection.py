@@ -19,7 +19,7 @@ from collections.abc import Iterator, Sequence
 from itertools import count, islice
 
 from mirrortool import clock
-from mirrortool.errors import LinkError, MirrortoolError
+from mirrortool.errors import MirrortoolError, ServerError
 from mirrortool.nbd import protocol as nbd
 from mirrortool.nbd.channel import EndOfStreamError
 from mirrortool.nbd.clientchannel import BUFFERS_MAX, ClientChannel
@@ -87,7 +87,7 @@ class ClientConnection:
         self._room = threading.Condition(threading.Lock())
         self._is_waiting = False
         self._calls: set[Call] = set()
-        self._lost: LinkError | None = None  # set once, by the connection's thread; the first reason
+        self._lost: ServerError | None = None  # set once, by the connection's thread; the first reason
         self._is_ended = threading.Event()  # the server has ended the connection, or the channel is dead
         self._answered_at = clock.monotonic()  # or when the first of those that are unanswered was sent
         self._is_mute = False  # guarded by _sending: a send failed in the middle, so nothing may follow it
@@ -112,7 +112,7 @@ class ClientConnection:
         """Send requests and wait for the answers.
 
         Raises:
-            LinkError: the connection is lost.
+            ServerError: the connection is lost.
         """
         self.begin(requests, call)
         self.finish(call)
@@ -121,7 +121,7 @@ class ClientConnection:
         """Send requests, whose `on_done` is the call's; `finish` must follow.
 
         Raises:
-            LinkError: the connection is lost; some of them may have been sent.
+            ServerError: the connection is lost; some of them may have been sent.
         """
         with self._room:
             self._require()
@@ -139,7 +139,7 @@ class ClientConnection:
         """Wait for the answers.
 
         Raises:
-            LinkError: the connection is lost.
+            ServerError: the connection is lost.
         """
         is_answered = call.wait()
         with self._room:
@@ -175,7 +175,7 @@ class ClientConnection:
 
     def _require(self) -> None:
         if self._lost:
-            raise LinkError(self._lost.what, where=self._lost.where, remedy=self._lost.remedy)
+            raise ServerError(self._lost.what, where=self._lost.where, remedy=self._lost.remedy)
 
     def _wait_for_room(self, number: int) -> None:
         with self._room:
@@ -268,9 +268,9 @@ class ClientConnection:
                 call.give_up()
             self._room.notify_all()
 
-    def _why_lost(self, error: BaseException) -> LinkError:
+    def _why_lost(self, error: BaseException) -> ServerError:
         what, remedy = why_lost(error)
-        return LinkError(what, where=self._where, remedy=remedy)
+        return ServerError(what, where=self._where, remedy=remedy)
 
 
 def why_lost(error: BaseException) -> tuple[str, str]:

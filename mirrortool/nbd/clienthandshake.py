@@ -10,7 +10,7 @@ import ssl
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from mirrortool.errors import LinkError, MirrortoolError, UnusableVolumeError
+from mirrortool.errors import MirrortoolError, ServerError, UnusableVolumeError
 from mirrortool.nbd import clientcodec as codec
 from mirrortool.nbd import protocol as nbd
 from mirrortool.nbd.clientchannel import ClientChannel
@@ -69,7 +69,7 @@ class ClientHandshake:
 
         Raises:
             UnusableVolumeError: there is no such export, or it is not granted.
-            LinkError: TLS is not, or is required.
+            ServerError: TLS is not, or is required.
             ProtocolError, OSError, EndOfStreamError: the connection must end.
         """
         flags = codec.decode_greeting(self._channel.receive(nbd.GREETING.size))
@@ -84,7 +84,7 @@ class ClientHandshake:
         try:
             self._ask_for_nothing(Option.STARTTLS)
         except OptionRefusedError as error:
-            raise LinkError(
+            raise ServerError(
                 f"the server does not offer TLS: {error.text}",
                 where=self._uri,
                 remedy="give the server certificates, or, on a network that you trust, begin the URI with nbd",
@@ -132,14 +132,14 @@ class ClientHandshake:
         elif error.reply == Reply.ERR_UNSUP:
             what, remedy = "the server does not know the option GO", "use a newer server"
         elif error.reply == Reply.ERR_SHUTDOWN:
-            return LinkError("the server is shutting down", where=self._uri, remedy="run the command again later")
+            return ServerError("the server is shutting down", where=self._uri, remedy="run the command again later")
         else:
             what, remedy = f"the server does not grant the export: {error.text}", "see the server's own log"
         return UnusableVolumeError(what, where=self._uri, remedy=remedy)
 
     def _check_tls(self, error: OptionRefusedError) -> None:
         if error.reply == Reply.ERR_TLS_REQD:
-            raise LinkError(
+            raise ServerError(
                 "the server requires TLS",
                 where=self._uri,
                 remedy="begin the URI with nbds, and name the certificates with tls-certificates=DIR",

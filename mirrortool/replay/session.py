@@ -41,6 +41,7 @@ from mirrortool.mirror.findings import Finding, Repairs, findings
 from mirrortool.mirror.findings import describe as describe_findings
 from mirrortool.mirror.lastreplay import LastReplay
 from mirrortool.mirror.openvolumes import open_store
+from mirrortool.nbd.uri import is_nbd_uri
 from mirrortool.replay.checkpointer import Checkpointer, ReplayProgress
 from mirrortool.replay.commitlimit import CommitLimit
 from mirrortool.replay.delegator import Delegator
@@ -206,7 +207,8 @@ class Replay:
         self.is_new = newmirror.is_to_be_made(path)
         if self.is_new:
             self._start_from(empty_checkpoint(self.journal))
-            volumelabels.check_targets(targets or {})
+            paths = {name: target for name, target in (targets or {}).items() if not is_nbd_uri(target)}
+            volumelabels.check_targets(paths)
             newmirror.create(
                 path,
                 self.journal,

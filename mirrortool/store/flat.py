@@ -111,7 +111,7 @@ class FlatStore:
         wanted = sum(map(len, buffers))
         got = file.pread_into(buffers, offset)
         if got < wanted or offset + wanted > volume.size:
-            _clear_from(buffers, max(0, min(got, volume.size - offset)))
+            clear_from(buffers, max(0, min(got, volume.size - offset)))
 
     def read_bytes(self, name: str, offset: int, buffer: memoryview) -> None:
         """Fill a buffer with a volume's bytes from `offset` on, all of them inside the volume."""
@@ -206,7 +206,7 @@ def page_runs(extents: Iterable[tuple[int, int]], page_size: int) -> Iterator[tu
         yield begun
 
 
-def _clear_from(buffers: Sequence[memoryview], start: int) -> None:
+def clear_from(buffers: Sequence[memoryview], start: int) -> None:
     """Zero everything from the byte `start` of the buffers on."""
     for buffer in buffers:
         if start < len(buffer):

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from mirrortool.errors import ChangedOutsideError, LinkError, UnusableVolumeError
+from mirrortool.errors import ChangedOutsideError, ServerError, UnusableVolumeError
 from mirrortool.nbd import client as client_module
 from mirrortool.nbd import clientconnection
 from mirrortool.nbd import protocol as nbd
@@ -76,32 +76,32 @@ def going(*infos: tuple[int, bytes]) -> Callable[[Peer], None]:
 
 
 WRONG = [
-    (greeting(b"SSH-2.0-OpenSSH_9.2 and more"), LinkError, "not an NBD server"),
-    (greeting(nbd.GREETING.pack(nbd.MAGIC, OLDSTYLE_MAGIC.rjust(8, b"\0"), 0)), LinkError, "old form"),
-    (greeting(b"NBDMAGIC"), LinkError, "does not answer"),
-    (lambda _: None, LinkError, "ended the connection"),
-    (lambda peer: peer.greet(), LinkError, "ended the connection"),
+    (greeting(b"SSH-2.0-OpenSSH_9.2 and more"), ServerError, "not an NBD server"),
+    (greeting(nbd.GREETING.pack(nbd.MAGIC, OLDSTYLE_MAGIC.rjust(8, b"\0"), 0)), ServerError, "old form"),
+    (greeting(b"NBDMAGIC"), ServerError, "does not answer"),
+    (lambda _: None, ServerError, "ended the connection"),
+    (lambda peer: peer.greet(), ServerError, "ended the connection"),
     (refused_option(Option.GO, Reply.ERR_UNKNOWN), UnusableVolumeError, "no export 'disk'"),
     (refused_option(Option.GO, Reply.ERR_POLICY, b"not\nyou\x1b"), UnusableVolumeError, "does not grant"),
     (refused_option(Option.GO, Reply.ERR_UNSUP), UnusableVolumeError, "use a newer server"),
-    (refused_option(Option.GO, Reply.ERR_SHUTDOWN), LinkError, "shutting down"),
-    (refused_option(Option.STRUCTURED_REPLY, Reply.ERR_TLS_REQD), LinkError, "requires TLS"),
-    (refused_option(Option.GO, Reply.INFO, b"\0\0"), LinkError, "does not keep to the NBD protocol"),
-    (refused_option(Option.GO, Reply.SERVER, b"x"), LinkError, "not asked for"),
-    (refused_option(Option.GO, Reply.ACK, b"x"), LinkError, "with data"),
-    (refused_option(Option.SET_META_CONTEXT, Reply.INFO, b"x"), LinkError, "SET_META_CONTEXT"),
-    (refused_option(Option.STRUCTURED_REPLY, Reply.INFO), LinkError, "STRUCTURED_REPLY"),
-    (refused_option(Option.GO, Reply.ACK), LinkError, "size"),
-    (going((Reply.INFO, struct.pack(">HQH", 0, 1 << 63, 1))), LinkError, "bytes"),
-    (going(*[(Reply.INFO, b"\0\x77")] * 200), LinkError, "more than 100 times"),
-    (lambda peer: (peer.greet(), peer.send(bytes(20)), peer.wait_for_end()), LinkError, "does not answer the option"),
+    (refused_option(Option.GO, Reply.ERR_SHUTDOWN), ServerError, "shutting down"),
+    (refused_option(Option.STRUCTURED_REPLY, Reply.ERR_TLS_REQD), ServerError, "requires TLS"),
+    (refused_option(Option.GO, Reply.INFO, b"\0\0"), ServerError, "does not keep to the NBD protocol"),
+    (refused_option(Option.GO, Reply.SERVER, b"x"), ServerError, "not asked for"),
+    (refused_option(Option.GO, Reply.ACK, b"x"), ServerError, "with data"),
+    (refused_option(Option.SET_META_CONTEXT, Reply.INFO, b"x"), ServerError, "SET_META_CONTEXT"),
+    (refused_option(Option.STRUCTURED_REPLY, Reply.INFO), ServerError, "STRUCTURED_REPLY"),
+    (refused_option(Option.GO, Reply.ACK), ServerError, "size"),
+    (going((Reply.INFO, struct.pack(">HQH", 0, 1 << 63, 1))), ServerError, "bytes"),
+    (going(*[(Reply.INFO, b"\0\x77")] * 200), ServerError, "more than 100 times"),
+    (lambda peer: (peer.greet(), peer.send(bytes(20)), peer.wait_for_end()), ServerError, "does not answer the option"),
     (
         lambda peer: (
             peer.greet(),
             peer.send(nbd.OPTION_REPLY.pack(nbd.OPTION_REPLY_MAGIC, 8, 1, 0xFFFFFFFF)),
             peer.wait_for_end(),
         ),
-        LinkError,
+        ServerError,
         r"with 4.0 GiB \(4294967295 bytes\)",
     ),
 ]  # fmt: skip
@@ -138,7 +138,7 @@ def test_a_server_that_ends_the_connection_fails_every_caller(tmp_path: Path, nu
         def write(at: int) -> None:
             try:
                 client.write([(at, [b"x"], 1)])
-            except LinkError as error:
+            except ServerError as error:
                 failed.append(str(error))
 
         writers = [in_thread(lambda at=at: write(at)) for at in range(4)]
@@ -146,7 +146,7 @@ def test_a_server_that_ends_the_connection_fails_every_caller(tmp_path: Path, nu
         ready.set()
         join(*writers)
         assert len(failed) == 4 - number and {"ended the connection" in each for each in failed} == {True}
-        with pytest.raises(LinkError, match="ended the connection"):
+        with pytest.raises(ServerError, match="ended the connection"):
             client.flush()
         client.close()
         with closing(client_of(uri)) as again:
@@ -175,11 +175,11 @@ def test_nothing_writes_while_a_late_request_may(tmp_path: Path, end: str) -> No
 
     with scripted(tmp_path, script) as uri:
         client = client_of(uri)
-        with pytest.raises(LinkError, match="does not answer; run the command again"):
+        with pytest.raises(ServerError, match="does not answer; run the command again"):
             client.write([(5, [b"late"], 4)])
         client.close()
         for _ in range(2):
-            with pytest.raises(LinkError, match="may still carry out 1 of its requests; end that connection"):
+            with pytest.raises(ServerError, match="may still carry out 1 of its requests; end that connection"):
                 client_of(uri)
         with closing(client_of(uri, write=False)) as reader:  # reading does no harm
             reader.write([(0, [b"x"], 1)])
@@ -192,7 +192,7 @@ def _is_free(uri: str) -> bool:
     try:
         with closing(client_of(uri)) as client:
             client.write([(0, [b"x"], 1)])
-    except LinkError:
+    except ServerError:
         return False
     return True
 
@@ -216,10 +216,10 @@ def test_a_server_that_lies_is_not_believed(tmp_path: Path, answer: Callable[...
 
     with scripted(tmp_path, script) as uri:
         with closing(client_of(uri)) as client:
-            with suppress(LinkError):
+            with suppress(ServerError):
                 client.write([(0, [b"x"], 1)])
             wait_until(lambda: client._connections[0]._lost)
-            with pytest.raises(LinkError, match="does not keep to the NBD protocol"):
+            with pytest.raises(ServerError, match="does not keep to the NBD protocol"):
                 client.write([(0, [b"x"], 1)])
         assert client_module._left == {}
 
@@ -237,14 +237,14 @@ def test_a_server_that_drips_without_an_answer_is_given_up(tmp_path: Path) -> No
 
     with scripted(tmp_path, script) as uri:
         client = client_of(uri)
-        with pytest.raises(LinkError, match="does not answer"):
+        with pytest.raises(ServerError, match="does not answer"):
             client.read_into(0, [memoryview(bytearray(4096))])
         stopped.set()
         client.close()
 
 
 def fails(act: Callable[[], None]) -> None:
-    with pytest.raises(LinkError):
+    with pytest.raises(ServerError):
         act()
 
 
@@ -259,7 +259,7 @@ def test_a_server_that_reads_nothing_is_given_up(tmp_path: Path) -> None:
     with scripted(tmp_path, script) as uri:
         client = client_of(uri)
         others = [in_thread(lambda: fails(client.flush)) for _ in range(2)]
-        with pytest.raises(LinkError, match="does not answer"):
+        with pytest.raises(ServerError, match="does not answer"):
             client.write([(0, [os.urandom(32 << 20)], 32 << 20)])
         join(*others)
         stopped.set()

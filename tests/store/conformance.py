@@ -13,12 +13,19 @@ from unittest.mock import patch
 from mirrortool import files
 from mirrortool.errors import InputOutputError
 from mirrortool.files import File
+from mirrortool.nbd.client import NbdClient
+from mirrortool.nbd.server import Server
+from mirrortool.nbd.uri import parse_uri
 from mirrortool.store.flat import FlatStore
 from mirrortool.store.interface import Store
 from mirrortool.store.joined import JoinedStore
+from mirrortool.store.nbdstore import NbdStore
 from mirrortool.volume import VolumeSet
+from tests.fakes.memory_export import MemoryExport, failing
 from tests.fakes.memorystore import MemoryDisk, MemoryStore, io_error
+from tests.fakes.nbdservers import nbdkit, qcow2
 from tests.fakes.volumes import fast_directory, loop_device, write_file
+from tests.fakes.waiting import wait_until
 
 ROOM = 1 << 20
 """Bytes that each volume of a driver can grow to, at least."""
@@ -124,6 +131,56 @@ def joined(volumes: VolumeSet) -> Iterator[Opened]:
         yield Opened(JoinedStore([first.store, second.store]), reopen, _failing_fdatasync)
 
 
+@contextmanager
+def our_exports(volumes: VolumeSet) -> Iterator[Opened]:
+    """An export in memory for each volume, longer than that, of a server of ours."""
+    exports = {volume.name: MemoryExport(2 * ROOM, volume.name) for volume in volumes}
+    with fast_directory() as directory, Server(list(exports.values()), [f"unix:{directory}/s"], on_event=str) as server:
+
+        def reopen(now: VolumeSet) -> Store:
+            wait_until(lambda: not any(each.clients for each in server.statistics().exports))
+            return _open_exports(now, {name: f"nbd+unix:///{name}?socket={directory}/s" for name in exports})
+
+        @contextmanager
+        def fail(_store: Store) -> Iterator[None]:
+            for export in exports.values():
+                export.before = failing("flush", io_error())
+            yield
+            for export in exports.values():
+                export.before = lambda _: None
+
+        yield Opened(reopen(volumes), reopen, fail)
+
+
+def _opens_servers(serve: Callable[[], AbstractContextManager[str]]) -> Callable[..., AbstractContextManager[Opened]]:
+    """An export of a server of its own for each volume."""
+
+    @contextmanager
+    def opening(volumes: VolumeSet) -> Iterator[Opened]:
+        with ExitStack() as servers:
+            uris = {volume.name: servers.enter_context(serve()) for volume in volumes}
+            yield Opened(_open_exports(volumes, uris), lambda now: _open_exports(now, uris), _failing_flush)
+
+    return opening
+
+
+@contextmanager
+def _failing_flush(_store: Store) -> Iterator[None]:
+    with patch.object(NbdClient, "flush", side_effect=io_error()):
+        yield
+
+
+def nbdkit_in_blocks() -> AbstractContextManager[str]:
+    """It takes nothing but whole blocks, and knows no zeros without data; its last block is not whole."""
+    filters = ["--filter=nozero", "--filter=blocksize-policy"]
+    options = ["blocksize-minimum=512", "blocksize-error-policy=error"]
+    return nbdkit(*filters, "memory", str(2 * ROOM + 100), *options)
+
+
+def _open_exports(volumes: VolumeSet, uris: Mapping[str, str]) -> Store:
+    return NbdStore(volumes, {volume.name: NbdClient(parse_uri(uris[volume.name]), write=True) for volume in volumes})
+
+
 def _some(volumes: VolumeSet, names: list[str]) -> VolumeSet:
     return VolumeSet([volumes[name] for name in names], volumes.page_size)
 
@@ -133,5 +190,9 @@ DRIVERS: Mapping[str, Driver] = {
     "device": Driver(flat_devices, examples=5),
     "joined": Driver(joined),
     "double": Driver(memory),
+    "nbd": Driver(our_exports, page_sizes=(512, 4096)),
+    "nbdkit": Driver(_opens_servers(lambda: nbdkit("memory", str(2 * ROOM))), examples=5),
+    "nbdkit in blocks": Driver(_opens_servers(nbdkit_in_blocks), page_sizes=(512, 4096), examples=8),
+    "qcow2": Driver(_opens_servers(lambda: qcow2(2 * ROOM)), examples=4),
 }
 """A driver whose needs are not met here calls `unavailable` while it is opened."""
