@@ -85,6 +85,7 @@ class VerifyResult:
         table_is_right: whether the table's state sum is the checkpoint's; None while replay is unfinished.
         journal_agrees: whether the primary's frame carries that state sum; None if its journal was not at hand.
         is_cached: pages were accepted from the kernel's cache.
+        read_through: what answered in place of a device, such as "the server's cache"; None if nothing did.
         wrong_sums: the files of the mirror's sums that are wrong, as far as they can be told from the right ones.
     """
 
@@ -99,6 +100,7 @@ class VerifyResult:
     seconds: float
     is_cached: bool = False
     wrong_sums: Sequence[str] = ()
+    read_through: str | None = None
 
     @property
     def is_right(self) -> bool:
@@ -217,6 +219,7 @@ class Verify:
             clock.monotonic() - started,
             self._cached,
             self._wrong_files(proved, journal_sum) if proved else (),
+            self.mirror.read_through,
         )
 
     def _wrong_files(self, proved: Proof, journal_sum: int | None) -> list[str]:
@@ -455,6 +458,7 @@ def to_json(mirror: Mirror, result: VerifyResult) -> dict[str, object]:
         "journal_agrees": result.journal_agrees,
         "wrong_sums": list(result.wrong_sums),
         "cached": result.is_cached,
+        "through_server_cache": result.read_through is not None,
         "volumes": receipts.identities(mirror),
         "time_ns": result.started_ns,
         "seconds": round(result.seconds, 3),

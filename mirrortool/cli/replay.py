@@ -60,8 +60,8 @@ from mirrortool.replay.tasktable import RowSnapshot
     help="Stop at the last commit at or before this.  [default: the newest]",
 )  # fmt: skip
 @click.option(
-    "--volume", "targets", multiple=True, type=NAMED_PATH, metavar="NAME=PATH", shell_complete=complete_volume,
-    help="Keep a new mirror's volume in this file or device, not in MIRROR/volumes.",
+    "--volume", "targets", multiple=True, type=NAMED_PATH, metavar="NAME=PATH|URI", shell_complete=complete_volume,
+    help="Keep a new mirror's volume in this file, device or NBD export, not in MIRROR/volumes.",
 )  # fmt: skip
 @click.option("--overwrite", is_flag=True, help="Allow --volume to overwrite what these files and devices hold.")
 @click.option("--raw", is_flag=True, help="With --overwrite: also an image in a container format, such as qcow2.")
@@ -229,6 +229,7 @@ def _run(replay: Replay, metrics_file: str | None, quiet: bool, verbose: bool, *
         noted = _ChoiceNote(display) if verbose else None
         if not is_again:
             _note_single_range(display, replay)
+            _note_places(display, replay)
 
         def work() -> Checkpoint:
             service.ready("replaying")
@@ -314,6 +315,15 @@ def _note_single_range(display: Display, replay: Replay) -> None:
         )
 
 
+def _note_places(display: Display, replay: Replay) -> None:
+    """Say what is not held against others, and what answers when it is read back."""
+    for kept in replay.mirror.kept:
+        if why := kept.place.why_not_guarded():
+            through = kept.place.read_through()
+            read = f", and it is read back through {through}" if through else ""
+            display.note(f"volume {kept.name} is at {kept.place.describe(replay.mirror.path)}: {why}{read}")
+
+
 def _print_tables(replay: Replay) -> None:
     """Each group's active task table (FIG. 10), when SIGUSR1 comes."""
     rows = [_table_row(group, row) for group, table in enumerate(replay.tables()) for row in table]
@@ -363,6 +373,7 @@ def _to_json(replay: Replay, start: int, checkpoint: Checkpoint) -> dict[str, ob
         "is_fuzzy": checkpoint.is_fuzzy,
         "is_incomplete": checkpoint.is_incomplete,
         "known_bad_pages": count_pages(replay.known_bad),
+        "through_server_cache": replay.mirror.read_through is not None,
         "payload_bytes": now.progress.payload_bytes,
         "choice": {
             "groups": now.choice.plan.groups,

@@ -20,6 +20,7 @@ from mirrortool.errors import (
     LockedError,
     NoSpaceError,
     PrunedJournalError,
+    ServerError,
     UnfinishedArrivalError,
 )
 from mirrortool.journal.pathkind import PathKind, kind_of
@@ -32,6 +33,8 @@ from mirrortool.sdnotify import Notifier
 
 _REOPEN_SECONDS = 30.0
 _PAUSE_SECONDS = 1.0
+_PAUSE_SECONDS_MAX = 30.0
+"""Before a server is tried again that did not answer: each pause is twice the one before."""
 BEHIND_SECONDS = 5.0
 """In a pipe, where it would fill a service's log, the lag is printed only while it is larger."""
 
@@ -57,7 +60,8 @@ def waited_for(journal: str, quiet: bool) -> bool:
 
 
 class Following:
-    """A follower that starts again where that helps: after a full disk, and when the journal has removed files.
+    """A follower that starts again where that helps: after a full disk or a lost server, and when the journal has
+    removed files.
 
     Attributes:
         replay: the one that is open; the last one, once it has ended.
@@ -117,6 +121,9 @@ class Following:
         except NoSpaceError as error:
             why = f"blocked: {error}; retrying until there is space"
             self._tell_once(why)
+        except ServerError as error:  # nothing is sent again: a new attempt begins at the last checkpoint
+            why = f"lost: {error.where}: {error.what}; retrying"
+            self._tell_once(why)
         return why
 
     def _reopen(self, ending: threading.Event) -> Replay | None:
@@ -128,11 +135,15 @@ class Following:
             MirrortoolError: it cannot continue, also after the receiver has had the time for that.
         """
         gives_up_at = clock.monotonic() + _REOPEN_SECONDS
-        while not ending.wait(_PAUSE_SECONDS):
+        pause = _PAUSE_SECONDS
+        while not ending.wait(pause):
             try:
                 return self._open_replay()
             except NoSpaceError:
                 continue
+            except ServerError as error:
+                pause = min(2 * pause, _PAUSE_SECONDS_MAX)
+                self._tell_once(f"{error.where}: {error.what}; retrying")
             except JournalError:
                 if clock.monotonic() > gives_up_at or not self.replay.journal.is_in_use():
                     raise

@@ -6,6 +6,7 @@ from dataclasses import asdict
 
 from mirrortool.cli.jsonoutput import volume_to_json
 from mirrortool.journal.diskspace import Room
+from mirrortool.mirror.directory import Mirror
 from mirrortool.mirror.findings import count_pages, union
 from mirrortool.status import (
     Found,
@@ -95,7 +96,7 @@ def _mirror_to_json(status: MirrorStatus) -> dict[str, object]:
         "path": mirror.path,
         "journal": mirror.journal_path,
         "journal_uuid": mirror.journal_uuid.hex(),
-        "volumes": [volume_to_json(volume) for volume in mirror.volumes],
+        "volumes": _mirror_volumes_to_json(mirror),
         "applied_lsn": checkpoint.position.lsn,
         "commit_lsn": checkpoint.commit_lsn,
         "reached_lsn": checkpoint.reached_lsn,
@@ -118,6 +119,17 @@ def _mirror_to_json(status: MirrorStatus) -> dict[str, object]:
     }
 
 
+def _mirror_volumes_to_json(mirror: Mirror) -> list[dict[str, object]]:
+    return [
+        {
+            **volume_to_json(volume),
+            "place": kept.place.describe(mirror.path),
+            "is_guarded": kept.place.why_not_guarded() is None,
+        }
+        for volume, kept in zip(mirror.volumes, mirror.kept, strict=True)
+    ]
+
+
 def _verified_to_json(status: MirrorStatus) -> dict[str, object] | None:
     """The newest receipt; of one that cannot be read only when it was written is known."""
     receipt = status.verified
@@ -131,6 +143,7 @@ def _verified_to_json(status: MirrorStatus) -> dict[str, object] | None:
         "bad_page_count": receipt.bad_pages,
         "is_right": receipt.is_right,
         "cached": receipt.is_cached,
+        "through_server_cache": receipt.is_through_server,
         "other_volume": receipt.changed,
     }
 

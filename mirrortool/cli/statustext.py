@@ -230,7 +230,9 @@ def _mirror_lines(status: MirrorStatus, verbose: bool) -> Iterator[str]:
     mirror, checkpoint = status.mirror, status.checkpoint
     yield f"mirror {printable(mirror.path)} of {printable(mirror.journal_path)}"
     for volume, kept in zip(mirror.volumes, mirror.kept, strict=True):
-        yield f"  volume {volume.name}: {format_bytes(volume.size)}  {printable(kept.place.describe(mirror.path))}"
+        alone = kept.place.why_not_guarded()
+        where = f"{printable(kept.place.describe(mirror.path))}{f'; {alone}' if alone else ''}"
+        yield f"  volume {volume.name}: {format_bytes(volume.size)}  {where}"
     when = f", {format_time(checkpoint.time_ns)}" if checkpoint.time_ns else ""
     yield f"  {describe(checkpoint, is_running=bool(status.work.is_on))}{when}"
     if not mirror.promoted:

@@ -22,6 +22,8 @@ from mirrortool.cli.unitfile import Needs, Unit
 from mirrortool.errors import UsageError
 from mirrortool.journal.directory import Journal
 from mirrortool.mirror.directory import Mirror
+from mirrortool.mirror.nbdplace import NbdPlace
+from mirrortool.nbd.uri import NbdUri, is_nbd_uri, parse_uri
 from mirrortool.sockets.addresses import TcpAddress, UnixAddress, parse_address
 
 LOW_PORTS = range(1, 1024)
@@ -238,7 +240,7 @@ def _from_root(parameter: click.Parameter, text: str) -> str:
         return files.absolute(text)
     if parameter.type is NAMED_PATH:
         name, _, path = text.partition("=")
-        return f"{name}={files.absolute(path)}"
+        return text if is_nbd_uri(path) else f"{name}={files.absolute(path)}"
     return text
 
 
@@ -266,6 +268,8 @@ def _needs(line: _CommandLine) -> Needs:
             needs.writes.add(destination)
     for path in _volumes(line):
         _need_volume(needs, path)
+    for uri in _exports(line):
+        _need_server(needs, uri)
     needs.flushes_devices = "mirror" in line.values
     needs.runs_anything = bool(line.values.get("before") or line.values.get("after"))
     needs.serves_guests = bool(line.values.get("nbd"))
@@ -297,6 +301,25 @@ def _need_volume(needs: Needs, path: str) -> None:
         needs.writes.add(files.parent(path))
 
 
+def _need_server(needs: Needs, uri: NbdUri) -> None:
+    """To connect to a socket its directory must be seen, and no more; certificates are read."""
+    if isinstance(uri.address, TcpAddress):
+        needs.network = True
+    else:
+        needs.reads.add(files.parent(uri.address.path))
+    if uri.certificates:
+        needs.reads.add(uri.certificates)
+
+
+def _exports(line: _CommandLine) -> Iterator[NbdUri]:
+    """The exports of NBD servers in which a mirror has volumes, or is to have them."""
+    targets = (named.partition("=")[2] for named in line.given(NAMED_PATH, is_argument=False))
+    yield from (parse_uri(target) for target in targets if is_nbd_uri(target))
+    mirror = line.values.get("mirror")
+    if mirror is not None and files.exists(files.join(mirror, "mirror.json")):
+        yield from (kept.place.uri for kept in Mirror(mirror).kept if isinstance(kept.place, NbdPlace))
+
+
 def _volumes(line: _CommandLine) -> Iterator[str]:
     """The paths of the volumes: those that the options name, and those that journal or mirror know.
 
@@ -304,7 +327,9 @@ def _volumes(line: _CommandLine) -> Iterator[str]:
         NotAJournalError, NotAMirrorError: it knows none, because it is not a journal or mirror.
     """
     for named in line.given(NAMED_PATH, is_argument=False):
-        yield named.partition("=")[2]
+        target = named.partition("=")[2]
+        if not is_nbd_uri(target):
+            yield target
     mirror = line.values.get("mirror")
     if mirror is None and not line.destinations:
         yield from map(files.absolute, Journal(line.values["journal"]).volume_paths().values())

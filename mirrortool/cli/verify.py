@@ -161,11 +161,12 @@ def _print(result: VerifyResult) -> None:
     verdict = counted(result.bad_pages, "BAD PAGE") if result.bad_pages else "no bad page"
     if not (result.bad_pages or checkpoint.position.lsn):
         verdict = "nothing proved"
+    through = f" through {result.read_through}" if result.read_through else ""
     not_judged = f", {result.pages_in_flight} not judged" if result.pages_in_flight else ""
     when = f" ({format_time(checkpoint.time_ns)})" if checkpoint.time_ns else ""
     click.echo(
         f"{verdict} at LSN {checkpoint.position.lsn}{when}: {counted(result.pages_checked, 'page')} "
-        f"checked{not_judged}{_state_sum(result)}, in {format_seconds(result.seconds)}"
+        f"checked{through}{not_judged}{_state_sum(result)}, in {format_seconds(result.seconds)}"
     )
 
 

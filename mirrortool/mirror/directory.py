@@ -150,6 +150,11 @@ class Mirror:
         """The files and devices that hold the volumes."""
         return holders_of(self.kept, self.path)
 
+    @property
+    def read_through(self) -> str | None:
+        """What answers reads of some of its volumes in place of a device, and cannot be told to forget; else None."""
+        return next((found for kept in self.kept if (found := kept.place.read_through())), None)
+
     def save_checkpoint(self, checkpoint: Checkpoint) -> None:
         """Replace it durably. The caller has kept the order in checkpoint.py."""
         jsonfile.save(self.checkpoint_path, checkpoint.to_json())

@@ -52,6 +52,7 @@ class Receipt:
         bad_runs: where, as far as they are listed.
         are_sums_right: whether the sums agree with each other and with the journal, as far as that was asked.
         is_cached: the kernel's cache was read, not the device.
+        is_through_server: a server was read, with whatever it had in its caches.
         is_of_0_1: an older version wrote it, which knew no findings.
         is_unreadable: it is not valid; nothing but its name is known.
         changed: a volume that is another file or device by now than the one that was read; None if none is.
@@ -68,6 +69,7 @@ class Receipt:
     is_of_0_1: bool = False
     is_unreadable: bool = False
     changed: str | None = None
+    is_through_server: bool = False
 
     @property
     def is_right(self) -> bool:
@@ -126,6 +128,7 @@ def describe(receipt: Receipt, now_ns: int) -> str:
     what = counted(receipt.bad_pages, "bad page") if receipt.bad_pages else "no bad page"
     what += "" if receipt.are_sums_right else f", but {SUMS_WRONG}"
     how = " in the kernel's cache" if receipt.is_cached else ""
+    how = " through the server's cache" if receipt.is_through_server else how
     other = f", in another file than volume {receipt.changed} is now" if receipt.changed else ""
     return f"{when} at LSN {receipt.position.lsn}{how}: {what}{other}"
 
@@ -157,6 +160,7 @@ def _of(mirror: Mirror, name: str, fields: Fields) -> Receipt:
         "cached" not in fields,
         False,
         _changed(mirror, fields.objects("volumes") if "volumes" in fields else ()),
+        "through_server_cache" in fields and fields.flag("through_server_cache"),
     )
 
 

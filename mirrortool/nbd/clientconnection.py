@@ -83,7 +83,8 @@ class ClientConnection:
         # Held while requests are put in _calls and sent, so that each goes out whole; a sender that waits for room
         # holds it, too. Inside it only _room is taken. Ends with the connection: sends fail, and waits end.
         self._sending = threading.Lock()
-        # Guards _is_waiting and _calls: that a sender waits for answers, and the calls that wait.
+        # Guards _is_waiting and _calls: that a thread waits for answers to come, of whatever call, and the calls that
+        # wait for their own.
         self._room = threading.Condition(threading.Lock())
         self._is_waiting = False
         self._calls: set[Call] = set()
@@ -151,8 +152,10 @@ class ClientConnection:
     def close(self) -> bool:
         """End the connection, or, where requests are unanswered, wait until it is over; whether it is."""
         until = clock.monotonic() + OVER_SECONDS
-        while not self.is_over and clock.monotonic() < until:
-            self._is_ended.wait(0.05)
+        with self._room:
+            while not self.is_over and (remaining := until - clock.monotonic()) > 0:
+                self._is_waiting = True
+                self._room.wait(remaining)
         if not self.is_over:
             return False
         self._say_goodbye()
@@ -212,6 +215,7 @@ class ClientConnection:
             self._lose(error)
         finally:
             self._is_ended.set()
+            self._make_room()
 
     def _receive_answers(self) -> None:
         """Receive until the server ends the connection; after it is lost only to learn when it is over."""

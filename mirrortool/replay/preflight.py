@@ -25,8 +25,9 @@ def check_sizes(volumes: VolumeSet, store: Store, max_bytes: int) -> None:
     for volume in volumes:
         capacity = store.capacity(volume.name)
         if capacity is not None and volume.size > capacity:
+            grows = f"volume {volume.name} grows to {exact_bytes(volume.size)}"
             raise UnusableVolumeError(
-                f"volume {volume.name} grows to {exact_bytes(volume.size)}, its device has {exact_bytes(capacity)}",
+                f"{grows}, its device or export has {exact_bytes(capacity)}",
                 remedy="make a mirror on a larger one",
             )
 

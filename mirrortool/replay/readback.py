@@ -1,4 +1,4 @@
-"""Reads back what was written, from the device and not from the cache, and compares it with the journal's sums.
+"""Reads back what was written, past the caches that can be told to forget, and compares it with the journal's sums.
 
 Called between the store's fdatasync and the checkpoint, so that a checkpoint never names a page that the device has not
 kept. Pages that are near each other are read with one call.
@@ -38,7 +38,7 @@ def check_written(store: Store, page_size: int, sums: Mapping[int, int], is_over
         if bad is not None:
             raise InputOutputError(
                 f"page {bad:#x} does not read back as it was written",
-                remedy="the device loses writes, or the journal's own sums are wrong: mirrortool verify tells which",
+                remedy="the storage loses writes, or the journal's own sums are wrong: mirrortool verify tells which",
             )
 
     work = ((pages[begin], pages[end - 1] - pages[begin] + 1) for begin, end in spans)

@@ -15,6 +15,7 @@ import pytest
 
 import mirrortool
 from mirrortool.cli.main import main
+from mirrortool.jsonfile import FORMAT, MIRROR_FORMAT
 from tests.fakes.journals import memory_directory
 
 Capture = pytest.CaptureFixture[str]
@@ -73,9 +74,13 @@ def place(built: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     shutil.rmtree(built / "now")
 
 
+def later_format(path: Path) -> int:
+    return 1 + (MIRROR_FORMAT if path.name == "mirror.json" else FORMAT)
+
+
 def make_later(path: Path, values: dict[str, object]) -> bytes:
     known = json.loads(path.read_text()) if path.exists() else values
-    path.write_text(json.dumps({**known, "format": 2, "needs": "9.8.7"}))
+    path.write_text(json.dumps({**known, "format": later_format(path), "needs": "9.8.7"}))
     return path.read_bytes()
 
 
@@ -89,7 +94,7 @@ def test_a_small_file_of_a_later_format_is_refused_and_stays(
         ended = main(line.split())
         told = capsys.readouterr().err
         assert (line, ended) == (line, code), told
-        assert name.split("/")[-1] in told and "format 2" in told, (line, told)
+        assert name.split("/")[-1] in told and f"format {later_format(place / name)}" in told, (line, told)
         assert "use mirrortool 9.8.7 or a later one" in told, (line, told)
         assert (place / name).read_bytes() == data, line
 

@@ -233,7 +233,7 @@ def test_status_replay_and_promote_say_what_is_known(
     assert values["known_bad"]["bad_pages"] == [{"volume": "a", "first_page": 3, "count": 1}]
     assert values["verified"] | {"time_ns": 0, "time": None} == {
         "time_ns": 0, "time": None, "applied_lsn": 2, "bad_page_count": 1, "is_right": False, "cached": False,
-        "other_volume": None,
+        "other_volume": None, "through_server_cache": False,
     }  # fmt: skip
     maker.frame(Commit())
     assert main(["replay", maker.journal.path, str(mirror), "--no-slot"]) == 0, "replay's code does not change"

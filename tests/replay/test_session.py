@@ -328,7 +328,7 @@ def test_journal_may_not_ask_for_more_than_max_size(tmp_path, mirror):
 def test_volume_does_not_outgrow_its_device(tmp_path, mirror):
     journal = make_journal(tmp_path / "journal", {"a": 10 * PAGE}, GROWING)
     with loop_device(tmp_path, 12 * PAGE) as device:
-        with pytest.raises(UnusableVolumeError, match="its device has"):
+        with pytest.raises(UnusableVolumeError, match="its device or export has"):
             replay_all(journal, mirror, targets={"a": device})
         checkpoint = Mirror(str(mirror)).checkpoint
         assert (checkpoint.is_consistent, checkpoint.position.lsn) == (True, 2)
