@@ -51,6 +51,12 @@ def _process_settings() -> Iterator[None]:
     gc.set_threshold(*collect_after)
 
 
+def pytest_collection_finish() -> None:
+    """What was collected stays as long as the process does: no garbage collection need visit it again."""
+    gc.collect()
+    gc.freeze()
+
+
 class FakeClock:
     """Time that passes only when it is told to, or slept through.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import io
 import re
 import tokenize
@@ -18,19 +19,18 @@ PACKAGE = ROOT / "mirrortool"
 SOURCES = {path: path.read_text(encoding="utf-8") for path in sorted(PACKAGE.rglob("*.py"))}
 MODULES = {".".join(path.relative_to(PACKAGE).with_suffix("").parts).removesuffix(".__init__") for path in SOURCES}
 PACKAGES = {path.parent.name for path in SOURCES if path.name == "__init__.py"} - {"mirrortool", "importers"}
-CLASSES: dict[str, str] = {
-    node.name: ast.unparse(node)
-    for source in SOURCES.values()
-    for node in ast.walk(ast.parse(source))
-    if isinstance(node, ast.ClassDef)
-}
-"""The text of each class of the package, by its name."""
-
 _SUFFIXES = ("json", "jsonl", "py", "prom", "service", "sock", "example", "svg", "log")
 """What follows a package's name in the name of a file or host."""
 _FILE = re.compile(r"\b(?:\w+/)*\w+\.py\b")
 _MODULE = re.compile(rf"(?<![-/@.\w])(?:{'|'.join(sorted(PACKAGES))})\.(?!(?:{'|'.join(_SUFFIXES)})\b)[a-z]\w*")
 _METHOD = re.compile(r"\b([A-Z]\w+)\.(_?[a-z]\w*)\b")
+
+
+@functools.cache  # not when the module is loaded: whoever runs other tests need not wait for it
+def classes() -> dict[str, str]:
+    """The text of each class of the package, by its name."""
+    nodes = (node for source in SOURCES.values() for node in ast.walk(ast.parse(source)))
+    return {node.name: ast.unparse(node) for node in nodes if isinstance(node, ast.ClassDef)}
 
 
 def unknown_names(text: str) -> Iterator[str]:
@@ -43,7 +43,7 @@ def unknown_names(text: str) -> Iterator[str]:
         if name not in MODULES:
             yield name
     for class_name, name in _METHOD.findall(text):
-        if class_name in CLASSES and not re.search(rf"\b{name}\b", CLASSES[class_name]):
+        if class_name in classes() and not re.search(rf"\b{name}\b", classes()[class_name]):
             yield f"{class_name}.{name}"
 
 
@@ -89,4 +89,4 @@ def test_the_table_of_locks_is_that_of_the_code() -> None:
     assert locks(list(literal_lines(page("mirrortool-design", 7).sub_part("Locks"))), "") == table
     for name in table:
         class_name, attribute = name.split(".")
-        assert f"self.{attribute} = threading." in CLASSES[class_name]
+        assert f"self.{attribute} = threading." in classes()[class_name]

@@ -11,7 +11,7 @@ import pytest
 
 from tests.machine.verbs import Machine, run
 
-EXAMPLES = 18
+EXAMPLES = 12
 """With each seed,."""
 
 

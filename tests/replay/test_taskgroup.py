@@ -94,17 +94,20 @@ def test_no_successor_of_a_failed_unit_is_applied(name):
 # Random units.
 
 
-@pytest.mark.parametrize("block", range(24))
+@pytest.mark.parametrize("block", range(8))
 def test_random_units_end_as_serial_replay_would(block):
-    """60,000 random cases in random orders, all in all; in blocks, so that two processes share them."""
-    for seed in range(block * 2500, block * 2500 + 2500):
+    """16,000 random cases in random orders, all in all; in blocks, so that two processes share them.
+
+    Ten times as many as it takes until the last of the wrong groups below is found out by such cases alone.
+    """
+    for seed in range(block * 2000, block * 2000 + 2000):
         run_case(random_case(seed), Walk(seed))
 
 
 @pytest.mark.soak
 @pytest.mark.timeout(3600)
 def test_random_units_end_as_serial_replay_would_a_million_times():
-    for seed in range(60_000, 1_060_000):
+    for seed in range(16_000, 1_016_000):
         run_case(random_case(seed), Walk(seed))
 
 

@@ -16,8 +16,8 @@ import pytest
 from tests.fakes.environment import SOURCE
 from tests.site.runs import run_seed
 
-SEEDS = 200
-A_TEST = 40
+SEEDS = 100
+A_TEST = 50
 """Seeds that one test runs."""
 OFTEN = (
     *("kill of record", "kill of ship", "kill of receive", "kill of follow", "power cut of near", "power cut of far"),
@@ -35,6 +35,8 @@ SELDOM = (
 FAILED = (10858, 10911, 11580, 11680, 11978)
 """Long runs that the soak found wrong once. What a seed does changes with the calls of the code: what was found is a
 test of its own, too."""
+LIKELY = (47, 39, 81, 25)
+"""Long runs in which all that is seldom happened when they were chosen; with other code they may be others."""
 MOST = 120
 """Long runs after which each seldom thing has happened; the test ends when it has."""
 
@@ -54,7 +56,7 @@ def test_what_failed_once_keeps_its_promises(seed: int) -> None:
 
 def test_what_happens_seldom_does_happen() -> None:
     seen: Counter[str] = Counter()
-    for seed in range(MOST):
+    for seed in (*LIKELY, *range(MOST)):
         seen.update(run_seed(seed, is_long=True).seen)
         if all(seen[each] for each in SELDOM):
             return
