@@ -1,7 +1,12 @@
-"""Completion in bash, zsh and fish, each run headless with the script that is installed."""
+"""Completion in bash, zsh and fish, each run headless with the script that is installed.
+
+Most of the cost is the start of the program at each TAB. So some tests start it; in the others the shell asks one that
+notes what it was asked, and gives the answer that the program's code has given to that in this process.
+"""
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import pty
@@ -10,15 +15,15 @@ import select
 import shlex
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import redirect_stdout
 from pathlib import Path
 
 import click
 import pytest
 
 from mirrortool.cli.completion import SHELLS, script
-from mirrortool.cli.main import cli
+from mirrortool.cli.main import cli, main
 from tests.docs.manual import ROOT
 from tests.docs.workshop import environment, make_image, require, run
 
@@ -64,23 +69,54 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 Complete = Callable[[str], set[str]]
+_VARIABLES = ("_MIRRORTOOL_COMPLETE", "COMP_WORDS", "COMP_CWORD")
+_NOTES = f"""#!/bin/sh
+printf '%s\\0' {" ".join(f'"${each}"' for each in _VARIABLES)} >ASKED
+cat ANSWER
+"""
 
 
 @pytest.fixture
 def complete(shell: str, place: Path) -> Complete:
-    """What a shell offers at the end of a line."""
-    tool, known = require(shell), environment(place / "bin")
+    """What a shell offers at the end of a line; the program is started."""
+    known = environment(place / "bin")
+    return lambda line: _offered(shell, line, place, known)
+
+
+@pytest.fixture
+def complete_here(shell: str, place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Complete:
+    """The same, but this process answers the shell."""
+    asked, answer, known = tmp_path / "asked", tmp_path / "answer", environment(tmp_path / "bin")
+    (tmp_path / "bin" / "mirrortool").write_text(_NOTES.replace("ASKED", str(asked)).replace("ANSWER", str(answer)))
+    monkeypatch.chdir(place)
 
     def ask(line: str) -> set[str]:
-        done = subprocess.run(
-            [tool, *_flags(shell)], input=_program(shell, line), cwd=place, env=known,
-            capture_output=True, text=True, check=False, timeout=60,
-        )  # fmt: skip
-        assert "Traceback" not in done.stderr, done.stderr
-        assert done.returncode == 0, done.stderr
-        return {_without_description(shell, each) for each in done.stdout.splitlines() if each}
+        answer.write_bytes(b"")
+        assert _offered(shell, line, place, known) == set()
+        answer.write_bytes(_answer(asked.read_text().split("\0")[:-1]))
+        return _offered(shell, line, place, known)
 
     return ask
+
+
+def _answer(values: Sequence[str]) -> bytes:
+    """What the program prints when a shell gives it these."""
+    output = io.BytesIO()
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(io.TextIOWrapper(output)):
+        for name, value in zip(_VARIABLES, values, strict=True):
+            patch.setenv(name, value)
+        assert main([]) == 0
+        return output.getvalue()
+
+
+def _offered(shell: str, line: str, place: Path, known: Mapping[str, str]) -> set[str]:
+    done = subprocess.run(
+        [require(shell), *_flags(shell)], input=_program(shell, line), cwd=place, env=known,
+        capture_output=True, text=True, check=False, timeout=60,
+    )  # fmt: skip
+    assert "Traceback" not in done.stderr, done.stderr
+    assert done.returncode == 0, done.stderr
+    return {_without_description(shell, each) for each in done.stdout.splitlines() if each}
 
 
 def _flags(shell: str) -> list[str]:
@@ -102,12 +138,6 @@ def _without_description(shell: str, offered: str) -> str:
     return offered.split({"bash": "\n", "zsh": ":", "fish": "\t"}[shell])[0]
 
 
-def all_of(complete: Complete, lines: Sequence[str]) -> Iterator[set[str]]:
-    """Two shells at a time: most of the cost is the start of the program."""
-    with ThreadPoolExecutor(2) as pool:
-        yield from pool.map(complete, lines)
-
-
 @EACH_SHELL
 def test_files_are_current(shell: str) -> None:
     assert (ROOT / "completions" / FILES[shell]).read_text() == script(shell)
@@ -115,15 +145,15 @@ def test_files_are_current(shell: str) -> None:
 
 @EACH_SHELL
 def test_commands(complete: Complete) -> None:
-    offered, some, none = all_of(complete, ["mirrortool ", "mirrortool re", "mirrortool x"])
+    offered, some, none = map(complete, ["mirrortool ", "mirrortool re", "mirrortool x"])
     assert offered == set(COMMANDS)
     assert some == {"receive", "record", "replay"}
     assert none == set()
 
 
 @EACH_SHELL
-def test_options_of_every_command(complete: Complete) -> None:
-    for name, offered in zip(COMMANDS, all_of(complete, [f"mirrortool {name} --" for name in COMMANDS]), strict=True):
+def test_options_of_every_command(complete_here: Complete) -> None:
+    for name, offered in zip(COMMANDS, map(complete_here, [f"mirrortool {name} --" for name in COMMANDS]), strict=True):
         command = cli.get_command(click.Context(cli), name)
         assert command is not None
         shown = [each for each in command.get_params(click.Context(command)) if not getattr(each, "hidden", False)]
@@ -132,9 +162,9 @@ def test_options_of_every_command(complete: Complete) -> None:
 
 
 @EACH_SHELL
-def test_values_of_choices(complete: Complete) -> None:
-    ranges, unit, when_full, formats, shells = all_of(
-        complete,
+def test_values_of_choices(complete_here: Complete) -> None:
+    ranges, unit, when_full, formats, shells = map(
+        complete_here,
         [
             "mirrortool replay --ranges ",
             "mirrortool replay --unit ",
@@ -151,9 +181,9 @@ def test_values_of_choices(complete: Complete) -> None:
 
 
 @EACH_SHELL
-def test_commands_that_can_be_a_service_and_their_options(complete: Complete) -> None:
-    names, own, theirs = all_of(
-        complete, ["mirrortool unit rec", "mirrortool unit --user", "mirrortool unit record journal --when"]
+def test_commands_that_can_be_a_service_and_their_options(complete_here: Complete) -> None:
+    names, own, theirs = map(
+        complete_here, ["mirrortool unit rec", "mirrortool unit --user", "mirrortool unit record journal --when"]
     )
     assert (names, own, theirs) == ({"record"}, {"--user-name"}, {"--when-full"})
 
@@ -165,14 +195,14 @@ def test_names_of_volumes(complete: Complete, line: str) -> None:
 
 
 @EACH_SHELL
-def test_names_of_volumes_of_an_import(complete: Complete) -> None:
-    every, some = all_of(complete, [f"mirrortool import journal log --volume {begun}" for begun in ("", "da")])
+def test_names_of_volumes_of_an_import(complete_here: Complete) -> None:
+    every, some = map(complete_here, [f"mirrortool import journal log --volume {begun}" for begun in ("", "da")])
     assert (every, some) == ({"disk", "data"}, {"data"})
 
 
 @EACH_SHELL
-def test_names_of_volumes_that_begin_so(complete: Complete) -> None:
-    assert complete("mirrortool record journal --source di") == {"disk="}
+def test_names_of_volumes_that_begin_so(complete_here: Complete) -> None:
+    assert complete_here("mirrortool record journal --source di") == {"disk="}
 
 
 @EACH_SHELL
@@ -182,24 +212,24 @@ def test_points(complete: Complete, line: str) -> None:
 
 
 @EACH_SHELL
-def test_points_of_every_option_that_takes_one(complete: Complete) -> None:
+def test_points_of_every_option_that_takes_one(complete_here: Complete) -> None:
     options = ["base journal --until", "log journal --since", "ship journal - --after", "promote mirror --until"]
-    for offered in all_of(complete, [f"mirrortool {option} ins" for option in options]):
+    for offered in map(complete_here, [f"mirrortool {option} ins" for option in options]):
         assert offered == {"installed"}
 
 
 @EACH_SHELL
-def test_points_by_lsn_and_by_time(complete: Complete, place: Path) -> None:
+def test_points_by_lsn_and_by_time(complete_here: Complete, place: Path) -> None:
     commits = [json.loads(line) for line in run("log", str(place / "journal"), "--all", "--json").splitlines()]
-    by_lsn, by_time = all_of(complete, ["mirrortool base journal --until 1", "mirrortool base journal --until @1"])
+    by_lsn, by_time = map(complete_here, ["mirrortool base journal --until 1", "mirrortool base journal --until @1"])
     assert by_lsn == {str(each["lsn"]) for each in commits if str(each["lsn"]).startswith("1")}
     assert by_time == {f"@{each['time']}" for each in commits}
 
 
 @EACH_SHELL
-def test_nothing_where_there_is_no_journal(complete: Complete) -> None:
+def test_nothing_where_there_is_no_journal(complete_here: Complete) -> None:
     lines = ["mirrortool replay nowhere mirror --until ", "mirrortool record --source "]
-    assert list(all_of(complete, lines)) == [set(), set()]
+    assert list(map(complete_here, lines)) == [set(), set()]
 
 
 def test_zsh_at_a_terminal(place: Path) -> None:
