@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from mirrortool.cli.jsonoutput import print_json
-from mirrortool.cli.options import DIRECTORY, FILE, Value, as_json, complete_volume, quiet
+from mirrortool.cli.options import DIRECTORY, FILE, Value, as_json, complete_volume_name, quiet
 from mirrortool.cli.otherusers import writes_in
 from mirrortool.cli.progressdisplay import Display, View
 from mirrortool.cli.text import counted, format_bytes, printable, quoted, tell
@@ -28,11 +28,6 @@ def parse_mapped(text: str) -> tuple[str, str]:
     return file, volume
 
 
-def complete_name(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
-    """The volumes of the journal on the command line."""
-    return [name.rstrip("=") for name in complete_volume(ctx, param, incomplete)]
-
-
 @click.command("import")
 @click.argument("journal", type=DIRECTORY)
 @click.argument("file", type=FILE)
@@ -41,7 +36,7 @@ def complete_name(ctx: click.Context, param: click.Parameter, incomplete: str) -
     help="Of FILE: dm-log-writes or QEMU's blklogwrites, or fio.",
 )  # fmt: skip
 @click.option(
-    "--volume", metavar="NAME", shell_complete=complete_name,
+    "--volume", metavar="NAME", shell_complete=complete_volume_name,
     help="The volume that was logged.  [default: the journal's only one]",
 )  # fmt: skip
 @click.option(

@@ -36,6 +36,8 @@ COMMANDS = {
     "ship": "Send a journal to other hosts, as it grows.",
     "receive": "Receive a journal that another host ships.",
     "verify": "Prove, page by page, that a mirror or journal is right.",
+    "serve": "Show volumes as they were at any commit to NBD clients, without a copy.",
+    "export": "Write a volume as it was at any commit into a file.",
     "promote": "Make a mirror the primary, when the old one has died.",
     "status": "Show how journals and mirrors stand.",
     "log": "List the commits of a journal.",

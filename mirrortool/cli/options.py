@@ -200,7 +200,8 @@ def _journal_of(ctx: click.Context) -> Journal:
     from mirrortool.journal.directory import Journal
     from mirrortool.mirror.directory import Mirror
 
-    path = ctx.params.get("journal") or ctx.params.get("mirror") or next(iter(ctx.args), "")
+    named = (ctx.params.get(each) for each in ("journal", "mirror", "path"))
+    path = next(filter(None, named), None) or next(iter(ctx.args), "")
     if files.exists(files.join(path, "mirror.json")):
         path = Mirror(path).journal_path
     return Journal(path)

@@ -17,12 +17,14 @@ class ServiceRules(NamedTuple):
         is_added: whether a unit adds it, as it is a single flag.
         final_codes: exit codes after which a restart does not help; see mirrortool-unit(1).
         restart_seconds: between an end and the next start.
+        has_unit: whether a systemd unit makes it start with the host. What shows one moment is not of use then.
     """
 
     options: tuple[str, ...]
     is_added: bool
     final_codes: tuple[int, ...]
     restart_seconds: int
+    has_unit: bool = True
 
 
 _FINAL = (2, 11, 12, 13, 14, 15, 21, 24)
@@ -33,4 +35,5 @@ SERVICES = {
     "record": ServiceRules(("--nbd", "--every"), False, (*_FINAL, _IO_ERROR, _BUG), 3),
     "replay": ServiceRules(("--follow",), True, (*_FINAL, _PAST_POINT, _BUG), 10),
     "ship": ServiceRules(("--follow",), True, (*_FINAL, _IO_ERROR, _BUG), 10),
+    "serve": ServiceRules(("--nbd",), False, (*_FINAL, _IO_ERROR, _BUG), 10, has_unit=False),
 }

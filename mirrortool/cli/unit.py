@@ -48,7 +48,7 @@ class _UnitCommand(click.Command):
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
         name = ctx.params.get("name")
-        if name not in SERVICES:
+        if name not in _names(ctx):
             return super().shell_complete(ctx, incomplete)
         command = _command(ctx, name)
         return command.shell_complete(command.make_context(name, [], resilient_parsing=True), incomplete)
@@ -142,7 +142,7 @@ def _unit_name(name: str, line: _CommandLine) -> str:
 def _names(ctx: click.Context) -> list[str]:
     root = ctx.find_root().command
     known = root.list_commands(ctx) if isinstance(root, click.Group) else []
-    return [name for name in SERVICES if name in known]
+    return [name for name, rules in SERVICES.items() if rules.has_unit and name in known]
 
 
 def _command(ctx: click.Context, name: str) -> click.Command:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from mirrortool.checksum import SUM_BYTES, page_sums
 from mirrortool.errors import MirrortoolError
 from mirrortool.store.interface import PageReader
-from mirrortool.store.pageruns import merged_runs
+from mirrortool.store.pageruns import joined
 from mirrortool.volume import VolumeSet
 
 ReadSums = Callable[[int, int], bytes]
@@ -23,13 +23,13 @@ class CheckedReader:
         reader: PageReader,
         read_sums: ReadSums,
         wrong: Callable[[str, int], MirrortoolError],
-        nonzero_runs: Callable[[int, int], Iterable[tuple[int, int]]] | None = None,
+        nonzero_runs: Callable[[int, int], Iterable[tuple[int, int]]],
     ) -> None:
         """Take over the reader, which is closed with this.
 
         Args:
             wrong: the error for a page, by its volume and its number there, that does not have its sum.
-            nonzero_runs: runs of pages that may have other sums than 0, ascending; None if the reader's have them all.
+            nonzero_runs: runs of pages that may have other sums than 0, ascending.
         """
         self.page_size = reader.page_size
         self._reader, self._read_sums, self._wrong, self._nonzero_runs = reader, read_sums, wrong, nonzero_runs
@@ -39,30 +39,23 @@ class CheckedReader:
         return self._reader.volumes
 
     def read_into(self, page: int, buffers: Sequence[memoryview]) -> None:
-        self.read_with_sums(page, buffers)
-
-    def read_with_sums(self, page: int, buffers: Sequence[memoryview]) -> bytes:
-        """Fill buffers of whole pages of one volume; their packed sums.
+        """Fill buffers of whole pages of one volume.
 
         Raises:
             MirrortoolError: one does not have the sum that it must have, or cannot be read.
         """
         self._reader.read_into(page, buffers)
         size = self.page_size
-        found = page_sums([each[at : at + size] for each in buffers for at in range(0, len(each), size)], size)
-        known = self._read_sums(page, len(found) // SUM_BYTES)
+        pages = [each[at : at + size] for each in buffers for at in range(0, len(each), size)]
+        found = page_sums(pages, size)
+        known = self._read_sums(page, len(pages))
         if found != known:
             raise self._error(page, found, known)
-        return found
 
     def data_runs(self, page: int, count: int) -> Iterator[tuple[int, int]]:
         """Those of the reader, and those with sums: what has a sum and became a hole must be found, too."""
-        if not count:
-            return
-        runs = self._reader.data_runs(page, count)
-        if self._nonzero_runs:
-            runs = merged_runs(list(heapq.merge(runs, self._nonzero_runs(page, count))))
-        yield from runs
+        if count:
+            yield from joined(heapq.merge(self._reader.data_runs(page, count), self._nonzero_runs(page, count)))
 
     def close(self) -> None:
         self._reader.close()

@@ -6,7 +6,8 @@ keeps what is read here (points/).
 
 from __future__ import annotations
 
-from contextlib import ExitStack
+from collections.abc import Callable
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 
 from mirrortool import clock, files
@@ -17,6 +18,7 @@ from mirrortool.errors import (
     NotComparableError,
     UsageError,
 )
+from mirrortool.journal.directory import Journal
 from mirrortool.journal.pathkind import PathKind, kind_of, neither
 from mirrortool.journal.point import Until
 from mirrortool.lsn import Lsn
@@ -24,10 +26,14 @@ from mirrortool.mirror import findings
 from mirrortool.mirror.checkpoint import Checkpoint, describe
 from mirrortool.mirror.directory import Mirror
 from mirrortool.mirror.openvolumes import open_store
+from mirrortool.operation import CommitKind
+from mirrortool.points.view import open_point
 from mirrortool.serve.checkedreader import CheckedReader
 from mirrortool.store.interface import PageReader
 from mirrortool.volume import Volume
 from mirrortool.wording import quoted_word
+
+_FUZZY = "LSN {} is FUZZY: a state that the primary never had"
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,10 +45,10 @@ class ShownState:
         lsn, time_ns: of the commit.
         mark: its name, if it has one.
         is_fuzzy: whether a volume changed under it, so that it is not a state that the volume ever had.
-        reader: its pages.
-        checked: its pages, each compared with its sum.
-        known_bad: what verifications found wrong with the mirror, as a phrase; empty if nothing.
+        reader: its pages, each of which is compared with its sum when it is read.
+        warnings: what is to be known of it, each a line.
         places: directories and files that it is read from.
+        recorded: the volumes of the journal, as this host records them, by path; none on another host.
     """
 
     path: str
@@ -51,15 +57,19 @@ class ShownState:
     mark: str | None
     is_fuzzy: bool
     reader: PageReader
-    checked: CheckedReader
-    known_bad: str
+    warnings: tuple[str, ...]
     places: tuple[str, ...]
+    recorded: tuple[str, ...]
     _opened: ExitStack
 
     def __enter__(self) -> ShownState:
         return self
 
     def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Give everything back; calling it again does nothing."""
         self._opened.close()
 
     def volume(self, name: str) -> Volume:
@@ -78,12 +88,21 @@ class ShownState:
         return volumes[name]
 
 
-def open_state(path: str, until: Until | None = None, *, allow_fuzzy: bool = False) -> ShownState:
+def open_state(
+    path: str,
+    until: Until | None = None,
+    *,
+    allow_fuzzy: bool = False,
+    doing: str = "read",
+    on_progress: Callable[[int, int], None] | None = None,
+) -> ShownState:
     """Open a mirror at rest, or a journal at the last commit at or before a point.
 
     Args:
         until: for a journal; by default the newest commit.
         allow_fuzzy: also a commit under which a volume changed.
+        doing: what the hold on a journal says that this process does.
+        on_progress: told how many bytes of a journal were read, and how many there are at most; it may raise.
     Raises:
         UsageError: the journal does not have the point; or one was given for a mirror.
         NotComparableError: the mirror or the commit is not a state of the primary, but a later one will be.
@@ -94,7 +113,26 @@ def open_state(path: str, until: Until | None = None, *, allow_fuzzy: bool = Fal
     kind = kind_of(path)
     if kind == PathKind.MIRROR:
         return _open_mirror(path, until, allow_fuzzy)
+    if kind in (PathKind.JOURNAL, PathKind.COPY):
+        return _open_journal(path, until, allow_fuzzy, doing, on_progress)
     raise neither(path)
+
+
+def _open_journal(
+    path: str, until: Until | None, allow_fuzzy: bool, doing: str, on_progress: Callable[[int, int], None] | None
+) -> ShownState:
+    with ExitStack() as opening:
+        journal = Journal(path)
+        view = open_point(journal, until, allow_fuzzy=allow_fuzzy, on_progress=on_progress, doing=doing)
+        opening.callback(view.close)
+        commit = view.commit
+        warnings = [_FUZZY.format(commit.lsn)] if commit.kind == CommitKind.FUZZY else []
+        if view.why_not_held:
+            warnings.append(f"prune may remove what is read here, as nothing could be noted: {view.why_not_held}")
+        return ShownState(
+            path, commit.lsn, commit.time_ns, commit.name, commit.kind == CommitKind.FUZZY, view, tuple(warnings),
+            (files.absolute(path),), tuple(journal.volume_paths().values()), opening.pop_all(),
+        )  # fmt: skip
 
 
 def _open_mirror(path: str, until: Until | None, allow_fuzzy: bool) -> ShownState:
@@ -123,10 +161,14 @@ def _open_mirror(path: str, until: Until | None, allow_fuzzy: bool) -> ShownStat
 
         reader = CheckedReader(store, sums.read, wrong, sums.nonzero_runs)
         known = findings.describe(mirror, findings.findings(mirror), clock.now_ns())
+        warnings = [f"{path} is known to be bad: {known}"] if known else []
+        if checkpoint.is_fuzzy:
+            warnings.append(_FUZZY.format(checkpoint.position.lsn))
         places = [mirror.path, *(holder.path for holder in mirror.holders())]
         return ShownState(
-            path, checkpoint.position.lsn, checkpoint.time_ns, None, checkpoint.is_fuzzy, reader, reader, known,
-            tuple(map(files.absolute, places)), opening.pop_all(),
+            path, checkpoint.position.lsn, checkpoint.time_ns, None, checkpoint.is_fuzzy, reader,
+            tuple(warnings), tuple(map(files.absolute, places)), _recorded_paths(mirror.journal_path),
+            opening.pop_all(),
         )  # fmt: skip
 
 
@@ -149,3 +191,10 @@ def _check_is_state(mirror: Mirror, checkpoint: Checkpoint, allow_fuzzy: bool) -
             where=mirror.path,
             remedy="give --allow-fuzzy to read it all the same",
         )
+
+
+def _recorded_paths(journal_path: str) -> tuple[str, ...]:
+    """Of a mirror's journal, which may be elsewhere by now."""
+    with suppress(MirrortoolError):
+        return tuple(Journal(journal_path).volume_paths().values())
+    return ()

@@ -5,7 +5,7 @@ Bound: `RunCollector` has twice the runs that are left when they are merged, and
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from mirrortool.store.parallelread import Run
 
@@ -30,16 +30,23 @@ class RunCollector:
         return merged_runs(sorted(self._runs))
 
 
-def merged_runs(runs: Sequence[Run]) -> list[Run]:
+def merged_runs(runs: Iterable[Run]) -> list[Run]:
     """Ascending runs, which may overlap, as disjoint ones that do not meet."""
-    merged: list[Run] = []
+    return list(joined(runs))
+
+
+def joined(runs: Iterable[Run]) -> Iterator[Run]:
+    """The same one by one, for any number of them."""
+    begun: Run | None = None
     for first, count in runs:
-        if merged and first <= merged[-1][0] + merged[-1][1]:
-            start, length = merged[-1]
-            merged[-1] = start, max(length, first + count - start)
+        if begun is None or first > begun[0] + begun[1]:
+            if begun:
+                yield begun
+            begun = first, count
         else:
-            merged.append((first, count))
-    return merged
+            begun = begun[0], max(begun[1], first + count - begun[0])
+    if begun:
+        yield begun
 
 
 def without(runs: Sequence[Run], excused: Sequence[Run] | None) -> tuple[list[Run], int]:

@@ -56,6 +56,8 @@ CASES = {
     "receive": Case("receive copy", "receiving into copy: waiting for the sender"),
     "verify of a mirror": Case("verify M -q", "^verify ", program=SLOW_DISK),
     "verify of a journal": Case("verify J -q", "^verify ", program=SLOW_DISK),
+    "serve": Case("serve J --nbd unix:socket -q", "^as of LSN ", 0),
+    "export": Case("export J disk out -q", "^export ", program=SLOW_DISK),
     "base": Case("base J -q", "^base ", program=SLOW_DISK),
     "import": Case("import J log --format fio -q", "^import ", program=SLOW_DISK),
     "promote": Case("promote M --yes -q", "^(replay|verify) ", program=SLOW_DISK),

@@ -18,6 +18,7 @@ from mirrortool.sockets.addresses import UnixAddress
 from tests.fakes.daemon import Daemon
 from tests.fakes.exposition import parsed
 from tests.fakes.live import LiveRecorder
+from tests.fakes.served import Served
 from tests.fakes.servicemanager import Manager
 from tests.interop.tool import Site, site_of_a_disk
 from tests.nbd.wire import Client
@@ -119,6 +120,17 @@ def test_a_follower_is_told_from_waiting_for_its_journal_to_the_end(site: Site, 
     last = {name.removeprefix("mirrortool_replay_"): value for (name, _), value in parsed(metrics.read_text()).items()}
     assert (last["following"], last["consistent"], last["lag_operations"]) == (0, 1, 0)
     assert last["applied_lsn"] == last["head_lsn"] > 0
+
+
+def test_what_serves_a_commit_is_told_when_clients_can_come(site: Site, manager: Manager) -> None:
+    site.run("record", site.journal, "--quiet")
+    manager.heard()
+    with Served(site.journal, site.path / "s") as served:
+        (ready,) = manager.wait()
+        assert ready.startswith("READY=1\nSTATUS=serving disk as of LSN ")
+        with Client(UnixAddress(str(served.socket))) as client:
+            client.go("disk")
+    assert manager.heard()[-1].startswith("STOPPING=1")
 
 
 def test_a_shipment_is_told_from_its_start_though_its_destination_is_away(site: Site, manager: Manager) -> None:

@@ -21,6 +21,7 @@ COMMANDS = [
     ["record", "J", "--nbd=unix:socket"],
     ["record", "J", "--every", "1h"],
     ["ship", "J", "D", "--follow"],
+    ["serve", "J", "--nbd=unix:socket"],
 ]
 NUMBERS = [signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGINT]
 
@@ -59,7 +60,7 @@ def test_told_to_stop_at_any_time_it_ends_with_0(place: Path, command: list[str]
             wait_until(lambda: process.poll() is not None or takes(process.pid, signal.SIGTERM))
             assert process.poll() is None
             nap(delay)  # what is interrupted is chance, what follows is not
-            process.send_signal(NUMBERS[COMMANDS.index(command)])
+            process.send_signal(NUMBERS[COMMANDS.index(command) % len(NUMBERS)])
             _, told = process.communicate(timeout=30)
         finally:
             process.kill()

@@ -14,6 +14,7 @@ import pytest
 from tests.docs.jsonfields import documented, keys_of
 from tests.docs.manual import page
 from tests.docs.workshop import make_image, run
+from tests.fakes.served import Served
 
 
 @pytest.fixture(autouse=True)
@@ -95,3 +96,16 @@ def test_fields_of_unit() -> None:
     assert set(keys_of(value)) == documented(page("mirrortool-unit").sub_part("JSON"))
     assert value["text"] == run("unit", *arguments)
     assert value["path"] == f"/etc/systemd/system/{value['name']}.service"
+
+
+def test_fields_of_export() -> None:
+    value = result("export", "journal", "disk", "out.img", "--json", "-q")
+    assert set(keys_of(value)) == documented(page("mirrortool-export").sub_part("JSON"))
+    assert value["data_bytes"] == 1 << 20 and value["size"] == 4 << 20
+
+
+def test_fields_of_serve(tmp_path: Path) -> None:
+    served = Served(tmp_path / "journal", tmp_path / "s", "--json")
+    served.start()
+    value = json.loads(served.stop())
+    assert set(keys_of(value)) == documented(page("mirrortool-serve").sub_part("JSON"))

@@ -9,6 +9,7 @@ from pathlib import Path
 from mirrortool.journal.directory import Journal
 from mirrortool.record.controlsocket import ask
 from tests.fakes.daemon import PROGRAM, Daemon
+from tests.fakes.served import peak_bytes
 
 
 class LiveRecorder(Daemon):
@@ -80,10 +81,7 @@ class LiveRecorder(Daemon):
     @property
     def peak_bytes(self) -> int:
         """The most memory that it ever had."""
-        for line in Path(f"/proc/{self.process.pid}/status").read_text(encoding="ascii").splitlines():
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) << 10
-        raise AssertionError("no VmHWM")
+        return peak_bytes(self.process.pid)
 
     @property
     def descriptors(self) -> int:

@@ -58,6 +58,7 @@ TORN_FILE = "tests/record/test_durable.py::test_a_torn_tail_is_kept_and_what_is_
 RESIZE = "tests/record/test_resize.py"
 REPLAY = "tests/replay/test_durable.py::test_a_mirror_says_what_it_is[each]"
 START_OVER = "tests/replay/test_durable.py::test_a_mirror_that_starts_over_says_what_it_is[each]"
+EXPORT = "tests/serve/test_exportfile.py::test_after_a_power_cut_the_file_is_whole_or_as_it_was[each]"
 NAMES = "tests/crash/test_names_power.py"
 
 SAME_DIRECTORY = Argued("the next call syncs the same directory, and nothing needs the name before that")
@@ -321,6 +322,11 @@ SYNCS: dict[str, dict[str, str]] = {
     },
     "mirrortool/replay/tuner.py": {
         "Tuner.end_window:self._store.sync": Argued("it is timed, to choose how to write; a checkpoint syncs anyhow"),
+    },
+    "mirrortool/serve/exportfile.py": {
+        "_NewFile.finish:self._file.fdatasync": EXPORT,
+        "_NewFile.finish:files.rename": EXPORT,
+        "_Device.finish:self._file.fdatasync": "tests/serve/test_exportfile.py::test_a_device_has_it_durably",
     },
     "mirrortool/ship/receiver.py": {
         "Receiver.make_durable:self._copy.sync": "tests/ship/test_receiver.py",
