@@ -22,9 +22,9 @@ def sparse(path: Path, size: int = IMAGE_BYTES) -> Path:
     return path
 
 
-def rate(uri: str, load: list[str]) -> float:
-    """Writes a second that fio reaches."""
-    command = ["fio", "--name=load", "--ioengine=nbd", f"--uri={uri}", f"--size={IMAGE_BYTES}", "--time_based"]
+def rate(uri: str, load: list[str], *, size: int = IMAGE_BYTES, kind: str = "write") -> float:
+    """Writes, or reads, a second that fio reaches."""
+    command = ["fio", "--name=load", "--ioengine=nbd", f"--uri={uri}", f"--size={size}", "--time_based"]
     command += [f"--runtime={SECONDS}", "--output-format=json", *load]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
-    return float(json.loads(done.stdout[done.stdout.index("{") :])["jobs"][0]["write"]["iops"])
+    return float(json.loads(done.stdout[done.stdout.index("{") :])["jobs"][0][kind]["iops"])

@@ -1,4 +1,4 @@
-"""A recorder's export as a block device, which nbdfuse and a loop device make of it."""
+"""An export as a block device, which nbdfuse and a loop device make of it."""
 
 from __future__ import annotations
 
@@ -6,17 +6,24 @@ import contextlib
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Protocol
 
-from tests.fakes.live import LiveRecorder
 from tests.fakes.loop import call
 from tests.fakes.waiting import wait_until
 
 
+class Serving(Protocol):
+    """What serves NBD clients."""
+
+    def uri(self, name: str = ...) -> str:
+        """The address of an export."""
+
+
 @contextlib.contextmanager
-def block_device(live: LiveRecorder, where: Path) -> Iterator[str]:
-    """A loop device that is the recorder's export."""
+def block_device(live: Serving, where: Path, name: str = "disk") -> Iterator[str]:
+    """A loop device that is an export."""
     where.mkdir()
-    fuse = subprocess.Popen(["nbdfuse", where, live.uri()])
+    fuse = subprocess.Popen(["nbdfuse", where, live.uri(name)])
     try:
         wait_for_file(where / "nbd", fuse)
         device = call("losetup", "--show", "--find", where / "nbd").strip()
