@@ -7,12 +7,14 @@ is none. A value that has an `X` of its own keeps that: `time` of `mirrortool lo
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from typing import Any
 
 import click
 
 from mirrortool import times
 from mirrortool.address import format_address
+from mirrortool.journal.holds import JournalHold
 from mirrortool.volume import Volume
 
 TIMES = {"time_ns", "head_time_ns", "commit_time_ns", "acknowledged_time_ns", "updated_ns", "since_ns", "next_scan_ns"}
@@ -34,6 +36,11 @@ def json_line(value: dict[str, Any]) -> str:
 def volume_to_json(volume: Volume) -> dict[str, object]:
     """A volume among others; its address as text, as `init` takes it."""
     return {"name": volume.name, "size": volume.size, "address": format_address(volume.start)}
+
+
+def hold_to_json(hold: JournalHold, held_bytes: int) -> dict[str, object]:
+    """What a running process reads of a journal, and so keeps."""
+    return {"lsn": hold.lsn, "held_bytes": held_bytes, "worker": asdict(hold.worker)}
 
 
 def with_texts(value: Any) -> Any:

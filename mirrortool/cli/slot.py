@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import click
 
-from mirrortool.cli.jsonoutput import print_json
+from mirrortool.cli.jsonoutput import hold_to_json, print_json
 from mirrortool.cli.options import DIRECTORY, as_json, quiet
 from mirrortool.cli.otherusers import writes_in
 from mirrortool.cli.text import columns, format_bytes, format_time, printable, quoted, tell
 from mirrortool.errors import UsageError
 from mirrortool.journal.copies.basetransfer import open_finished
 from mirrortool.journal.directory import Journal
+from mirrortool.journal.holds import holds
 from mirrortool.journal.retention.prune import held_bytes
 from mirrortool.journal.slots import Slot, damaged_slots, drop, slots
 
@@ -49,17 +50,21 @@ def list_slots(journal: str, as_json: bool) -> None:
     opened = Journal(journal)
     listed = [(slot, held_bytes(opened, slot)) for slot in slots(opened)]
     damaged = damaged_slots(opened)
+    reading = [(hold, held_bytes(opened, hold)) for hold in holds(opened)]
     if as_json:
         values = [_to_json(slot, held) for slot, held in listed]
-        print_json({"slots": values, "damaged": list(damaged)})
+        print_json({"slots": values, "damaged": list(damaged), "holds": [hold_to_json(*each) for each in reading]})
         return
     for problem in damaged.values():
         tell(f"mirrortool: {printable(str(problem))}")
-    if not listed and not damaged:
+    if not listed and not damaged and not reading:
         tell("no slots: no reader of this journal has registered")
         return
-    for line in columns(("NAME", "KIND", "LSN", "TIME", "HOLDS BACK", "WHERE"), [_row(*each) for each in listed]):
+    heading = ("NAME", "KIND", "LSN", "TIME", "HOLDS BACK", "WHERE")
+    for line in columns(heading, [_row(*each) for each in listed]) if listed else ():
         click.echo(line)
+    for hold, held in reading:
+        click.echo(f"{hold.why}: holds back {format_bytes(held)} until it ends")
 
 
 @command.command("drop")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 
-from mirrortool.cli.jsonoutput import volume_to_json
+from mirrortool.cli.jsonoutput import hold_to_json, volume_to_json
 from mirrortool.journal.diskspace import Room
 from mirrortool.mirror.directory import Mirror
 from mirrortool.mirror.findings import count_pages, union
@@ -57,6 +57,7 @@ def _journal_to_json(status: JournalStatus) -> dict[str, object]:
         **_work_to_json(status.work),
         "next_scan_ns": journal.next_scan.begins_ns if journal.next_scan else None,
         "slots": [_reader_to_json(reader, status.room) for reader in status.readers],
+        "holds": [hold_to_json(hold, status.room.held_bytes(hold)) for hold in status.holds],
         "is_open": world_readable_file(status) is not None,
     }
 

@@ -81,6 +81,8 @@ def _journal_lines(status: JournalStatus) -> Iterator[str]:
         yield from _recorder_lines(status.recorder)
     for reader in status.readers:
         yield f"  {_reader_line(reader, status.room)}"
+    for hold in status.holds:
+        yield f"  {_by(Work(True, hold.worker), 'read')}{_held(status.room.held_bytes(hold))}"
     yield from _silence_lines(status)
     yield from _world_readable_lines(status, journal.path)
 
@@ -160,6 +162,9 @@ _DOING = {
     "replay": "replayed",
     "follow": "followed",
     "promote": "promoted",
+    "serve": "served",
+    "export": "exported",
+    "diff": "compared",
 }
 
 

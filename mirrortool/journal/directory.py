@@ -13,6 +13,7 @@ copy.json       of a copy that is received: its own id
 received.json   of such a copy: up to where it is durable here; see durablemark.py
 control.sock    the door of a running recorder
 slots/          the readers of the journal, and up to where each has read
+index/          index files, of no content of their own; see points/indexfile.py
 torn/           torn tails, moved there by the recorder; never read
 forked/         frames that a promotion dropped; never read
 promoting.json  a promotion under way; see journal/unfinished.py
@@ -175,6 +176,14 @@ class Journal:
     @property
     def files_path(self) -> str:
         return files.join(self.path, "files")
+
+    def index_path(self, name: str) -> str:
+        """The index of the journal file or base of this name, which can be made again; see points/indexfile.py."""
+        return files.join(self.indexes_path, f"{name}.index")
+
+    @property
+    def indexes_path(self) -> str:
+        return files.join(self.path, "index")
 
     def file_path(self, first_lsn: Lsn) -> str:
         """The journal file that begins with this LSN."""

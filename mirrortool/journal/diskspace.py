@@ -10,6 +10,7 @@ from mirrortool import files
 from mirrortool.errors import HostError, MirrortoolError, NoSpaceError
 from mirrortool.journal.bases.listing import base_lsns, base_path
 from mirrortool.journal.directory import Journal
+from mirrortool.journal.holds import JournalHold
 from mirrortool.journal.slots import Slot, slots
 from mirrortool.wording import exact_bytes, quoted_word
 
@@ -31,15 +32,15 @@ class Room:
     base_bytes: int = 0
     free_bytes: int | None = None
 
-    def held_bytes(self, slot: Slot) -> int:
-        """How many bytes of older files could go, but for this slot; the newest file stays anyhow."""
-        if not slot.holds_back:
+    def held_bytes(self, holder: Slot | JournalHold) -> int:
+        """How many bytes of older files could go, but for this one; the newest file stays anyhow."""
+        if not holder.holds_back:
             return 0
         older = self.file_bytes[:-1]
         return sum(
             size
             for (first, size), (following, _) in zip(older, self.file_bytes[1:], strict=True)
-            if following > slot.needs_lsn
+            if following > holder.needs_lsn
         )
 
     @property

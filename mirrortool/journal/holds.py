@@ -41,6 +41,16 @@ class JournalHold:
     worker: Worker
 
     @property
+    def holds_back(self) -> bool:
+        """As a slot that holds back."""
+        return True
+
+    @property
+    def needs_lsn(self) -> Lsn:
+        """The first LSN of the journal files that stay."""
+        return Lsn(self.lsn + 1)
+
+    @property
     def why(self) -> str:
         """What keeps it, for people."""
         process = f"process {self.worker.pid}" if self.worker.pid else "a process"
@@ -93,7 +103,7 @@ def remove_dead(journal: Journal) -> None:
 def check_not_held(journal: Journal, first_lsn: Lsn, doing: str) -> None:
     """Raise LockedError if a running process reads what lies before an LSN; under `slots.locked`."""
     for hold in holds(journal):
-        if hold.lsn + 1 < first_lsn:
+        if hold.needs_lsn < first_lsn:
             raise LockedError(
                 f"cannot {doing}, because {hold.why}", where=journal.path, remedy="wait for it, or stop it"
             )

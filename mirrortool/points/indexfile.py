@@ -36,14 +36,8 @@ from mirrortool.lsn import NO_LSN, Lsn
 from mirrortool.operation import Batch
 from mirrortool.points.indexpart import IndexKind, IndexOwner, IndexPart, UnsoundIndexError, encode_part, stored_parts
 
-SUFFIX = ".index"
 OnRead = Callable[[int], None]
 """Called with the bytes of a journal file or base that were read since the last call."""
-
-
-def index_path(journal: Journal) -> str:
-    """The directory of the index files."""
-    return files.join(journal.path, "index")
 
 
 def parts_of_file(journal: Journal, start: Position, last_lsn: Lsn, on_read: OnRead) -> Iterator[IndexPart]:
@@ -57,7 +51,7 @@ def parts_of_file(journal: Journal, start: Position, last_lsn: Lsn, on_read: OnR
     """
     owner = IndexOwner(IndexKind.JOURNAL_FILE, journal.uuid, journal.page_size, start.next_lsn)
     position, offset = start, None
-    with _IndexWriter(_path(journal, layout.file_name(start.next_lsn)), owner) as writer:
+    with _IndexWriter(journal.index_path(layout.file_name(start.next_lsn)), owner) as writer:
         with suppress(UnsoundIndexError):
             for part in _kept_in_file(journal, writer, start):
                 position, offset = part.end, part.frames.offsets[-1]
@@ -82,17 +76,13 @@ def parts_of_base(journal: Journal, base: BaseFile, on_read: OnRead) -> Iterator
     lsn, checksum = base.header.position.lsn, base.file_checksum()
     owner = IndexOwner(IndexKind.BASE, journal.uuid, journal.page_size, lsn)
     start, end = Position(NO_LSN, checksum), Position(Lsn(base.frame_count()), checksum)
-    with _IndexWriter(_path(journal, basefile.file_name(lsn)), owner) as writer:
+    with _IndexWriter(journal.index_path(basefile.file_name(lsn)), owner) as writer:
         if _is_whole(writer, start, end):
             yield from writer.kept()
             return
         for part in _read_base(base, checksum, on_read):
             writer.add(part)
             yield part
-
-
-def _path(journal: Journal, name: str) -> str:
-    return files.join(index_path(journal), name + SUFFIX)
 
 
 def _kept_in_file(journal: Journal, writer: _IndexWriter, start: Position) -> Iterator[IndexPart]:

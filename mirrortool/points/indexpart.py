@@ -22,6 +22,20 @@ Index header
     96     24   reserved        0
     120    8    checksum        xxh3-64 of bytes 0-119
 
+Index columns
+    offsets     8 bytes for each frame: of it in its file
+    marks       8 bytes for each frame: the chain value after it; of a base, the xxh3-64 of its body without the payload
+    firsts      8 bytes for each frame: pages that frames before it in this part write; of a base, its first page
+    counts      4 bytes for each frame: pages that it writes
+    operations  4 bytes for each frame: how many it has
+    heads       4 bytes for each frame: from its start to its payload, in bytes
+    stored      4 bytes for each frame: stored bytes of the payload
+    codecs      1 byte for each frame: of the payload
+    kinds       1 byte for each operation, as in the frame body
+    pages       8 bytes for each operation, as in the frame body
+    counts      8 bytes for each operation, as in the frame body
+    sums        8 bytes for each page written, as in the frame body
+
 Rule: no part is believed that does not have its checksums.
 Bound: PART_OPERATIONS and a frame. Not here: where an index lies, and of what it must be (indexfile.py).
 """
@@ -75,19 +89,7 @@ class UnsoundIndexError(Exception):
 
 @dataclass(slots=True)
 class FrameTable:
-    """Where frames lie: columns with an entry a frame.
-
-    Attributes:
-        offsets: of the frame in its file.
-        marks: of a journal file's frame, the chain value after it; of a base's, the xxh3-64 of the columns of its body.
-        firsts: of a journal file's frame, the pages that frames before it in this part write; of a base's, its first
-            page.
-        counts: pages that it writes.
-        operations: how many it has.
-        heads: bytes from its start to its payload.
-        stored: bytes of its payload, as it is stored.
-        codecs: of the payload.
-    """
+    """Where frames lie: the first columns of an index, with an entry a frame."""
 
     offsets: array[int] = field(default_factory=lambda: array("Q"))
     marks: array[int] = field(default_factory=lambda: array("Q"))

@@ -10,6 +10,7 @@ from mirrortool.errors import JournalError, LockedError, MirrortoolError
 from mirrortool.journal.commits import Commit
 from mirrortool.journal.directory import Journal
 from mirrortool.journal.diskspace import NO_ROOM, Room
+from mirrortool.journal.holds import JournalHold
 from mirrortool.journal.position import Position
 from mirrortool.journal.slots import Slot
 from mirrortool.mirror.checkpoint import Checkpoint
@@ -55,6 +56,7 @@ class JournalStatus:
         readers: by the names of their slots.
         work: what records it, or receives it.
         room: what it uses, and what is free.
+        holds: what running processes read of it, so that it stays.
         unanswered: that a recorder has the journal and does not answer; None if it does, or none is running.
     """
 
@@ -73,6 +75,7 @@ class JournalStatus:
     unanswered: LockedError | None = None
     work: Work = UNKNOWN
     room: Room = NO_ROOM
+    holds: Sequence[JournalHold] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,6 +25,7 @@ from mirrortool.journal.codec import FrameHeader
 from mirrortool.journal.commits import Commit, commit_of, may_rest, newest_commits
 from mirrortool.journal.directory import Journal
 from mirrortool.journal.diskspace import room_of
+from mirrortool.journal.holds import holds
 from mirrortool.journal.newest import ahead_seconds
 from mirrortool.journal.overdue import Heard, silent_seconds
 from mirrortool.journal.pathkind import PathKind, kind_of, neither
@@ -170,6 +171,7 @@ class _Journal:
             unanswered,
             work_on_journal(journal),
             room,
+            holds(journal),
         )
 
     def _has_only_grown(self, journal: Journal, reader: JournalReader) -> bool:

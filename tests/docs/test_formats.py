@@ -8,16 +8,18 @@ from typing import Any
 
 import pytest
 
+from mirrortool.checksum import SUM_BYTES
 from mirrortool.journal import format as layout
 from mirrortool.journal import judgement
 from mirrortool.journal.bases import basefile
 from mirrortool.metrics import METRICS, PREFIX
+from mirrortool.points import indexpart
 from tests.docs.manual import items, page, table, value_of
 from tests.docs.workshop import make_image, run
 from tests.fakes.live import LiveRecorder
 
-NOW_AND_THEN = {"copy.json", "received.json", "detached.json", "detached.log", "forked", "promoting.json"}
-"""In the directory of a journal that was without room, was promoted, or is a copy."""
+NOW_AND_THEN = {"copy.json", "received.json", "detached.json", "detached.log", "forked", "index", "promoting.json"}
+"""In the directory of a journal that was without room, was promoted or read at a commit, or is a copy."""
 
 
 def test_metrics_are_those_of_the_table() -> None:
@@ -59,6 +61,16 @@ def test_tables_of_a_base_are_those_of_the_code(heading: str, struct: Any) -> No
     assert all(" ".join(row) in in_code for row in rows)
     assert lines[0].startswith(f"{struct.size} bytes")
     assert sum(int(size) for _, size, *_ in rows) == struct.size
+
+
+def test_tables_of_an_index_are_those_of_the_code() -> None:
+    in_code = " ".join((indexpart.__doc__ or "").split())
+    header = table(page("mirrortool-journal", 5).sub_part("Index header"))
+    columns = table(page("mirrortool-journal", 5).sub_part("Index columns"))
+    assert all(" ".join(row) in in_code for row in (*header, *columns))
+    assert sum(int(size) for _, size, *_ in header) == indexpart.HEADER.size
+    sizes = [int(meaning.split()[0]) for _, meaning in columns]
+    assert sizes == [*(column.itemsize for column in indexpart.FrameTable().columns()), 1, 8, 8, SUM_BYTES]
 
 
 @pytest.mark.parametrize("heading", ["File header", "Frame header", "Frame body"])

@@ -17,7 +17,7 @@ from mirrortool.journal.reader import JournalReader
 from mirrortool.journal.writer import JournalWriter
 from mirrortool.lsn import LAST_LSN, Lsn
 from mirrortool.operation import BatchBuilder, CommitKind
-from mirrortool.points import indexfile, indexpart
+from mirrortool.points import indexpart
 from mirrortool.points.view import open_point
 from mirrortool.replay.makebase import MakeBase
 from tests.fakes.histories import History
@@ -33,7 +33,7 @@ def history(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> History:
 
 
 def indexes(journal: Journal) -> list[Path]:
-    return sorted(Path(indexfile.index_path(journal)).glob("*"))
+    return sorted(Path(journal.indexes_path).glob("*"))
 
 
 def bytes_read(journal: Journal, lsn: int, expected: dict[str, bytes]) -> int:

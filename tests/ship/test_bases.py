@@ -21,18 +21,20 @@ from mirrortool.errors import (
     MissingFileError,
     NoSpaceError,
 )
-from mirrortool.journal import slots
+from mirrortool.journal import holds, slots
 from mirrortool.journal.audit import Audit
 from mirrortool.journal.bases.listing import base_lsns, base_path, lock_bases
 from mirrortool.journal.copies import basetransfer
+from mirrortool.journal.copies.basetransfer import open_finished
 from mirrortool.journal.copies.copy import Copy
 from mirrortool.journal.directory import Journal
 from mirrortool.journal.rawframes import find_end
 from mirrortool.journal.retention.prune import Keep, prune
 from mirrortool.journal.slots import Slot
 from mirrortool.journal.tail import Tail
-from mirrortool.journal.unfinished import due_file
+from mirrortool.journal.unfinished import Unfinished, due_file
 from mirrortool.mirror.directory import Mirror
+from mirrortool.points.view import open_point
 from mirrortool.replay.makebase import MakeBase
 from mirrortool.ship import receiverprocess
 from mirrortool.ship.destination import parse_destination
@@ -44,6 +46,8 @@ from mirrortool.ship.shipoptions import RefusedError, ShipOptions
 from tests.fakes.daemon import Daemon
 from tests.fakes.disk import Call, FullDisk, PowerCut, cut_at, faulty
 from tests.fakes.journals import assert_verifies, images_of, replay_all
+from tests.fakes.pointviews import contents
+from tests.fakes.serial import volumes_at
 from tests.fakes.waiting import wait_until
 from tests.ship.pairs import Cable, FlippingCable, assert_same, counted, running, shipment
 from tests.ship.prunedjournal import BASE, BEHIND, END, Pruned, assert_sound, assert_whole
@@ -265,6 +269,45 @@ def test_who_works_with_the_bases_of_the_copy_is_waited_for(original: Pruned, pl
         assert_same(original.behind, copy)
     shipment(original.journal, Cable(str(copy)), has_slot=False).run()
     assert_whole(original, copy)
+
+
+def test_what_a_process_reads_of_the_copy_stays_until_it_ends(original: Pruned, place: Path) -> None:
+    copy = original.copy(place / "C")
+    journal = Journal(str(copy))
+    expected = volumes_at(journal)
+    with open_point(journal, None) as view:
+        with pytest.raises(RefusedError, match=f"process {os.getpid()} reads it") as caught:
+            shipment(original.journal, Cable(str(copy)), has_slot=False).run()
+        assert caught.value.exit_code == LockedError.exit_code
+        assert_same(original.behind, copy)
+        assert contents(view) == expected
+    shipment(original.journal, Cable(str(copy)), has_slot=False).run()
+    assert_whole(original, copy)
+
+
+def test_a_change_to_a_base_that_a_crash_interrupted_waits_for_readers(
+    original: Pruned, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy = original.copy(place / "C")
+    with open_point(Journal(str(copy)), None) as view:
+        before = contents(view)
+        with monkeypatch.context() as patch:
+            patch.setattr(holds, "check_not_held", lambda *_: None)
+            with pytest.MonkeyPatch.context() as crash:
+                crash.setattr(basetransfer, "_finish", cut_short)
+                with suppress(MirrortoolError, PowerCut):
+                    shipment(original.journal, Cable(str(copy)), has_slot=False).run()
+        assert due_file(str(copy))
+        with pytest.raises(LockedError):
+            basetransfer.finish_base_transfer(Journal(str(copy), finishing=Unfinished.ARRIVAL))
+        assert contents(view) == before
+    assert open_finished(str(copy))
+    shipment(original.journal, Cable(str(copy)), has_slot=False).run()
+    assert_whole(original, copy)
+
+
+def cut_short(*_: object) -> None:
+    raise PowerCut
 
 
 class FullBefore(FullDisk):

@@ -31,7 +31,7 @@ from mirrortool.errors import (
 )
 from mirrortool.files import File
 from mirrortool.journal import format as layout
-from mirrortool.journal import slots
+from mirrortool.journal import holds, slots
 from mirrortool.journal.bases.basefile import BaseFile, check_sums, header_bytes_max
 from mirrortool.journal.bases.listing import base_path, bases_path, lock_bases
 from mirrortool.journal.codec import FrameError, FrameHeader
@@ -187,13 +187,24 @@ class ArrivingBase:
         """
         return lock_bases(self._journal)
 
+    def check_not_held(self) -> None:
+        """Raise LockedError if a running process reads what the base takes the place of; nothing has changed then."""
+        with slots.locked(self._journal):
+            _check_not_held(self._journal, self.announced.file_first_lsn)
+
     def install(self) -> None:
-        """Take the place of the files before; under `lock`, with the file durable up to the commit."""
+        """Take the place of the files before; under `lock`, with the file durable up to the commit.
+
+        Raises:
+            LockedError: a running process reads what is there; it stays.
+        """
         assert self.is_whole and self.has_file
         self.close()
-        files.sync_directory(arriving_path(self._journal.path))
-        files.rename(self._path, base_path(self._journal, self.announced.position.lsn))
-        _finish(self._journal, self.announced.file_first_lsn)
+        with slots.locked(self._journal):
+            _check_not_held(self._journal, self.announced.file_first_lsn)
+            files.sync_directory(arriving_path(self._journal.path))
+            files.rename(self._path, base_path(self._journal, self.announced.position.lsn))
+            _finish(self._journal, self.announced.file_first_lsn)
 
     def _check(self) -> bool:
         if self.is_whole:
@@ -246,14 +257,16 @@ def finish_base_transfer(journal: Journal) -> None:
     """Finish what a crash interrupted once the base had its name; under the journal's lock.
 
     Raises:
-        LockedError: another process works with the bases.
+        LockedError: another process works with the bases, or reads what is to go.
     """
     first_lsn = due_file(journal.path)
     if first_lsn is not None:
         with lock_bases(journal):
             # What named a base, or marked a slot lost, may have been killed before it made that durable.
             files.sync_directories(arriving_path(journal.path), bases_path(journal), slots.slots_path(journal))
-            _finish(journal, Lsn(first_lsn))
+            with slots.locked(journal):
+                _check_not_held(journal, Lsn(first_lsn))
+                _finish(journal, Lsn(first_lsn))
 
 
 def drop_base_transfer(journal: Journal) -> None:
@@ -293,17 +306,21 @@ def _is_finished(path: str) -> bool:
     return True
 
 
+def _check_not_held(journal: Journal, first_lsn: Lsn) -> None:
+    holds.remove_dead(journal)
+    holds.check_not_held(journal, first_lsn, "let a base take the place of older files")
+
+
 def _finish(journal: Journal, first_lsn: Lsn) -> None:
     """Steps 2 and 3. Slots are locked, so that none registers in between for a position that goes."""
-    with slots.locked(journal):
-        for slot in slots.slots(journal):
-            if slot.holds_back and slot.needs_lsn < first_lsn:
-                slots.save(journal, slot.losing())
-        journal.save_clean_end(None)
-        for each in journal.file_starts():
-            files.remove_durably(journal.file_path(each))
-        here = files.join(arriving_path(journal.path), layout.file_name(first_lsn))
-        files.rename(here, journal.file_path(first_lsn))
+    for slot in slots.slots(journal):
+        if slot.holds_back and slot.needs_lsn < first_lsn:
+            slots.save(journal, slot.losing())
+    journal.save_clean_end(None)
+    for each in journal.file_starts():
+        files.remove_durably(journal.file_path(each))
+    here = files.join(arriving_path(journal.path), layout.file_name(first_lsn))
+    files.rename(here, journal.file_path(first_lsn))
     _clean(journal, keep=None)
 
 

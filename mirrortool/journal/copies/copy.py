@@ -236,7 +236,8 @@ class Copy:
         Raises:
             HostError: it is not; what may not be durable was cut off, and the copy must be opened again. Or it is, in
                 a file that was deleted or replaced.
-            LockedError: a base is due to take the place of files, while another process works with the copy's bases.
+            LockedError: a base is due to take the place of files, while another process works with the copy's bases,
+                or reads those files.
         """
         self._end.require_alive()
         if self._arriving:
@@ -401,6 +402,7 @@ class Copy:
         assert self.journal is not None
         arrived = self._end
         with base.lock():
+            base.check_not_held()
             arrived.kill()  # unless all of it succeeds: the next opening finishes it
             base.install()
             self._arriving = None

@@ -10,7 +10,7 @@ Rule: without a base that stands for what went before, nothing goes. The newest 
 from __future__ import annotations
 
 import bisect
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from mirrortool.journal.slots import Slot
@@ -39,10 +39,15 @@ class SlotLag:
 
 @dataclass(frozen=True, slots=True)
 class Hold:
-    """Everything from an LSN on is needed, and by which reader; for people."""
+    """Everything from an LSN on is needed, and by which reader; for people.
+
+    Attributes:
+        base_lsn: of a base that is needed, too; 0 if none is.
+    """
 
     lsn: Lsn
     why: str
+    base_lsn: Lsn = NO_LSN
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +117,11 @@ def plan(
         if slot.holds_back and slot not in holding and slot.needs_lsn < first
     )
     return PrunePlan(
-        gone, _bases_gone(bases, floor, first, holding, wish), lost, tuple(holds), needs_base and wish.promised_lsn != 0
+        gone,
+        _bases_gone(bases, floor, first, _bases_read(holding, others), wish),
+        lost,
+        tuple(holds),
+        needs_base and wish.promised_lsn != 0,
     )
 
 
@@ -151,14 +160,18 @@ def _extended(files: Sequence[KeptFile], kept: int, size: int | None) -> int:
 
 
 def _bases_gone(
-    bases: Sequence[KeptFile], floor: KeptFile | None, first_lsn: Lsn, holding: Sequence[Slot], wish: Wish
+    bases: Sequence[KeptFile], floor: KeptFile | None, first_lsn: Lsn, read: Collection[Lsn], wish: Wish
 ) -> tuple[int, ...]:
-    """Bases before the promise go, but those from which a slot starts over, and those that --keep-size restores."""
+    """Bases before the promise go, but those that are read, and those that --keep-size restores."""
     if floor is None:
         return ()
-    read = {slot.resync_lsn for slot in holding}
     older = (base.lsn for base in bases if base.lsn < floor.lsn and base.lsn not in read)
     return tuple(lsn for lsn in older if wish.size is None or lsn < first_lsn)
+
+
+def _bases_read(holding: Sequence[Slot], others: Sequence[Hold]) -> set[Lsn]:
+    """LSNs of the bases from which a slot starts over, or that another reader needs."""
+    return {slot.resync_lsn for slot in holding} | {hold.base_lsn for hold in others}
 
 
 def bytes_from(files: Sequence[KeptFile], lsn: Lsn) -> int:

@@ -10,15 +10,18 @@ It works beside a recorder and readers: a process that has a file open keeps it.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import astuple, dataclass
 
 from mirrortool import clock, files
-from mirrortool.errors import JournalError, NoSpaceError, UsageError
-from mirrortool.journal.bases.listing import bases, bases_path, lock_bases, remove_base, remove_unfinished
+from mirrortool.errors import HostError, JournalError, NoSpaceError, UsageError
+from mirrortool.journal import format as layout
+from mirrortool.journal.bases import basefile
+from mirrortool.journal.bases.listing import base_lsns, bases, bases_path, lock_bases, remove_base, remove_unfinished
 from mirrortool.journal.commits import find_commit, newest_commits
 from mirrortool.journal.copies.basetransfer import open_finished
 from mirrortool.journal.directory import Journal
+from mirrortool.journal.holds import JournalHold, holds, remove_dead
 from mirrortool.journal.newest import ahead_seconds
 from mirrortool.journal.point import Until
 from mirrortool.journal.reader import JournalReader
@@ -82,6 +85,7 @@ def prune(path: str, keep: Keep, *, dry_run: bool = False) -> Pruned:
             held.enter_context(lock_bases(journal))
             remove_unfinished(journal)
             held.enter_context(locked(journal))
+            remove_dead(journal)
         now = _look(journal)
         newest = next(iter(newest_commits(journal, 1)), None)
         newest_ns, now_ns = newest.time_ns if newest else 0, clock.now_ns()
@@ -110,15 +114,15 @@ def _look(journal: Journal) -> _Found:
     lags = [SlotLag(slot, _seconds_behind(journal, slot, now_ns)) for slot in slots(journal)]
     kept_bases = [KeptFile(base.lsn, base.size) for base in bases(journal)]
     checkpoint = journal.recorder_checkpoint()  # what the recorder needs must be known
-    holds = []
+    others = [Hold(each.needs_lsn, each.why, each.lsn) for each in holds(journal)]
     if checkpoint:
-        holds.append(Hold(checkpoint.position.next_lsn, "the recorder would redo it"))
-    return _Found(_kept_files(journal), kept_bases, lags, holds)
+        others.append(Hold(checkpoint.position.next_lsn, "the recorder would redo it"))
+    return _Found(_kept_files(journal), kept_bases, lags, others)
 
 
-def held_bytes(journal: Journal, slot: Slot) -> int:
-    """Bytes of the journal files that a slot holds back, whatever else does."""
-    return bytes_from(_kept_files(journal), slot.needs_lsn) if slot.holds_back else 0
+def held_bytes(journal: Journal, holder: Slot | JournalHold) -> int:
+    """Bytes of the journal files that a slot, or a process that reads, holds back, whatever else does."""
+    return bytes_from(_kept_files(journal), holder.needs_lsn) if holder.holds_back else 0
 
 
 def _kept_files(journal: Journal) -> list[KeptFile]:
@@ -169,3 +173,14 @@ def _carry_out(journal: Journal, planned: PrunePlan) -> None:
         remove_base(journal, Lsn(lsn))
     if planned.bases:
         files.sync_directory(bases_path(journal))
+    with suppress(HostError):
+        _remove_indexes(journal)
+
+
+def _remove_indexes(journal: Journal) -> None:
+    """Remove the indexes of what is not there any more, and what was left of some in the making."""
+    names = map(layout.file_name, journal.file_starts()), map(basefile.file_name, base_lsns(journal))
+    kept = {files.base_name(journal.index_path(name)) for each in names for name in each}
+    for name in files.list_directory(journal.indexes_path):
+        if name not in kept:
+            files.remove(files.join(journal.indexes_path, name))
