@@ -20,7 +20,7 @@ from mirrortool.store.syncgate import SyncGate
 from mirrortool.volume import Volume, VolumeSet
 from mirrortool.wording import byte_count
 
-_RESERVE_MARGIN = 64 << 20
+RESERVE_MARGIN = 64 << 20
 """With this much space left beyond what is needed, reserving block by block would only cost time."""
 
 
@@ -130,7 +130,7 @@ class FlatStore:
 
     def reserve(self, runs: Iterable[tuple[int, int]], bytes_most: int) -> None:
         for file in self._files:
-            if files.free_bytes(file.path) < bytes_most + _RESERVE_MARGIN:
+            if files.free_bytes(file.path) < bytes_most + RESERVE_MARGIN:
                 self._reserve_each(runs)
                 return
 

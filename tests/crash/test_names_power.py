@@ -242,7 +242,7 @@ def test_how_the_volumes_were_left_is_forgotten_durably_before_they_are_touched(
     place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Else the next replay takes what this one did to them for another program's work."""
-    monkeypatch.setattr(flat, "_RESERVE_MARGIN", 1 << 60)  # always reserve, which touches them before any checkpoint
+    monkeypatch.setattr(flat, "RESERVE_MARGIN", 1 << 60)  # always reserve, which touches them before any checkpoint
     maker = JournalMaker(place / "J", {"a": PAGES * PAGE})
     maker.frame(Write("a", 0, bytes(PAGE)), Commit())
     replay_all(maker.journal, place / "M")

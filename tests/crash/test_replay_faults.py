@@ -61,7 +61,7 @@ def small_scale(monkeypatch):
     shrink_pieces(monkeypatch)
     monkeypatch.setattr(coalesce, "INLINE_ZERO_BYTES", 5 * PAGE)
     monkeypatch.setattr(delegator, "CHECKPOINT_PAGES", 8)
-    monkeypatch.setattr(flat, "_RESERVE_MARGIN", 1 << 60)  # always reserve
+    monkeypatch.setattr(flat, "RESERVE_MARGIN", 1 << 60)  # always reserve
 
 
 @pytest.fixture(scope="module")

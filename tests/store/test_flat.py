@@ -263,7 +263,7 @@ def test_what_was_reserved_can_be_written_when_the_rest_is_gone(tmp_path: Path) 
 
 
 def test_with_room_to_spare_nothing_is_reserved_block_by_block(directory: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(files, "free_bytes", lambda _: 10 * PAGE + flat._RESERVE_MARGIN)
+    monkeypatch.setattr(files, "free_bytes", lambda _: 10 * PAGE + flat.RESERVE_MARGIN)
     asked: list[int] = []
     monkeypatch.setattr(File, "reserve", lambda _self, offset, _length: asked.append(offset))
     with store_of(directory, 20 * PAGE) as store:
