@@ -14,6 +14,7 @@ from mirrortool.journal import judgement
 from mirrortool.journal.bases import basefile
 from mirrortool.metrics import METRICS, PREFIX
 from mirrortool.points import indexpart
+from mirrortool.store import backingformat
 from tests.docs.manual import items, page, table, value_of
 from tests.docs.workshop import make_image, run
 from tests.fakes.live import LiveRecorder
@@ -71,6 +72,16 @@ def test_tables_of_an_index_are_those_of_the_code() -> None:
     assert sum(int(size) for _, size, *_ in header) == indexpart.HEADER.size
     sizes = [int(meaning.split()[0]) for _, meaning in columns]
     assert sizes == [*(column.itemsize for column in indexpart.FrameTable().columns()), 1, 8, 8, SUM_BYTES]
+
+
+@pytest.mark.parametrize(("heading", "struct"), [("header", backingformat.HEADER), ("record", backingformat.RECORD)])
+def test_tables_of_a_backing_are_those_of_the_code(heading: str, struct: Any) -> None:
+    lines = page("mirrortool-mirror", 5).sub_part(f"Backing {heading}")
+    rows = table(lines)
+    in_code = " ".join((backingformat.__doc__ or "").split())
+    assert len(rows) > 3 and all(" ".join(row) in in_code for row in rows)
+    assert lines[0].startswith(f"{struct.size} bytes")
+    assert sum(int(size) for _, size, *_ in rows) == struct.size
 
 
 @pytest.mark.parametrize("heading", ["File header", "Frame header", "Frame body"])
