@@ -21,6 +21,7 @@ from mirrortool.store.interface import Store
 from mirrortool.store.joined import JoinedStore
 from mirrortool.store.nbdstore import NbdStore
 from mirrortool.volume import VolumeSet
+from tests.fakes.backings import leave_no_room, make_backings
 from tests.fakes.memory_export import MemoryExport, failing
 from tests.fakes.memorystore import MemoryDisk, MemoryStore, io_error
 from tests.fakes.nbdservers import nbdkit, qcow2
@@ -181,6 +182,19 @@ def _open_exports(volumes: VolumeSet, uris: Mapping[str, str]) -> Store:
     return NbdStore(volumes, {volume.name: NbdClient(parse_uri(uris[volume.name]), write=True) for volume in volumes})
 
 
+def spanned(*cells: int) -> Callable[[VolumeSet], AbstractContextManager[Opened]]:
+    """Backings of these sizes, with extents of four pages."""
+
+    @contextmanager
+    def opened(volumes: VolumeSet) -> Iterator[Opened]:
+        with fast_directory() as directory:
+            backings = make_backings(directory, *cells, extent=4 * volumes.page_size)
+            store = backings.open(volumes)
+            yield Opened(store, backings.open, _failing_fdatasync, lambda: leave_no_room(store))
+
+    return opened
+
+
 def _some(volumes: VolumeSet, names: list[str]) -> VolumeSet:
     return VolumeSet([volumes[name] for name in names], volumes.page_size)
 
@@ -189,6 +203,8 @@ DRIVERS: Mapping[str, Driver] = {
     "flat": Driver(flat_files, page_sizes=(512, 4096, 65536), examples=30),
     "device": Driver(flat_devices, examples=5),
     "joined": Driver(joined),
+    "spanned, one": Driver(spanned(40), page_sizes=(512, 4096, 65536)),
+    "spanned, five": Driver(spanned(20, 3, 1, 8, 5), page_sizes=(512, 4096, 65536), examples=20),
     "double": Driver(memory),
     "nbd": Driver(our_exports, page_sizes=(512, 4096)),
     "nbdkit": Driver(_opens_servers(lambda: nbdkit("memory", str(2 * ROOM))), examples=5),
