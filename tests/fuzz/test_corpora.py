@@ -13,6 +13,7 @@ from tests.fuzz.judging import PEAK_BYTES_MAX, judge, peak_bytes
 CORPUS_BYTES_MAX = 200_000
 PERCENT_MIN = {
     "frames": 55, "journalfiles": 60, "bases": 50, "smallfiles": 35, "logwrites": 75, "fiologs": 70, "nbdserver": 80,
+    "nbdclient": 90,
     "messages": 60, "receiving": 65, "sending": 70, "controlsocket": 50, "texts": 55, "traces": 65, "pagesums": 60,
     "images": 90,
 }  # fmt: skip

@@ -14,8 +14,8 @@ import importlib
 from types import ModuleType
 
 NAMES = (
-    "frames", "journalfiles", "bases", "smallfiles", "logwrites", "fiologs", "nbdserver", "messages", "receiving",
-    "sending", "controlsocket", "texts", "traces", "pagesums", "images",
+    "frames", "journalfiles", "bases", "smallfiles", "logwrites", "fiologs", "nbdserver", "nbdclient", "messages",
+    "receiving", "sending", "controlsocket", "texts", "traces", "pagesums", "images",
 )  # fmt: skip
 BYTES_MAX_DEFAULT = 4096
 
