@@ -78,6 +78,8 @@ def parse_uri(text: str) -> NbdUri:
 def _parse(text: str) -> NbdUri:
     if not text.isprintable() or " " in text:
         raise _refused(text, "it has characters that a URI writes with %")
+    if not is_nbd_uri(text):
+        raise _refused(text, "it does not begin like one")
     parts = urlsplit(text)
     if parts.scheme not in _SCHEMES:
         raise _refused(text, f"the scheme {parts.scheme!r} is not known")

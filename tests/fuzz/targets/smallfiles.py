@@ -241,6 +241,10 @@ def _host(label: bytes) -> Iterator[None]:
 def seeds() -> Iterator[bytes]:
     for number, (name, _) in enumerate(LOADERS):
         yield bytes([number]) + _made()[name]
+    mirror = json.loads(_made()["M/mirror.json"])
+    exported = {"name": "a", "base": 0, "kind": "nbd", "uri": "nbd+unix:///x?socket=/s", "export": "x", "size": 4096}
+    number = [name for name, _ in LOADERS].index("M/mirror.json")
+    yield bytes([number]) + json.dumps({**mirror, "format": 2, "volumes": [exported]}).encode()
 
 
 def mutate(data: bytes, bytes_max: int, chance: random.Random, libfuzzer: Callable[[bytes, int], bytes]) -> bytes:

@@ -13,6 +13,7 @@ from mirrortool.cli import init, options
 from mirrortool.cli.text import printable, quoted
 from mirrortool.errors import UsageError
 from mirrortool.journal.point import Until
+from mirrortool.nbd.uri import is_nbd_uri, parse_uri
 from mirrortool.ship.destination import parse_destination
 from mirrortool.sockets.addresses import parse_address
 from mirrortool.times import Moment, format_time, parse_duration, parse_moment
@@ -20,7 +21,7 @@ from mirrortool.volume import place
 
 MODULES = (
     "mirrortool.times", "mirrortool.journal.point", "mirrortool.cli.options", "mirrortool.sockets.addresses",
-    "mirrortool.ship.destination", "mirrortool.volume", "mirrortool.cli.init",
+    "mirrortool.ship.destination", "mirrortool.volume", "mirrortool.cli.init", "mirrortool.nbd.uri",
 )  # fmt: skip
 BYTES_MAX = 120
 NOW_NS = 1_764_343_696 * 10**9 + 123
@@ -28,7 +29,7 @@ TOKENS = (
     b"2026-11-23", b" 14:30:20.5", b"T", b"Z", b"+0530", b"-10m", b"today ", b"yesterday ", b"@1764343696.5", b"newest",
     b"64M", b"GiB", b"/s", b"0x3100000000000000", b"3100000000000000h", b"unix:", b"tcp:", b"[::1]:10809",
     b"user@host:", b"ssh://", b"/~/", b"%2f", b"a=", b":1G", b"@0x", b"\xd9\xa3", b"\xed\xa0\x80", b"0001-01-01",
-    b"9999-12-31",
+    b"9999-12-31", b"nbd+unix:///", b"nbds://", b"?socket=/", b"&tls-certificates=/", b"tls-hostname=",
 )  # fmt: skip
 
 
@@ -88,13 +89,19 @@ def _volumes(text: str) -> None:
     assert len(volumes) == len(sizes)
 
 
+def _uri(text: str) -> None:
+    uri = parse_uri(text)
+    assert uri.text == text and uri.is_tls >= (uri.certificates is not None)
+    assert parse_uri(text) == uri and is_nbd_uri(text)
+
+
 def _shown(text: str) -> None:
     assert printable(text).isprintable() and quoted(text).isprintable()
 
 
 PARSERS: tuple[Callable[[str], object], ...] = (
     _moment, _point, _duration, _size, _rate, _mode, _socket, _destination, _volumes, _shown, options.parse_address,
-    options.parse_named_path, options.parse_slot_limit,
+    options.parse_named_path, options.parse_slot_limit, _uri,
 )  # fmt: skip
 
 
@@ -119,6 +126,10 @@ def seeds() -> Iterator[bytes]:
         ("user@host:dir", "ssh://u@[::1]:22/~/x%20y", "./dir", "-", "http://x/y", "[fe80::1]:x"),
         ("a=/dev/x", "a=b:1G\nc=d@0x3100000000000000", "vm=x.img:5T@2000000000000h"), ("a \x1b[31m", "'"),
         ("0x3100000000000000", "3100000000000000h"), ("a=b",), ("100G", "2d"),
+        (
+            "nbd://[::1]:1/a%20b", "nbds://h/x?tls-certificates=/p&tls-hostname=n", "nbd+unix:///d?socket=/run/s",
+            "nbd://u@h/", "nbd://h:99999/", "nbd+unix:///d", "nbd://h/x#y", "nbd://h/%ff",
+        ),
     )  # fmt: skip
     for number, texts in enumerate(examples):
         for text in texts:
