@@ -9,6 +9,7 @@ from contextlib import ExitStack
 from mirrortool import files
 from mirrortool.errors import UsageError
 from mirrortool.nbd.export import Export
+from mirrortool.nbd.ownexports import describe_export
 from mirrortool.nbd.server import Server
 from mirrortool.nbd.statistics import ServerStatistics
 from mirrortool.processsettings import taking_turns
@@ -66,7 +67,8 @@ class Serving:
 def _exports(state: ShownState, scratch: Scratch | None) -> list[Export]:
     made: list[Export] = []
     for volume in state.reader.volumes:
-        description = f"mirrortool volume {volume.name} at LSN {state.lsn} of {format_time(state.time_ns)}"
+        point = f"at LSN {state.lsn} of {format_time(state.time_ns)}"
+        description = describe_export(state.journal_uuid, volume.name, point)
         if scratch:
             made.append(WritableExport(state.reader, volume, description, scratch))
         else:

@@ -48,6 +48,7 @@ class ShownState:
         reader: its pages, each of which is compared with its sum when it is read.
         warnings: what is to be known of it, each a line.
         places: directories and files that it is read from.
+        journal_uuid: of the journal that it is a state of.
         recorded: the volumes of the journal, as this host records them, by path; none on another host.
     """
 
@@ -59,6 +60,7 @@ class ShownState:
     reader: PageReader
     warnings: tuple[str, ...]
     places: tuple[str, ...]
+    journal_uuid: bytes
     recorded: tuple[str, ...]
     _opened: ExitStack
 
@@ -131,7 +133,7 @@ def _open_journal(
             warnings.append(f"prune may remove what is read here, as nothing could be noted: {view.why_not_held}")
         return ShownState(
             path, commit.lsn, commit.time_ns, commit.name, commit.kind == CommitKind.FUZZY, view, tuple(warnings),
-            (files.absolute(path),), tuple(journal.volume_paths().values()), opening.pop_all(),
+            (files.absolute(path),), journal.uuid, tuple(journal.volume_paths().values()), opening.pop_all(),
         )  # fmt: skip
 
 
@@ -167,8 +169,8 @@ def _open_mirror(path: str, until: Until | None, allow_fuzzy: bool) -> ShownStat
         places = [mirror.path, *(holder.path for holder in mirror.holders())]
         return ShownState(
             path, checkpoint.position.lsn, checkpoint.time_ns, None, checkpoint.is_fuzzy, reader,
-            tuple(warnings), tuple(map(files.absolute, places)), _recorded_paths(mirror.journal_path),
-            opening.pop_all(),
+            tuple(warnings), tuple(map(files.absolute, places)), mirror.journal_uuid,
+            _recorded_paths(mirror.journal_path), opening.pop_all(),
         )  # fmt: skip
 
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 import errno
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from functools import partial
 from pathlib import Path
 
 import pytest
 
 from mirrortool import files
-from mirrortool.errors import UsageError
+from mirrortool.errors import UnusableVolumeError, UsageError
 from mirrortool.nbd.protocol import Command
 from mirrortool.nbd.server import Server
 from mirrortool.serve import serving as module
@@ -136,3 +136,13 @@ def test_a_scratch_elsewhere_may_have_half_of_what_is_free(
     scratch = open_scratch(state, str(place), None, is_named=False)
     assert scratch.bytes_max == 10 * PAGE
     scratch.close()
+
+
+def test_no_replay_of_the_same_journal_writes_into_what_is_shown(place: Path, state: ShownState) -> None:
+    """Not into the scratch of a writable one either, whatever name it is reached by."""
+    with (
+        closing(open_scratch(state, str(place), 1 << 20, is_named=True)) as scratch,
+        serving(state, scratch, place, []),
+        pytest.raises(UnusableVolumeError, match="the primary's own"),
+    ):
+        replay_all(str(place / "J"), place / "other", targets={"a": f"nbd+unix:///a?socket={place}/s"})
