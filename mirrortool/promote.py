@@ -70,6 +70,7 @@ from mirrortool.mirror.directory import Mirror, Promoted
 from mirrortool.mirror.findings import Finding, findings, union
 from mirrortool.mirror.findings import describe as describe_known
 from mirrortool.mirror.openvolumes import open_store
+from mirrortool.mirror.partialmirror import not_whole
 from mirrortool.operation import CommitKind
 from mirrortool.record.heldvolumes import HeldVolumes
 from mirrortool.record.missingsegments import forget_noted
@@ -297,6 +298,8 @@ class Promotion:
 
     def _check_places(self) -> None:
         """A primary can have its volumes where the mirror has them."""
+        if not self.mirror.holds_all:
+            raise not_whole(self.mirror, self.journal)
         for kept in self.mirror.kept:
             if problem := kept.place.why_not_promoted():
                 what, remedy = problem

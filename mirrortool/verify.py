@@ -78,7 +78,7 @@ class VerifyResult:
 
     Attributes:
         checkpoint: what the mirror was compared with.
-        pages_checked: all pages of all volumes but those not judged.
+        pages_checked: all pages of all volumes that the mirror holds, but those not judged.
         bad_pages: how many.
         bad_runs: where, the first BAD_RUNS_MAX of them.
         pages_in_flight: may hold operations past the checkpoint.
@@ -87,6 +87,7 @@ class VerifyResult:
         is_cached: pages were accepted from the kernel's cache.
         read_through: what answered in place of a device, such as "the server's cache"; None if nothing did.
         wrong_sums: the files of the mirror's sums that are wrong, as far as they can be told from the right ones.
+        not_held: volumes of which the mirror has the sums only; these are part of the state sum.
     """
 
     checkpoint: Checkpoint
@@ -101,6 +102,7 @@ class VerifyResult:
     is_cached: bool = False
     wrong_sums: Sequence[str] = ()
     read_through: str | None = None
+    not_held: Sequence[str] = ()
 
     @property
     def is_right(self) -> bool:
@@ -220,6 +222,7 @@ class Verify:
             self._cached,
             self._wrong_files(proved, journal_sum) if proved else (),
             self.mirror.read_through,
+            [kept.name for kept in self.mirror.kept if not kept.is_held],
         )
 
     def _wrong_files(self, proved: Proof, journal_sum: int | None) -> list[str]:
@@ -276,13 +279,14 @@ class Verify:
     def _compare(self, sums: PageSums) -> None:
         """Compare every page with its sum; what differs goes to `_bad`."""
         volumes = sums.volumes
-        total = sum(volumes.page_count(volume) for volume in volumes)
+        held = [volumes[name] for name in self.mirror.held]
+        total = sum(volumes.page_count(volume) for volume in held)
         self._statistics = VerifyStatistics(total, 0, 0)
         if not self._cached:
             self._store.sync()  # only clean pages can be dropped
             self._store.drop_caches()
         done = 0
-        for volume in volumes:
+        for volume in held:
             for_each_piece(self._store, volumes.page_size, pieces(self._store, sums, volume), self._comparer(sums))
             done += volumes.page_count(volume)
             self._statistics = replace(self._statistics, pages_done=done)
@@ -457,6 +461,7 @@ def to_json(mirror: Mirror, result: VerifyResult) -> dict[str, object]:
         "table_is_right": result.table_is_right,
         "journal_agrees": result.journal_agrees,
         "wrong_sums": list(result.wrong_sums),
+        "volumes_not_held": list(result.not_held),
         "cached": result.is_cached,
         "through_server_cache": result.read_through is not None,
         "volumes": receipts.identities(mirror),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import click
 
 from mirrortool import files
@@ -9,16 +11,26 @@ from mirrortool.cli.jsonoutput import print_json
 from mirrortool.cli.text import counted, format_bytes, format_seconds, format_time
 from mirrortool.journal.directory import Journal
 from mirrortool.journal.point import Until
+from mirrortool.mirror.newmirror import check_names
 from mirrortool.replay.forecast import Forecast, forecast
 from mirrortool.replay.formerslots import check_place, former_slots
 from mirrortool.replay.goalcommit import find_goal
 
 
 def print_forecast(
-    path: str, mirror: str, until: Until | None, delay: float, *, flush_only: bool, replace_slot: bool, as_json: bool
+    path: str,
+    mirror: str,
+    until: Until | None,
+    delay: float,
+    *,
+    only: Collection[str] | None,
+    flush_only: bool,
+    replace_slot: bool,
+    as_json: bool,
 ) -> None:
     """Say what a replay would do."""
     journal = Journal(path)
+    check_names(journal, (), only)
     if not replace_slot and not files.exists(files.join(mirror, "mirror.json")):
         check_place(journal, mirror, former_slots(journal, mirror, None), None, is_new=True)
     _, target = find_goal(journal, until, delay, flush_only=flush_only)

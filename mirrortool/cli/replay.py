@@ -25,6 +25,7 @@ from mirrortool.cli.options import (
     as_json,
     complete_point,
     complete_volume,
+    complete_volume_name,
     group,
     quiet,
     verbose,
@@ -62,6 +63,10 @@ from mirrortool.replay.tasktable import RowSnapshot
 @click.option(
     "--volume", "targets", multiple=True, type=NAMED_PATH, metavar="NAME=PATH|URI", shell_complete=complete_volume,
     help="Keep a new mirror's volume in this file, device or NBD export, not in MIRROR/volumes.",
+)  # fmt: skip
+@click.option(
+    "--only", multiple=True, metavar="VOLUME", shell_complete=complete_volume_name,
+    help="A new mirror holds only this volume, and the sums of all.",
 )  # fmt: skip
 @click.option("--overwrite", is_flag=True, help="Allow --volume to overwrite what these files and devices hold.")
 @click.option("--raw", is_flag=True, help="With --overwrite: also an image in a container format, such as qcow2.")
@@ -139,7 +144,10 @@ def command(
     if values["dry_run"]:
         until, delay, flush_only = values["until"], values["delay"] or 0.0, values["flush_only"]
         replaces = values["replace_slot"]
-        print_forecast(journal, mirror, until, delay, flush_only=flush_only, replace_slot=replaces, as_json=as_json)
+        print_forecast(
+            journal, mirror, until, delay,
+            only=values["only"] or None, flush_only=flush_only, replace_slot=replaces, as_json=as_json,
+        )  # fmt: skip
         return
     if follow and not waited_for(journal, quiet):
         return
@@ -179,6 +187,7 @@ def _options(values: Mapping[str, Any]) -> ReplayOptions:
         flush_only=values["flush_only"],
         plan=Wanted(values["ranges"], values["groups"], values["tasks"], unit, io),
         targets=dict(values["targets"]),
+        only=values["only"] or None,
         overwrite=values["overwrite"],
         raw=values["raw"],
         read_back=not values["no_check"],

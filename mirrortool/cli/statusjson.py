@@ -124,6 +124,7 @@ def _mirror_volumes_to_json(mirror: Mirror) -> list[dict[str, object]]:
     return [
         {
             **volume_to_json(volume),
+            "kind": kept.place.kind,
             "place": kept.place.describe(mirror.path),
             "is_guarded": kept.place.why_not_guarded() is None,
         }

@@ -168,6 +168,9 @@ def _print(result: VerifyResult) -> None:
         f"{verdict} at LSN {checkpoint.position.lsn}{when}: {counted(result.pages_checked, 'page')} "
         f"checked{through}{not_judged}{_state_sum(result)}, in {format_seconds(result.seconds)}"
     )
+    if result.not_held:
+        which = f"volume{'s' * (len(result.not_held) > 1)} {', '.join(result.not_held)}"
+        click.echo(f"not held by this mirror, and not looked at: {which}")
 
 
 def _state_sum(result: VerifyResult) -> str:

@@ -83,7 +83,9 @@ def _of_journal(journal: Journal) -> tuple[int, list[Listed]]:
 
 def _of_mirror(mirror: Mirror) -> tuple[int, list[Listed]]:
     here, both = files.absolute(mirror.path), zip(mirror.volumes, mirror.kept, strict=True)
-    return mirror.page_size, [(volume, kept.place.kind, kept.place.describe(here)) for volume, kept in both]
+    return mirror.page_size, [
+        (volume, kept.place.kind, kept.place.describe(here) if kept.is_held else None) for volume, kept in both
+    ]
 
 
 @command.command("resize")

@@ -11,6 +11,7 @@ lock              exclusive for a writer, shared for a reader that needs it unch
 
 from __future__ import annotations
 
+import bisect
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -145,6 +146,21 @@ class Mirror:
         path = kept.place.file_path(self.path)
         assert path is not None, "asked only of a volume in a file or device"
         return path
+
+    @property
+    def held(self) -> list[str]:
+        """The names of the volumes whose bytes it has; of the others it keeps the sums (--only)."""
+        return [kept.name for kept in self.kept if kept.is_held]
+
+    @property
+    def holds_all(self) -> bool:
+        """Whether it has the bytes of all volumes."""
+        return all(kept.is_held for kept in self.kept)
+
+    def is_held(self, page: int) -> bool:
+        """Whether a page of the address space is of a volume that it holds."""
+        place = bisect.bisect_right(self.kept, page * self.page_size, key=lambda kept: kept.start)
+        return self.kept[place - 1].is_held
 
     def holders(self) -> list[Holder]:
         """The files and devices that hold the volumes."""

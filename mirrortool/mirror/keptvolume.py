@@ -1,7 +1,8 @@
 """What mirror.json keeps of each volume: its name, where it begins, and the place where the mirror has its bytes.
 
-    LocalPlace   an image in the mirror's directory, or a file or device that the owner named by --volume
-    NbdPlace     an export of an NBD server (nbdplace.py)
+    LocalPlace       an image in the mirror's directory, or a file or device that the owner named by --volume
+    NbdPlace         an export of an NBD server (nbdplace.py)
+    ElsewherePlace   nowhere: the mirror keeps the sums of this volume, and another one its bytes (--only)
 
 A kind of storage is a class of `Place`, with its row in _KINDS here, in openvolumes.py and in newvolumes.py. The format
 of mirror.json is the highest that one of its places needs, so that a mirrortool that does not know a kind refuses the
@@ -110,7 +111,43 @@ class LocalPlace:
         return cls(fields.text("path"), identity)
 
 
-_KINDS: dict[str, Callable[[Fields], Place]] = {NbdPlace.kind: NbdPlace.from_json}
+@dataclass(frozen=True, slots=True)
+class ElsewherePlace:
+    """No place: the mirror holds other volumes only."""
+
+    format: ClassVar[int] = 2
+    kind: ClassVar[str] = "elsewhere"
+
+    def file_path(self, directory: str) -> None:
+        return None
+
+    def describe(self, directory: str) -> str:
+        return "not held here"
+
+    def is_named_by(self, target: str, directory: str) -> bool:
+        return False
+
+    def why_not_promoted(self) -> tuple[str, str] | None:
+        return "is not held by this mirror", "promote one that holds all"
+
+    def why_not_guarded(self) -> str | None:
+        return None  # nothing is written
+
+    def read_through(self) -> str | None:
+        return None
+
+    def to_json(self) -> dict[str, object]:
+        return {"kind": self.kind}
+
+    @classmethod
+    def from_json(cls, _fields: Fields) -> ElsewherePlace:
+        return cls()
+
+
+_KINDS: dict[str, Callable[[Fields], Place]] = {
+    NbdPlace.kind: NbdPlace.from_json,
+    ElsewherePlace.kind: ElsewherePlace.from_json,
+}
 """Kinds that a volume names in "kind", and how they are read; one that names none is a LocalPlace."""
 
 
@@ -125,6 +162,11 @@ class KeptVolume:
     name: str
     start: int
     place: Place
+
+    @property
+    def is_held(self) -> bool:
+        """Whether the mirror has its bytes, and not only their sums."""
+        return not isinstance(self.place, ElsewherePlace)
 
     def to_json(self) -> dict[str, object]:
         return {"name": self.name, "base": self.start, **self.place.to_json()}
@@ -165,6 +207,11 @@ def holders_of(kept: Iterable[KeptVolume], directory: str) -> list[Holder]:
     return [Holder(name, f"volume {name}", path) for name, path in places if path is not None]
 
 
-def format_of(kept: Iterable[KeptVolume]) -> int:
-    """The format of mirror.json that these volumes need."""
-    return max(volume.place.format for volume in kept)
+_NEEDS = {2: "0.2.0"}
+"""The first mirrortool that reads each format after 1."""
+
+
+def format_fields(kept: Iterable[KeptVolume]) -> dict[str, object]:
+    """The format of mirror.json that these volumes need, and the mirrortool that reads it."""
+    number = max(volume.place.format for volume in kept)
+    return {"format": number, "needs": _NEEDS[number]} if number in _NEEDS else {"format": number}

@@ -6,7 +6,7 @@ mirror.json is the last of them: without it there is no mirror, and the call can
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from mirrortool import files, jsonfile, pathowner
 from mirrortool.errors import UsageError
@@ -14,7 +14,7 @@ from mirrortool.journal.directory import Journal
 from mirrortool.journal.pathkind import PathKind, in_the_way, kind_of, names_where_ours_is_made, not_a_mirror
 from mirrortool.mirror import newvolumes
 from mirrortool.mirror.directory import Mirror, empty_checkpoint, epoch_fields
-from mirrortool.mirror.keptvolume import KeptVolume, format_of
+from mirrortool.mirror.keptvolume import KeptVolume, format_fields
 from mirrortool.store.pagesums import PageSums
 
 
@@ -23,6 +23,7 @@ def create(
     journal: Journal,
     targets: Mapping[str, str] | None = None,
     *,
+    only: Collection[str] | None = None,
     overwrite: bool = False,
     raw: bool = False,
     is_scratch: bool = False,
@@ -34,6 +35,7 @@ def create(
 
     Args:
         targets: paths or addresses of volumes that are not to be images in the mirror's directory.
+        only: the names of the volumes that it is to hold; of the others it keeps the sums. By default all.
         overwrite: whether data in them that is not ours may be lost.
         raw: also where it is an image in a container format.
         is_scratch: a mirror for the occasion, which lies in the journal.
@@ -44,10 +46,8 @@ def create(
         UnusableVolumeError: a target cannot be one.
     """
     targets = dict(targets or {})
-    for name in targets:
-        if name not in journal.volumes:
-            raise UsageError(f"the journal has no volume {name}", where=journal.path)
-    volumes = newvolumes.plan(path, journal.volumes, targets, journal.uuid, overwrite=overwrite, raw=raw)
+    check_names(journal, targets, only)
+    volumes = newvolumes.plan(path, journal.volumes, targets, journal.uuid, only=only, overwrite=overwrite, raw=raw)
     if not is_scratch:
         pathowner.check_free(path)
     _check_is_free(path)
@@ -70,6 +70,23 @@ def create(
     return Mirror(path)
 
 
+def check_names(journal: Journal, targets: Collection[str], only: Collection[str] | None) -> None:
+    """What is named for a new mirror are volumes of the journal, and those that it is to hold.
+
+    Raises:
+        UsageError: they are not.
+    """
+    known = ", ".join(volume.name for volume in journal.volumes)
+    for name in [*targets, *(only or ())]:
+        if name not in journal.volumes:
+            raise UsageError(f"the journal has no volume {name}", where=journal.path, remedy=f"its volumes: {known}")
+    if only is not None and not only:
+        raise UsageError("a mirror holds at least one volume", where=journal.path)
+    for name in targets:
+        if only is not None and name not in only:
+            raise UsageError(f"volume {name} is not held, and so kept nowhere: --only leaves it out")
+
+
 def is_to_be_made(path: str) -> bool:
     """Whether no mirror is at `path` yet, and one could be made there.
 
@@ -90,7 +107,7 @@ def is_to_be_made(path: str) -> bool:
 def _save_new(path: str, journal: Journal, kept: list[KeptVolume]) -> None:
     jsonfile.save(files.join(path, "checkpoint.json"), empty_checkpoint(journal).to_json())
     values = {
-        "format": format_of(kept),
+        **format_fields(kept),
         "uuid": secrets.token_hex(16),
         "journal_uuid": journal.uuid.hex(),
         **epoch_fields(journal),

@@ -14,7 +14,7 @@ All methods but `checkpoint` and `progress` are for the delegator's thread.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from mirrortool import files
@@ -105,6 +105,11 @@ class Checkpointer:
     def mirror_path(self) -> str:
         """The mirror's directory."""
         return self._mirror.path
+
+    @property
+    def held(self) -> Sequence[str]:
+        """The names of the volumes whose bytes the mirror has."""
+        return self._mirror.held
 
     @property
     def page_count(self) -> int:
@@ -226,10 +231,16 @@ class Checkpointer:
         zeroed, self._zeroed = self._zeroed, []
         self._store.sync()
         if self._read_back:
-            check_written(self._store, self._sums.page_size, changes, self._is_overtaken)
+            check_written(self._store, self._sums.page_size, self._held(changes), self._is_overtaken)
         self._sums.apply(changes)
         if self._repairs and self._read_back:
             self._repairs.written(self._sums.volumes, changes, zeroed)
+
+    def _held(self, changes: Mapping[int, int]) -> Mapping[int, int]:
+        """Without those of volumes that the mirror does not hold."""
+        if self._mirror.holds_all:
+            return changes
+        return {page: new for page, new in changes.items() if self._mirror.is_held(page)}
 
     def _is_overtaken(self, page: int) -> bool:
         """Whether a page is being written again since the checkpoint was begun."""

@@ -348,7 +348,9 @@ class Delegator:
         """Before the first write: some pages are what the sums say, so that nothing else wrote to the mirror."""
         if self._resync and self._resync.ignores_table:
             return  # the sums do not say what they are
-        wrong = find_changed_page(self._store, self._sums, self._in_flight(), self._known_bad)
+        wrong = find_changed_page(
+            self._store, self._sums, self._in_flight(), self._known_bad, names=self._checkpointer.held
+        )
         if wrong is not None:
             raise ChangedOutsideError(
                 f"page {wrong:#x} is not as the last replay left it",

@@ -9,7 +9,7 @@ Owned by one thread, the receiver, but for `statistics` and `tables`.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import islice
@@ -94,15 +94,25 @@ class ReplayEngine:
     `with` starts its threads, and drains and joins them.
     """
 
-    def __init__(self, store: PageWriter, plan: Plan, *, tracer: Tracer | None = None, timed: bool = False) -> None:
+    def __init__(
+        self,
+        store: PageWriter,
+        plan: Plan,
+        *,
+        tracer: Tracer | None = None,
+        timed: bool = False,
+        is_held: Callable[[int], bool] | None = None,
+    ) -> None:
         """An engine with this plan.
 
         Args:
+            is_held: whether a page is written at all; by default all are.
             timed: whether `pop_times` is to tell what each unit took.
         """
         plan.check()
         self._store = store
         self._page_size = store.volumes.page_size
+        self._is_held = is_held
         self._in_flight = InFlight(plan.in_flight_bytes)
         self._tracer = tracer
         self._sequence = 0  # of the next unit
@@ -190,6 +200,8 @@ class ReplayEngine:
         while part := list(islice(units, _SLICE_UNITS)):
             shares: list[list[WriteUnit]] = [[] for _ in self._groups]
             for number, unit in part:
+                if self._is_held and not self._is_held(unit.footprint.first):
+                    continue
                 unit.sequence, unit.lsn = self._sequence, unit.lsn or lsn
                 self._sequence += 1
                 shares[number].append(unit)

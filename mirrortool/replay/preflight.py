@@ -4,7 +4,7 @@ than it may.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 from mirrortool.errors import UnusableVolumeError
 from mirrortool.operation import Batch
@@ -43,14 +43,20 @@ def check_total(volumes: VolumeSet, max_bytes: int) -> None:
 
 
 def find_changed_page(
-    store: Store, sums: PageSums, in_flight: Iterable[Batch] = (), known_bad: Sequence[tuple[int, int]] = ()
+    store: Store,
+    sums: PageSums,
+    in_flight: Iterable[Batch] = (),
+    known_bad: Sequence[tuple[int, int]] = (),
+    *,
+    names: Collection[str] | None = None,
 ) -> int | None:
     """A page that differs from its sum, among samples; None if all are right. See store/sampling.py.
 
     Args:
         known_bad: runs of pages that a verification found already; they tell nothing new.
+        names: of the volumes that are looked at; by default all.
     """
-    samples = sample_pages(store, sums, in_flight)
+    samples = sample_pages(store, sums, in_flight, names=names)
     return first_changed(sample for sample in samples if not _is_in(sample.page, known_bad))
 
 

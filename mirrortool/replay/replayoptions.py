@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from mirrortool.errors import UsageError
@@ -28,6 +28,7 @@ class ReplayOptions:
         until: the last commit at or before it is the goal; by default the newest.
         flush_only: only a flush commit or a mark can be the goal; not together with `follow`.
         targets: where a new mirror keeps volumes, by name; by default images in its directory.
+        only: the names of the volumes that a new mirror is to hold; of the others it keeps the sums. By default all.
         overwrite: whether data in those targets may be lost.
         raw: also where it is an image in a container format, such as qcow2.
         max_bytes: the volumes may not be larger together.
@@ -51,6 +52,7 @@ class ReplayOptions:
     flush_only: bool = False
     plan: Plan | Wanted | None = None
     targets: Mapping[str, str] | None = None
+    only: Collection[str] | None = None
     overwrite: bool = False
     raw: bool = False
     force_known_bad: bool = False

@@ -6,7 +6,7 @@ follow     for ever, or until a point is reached that the journal may not have y
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, replace
 from typing import Any
@@ -167,7 +167,8 @@ class Replay:
         if options.tracer:
             paths = files.absolute(self.journal.path), files.absolute(self.mirror.path)
             options.tracer(Started(*paths, self.mirror.page_size, clock.now_ns()))
-        engine = ReplayEngine(store, first.plan, tracer=options.tracer, timed=not first.is_final)
+        is_held = None if self.mirror.holds_all else self.mirror.is_held
+        engine = ReplayEngine(store, first.plan, tracer=options.tracer, timed=not first.is_final, is_held=is_held)
         self._engine = opening.enter_context(engine)
         self._tuner = Tuner(engine, store, wanted, first)
         self._repairs = Repairs(self.mirror)
@@ -213,14 +214,16 @@ class Replay:
                 path,
                 self.journal,
                 targets,
+                only=options.only,
                 overwrite=options.overwrite,
                 raw=options.raw,
                 is_scratch=options.is_scratch,
                 group=options.group,
             )
         self.mirror = Mirror(path)
-        if not self.is_new and targets:
-            _check_targets(self.mirror, targets)
+        if not self.is_new:
+            _check_only(self.mirror, options.only)
+            _check_targets(self.mirror, targets or {})
 
     def _start_from(self, checkpoint: Checkpoint) -> Start:
         return start_towards(self.journal, checkpoint, self.goal, self._until, self._options.delay_seconds)
@@ -459,6 +462,21 @@ class Replay:
                 where=self.mirror.path,
                 remedy=f"mirrortool replay {quoted_word(self.journal.path)} NEW --until {goal_lsn or 'TIME'} does",
             )
+
+
+def _check_only(mirror: Mirror, only: Collection[str] | None) -> None:
+    """A mirror holds what it was made with.
+
+    Raises:
+        UsageError: other volumes are named.
+    """
+    if only is not None and set(only) != set(mirror.held):
+        held = "all volumes" if mirror.holds_all else ", ".join(mirror.held)
+        raise UsageError(
+            f"the mirror was made to hold {held}, which cannot be changed",
+            where=mirror.path,
+            remedy="leave --only out, or make another mirror",
+        )
 
 
 def _check_targets(mirror: Mirror, targets: Mapping[str, str]) -> None:

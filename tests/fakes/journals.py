@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -228,12 +229,13 @@ def replay_all(
     journal: Journal | str,
     mirror: str | Path,
     *,
-    plan: Plan = ONE_TASK,
+    plan: Plan | None = ONE_TASK,
     window_bytes: int = 32 << 20,
     read_back: bool = True,
     until: object = None,
     targets: Mapping[str, str] | None = None,
     max_bytes: int = MAX_BYTES,
+    **others: Any,
 ) -> Checkpoint:
     """Replay to the newest commit, or to `until`."""
     path = journal.path if isinstance(journal, Journal) else journal
@@ -246,14 +248,14 @@ def replay_all(
         until=until,
         targets=targets,
         max_bytes=max_bytes,
+        **others,
     ) as replay:
         return replay.run()
 
 
 def images_of(mirror: str | Path) -> dict[str, bytes]:
-    """The bytes of each volume's file, all of them."""
-    opened = Mirror(str(mirror))
-    return {kept.name: Path(opened.volume_path(kept)).read_bytes() for kept in opened.kept}
+    """The bytes of each file that holds a volume, all of them."""
+    return {holder.name: Path(holder.path).read_bytes() for holder in Mirror(str(mirror)).holders()}
 
 
 def assert_is_commit(journal: Journal, mirror: str | Path) -> int:

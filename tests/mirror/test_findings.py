@@ -29,7 +29,7 @@ PAGES = 3000
 
 @pytest.fixture
 def maker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[JournalMaker]:
-    monkeypatch.setattr("mirrortool.replay.delegator.find_changed_page", lambda *_: None)
+    monkeypatch.setattr("mirrortool.replay.delegator.find_changed_page", lambda *_, **_names: None)
     frame = Write("a", 0, b"x" * (40 * PAGE)), Commit()
     with making(tmp_path / "J", {"a": PAGES * PAGE}, *frame) as made:
         yield made
@@ -254,7 +254,7 @@ def test_a_replay_that_is_refused_says_what_is_known(
     spoil(mirror, 3)
     verified(mirror)
     maker.frame(Write("a", 9, b"y" * PAGE), Commit())
-    monkeypatch.setattr("mirrortool.replay.delegator.find_changed_page", lambda *_: 3)
+    monkeypatch.setattr("mirrortool.replay.delegator.find_changed_page", lambda *_, **_names: 3)
     capsys.readouterr()
     assert main(["replay", maker.journal.path, str(mirror), "--no-slot"]) == 21
     assert "is not as the last replay left it; verified 0 s ago: 1 bad page;" in capsys.readouterr().err

@@ -19,7 +19,7 @@ SEGMENT = (16 << 20) // PAGE
 
 @pytest.fixture
 def maker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[JournalMaker]:
-    monkeypatch.setattr("mirrortool.replay.delegator.find_changed_page", lambda *_: None)
+    monkeypatch.setattr("mirrortool.replay.delegator.find_changed_page", lambda *_, **_names: None)
     frame = Write("a", 0, b"x" * (40 * PAGE)), Write("a", SEGMENT, b"y" * PAGE), Commit()
     with making(tmp_path / "J", {"a": 2 * SEGMENT * PAGE}, *frame) as made:
         yield made
