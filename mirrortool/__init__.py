@@ -28,7 +28,7 @@ Shipping and keeping
     slots, Slot, drop_slot      the readers of a journal
     status_of                   how a journal or mirror stands: a JournalStatus or MirrorStatus
 Other work
-    OrderedCalls                calls in parallel, in order where their Keys or Addresses meet
+    OrderedCalls                calls in parallel, in order where their Keys or Addresses meet; GroupStatistics
     trace_line                  a line of a trace of them, for `mirrortool trace`
 MirrortoolError                 what all of them raise: what, where, remedy, exit_code; its kinds are in
                                 mirrortool.errors
@@ -70,6 +70,7 @@ if TYPE_CHECKING:
     from mirrortool.replay.planner import Wanted
     from mirrortool.replay.replayoptions import ReplayOptions
     from mirrortool.replay.session import Replay, ReplayStatistics
+    from mirrortool.replay.taskgroup import GroupStatistics
     from mirrortool.ship.sender import Shipping
     from mirrortool.ship.shipoptions import ShipOptions
     from mirrortool.ship.shipprogress import ShipStatistics
@@ -89,6 +90,7 @@ __all__ = [
     "Checkpoint",
     "Commit",
     "CommitKind",
+    "GroupStatistics",
     "ImportResult",
     "InitialScan",
     "Journal",
@@ -174,6 +176,7 @@ _MODULES = {
     "replay.orderedcalls": "Addresses Keys OrderedCalls",
     "replay.replayoptions": "ReplayOptions",
     "replay.session": "Replay ReplayStatistics",
+    "replay.taskgroup": "GroupStatistics",
     "ship.shipoptions": "ShipOptions",
     "ship.shipprogress": "ShipStatistics",
     "ship.sender": "Shipping",

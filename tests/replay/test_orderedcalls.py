@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import threading
 from collections import Counter, defaultdict
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from contextlib import suppress
 from functools import partial
 
@@ -38,25 +38,42 @@ class Log:
         self._running -= keys
 
 
-@pytest.mark.parametrize("seed", range(60))
-def test_calls_that_meet_run_in_order_and_one_at_a_time(seed: int) -> None:
+def some_keys(chance: random.Random) -> tuple[Keys, frozenset[Hashable]]:
+    """A footprint of keys, and what it covers."""
+    keys = frozenset(chance.choices("abcdefg", k=chance.choice([1, 1, 2, 3])))
+    return Keys(keys), keys
+
+
+def some_ranges(chance: random.Random) -> tuple[Addresses, frozenset[Hashable]]:
+    """A footprint of ranges near the border of two stripes, which belong to different groups, and what it covers."""
+    firsts = [STRIPE + chance.randrange(-6, 6) for _ in range(chance.choice([1, 1, 2]))]
+    ranges = [(first, first + chance.randrange(1, 4)) for first in firsts]
+    return Addresses.of(*ranges), frozenset(address for first, end in ranges for address in range(first, end))
+
+
+@pytest.mark.parametrize("some", [some_keys, some_ranges])
+@pytest.mark.parametrize("seed", range(40))
+def test_calls_that_meet_run_in_order_and_one_at_a_time(
+    seed: int, some: Callable[[random.Random], tuple[Keys | Addresses, frozenset[Hashable]]]
+) -> None:
     chance = random.Random(seed)
     scheduler = Scheduler(Walk(seed))
     log, records = Log(scheduler), list[TraceRecord]()
-    footprints = [frozenset(chance.choices("abcdefg", k=chance.choice([1, 1, 2, 3]))) for _ in range(30)]
+    footprints = [some(chance) for _ in range(30)]
 
     def main() -> None:
         tasks, groups, most = chance.randrange(1, 5), chance.randrange(1, 4), chance.choice([1, 3, 100])
         with OrderedCalls(tasks=tasks, groups=groups, pending_max=most, tracer=records.append, seam=scheduler) as calls:
-            for number, keys in enumerate(footprints):
-                calls.submit(Keys(keys), partial(log.call, number, keys))
+            for number, (footprint, covered) in enumerate(footprints):
+                calls.submit(footprint, partial(log.call, number, covered))
                 if chance.random() < 0.05:
                     calls.drain()
-                    assert sum(map(len, log.order.values())) == sum(map(len, footprints[: number + 1]))
+                    done = sum(map(len, log.order.values()))
+                    assert done == sum(len(covered) for _, covered in footprints[: number + 1])
 
     scheduler.run(main)
-    for key in "abcdefg":
-        assert log.order[key] == [number for number, keys in enumerate(footprints) if key in keys]
+    for key in frozenset[Hashable]().union(*(covered for _, covered in footprints)):
+        assert log.order[key] == [number for number, (_, covered) in enumerate(footprints) if key in covered]
     assert_sound(records)
 
 
