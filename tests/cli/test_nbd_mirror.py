@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import struct
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -15,11 +16,13 @@ from mirrortool.cli.main import main
 from mirrortool.cli.replayfollow import Following
 from mirrortool.errors import ServerError
 from mirrortool.journal.directory import Journal
+from mirrortool.nbd import clientconnection
 from mirrortool.nbd.server import Server
 from mirrortool.replay.session import Replay
 from tests.fakes.forgetfulexport import ForgetfulExport
 from tests.fakes.journals import ONE_TASK, PAGE, Commit, JournalMaker, Resize, Write
 from tests.fakes.memory_export import MemoryExport
+from tests.fakes.scriptedserver import Peer, Script, scripted
 from tests.fakes.unitfiles import settings
 
 Capture = pytest.CaptureFixture[str]
@@ -111,6 +114,52 @@ def test_it_is_not_promoted_and_the_error_says_what_to_do(uri: str, run: Run) ->
 )
 def test_a_server_that_is_not_there_or_a_uri_that_is_none(run: Run, target: str, code: int, text: str) -> None:
     _, told = run(f"replay J M --volume a={target} -q", code)
+    assert len(told.splitlines()) == 1 and text in told, told
+    assert not Path("M/mirror.json").exists()
+
+
+def garbage(peer: Peer) -> None:
+    peer.send(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+
+
+def wrong_reply(peer: Peer) -> None:
+    peer.handshake(2 * SIZE)
+    while True:
+        peer.request()
+        peer.send(bytes(64))
+
+
+def short_reply(peer: Peer) -> None:
+    peer.handshake(2 * SIZE, contexts=False)
+    asked = peer.request()
+    peer.chunk(asked.cookie, 1, struct.pack(">Q", asked.offset) + bytes(asked.length - 1))
+
+
+def silent(peer: Peer) -> None:
+    peer.handshake(2 * SIZE)
+    peer.wait_for_end()
+
+
+@pytest.mark.usefixtures("maker")
+@pytest.mark.parametrize(
+    ("script", "code", "text"),
+    [
+        (garbage, 35, "it is not an NBD server; use another server"),
+        (wrong_reply, 35, "the server does not keep to the NBD protocol: a reply begins with 0x0"),
+        (short_reply, 35, "it answers a READ in part"),
+        (silent, 35, "the server does not answer; run the command again when the server is back"),
+        (lambda peer: peer.handshake(SIZE - 1), 20, "use a larger one"),
+        (lambda peer: peer.handshake((1 << 63) - 1, 0), 20, "has no FLUSH"),
+        (lambda peer: peer.handshake(1 << 63), 35, "it says that the export has"),
+    ],
+)
+def test_a_server_that_lies_or_is_slow_costs_one_line(
+    run: Run, tmp_path: Path, script: Script, code: int, text: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(clientconnection, "ANSWER_SECONDS", 0.2)
+    monkeypatch.setattr(clientconnection, "OVER_SECONDS", 0.0)
+    with scripted(tmp_path, script) as uri:
+        _, told = run(f"replay J M --volume a={uri} -q", code)
     assert len(told.splitlines()) == 1 and text in told, told
     assert not Path("M/mirror.json").exists()
 
