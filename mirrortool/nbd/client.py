@@ -156,8 +156,9 @@ class NbdClient:
 
     def close(self) -> None:
         """End the connections. Those that are not over yet stay, so that the next client waits for them."""
+        until = clock.monotonic() + OVER_SECONDS
         for connection in self._connections:
-            if not connection.close():
+            if not connection.close(until):
                 with _left_lock:
                     _left.setdefault(self.uri.place, []).append(connection)
         self._connections = []
@@ -295,4 +296,4 @@ def _wait_until_over(uri: NbdUri) -> None:
                 where=uri,
                 remedy="end that connection at the server, or restart it; then run the command again",
             )
-        left[0].close()
+        left[0].close(until)

@@ -29,8 +29,9 @@ from mirrortool.nbd.protocol import Command, ProtocolError
 
 UNANSWERED_MAX = 512
 ANSWER_SECONDS = 120.0
-"""With requests unanswered, and none answered for that long, the server is taken for dead. A FLUSH of a slow disk may
-take a minute."""
+"""With requests unanswered, and none answered for that long, the server is taken for dead."""
+FLUSH_SECONDS = 1800.0
+"""The same while a FLUSH is among them: a slow disk may have much to write, and says nothing meanwhile."""
 OVER_SECONDS = 10.0
 """How long a connection that is given up is waited for until it is over."""
 GOODBYE_SECONDS = 1.0
@@ -149,9 +150,12 @@ class ClientConnection:
             self._require()
             raise AssertionError("a call ends with its answers, or with the connection")
 
-    def close(self) -> bool:
-        """End the connection, or, where requests are unanswered, wait until it is over; whether it is."""
-        until = clock.monotonic() + OVER_SECONDS
+    def close(self, until: float) -> bool:
+        """End the connection, or, where requests are unanswered, wait until it is over; whether it is.
+
+        Args:
+            until: as clock.monotonic has it; it is not waited for longer.
+        """
         with self._room:
             while not self.is_over and (remaining := until - clock.monotonic()) > 0:
                 self._is_waiting = True
@@ -254,7 +258,12 @@ class ClientConnection:
                 continue
 
     def _look_at_clock(self) -> None:
-        if self._replies.unanswered and clock.monotonic() - self._answered_at > ANSWER_SECONDS:
+        waited = clock.monotonic() - self._answered_at
+        if not self._replies.unanswered or waited <= ANSWER_SECONDS:
+            return
+        # A copy, as senders add to it.
+        is_flushing = any(each.command == Command.FLUSH for each in list(self._replies.unanswered.values()))
+        if not is_flushing or waited > FLUSH_SECONDS:
             self._lose(TimeoutError())
 
     def _make_room(self) -> None:
@@ -287,7 +296,7 @@ def why_lost(error: BaseException) -> tuple[str, str]:
     if isinstance(error, (EndOfStreamError, ConnectionResetError, BrokenPipeError)):
         return "the server has ended the connection", again
     if isinstance(error, TimeoutError):
-        return "the server does not answer", again
+        return "the server does not answer", "end its connection at the server, or restart that; then run this again"
     if isinstance(error, ssl.SSLCertVerificationError):
         return f"TLS failed: {error.verify_message}", "check the certificates, and the name that the URI has"
     if isinstance(error, ssl.SSLError):

@@ -83,6 +83,9 @@ class Store(PageReader, PageWriter, Protocol):
     Identity: a store that is open is the one that the mirror was made on, as far as that can be told, and refuses to be
     opened otherwise.
 
+    Reading: a store that waits long for each read says by an attribute `readers` how many threads are to read it at
+    once (parallelread.py).
+
     Second writer: as long as it is open, no other process has it open for writing, where the storage lets that be kept.
 
     What a sync proves: every write, zero and resize that had returned when it was called survives a power cut, with

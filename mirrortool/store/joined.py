@@ -14,6 +14,7 @@ from contextlib import ExitStack
 
 from mirrortool.errors import UnusableVolumeError
 from mirrortool.store.interface import Store, WriteRun
+from mirrortool.store.parallelread import readers_of
 from mirrortool.store.syncgate import SyncGate
 from mirrortool.volume import VolumeSet
 
@@ -26,6 +27,7 @@ class JoinedStore:
         self._stores = tuple(stores)
         self._gate = SyncGate()
         self.page_size = stores[0].page_size
+        self.readers = max(map(readers_of, stores))
         places = [(volume.start // self.page_size, store) for store in stores for volume in store.volumes]
         places.sort(key=lambda place: place[0])
         self._starts = [start for start, _ in places]  # a volume's first page does not change

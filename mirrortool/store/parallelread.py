@@ -17,6 +17,7 @@ from mirrortool.volume import Volume
 
 PIECE_BYTES = 1 << 20
 THREADS = 2
+"""Where a store does not say by `readers` how many it is read best by: that waits for a device or a server."""
 
 Run = tuple[int, int]
 
@@ -63,8 +64,13 @@ def pieces(store: PageReader, sums: PageSums, volume: Volume, *, skip: int = 0) 
             yield page, min(step, end - page)
 
 
+def readers_of(store: PageReader) -> int:
+    """How many threads that read at once a store is read best by."""
+    return int(getattr(store, "readers", THREADS))
+
+
 def for_each_piece(
-    store: PageReader, page_size: int, work_list: Iterable[Run], work: Work, threads: int = THREADS
+    store: PageReader, page_size: int, work_list: Iterable[Run], work: Work, threads: int | None = None
 ) -> None:
     """Call `work(reader, page, count)` for each piece, in several threads; the buffer is filled by then.
 
@@ -88,7 +94,7 @@ def for_each_piece(
             with lock:
                 failed.append(error)
 
-    others = [threading.Thread(target=run, daemon=True) for _ in range(threads - 1)]
+    others = [threading.Thread(target=run, daemon=True) for _ in range((threads or readers_of(store)) - 1)]
     for thread in others:
         thread.start()
     run()

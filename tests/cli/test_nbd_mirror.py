@@ -147,7 +147,11 @@ def silent(peer: Peer) -> None:
         (garbage, 35, "it is not an NBD server; use another server"),
         (wrong_reply, 35, "the server does not keep to the NBD protocol: a reply begins with 0x0"),
         (short_reply, 35, "it answers a READ in part"),
-        (silent, 35, "the server does not answer; run the command again when the server is back"),
+        (
+            silent,
+            35,
+            "the server does not answer; end its connection at the server, or restart that; then",
+        ),
         (lambda peer: peer.handshake(SIZE - 1), 20, "use a larger one"),
         (lambda peer: peer.handshake((1 << 63) - 1, 0), 20, "has no FLUSH"),
         (lambda peer: peer.handshake(1 << 63), 35, "it says that the export has"),

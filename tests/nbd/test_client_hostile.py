@@ -38,6 +38,7 @@ def soon(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(client_module, "FURTHER_SECONDS", 0.1)
     monkeypatch.setattr(client_module, "OVER_SECONDS", 0.1)
     monkeypatch.setattr(clientconnection, "ANSWER_SECONDS", 0.3)
+    monkeypatch.setattr(clientconnection, "FLUSH_SECONDS", 0.6)
     monkeypatch.setattr(clientconnection, "OVER_SECONDS", 0.1)
     monkeypatch.setattr(clientconnection, "GOODBYE_SECONDS", 0.1)
 
@@ -175,7 +176,7 @@ def test_nothing_writes_while_a_late_request_may(tmp_path: Path, end: str) -> No
 
     with scripted(tmp_path, script) as uri:
         client = client_of(uri)
-        with pytest.raises(ServerError, match="does not answer; run the command again"):
+        with pytest.raises(ServerError, match="does not answer; end its connection at the server"):
             client.write([(5, [b"late"], 4)])
         client.close()
         for _ in range(2):
@@ -263,6 +264,31 @@ def test_a_server_that_reads_nothing_is_given_up(tmp_path: Path) -> None:
             client.write([(0, [os.urandom(32 << 20)], 32 << 20)])
         join(*others)
         stopped.set()
+        client.close()
+
+
+@pytest.mark.usefixtures("soon")
+def test_a_flush_may_take_longer_than_other_requests_and_not_for_ever(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server that was asked to flush is not taken for dead as soon as another; the next one never comes."""
+    monkeypatch.setattr(clientconnection, "ANSWER_SECONDS", 0.02)
+
+    def script(peer: Peer) -> None:
+        peer.handshake()
+        asked = peer.request()
+        peer.socket.settimeout(0.2)
+        with pytest.raises(TimeoutError):
+            peer.receive(1)
+        peer.socket.settimeout(PATIENCE_SECONDS)
+        peer.succeed(asked.cookie)
+        peer.wait_for_end()
+
+    with scripted(tmp_path, script) as uri:
+        client = client_of(uri)
+        client.flush()
+        with pytest.raises(ServerError, match="does not answer"):
+            client.flush()
         client.close()
 
 

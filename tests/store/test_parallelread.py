@@ -16,6 +16,7 @@ from mirrortool.store.pagesums import PageSums
 from mirrortool.store.parallelread import PIECE_BYTES, PieceReader, Run, for_each_piece, pieces
 from mirrortool.volume import VolumeSet, place
 from tests.fakes.volumes import fast_directory, pattern
+from tests.fakes.waiting import PATIENCE_SECONDS
 
 PAGE = 65536
 COUNT = 200
@@ -143,3 +144,19 @@ def test_sums_of_a_piece_are_those_of_its_pages() -> None:
     reader.read(4, 1)
     assert reader.sums(1) == both[8:]
     assert pieces_module.THREADS == 2
+
+
+def test_a_store_that_waits_for_each_read_is_read_by_as_many_threads_as_it_says() -> None:
+    class SlowStore(FakeStore):
+        """Each read waits until five are on their way."""
+
+        readers = 5
+        together = threading.Barrier(5, timeout=PATIENCE_SECONDS)
+
+        def read_into(self, page: int, buffers: list[memoryview]) -> None:
+            self.together.wait()
+            super().read_into(page, buffers)
+
+    store = SlowStore([])
+    for_each_piece(store, PAGE, [(page, 1) for page in range(15)], lambda *_: None)  # type: ignore[arg-type]
+    assert sorted(store.reads) == [(page, 1) for page in range(15)]
