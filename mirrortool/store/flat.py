@@ -122,6 +122,8 @@ class FlatStore:
             )
 
     def data_runs(self, page: int, count: int) -> Iterator[tuple[int, int]]:
+        if not count:
+            return  # an empty volume has no page to begin at
         volume, file, offset = self._locate(page)
         end = min(volume.size, offset + count * self.page_size)
         first_page = volume.start // self.page_size
