@@ -17,7 +17,17 @@ from mirrortool.address import format_address
 from mirrortool.journal.holds import JournalHold
 from mirrortool.volume import Volume
 
-TIMES = {"time_ns", "head_time_ns", "commit_time_ns", "acknowledged_time_ns", "updated_ns", "since_ns", "next_scan_ns"}
+TIMES = {
+    "time_ns",
+    "from_time_ns",
+    "to_time_ns",
+    "head_time_ns",
+    "commit_time_ns",
+    "acknowledged_time_ns",
+    "updated_ns",
+    "since_ns",
+    "next_scan_ns",
+}
 """The fields that are times."""
 _NAMED_BY_DATA = {"changed"}
 """Fields whose own fields are names of volumes."""

@@ -38,6 +38,7 @@ COMMANDS = {
     "verify": "Prove, page by page, that a mirror or journal is right.",
     "serve": "Show volumes as they were at any commit to NBD clients, without a copy.",
     "export": "Write a volume as it was at any commit into a file.",
+    "diff": "Print which bytes of a volume differ between two commits.",
     "promote": "Make a mirror the primary, when the old one has died.",
     "status": "Show how journals and mirrors stand.",
     "log": "List the commits of a journal.",

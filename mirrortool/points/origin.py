@@ -64,9 +64,11 @@ def _find(journal: Journal, commit: Commit, opening: ExitStack) -> Origin:
         except MissingFileError as error:
             missing = missing or error
             continue
-        return Origin(base, base.header.position, base.volumes, _files(starts, base.header.position.lsn, commit.lsn))
+        return Origin(
+            base, base.header.position, base.volumes, files_between(starts, base.header.position.lsn, commit.lsn)
+        )
     if first_lsn == 1:
-        return Origin(None, journal.start, journal.volumes, _files(starts, journal.start.lsn, commit.lsn))
+        return Origin(None, journal.start, journal.volumes, files_between(starts, journal.start.lsn, commit.lsn))
     if missing:
         raise missing
     later = [each for each in known if first_lsn <= each + 1]
@@ -83,7 +85,7 @@ def _find(journal: Journal, commit: Commit, opening: ExitStack) -> Origin:
     )
 
 
-def _files(starts: list[Lsn], after: Lsn, last: Lsn) -> tuple[Lsn, ...]:
+def files_between(starts: list[Lsn], after: Lsn, last: Lsn) -> tuple[Lsn, ...]:
     """Of the files that begin with these LSNs, those that hold what comes after an LSN, up to another."""
     if not starts:
         return ()

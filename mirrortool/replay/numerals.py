@@ -25,6 +25,7 @@ from mirrortool.replay.taskgroup import Apply, TaskGroup
 from mirrortool.replay.tasktable import Row
 from mirrortool.replay.threads import Gate
 from mirrortool.replay.writeunit import How, PageSet, WriteUnit
+from mirrortool.wording import counted
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +156,7 @@ class NumberedGroup(TaskGroup):
         verdict = super()._wait_for(me, unit, hits)
         tasks = " and ".join(str(hit.task) for hit in hits)
         self._note_dequeued(me, unit)
-        self._note(me, 1144, 1160, words=f"{len(hits)} ranges match: those of tasks {tasks}")
+        self._note(me, 1144, 1160, words=f"{counted(len(hits), 'range')} match: those of tasks {tasks}")
         self._note(me, 1162, words="sets their counter pointers to its own counter")
         self._note(me, 1164, words="clears their ranges")
         self._note(me, 1166, words=f"its row covers them and {names([unit])}: {pages_of(me.row.range)}")

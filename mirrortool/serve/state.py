@@ -27,7 +27,7 @@ from mirrortool.mirror.checkpoint import Checkpoint, describe
 from mirrortool.mirror.directory import Mirror
 from mirrortool.mirror.openvolumes import open_store
 from mirrortool.operation import CommitKind
-from mirrortool.points.view import open_point
+from mirrortool.points.view import PointView, open_point
 from mirrortool.serve.checkedreader import CheckedReader
 from mirrortool.store.interface import PageReader
 from mirrortool.volume import Volume
@@ -128,13 +128,18 @@ def _open_journal(
         view = open_point(journal, until, allow_fuzzy=allow_fuzzy, on_progress=on_progress, doing=doing)
         opening.callback(view.close)
         commit = view.commit
-        warnings = [_FUZZY.format(commit.lsn)] if commit.kind == CommitKind.FUZZY else []
-        if view.why_not_held:
-            warnings.append(f"prune may remove what is read here, as nothing could be noted: {view.why_not_held}")
         return ShownState(
-            path, commit.lsn, commit.time_ns, commit.name, commit.kind == CommitKind.FUZZY, view, tuple(warnings),
+            path, commit.lsn, commit.time_ns, commit.name, commit.kind == CommitKind.FUZZY, view, warnings_of(view),
             (files.absolute(path),), journal.uuid, tuple(journal.volume_paths().values()), opening.pop_all(),
         )  # fmt: skip
+
+
+def warnings_of(view: PointView) -> tuple[str, ...]:
+    """What is to be known of a commit of a journal, each a line."""
+    warnings = [_FUZZY.format(view.commit.lsn)] if view.commit.kind == CommitKind.FUZZY else []
+    if view.why_not_held:
+        warnings.append(f"prune may remove what is read here, as nothing could be noted: {view.why_not_held}")
+    return tuple(warnings)
 
 
 def _open_mirror(path: str, until: Until | None, allow_fuzzy: bool) -> ShownState:

@@ -58,6 +58,7 @@ CASES = {
     "verify of a journal": Case("verify J -q", "^verify ", program=SLOW_DISK),
     "serve": Case("serve J --nbd unix:socket -q", "^as of LSN ", 0),
     "export": Case("export J disk out -q", "^export ", program=SLOW_DISK),
+    "diff": Case("diff J disk newest newest -q", "^diff ", program=SLOW_DISK),
     "base": Case("base J -q", "^base ", program=SLOW_DISK),
     "import": Case("import J log --format fio -q", "^import ", program=SLOW_DISK),
     "promote": Case("promote M --yes -q", "^(replay|verify) ", program=SLOW_DISK),

@@ -104,6 +104,16 @@ def test_fields_of_export() -> None:
     assert value["data_bytes"] == 1 << 20 and value["size"] == 4 << 20
 
 
+def test_fields_of_diff() -> None:
+    run("mark", "journal", "before", "-q")
+    with Path("disk.img").open("r+b") as file:
+        file.write(b"changed")
+    run("record", "journal", "-q")
+    value = result("diff", "journal", "disk", "before", "newest", "--json", "-q")
+    assert set(keys_of(value)) == documented(page("mirrortool-diff").sub_part("JSON"))
+    assert value["ranges"] == [{"offset": 0, "length": 4096, "is_zero": False}]
+
+
 def test_fields_of_serve(tmp_path: Path) -> None:
     served = Served(tmp_path / "journal", tmp_path / "s", "--json")
     served.start()
