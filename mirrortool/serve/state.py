@@ -22,6 +22,7 @@ from mirrortool.journal.directory import Journal
 from mirrortool.journal.pathkind import PathKind, kind_of, neither
 from mirrortool.journal.point import Until
 from mirrortool.lsn import Lsn
+from mirrortool.malloc import keep_freed_memory
 from mirrortool.mirror import findings
 from mirrortool.mirror.checkpoint import Checkpoint, describe
 from mirrortool.mirror.directory import Mirror
@@ -112,6 +113,7 @@ def open_state(
         LockedError: a replay writes into the mirror.
         MirrortoolError: neither is there, or it cannot be read.
     """
+    keep_freed_memory()  # frames are decompressed at each read
     kind = kind_of(path)
     if kind == PathKind.MIRROR:
         return _open_mirror(path, until, allow_fuzzy)
