@@ -86,7 +86,8 @@ def _export(state: ShownState, volume: Volume, target: ExportTarget, quiet: bool
 
     def view() -> View:
         now = export.progress()
-        return View(now.done, now.total, now.written, f"{format_bytes(now.written)} written")
+        doing = ", making it durable" if now.is_finishing else ""
+        return View(now.done, now.total, now.written, f"{format_bytes(now.written)} written{doing}")
 
     with Display("export", quiet=quiet) as display:
         runner = Runner(export.run, export.cancel, lambda: display.answer(view()))

@@ -20,6 +20,10 @@ class Cache(Generic[Value]):
         self._lock = threading.Lock()
         self._values: OrderedDict[Hashable, tuple[Value, int]] = OrderedDict()
 
+    def has(self, key: Hashable) -> bool:
+        """Whether the value of a key is known now."""
+        return key in self._values
+
     def get(self, key: Hashable, make: Callable[[], tuple[Value, int]]) -> Value:
         """The value of a key; `make` gives it and its bytes, where it is not known. Two threads may make it at once."""
         with self._lock:

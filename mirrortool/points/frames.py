@@ -3,7 +3,7 @@
 Rule: no byte is given out that does not have the sum that the journal gave it. What has another is looked for in the
 frame once more, so that the error says what a reader of the whole journal would say.
 Bound: FILES_MAX open files, DECODED_BYTES of payloads that were compressed, and one more for each thread; of large ones
-only one thread at a time makes one.
+only one thread at a time makes one. On disk what decodedfile.py says.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from mirrortool.checksum import page_sums
 from mirrortool.files import File
 from mirrortool.journal import format as layout
 from mirrortool.points.cache import Cache
+from mirrortool.points.decodedfile import DecodedFile
 
 FILES_MAX = 64
 DECODED_BYTES = 64 << 20
@@ -54,18 +55,21 @@ class DamagedPagesError(Exception):
 class FrameReader:
     """Reads pages of frames, from any thread."""
 
-    def __init__(self, page_size: int, open_file: Callable[[int], File]) -> None:
+    def __init__(self, page_size: int, open_file: Callable[[int], File], directory: Callable[[], str]) -> None:
         """
         Args:
             open_file: opens the file of a key; what is in it is durable by then.
+            directory: makes, at the first call, the one for temporary files.
         """
         self.page_size = page_size
+        self._kept = DecodedFile(directory)
         self._files = _OpenFiles(open_file)
         self._decoded: Cache[bytes] = Cache(DECODED_BYTES)
         # _large is held while a large payload is decoded; nothing else is locked meanwhile but the table of open files.
         self._large = threading.Lock()
 
     def close(self) -> None:
+        self._kept.close()
         self._files.close()
 
     def read(self, frame: StoredFrame, number: int, views: Sequence[memoryview], sums: bytes) -> None:
@@ -85,12 +89,24 @@ class FrameReader:
                 for start in range(0, len(views), PAGES_AT_ONCE):
                     part = views[start : start + PAGES_AT_ONCE]
                     file.pread_into(part, frame.payload_at + (number + start) * size)
+        elif self._read_kept(frame, number, views, sums):
+            return
         else:
             payload = memoryview(self._decoded.get((frame.key, frame.offset), lambda: self._decode(frame)))
             for place, view in enumerate(views, number):
                 view[:] = payload[place * size : (place + 1) * size]
         if page_sums(views, size) != sums:
             raise DamagedPagesError
+
+    def _read_kept(self, frame: StoredFrame, number: int, views: Sequence[memoryview], sums: bytes) -> bool:
+        """Whether pages could be read from the file of payloads, as they must be."""
+        key, size = (frame.key, frame.offset), self.page_size
+        if self._decoded.has(key):
+            return False
+        for start in range(0, len(views), PAGES_AT_ONCE):
+            if not self._kept.read(key, (number + start) * size, views[start : start + PAGES_AT_ONCE]):
+                return False
+        return page_sums(views, size) == sums
 
     def raw(self, key: int, offset: int, length: int) -> bytes:
         """Bytes of a file, fewer at its end."""
@@ -112,6 +128,7 @@ class FrameReader:
             raise DamagedPagesError from None
         if len(payload) != length:
             raise DamagedPagesError
+        self._kept.add((frame.key, frame.offset), payload)
         return payload
 
 

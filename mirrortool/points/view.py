@@ -127,7 +127,7 @@ class PointView:
         self._tables = opened.enter_context(closing(TableStore(self._directory)))
         is_empty = origin.base is None
         self._map = opened.enter_context(closing(PageMap(origin.volumes, self._directory, is_empty=is_empty)))
-        self._reader = opened.enter_context(closing(FrameReader(self.page_size, self._open_file)))
+        self._reader = opened.enter_context(closing(FrameReader(self.page_size, self._open_file, self._directory)))
         self._base = BasePages(origin.base.path, self._reader, self._tables) if origin.base else None
         self._next_place = FIRST_PLACE
         self._first_places: list[int] = []  # of each part

@@ -24,11 +24,13 @@ class ExportProgress:
     Attributes:
         done, total: how far it is.
         written: of data; the rest is zeros.
+        is_finishing: all is written, and made durable now.
     """
 
     done: int
     total: int
     written: int
+    is_finishing: bool = False
 
 
 class ExportCancelled(Exception):
@@ -42,7 +44,7 @@ class ExportVolume:
         self._state, self._volume, self._target = state, volume, target
         self._page_size = state.reader.page_size
         self._first = state.reader.volumes.first_page(volume)
-        self._is_cancelled = False
+        self._is_cancelled = self._is_finishing = False
         # Protects the two; several threads write.
         self._lock = threading.Lock()
         self._done = self._written = 0
@@ -53,7 +55,7 @@ class ExportVolume:
 
     def progress(self) -> ExportProgress:
         """How far it is; from any thread."""
-        return ExportProgress(self._done, self._volume.size, self._written)
+        return ExportProgress(self._done, self._volume.size, self._written, self._is_finishing)
 
     def run(self) -> ExportProgress:
         """Write the whole volume.
@@ -66,8 +68,9 @@ class ExportVolume:
         for_each_piece(self._state.reader, self._page_size, self._pieces(), self._write, threads)
         if self._is_cancelled:  # also where nothing was to be written
             raise ExportCancelled
+        self._done, self._is_finishing = self._volume.size, True
         self._target.finish()
-        self._done = self._volume.size
+        self._is_finishing = False
         return self.progress()
 
     def _pieces(self) -> Iterator[Run]:

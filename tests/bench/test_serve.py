@@ -7,6 +7,8 @@ MIRRORTOOL_BENCH_DISK names the directory (by default /var/tmp), MIRRORTOOL_BENC
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
 import statistics
 import subprocess
@@ -44,7 +46,8 @@ def place(request: pytest.FixtureRequest) -> Iterator[Path]:
         path = Path(directory)
         random_write_journal(path, writes=WRITES, space=SPACE, frame_pages=request.param)
         started = time.perf_counter()
-        assert main(["export", str(path / "J"), "disk", str(path / "image"), "-q"]) == 0
+        with contextlib.redirect_stdout(io.StringIO()):
+            assert main(["export", str(path / "J"), "disk", str(path / "image"), "-q"]) == 0
         print(f"\nexport with the making of the index: {time.perf_counter() - started:.1f} s")
         yield path
 
@@ -61,9 +64,12 @@ def forget(place: Path) -> None:
             os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
-def warm(place: Path) -> None:
+def warm(place: Path, *uris: str) -> None:
+    """What the servers have, and read once through each of them, is in the page cache."""
     for path in files_of(place):
         subprocess.run(["cat", path], stdout=subprocess.DEVNULL, check=True)
+    for uri in uris:
+        subprocess.run(["nbdcopy", uri, "null:"], check=True)
 
 
 @contextmanager
@@ -97,14 +103,14 @@ def test_first_byte(place: Path) -> None:
 def test_random_reads(place: Path, depth: int) -> None:
     """The median of the ratios of interleaved pairs; the memory at its highest."""
     pairs = []
-    warm(place)
     with Served(place / "J", place / "s") as served, qemu(place) as theirs:
+        forget(place)
+        cold = rate(served.uri(), DEPTHS[depth], size=SPACE, kind="read")
+        warm(place, served.uri(), theirs)
         for _ in range(RUNS):
             mine = rate(served.uri(), DEPTHS[depth], size=SPACE, kind="read")
             pairs.append((mine, rate(theirs, DEPTHS[depth], size=SPACE, kind="read")))
         memory = served.peak_bytes
-        forget(place)
-        cold = rate(served.uri(), DEPTHS[depth], size=SPACE, kind="read")
     ratio = statistics.median(mine / peer for mine, peer in pairs)
     rates = [statistics.median(side) for side in zip(*pairs, strict=True)]
     print(
