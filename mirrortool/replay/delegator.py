@@ -215,11 +215,14 @@ class Delegator:
             yield from ([frame] for frame in part) if is_alone else [part]
 
     def _hand_out_part(self, frames: list[tuple[FrameHeader, Batch]]) -> None:
-        """Hand out frames together; one by one where they need less room so, as later ones free what earlier take."""
+        """Hand out frames together; one by one where they need less room so, as later ones use what earlier ones free.
+
+        Where freed space can be used at once that is no help, and a full store stays at the commit before.
+        """
         try:
             self._hand_out_together(frames)
         except NoSpaceError:
-            if self._is_partial or len(frames) == 1:
+            if self._is_partial or len(frames) == 1 or not self._store.frees_late:
                 raise
             for frame in frames:
                 self._hand_out_together([frame])

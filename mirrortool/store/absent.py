@@ -55,6 +55,10 @@ class AbsentStore:
         """Nothing."""
 
     @property
+    def frees_late(self) -> bool:
+        return False
+
+    @property
     def frees_wait(self) -> bool:
         return False
 

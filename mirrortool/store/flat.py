@@ -145,6 +145,10 @@ class FlatStore:
         self._check_places()
 
     @property
+    def frees_late(self) -> bool:
+        return False
+
+    @property
     def frees_wait(self) -> bool:
         return False  # what is punched is free at once
 

@@ -125,6 +125,10 @@ class Store(PageReader, PageWriter, Protocol):
         """
 
     @property
+    def frees_late(self) -> bool:
+        """Whether space that is freed becomes usable only with a checkpoint, never at once; always the same."""
+
+    @property
     def frees_wait(self) -> bool:
         """Whether there is space that a checkpoint which begins now would make usable."""
 

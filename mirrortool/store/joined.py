@@ -81,6 +81,10 @@ class JoinedStore:
                 store.reserve(share, min(bytes_most, pages * self.page_size))
 
     @property
+    def frees_late(self) -> bool:
+        return any(store.frees_late for store in self._stores)
+
+    @property
     def frees_wait(self) -> bool:
         return any(store.frees_wait for store in self._stores)
 

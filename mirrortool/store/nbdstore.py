@@ -109,6 +109,10 @@ class NbdStore:
         """The protocol has no word for it: a server that is full says so when it is written."""
 
     @property
+    def frees_late(self) -> bool:
+        return False
+
+    @property
     def frees_wait(self) -> bool:
         return False
 

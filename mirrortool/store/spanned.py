@@ -240,6 +240,10 @@ class SpannedStore:
             address += size
 
     @property
+    def frees_late(self) -> bool:
+        return True
+
+    @property
     def frees_wait(self) -> bool:
         return self._allocation.frees_wait
 

@@ -142,6 +142,10 @@ class MemoryStore:
             self._reserved |= pages
 
     @property
+    def frees_late(self) -> bool:
+        return True
+
+    @property
     def frees_wait(self) -> bool:
         return bool(self._freed or self._covered or self._reserved - self._disk.pages.keys())
 

@@ -43,7 +43,7 @@ def image(site):
 
 def mirror_image(site):
     (volume,) = Mirror(str(site.mirror)).kept
-    return site.mirror / volume.path
+    return site.mirror / volume.place.path
 
 
 def check(site, image, *options):

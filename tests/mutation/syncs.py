@@ -239,6 +239,11 @@ SYNCS: dict[str, dict[str, str]] = {
     "mirrortool/openfile.py": {
         "File.fdatasync:os.fdatasync": SAVED,
     },
+    "mirrortool/points/view.py": {
+        "PointView._open_file:file.fdatasync": Argued(
+            "what an index is made of was read, and so made durable; this is for a journal copied with its index"
+        ),
+    },
     "mirrortool/promote.py": {
         "Promotion._complete:files.make_directory": SAME_DIRECTORY,
     },

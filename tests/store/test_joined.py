@@ -45,6 +45,10 @@ class Noting(FlatStore):
             raise InputOutputError(f"{name} fails", where="here")
 
     @property
+    def frees_late(self) -> bool:
+        return self.waits
+
+    @property
     def frees_wait(self) -> bool:
         return self.waits
 
