@@ -18,6 +18,7 @@ _BEGINNINGS = (
     (0, b"conectix", "vhd"),
     (0, b"WithoutFreeSpace", "parallels"),
     (0, b"WithouFreSpacExt", "parallels"),
+    (0, b"\x89MBK\r\n\x1a\n", "backing of a mirror"),
 )
 _FOOTERS = ((b"conectix", "vhd"), (b"koly", "dmg"))
 _FOOTER_BYTES = 512

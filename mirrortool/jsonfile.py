@@ -25,7 +25,7 @@ from mirrortool.errors import USE_A_LATER_ONE, JournalError, MirrortoolError, Ne
 INTEGER_MAX = (1 << 64) - 1
 FORMAT = 1
 """Of every small file now, but mirror.json."""
-MIRROR_FORMAT = 2
+MIRROR_FORMAT = 3
 """Of mirror.json, the newest; mirror/keptvolume.py says what needs which."""
 _VERSION = re.compile(r"[0-9]{1,4}(\.[0-9]{1,4}){1,3}", re.ASCII)
 

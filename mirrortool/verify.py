@@ -37,6 +37,7 @@ from mirrortool.journaledsums import sums_as_of
 from mirrortool.lifecycle import Opened
 from mirrortool.lsn import Lsn
 from mirrortool.mirror import findings, lastseen, receipts
+from mirrortool.mirror.backingvolumes import missing_backings
 from mirrortool.mirror.checkpoint import Checkpoint
 from mirrortool.mirror.directory import Mirror
 from mirrortool.mirror.findings import Finding
@@ -64,12 +65,17 @@ class LastWrite:
 
 @dataclass(frozen=True, slots=True)
 class BadRun:
-    """Adjacent pages of a volume that are not what they must be; `first_page` counts from the volume's start."""
+    """Adjacent pages of a volume that are not what they must be; `first_page` counts from the volume's start.
+
+    Attributes:
+        is_missing: they lie on a backing that is not there, so that nothing is known of what they hold.
+    """
 
     volume: str
     first_page: int
     count: int
     last_write: LastWrite | None = None
+    is_missing: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +92,7 @@ class VerifyResult:
         journal_agrees: whether the primary's frame carries that state sum; None if its journal was not at hand.
         is_cached: pages were accepted from the kernel's cache.
         read_through: what answered in place of a device, such as "the server's cache"; None if nothing did.
+        missing: why backings could not be read: what lies on them is among the bad pages.
         wrong_sums: the files of the mirror's sums that are wrong, as far as they can be told from the right ones.
         not_held: volumes of which the mirror has the sums only; these are part of the state sum.
     """
@@ -103,6 +110,7 @@ class VerifyResult:
     wrong_sums: Sequence[str] = ()
     read_through: str | None = None
     not_held: Sequence[str] = ()
+    missing: Sequence[MirrortoolError] = ()
 
     @property
     def is_right(self) -> bool:
@@ -149,6 +157,7 @@ class Verify:
             self._recorded = findings.recorded(self.mirror)
             self.save_error: HostError | None = None
             self._journal, self.journal_error = _journal_of(self.mirror, journal_path)
+            self._missing = missing_backings(self.mirror)
             self._store = open_store(self.mirror, write=False)
             opening.callback(self._store.close)
             self._sums = self.mirror.open_sums(write=False)
@@ -223,6 +232,7 @@ class Verify:
             self._wrong_files(proved, journal_sum) if proved else (),
             self.mirror.read_through,
             [kept.name for kept in self.mirror.kept if not kept.is_held],
+            self._missing,
         )
 
     def _wrong_files(self, proved: Proof, journal_sum: int | None) -> list[str]:
@@ -339,6 +349,7 @@ class Verify:
     def _attribute(self, bad: Sequence[Run]) -> list[BadRun]:
         """Name volume and place of bad pages, and what last wrote them, if the journal tells; a run for each writer."""
         last: dict[int, LastWrite] = {}
+        bad, missing = self._cut_at_missing(bad)
         if bad and self._journal is not None:
             wanted = list(
                 islice((page for first, count in bad for page in range(first, first + count)), ATTRIBUTED_PAGES_MAX)
@@ -349,8 +360,15 @@ class Verify:
         for page, count, write in _by_writer(bad, last):
             volume = self._sums.volumes.find(page)
             assert volume is not None
-            found.append(BadRun(volume.name, page - self._sums.volumes.first_page(volume), count, write))
+            place = page - self._sums.volumes.first_page(volume)
+            found.append(BadRun(volume.name, place, count, write, is_missing=_is_in(page, missing)))
         return found
+
+    def _cut_at_missing(self, bad: Sequence[Run]) -> tuple[Sequence[Run], list[Run]]:
+        """The same pages, in runs of which nothing or all is missing; and those of which all is."""
+        missing = [run for page, count in bad for run in self._store.missing_runs(page, count)]
+        there, _ = without(bad, missing)
+        return sorted([*there, *missing]), missing
 
 
 class VerifyCancelled(Exception):
@@ -414,6 +432,12 @@ def _by_writer(runs: Sequence[Run], last: Mapping[int, LastWrite]) -> Iterator[t
             yield first + asked, count - asked, None
 
 
+def _is_in(page: int, runs: Sequence[Run]) -> bool:
+    """Whether a page is in one of ascending runs."""
+    place = bisect.bisect_right(runs, page, key=lambda run: run[0]) - 1
+    return place >= 0 and page < runs[place][0] + runs[place][1]
+
+
 def _differ(found: bytes, known: bytes, place: int) -> bool:
     part = slice(place * SUM_BYTES, (place + 1) * SUM_BYTES)
     return found[part] != known[part]
@@ -462,6 +486,7 @@ def to_json(mirror: Mirror, result: VerifyResult) -> dict[str, object]:
         "journal_agrees": result.journal_agrees,
         "wrong_sums": list(result.wrong_sums),
         "volumes_not_held": list(result.not_held),
+        "missing_backings": [{"path": str(each.where), "problem": each.what} for each in result.missing],
         "cached": result.is_cached,
         "through_server_cache": result.read_through is not None,
         "volumes": receipts.identities(mirror),
@@ -479,4 +504,5 @@ def _run_to_json(run: BadRun) -> dict[str, object]:
         "lsn": last.lsn if last else None,
         "time_ns": last.time_ns if last else None,
         "file": last.file if last else None,
+        "is_missing": run.is_missing,
     }

@@ -18,6 +18,7 @@ from mirrortool.times import format_time, parse_duration
 
 if TYPE_CHECKING:
     from mirrortool.journal.directory import Journal
+    from mirrortool.mirror.keptbacking import BackTarget
 
 _SIZE = re.compile(r"(\d{1,20})(?:([KMGTPE])(?:iB|B)?|B)?", re.IGNORECASE | re.ASCII)
 _ADDRESS = re.compile(r"0x([0-9a-f]+)|([0-9a-f]{13,})h", re.IGNORECASE | re.ASCII)
@@ -83,6 +84,21 @@ def parse_named_path(text: str) -> tuple[str, str]:
     return name, path
 
 
+def parse_back(text: str) -> BackTarget:
+    """PATH, or PATH:SIZE; what follows the last colon and is not a size belongs to the path."""
+    from mirrortool.mirror.keptbacking import BackTarget
+
+    path, colon, size = text.rpartition(":")
+    if colon and path:
+        try:
+            return BackTarget(path, parse_size(size))
+        except ValueError:
+            pass
+    if not text:
+        raise ValueError("'' is not a path")
+    return BackTarget(text)
+
+
 def parse_slot_limit(text: str) -> SlotLimit:
     """A duration, or else a size: 10m is 10 minutes."""
     try:
@@ -142,6 +158,7 @@ POINT = Value("point", Until.parse)
 POINT_METAVAR = "LSN|TIME|MARK"
 MODE = Value("mode", parse_mode)
 NAMED_PATH = Value("name=path", parse_named_path)
+BACK = Value("path[:size]", parse_back)
 
 quiet = click.option("-q", "--quiet", is_flag=True, help="Print only errors and results.")
 verbose = click.option("-v", "--verbose", is_flag=True, help="Also print counts of the engine inside.")

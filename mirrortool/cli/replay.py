@@ -14,6 +14,7 @@ from mirrortool import clock, files
 from mirrortool.cli.forecast import print_forecast
 from mirrortool.cli.jsonoutput import print_json
 from mirrortool.cli.options import (
+    BACK,
     DIRECTORY,
     DURATION,
     FILE,
@@ -68,7 +69,17 @@ from mirrortool.replay.tasktable import RowSnapshot
     "--only", multiple=True, metavar="VOLUME", shell_complete=complete_volume_name,
     help="A new mirror holds only this volume, and the sums of all.",
 )  # fmt: skip
-@click.option("--overwrite", is_flag=True, help="Allow --volume to overwrite what these files and devices hold.")
+@click.option(
+    "--back", "backings", multiple=True, type=BACK, metavar="PATH[:SIZE]",
+    help="Keep the volumes that no --volume names in extents on this file or device, and others named likewise.",
+)  # fmt: skip
+@click.option(
+    "--extent", "extent_bytes", type=SIZE, metavar="SIZE",
+    help="Bytes of an extent on them, from 64K to 16M.  [default: 1M]",
+)  # fmt: skip
+@click.option(
+    "--overwrite", is_flag=True, help="Allow --volume and --back to overwrite what these files and devices hold."
+)
 @click.option("--raw", is_flag=True, help="With --overwrite: also an image in a container format, such as qcow2.")
 @click.option(
     "--ranges",
@@ -188,6 +199,8 @@ def _options(values: Mapping[str, Any]) -> ReplayOptions:
         plan=Wanted(values["ranges"], values["groups"], values["tasks"], unit, io),
         targets=dict(values["targets"]),
         only=values["only"] or None,
+        backings=values["backings"],
+        extent_bytes=values["extent_bytes"],
         overwrite=values["overwrite"],
         raw=values["raw"],
         read_back=not values["no_check"],

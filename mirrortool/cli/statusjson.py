@@ -98,6 +98,16 @@ def _mirror_to_json(status: MirrorStatus) -> dict[str, object]:
         "journal": mirror.journal_path,
         "journal_uuid": mirror.journal_uuid.hex(),
         "volumes": _mirror_volumes_to_json(mirror),
+        "backings": [
+            {
+                "uuid": backing.kept.uuid.hex(),
+                "path": backing.kept.path,
+                "size": backing.header.size if backing.header else None,
+                "is_draining": backing.kept.is_draining,
+                "problem": backing.problem.what if backing.problem else None,
+            }
+            for backing in status.backings
+        ],
         "applied_lsn": checkpoint.position.lsn,
         "commit_lsn": checkpoint.commit_lsn,
         "reached_lsn": checkpoint.reached_lsn,

@@ -238,6 +238,10 @@ def _mirror_lines(status: MirrorStatus, verbose: bool) -> Iterator[str]:
         alone = kept.place.why_not_guarded()
         where = f"{printable(kept.place.describe(mirror.path))}{f'; {alone}' if alone else ''}"
         yield f"  volume {volume.name}: {format_bytes(volume.size)}  {where}"
+    for backing in status.backings:
+        size = format_bytes(backing.header.size) if backing.header else "?"
+        draining = "; it is being drained" if backing.kept.is_draining else ""
+        yield f"  backing {backing.kept.short}: {size}  {printable(backing.kept.path)}{draining}"
     when = f", {format_time(checkpoint.time_ns)}" if checkpoint.time_ns else ""
     yield f"  {describe(checkpoint, is_running=bool(status.work.is_on))}{when}"
     if not mirror.promoted:

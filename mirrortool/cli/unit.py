@@ -15,7 +15,7 @@ from click.shell_completion import CompletionItem
 import mirrortool
 from mirrortool import files, hostinfo
 from mirrortool.cli.jsonoutput import print_json
-from mirrortool.cli.options import DIRECTORY, FILE, NAMED_PATH, PathName, Value, as_json, quiet
+from mirrortool.cli.options import BACK, DIRECTORY, FILE, NAMED_PATH, PathName, Value, as_json, parse_back, quiet
 from mirrortool.cli.services import SERVICES
 from mirrortool.cli.text import quoted, tell
 from mirrortool.cli.unitfile import Needs, Unit
@@ -241,6 +241,8 @@ def _from_root(parameter: click.Parameter, text: str) -> str:
     if parameter.type is NAMED_PATH:
         name, _, path = text.partition("=")
         return text if is_nbd_uri(path) else f"{name}={files.absolute(path)}"
+    if parameter.type is BACK:
+        return f"{files.absolute(parse_back(text).path)}{text.removeprefix(parse_back(text).path)}"
     return text
 
 
@@ -330,6 +332,7 @@ def _volumes(line: _CommandLine) -> Iterator[str]:
         target = named.partition("=")[2]
         if not is_nbd_uri(target):
             yield target
+    yield from (parse_back(text).path for text in line.given(BACK, is_argument=False))
     mirror = line.values.get("mirror")
     if mirror is None and not line.destinations:
         yield from map(files.absolute, Journal(line.values["journal"]).volume_paths().values())

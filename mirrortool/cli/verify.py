@@ -146,6 +146,8 @@ def _wrong_sums(verify: Verify, result: VerifyResult) -> ChangedOutsideError:
 
 
 def _next_step(verify: Verify, result: VerifyResult) -> str:
+    if result.missing:
+        return f"{printable(str(result.missing[0]))}; then verify again"
     if result.table_is_right is False and not verify.takes_journal_sums:
         journal, path = quoted(verify.mirror.journal_path), quoted(verify.mirror.path)
         return f"the mirror's table of sums is damaged; next: mirrortool verify --journal {journal} {path}"
@@ -154,6 +156,8 @@ def _next_step(verify: Verify, result: VerifyResult) -> str:
 
 def _print(result: VerifyResult) -> None:
     checkpoint = result.checkpoint
+    for problem in result.missing:
+        click.echo(f"not read: {printable(problem.what)}: {printable(str(problem.where))}")
     for run in result.bad_runs[:RUNS_SHOWN]:
         click.echo(_describe_run(run))
     if len(result.bad_runs) > RUNS_SHOWN:
@@ -183,6 +187,8 @@ def _state_sum(result: VerifyResult) -> str:
 
 def _describe_run(run: BadRun) -> str:
     pages = f"page {run.first_page}" if run.count == 1 else f"pages {run.first_page}-{run.first_page + run.count - 1}"
+    if run.is_missing:
+        pages += ", on a backing that is not there"
     if run.last_write is None:
         return f"bad: volume {run.volume} {pages}, never written, as far as the journal shows"
     last = run.last_write

@@ -12,8 +12,9 @@ lock              exclusive for a writer, shared for a reader that needs it unch
 from __future__ import annotations
 
 import bisect
+from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from mirrortool import files, jsonfile, lockholder
 from mirrortool.address import PAGE_SIZE_MAX, is_page_size
@@ -32,6 +33,7 @@ from mirrortool.jsonfile import MIRROR_FORMAT, Fields
 from mirrortool.lockholder import Worker
 from mirrortool.lsn import NO_LSN
 from mirrortool.mirror.checkpoint import Checkpoint
+from mirrortool.mirror.keptbacking import KeptBacking, KeptBackings, SpannedPlace
 from mirrortool.mirror.keptvolume import Holder, KeptVolume, holders_of
 from mirrortool.store.pagesums import PageSums
 from mirrortool.volume import Volume, VolumeSet
@@ -67,6 +69,7 @@ class Mirror:
     Attributes:
         history: the epochs of its journal, as far as it followed them.
         promoted: set when it became a primary, which is for ever.
+        backings: on which some of its volumes lie; None if none does.
         slot: the name of its slot in the journal that it was replayed from last; None if it never had one.
     """
 
@@ -100,6 +103,8 @@ class Mirror:
         if not is_page_size(self.page_size):
             raise fields.wrong("page_size")
         self.kept = [KeptVolume.from_json(each) for each in fields.objects("volumes")]
+        is_spanned = any(isinstance(kept.place, SpannedPlace) for kept in self.kept)
+        self.backings = KeptBackings.from_json(fields) if is_spanned else None
         self.checkpoint = self._load_checkpoint()
 
     def _load_checkpoint(self) -> Checkpoint:
@@ -164,7 +169,11 @@ class Mirror:
 
     def holders(self) -> list[Holder]:
         """The files and devices that hold the volumes."""
-        return holders_of(self.kept, self.path)
+        backings = self.backings.each if self.backings else ()
+        return [
+            *holders_of(self.kept, self.path),
+            *(Holder(backing.name, f"backing {backing.short}", backing.path) for backing in backings),
+        ]
 
     @property
     def read_through(self) -> str | None:
@@ -197,6 +206,13 @@ class Mirror:
             with suppress(HostError):
                 self._change(slot=name)
                 self.slot = name
+
+    def save_backings(self, backings: Iterable[KeptBacking]) -> None:
+        """Note durably which backings there are, and where."""
+        assert self.backings is not None
+        now = replace(self.backings, each=tuple(backings))
+        self._change(**now.to_json())
+        self.backings = now
 
     def save_promoted(self, promoted: Promoted) -> None:
         """Note durably that the volumes are a primary's from now on."""

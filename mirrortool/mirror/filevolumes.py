@@ -52,8 +52,8 @@ class NewFiles:
         self._volumes = volumes
         self._targets = targets
         self._overwrite, self._raw = overwrite, raw
-        _refuse_duplicates(targets)
-        _refuse_inside(targets, directory, "volumes")
+        refuse_shared((f"volume {name}", path) for name, path in targets.items())
+        refuse_inside(targets.values(), directory, "volumes")
 
     def check(self, primary_paths: Iterable[str]) -> None:
         """Nothing is changed.
@@ -81,6 +81,10 @@ class NewFiles:
     def kept(self) -> list[KeptVolume]:
         """What mirror.json is to keep of them, once they are prepared."""
         return [KeptVolume(volume.name, volume.start, self._kept_place(volume)) for volume in self._volumes]
+
+    def beside(self) -> dict[str, object]:
+        """Nothing."""
+        return {}
 
     def _place_of(self, volume: Volume) -> str:
         """Where a volume is to be. What an interrupted call left at our own place is empty, and ours."""
@@ -134,24 +138,29 @@ def _own_name(volume: Volume) -> str:
     return files.join("volumes", f"{volume.name}.img")
 
 
-def _refuse_duplicates(targets: Mapping[str, str]) -> None:
-    """Before anything is changed: no two names lead to one file or device, whether it exists yet or not."""
+def refuse_shared(targets: Iterable[tuple[str, str]]) -> None:
+    """Before anything is changed: no two paths lead to one file or device, whether it exists yet or not.
+
+    Args:
+        targets: what each is for, and its path.
+    """
     seen: dict[Identity | str, str] = {}
-    for name, target in targets.items():
+    for what, target in targets:
         facts = files.find_facts(target)
         place = facts.identity if facts else files.real(target)
-        if seen.setdefault(place, name) != name:
-            raise UnusableVolumeError(f"volumes {seen[place]} and {name} would share one target", where=target)
+        if place in seen:
+            raise UnusableVolumeError(f"{seen[place]} and {what} would share one target", where=target)
+        seen[place] = what
 
 
-def _refuse_inside(targets: Mapping[str, str], mirror: str, but: str) -> None:
+def refuse_inside(targets: Iterable[str], mirror: str, but: str) -> None:
     """No target is among the files of a journal, copy or mirror, this one included but for one of its directories.
 
     A volume of a promoted mirror is the disk to which a primary that was left fails back.
     """
     here = files.real(mirror)
     inside, allowed = files.join(here, ""), files.join(here, but, "")
-    for target in map(files.real, targets.values()):
+    for target in map(files.real, targets):
         owner = pathowner.find_owner_of_bytes(target)
         if target.startswith(inside) and not target.startswith(allowed):
             raise UnusableVolumeError("lies in the mirror's directory", where=target, remedy="choose another target")

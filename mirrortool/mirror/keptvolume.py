@@ -2,6 +2,7 @@
 
     LocalPlace       an image in the mirror's directory, or a file or device that the owner named by --volume
     NbdPlace         an export of an NBD server (nbdplace.py)
+    SpannedPlace     the backings of the mirror (keptbacking.py)
     ElsewherePlace   nowhere: the mirror keeps the sums of this volume, and another one its bytes (--only)
 
 A kind of storage is a class of `Place`, with its row in _KINDS here, in openvolumes.py and in newvolumes.py. The format
@@ -18,6 +19,7 @@ from typing import ClassVar, Protocol
 from mirrortool import files
 from mirrortool.files import Identity
 from mirrortool.jsonfile import Fields
+from mirrortool.mirror.keptbacking import SpannedPlace
 from mirrortool.mirror.nbdplace import NbdPlace
 
 
@@ -146,6 +148,7 @@ class ElsewherePlace:
 
 _KINDS: dict[str, Callable[[Fields], Place]] = {
     NbdPlace.kind: NbdPlace.from_json,
+    SpannedPlace.kind: SpannedPlace.from_json,
     ElsewherePlace.kind: ElsewherePlace.from_json,
 }
 """Kinds that a volume names in "kind", and how they are read; one that names none is a LocalPlace."""
@@ -207,7 +210,7 @@ def holders_of(kept: Iterable[KeptVolume], directory: str) -> list[Holder]:
     return [Holder(name, f"volume {name}", path) for name, path in places if path is not None]
 
 
-_NEEDS = {2: "0.2.0"}
+_NEEDS = {2: "0.2.0", 3: "0.2.0"}
 """The first mirrortool that reads each format after 1."""
 
 

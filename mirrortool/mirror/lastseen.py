@@ -11,6 +11,7 @@ Rule: it is best effort: without room for it, the next replay knows less.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from contextlib import suppress
 
 from mirrortool import files, hostinfo, jsonfile
@@ -63,6 +64,16 @@ def forget(mirror: Mirror) -> None:
     """The volumes are about to be written: durably, else a power cut may bring it back beside what they are by then."""
     if files.exists(_path(mirror)):
         files.remove_durably(_path(mirror))
+
+
+def forget_some(mirror: Mirror, names: Collection[str]) -> None:
+    """These holders were put elsewhere by the owner: what was noted of them counts no more."""
+    with suppress(NotAMirrorError, HostError):
+        if fields := jsonfile.load(_path(mirror), NotAMirrorError, newer=NotAMirrorError):
+            left = {
+                name: each.changed() for name, each in fields.object("volumes").named_objects() if name not in names
+            }
+            jsonfile.save(_path(mirror), fields.changed(volumes=left))
 
 
 def find_problem(mirror: Mirror) -> ChangedOutsideError | None:

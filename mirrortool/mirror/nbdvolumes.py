@@ -103,6 +103,10 @@ class NewExports:
         """What mirror.json is to keep of them."""
         return [KeptVolume(volume.name, volume.start, self._kept_place(volume.name)) for volume in self._volumes]
 
+    def beside(self) -> dict[str, object]:
+        """Nothing."""
+        return {}
+
     def _kept_place(self, name: str) -> NbdPlace:
         facts = self._facts[name]
         return NbdPlace(self._uris[name], facts.name, facts.size)

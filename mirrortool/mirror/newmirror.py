@@ -6,7 +6,7 @@ mirror.json is the last of them: without it there is no mirror, and the call can
 from __future__ import annotations
 
 import secrets
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 
 from mirrortool import files, jsonfile, pathowner
 from mirrortool.errors import UsageError
@@ -14,7 +14,10 @@ from mirrortool.journal.directory import Journal
 from mirrortool.journal.pathkind import PathKind, in_the_way, kind_of, names_where_ours_is_made, not_a_mirror
 from mirrortool.mirror import newvolumes
 from mirrortool.mirror.directory import Mirror, empty_checkpoint, epoch_fields
+from mirrortool.mirror.keptbacking import BackTarget
 from mirrortool.mirror.keptvolume import KeptVolume, format_fields
+from mirrortool.mirror.newvolumes import WantedPlaces
+from mirrortool.store.backingformat import EXTENT_DEFAULT
 from mirrortool.store.pagesums import PageSums
 
 
@@ -23,6 +26,8 @@ def create(
     journal: Journal,
     targets: Mapping[str, str] | None = None,
     *,
+    backings: Sequence[BackTarget] = (),
+    extent_bytes: int | None = None,
     only: Collection[str] | None = None,
     overwrite: bool = False,
     raw: bool = False,
@@ -34,20 +39,24 @@ def create(
     An interrupted call leaves no mirror.json and can be repeated.
 
     Args:
-        targets: paths or addresses of volumes that are not to be images in the mirror's directory.
+        targets: paths or addresses of volumes that are not to be on backings, nor images in the mirror's directory.
+        backings: on which the others are to lie.
+        extent_bytes: of an extent there; by default EXTENT_DEFAULT.
         only: the names of the volumes that it is to hold; of the others it keeps the sums. By default all.
-        overwrite: whether data in them that is not ours may be lost.
+        overwrite: whether data in targets and backings that is not ours may be lost.
         raw: also where it is an image in a container format.
         is_scratch: a mirror for the occasion, which lies in the journal.
         group: the number of one whose members may read what is made; by default only the owner may.
     Raises:
         AccessError: something else is at `path`, or that lies inside a journal, copy or mirror.
-        UsageError: `targets` names a volume that the journal does not have.
+        UsageError: `targets` names a volume that the journal does not have; or an extent cannot have that size.
         UnusableVolumeError: a target cannot be one.
     """
     targets = dict(targets or {})
     check_names(journal, targets, only)
-    volumes = newvolumes.plan(path, journal.volumes, targets, journal.uuid, only=only, overwrite=overwrite, raw=raw)
+    wanted = WantedPlaces(targets, backings, extent_bytes or EXTENT_DEFAULT, only, overwrite=overwrite, raw=raw)
+    uuid = secrets.token_bytes(16)
+    volumes = newvolumes.plan(path, uuid, journal.volumes, journal.uuid, wanted)
     if not is_scratch:
         pathowner.check_free(path)
     _check_is_free(path)
@@ -66,7 +75,8 @@ def create(
             kind.prepare(group)
         kept = [each for kind in volumes for each in kind.kept()]
         PageSums(files.join(path, "sums"), journal.volumes, 0, write=True).close()
-        _save_new(path, journal, sorted(kept, key=lambda volume: volume.start))
+        beside = {name: value for kind in volumes for name, value in kind.beside().items()}
+        _save_new(path, uuid, journal, sorted(kept, key=lambda volume: volume.start), beside)
     return Mirror(path)
 
 
@@ -104,16 +114,17 @@ def is_to_be_made(path: str) -> bool:
     return True
 
 
-def _save_new(path: str, journal: Journal, kept: list[KeptVolume]) -> None:
+def _save_new(path: str, uuid: bytes, journal: Journal, kept: list[KeptVolume], beside: Mapping[str, object]) -> None:
     jsonfile.save(files.join(path, "checkpoint.json"), empty_checkpoint(journal).to_json())
     values = {
         **format_fields(kept),
-        "uuid": secrets.token_hex(16),
+        "uuid": uuid.hex(),
         "journal_uuid": journal.uuid.hex(),
         **epoch_fields(journal),
         "journal_path": files.absolute(journal.path),
         "page_size": journal.page_size,
         "volumes": [volume.to_json() for volume in kept],
+        **beside,
     }
     jsonfile.save(files.join(path, "mirror.json"), values)
 

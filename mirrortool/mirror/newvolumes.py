@@ -8,12 +8,17 @@ Order: every kind checks all that it can; then each prepares; then what mirror.j
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Protocol
 
-from mirrortool.mirror.filevolumes import NewFiles
+from mirrortool.errors import UsageError
+from mirrortool.mirror.filevolumes import NewFiles, refuse_inside, refuse_shared
+from mirrortool.mirror.keptbacking import BackTarget
 from mirrortool.mirror.keptvolume import ElsewherePlace, KeptVolume
 from mirrortool.mirror.nbdvolumes import NewExports
+from mirrortool.mirror.newbacking import NewBackings
 from mirrortool.nbd.uri import is_nbd_uri
+from mirrortool.store.backingformat import EXTENT_DEFAULT
 from mirrortool.volume import Volume, VolumeSet
 
 
@@ -39,6 +44,30 @@ class NewVolumes(Protocol):
     def kept(self) -> list[KeptVolume]:
         """What mirror.json is to keep of them, once they are prepared."""
 
+    def beside(self) -> Mapping[str, object]:
+        """What mirror.json is to keep beside its volumes, likewise."""
+
+
+@dataclass(frozen=True, slots=True)
+class WantedPlaces:
+    """What the owner wants of a new mirror's volumes.
+
+    Attributes:
+        targets: paths or addresses of some of them, by name.
+        backings: on which the others are to lie; without one they are images in the mirror's directory.
+        extent_bytes: of an extent there.
+        only: the names of those that the mirror is to hold; by default all.
+        overwrite: whether data in all of these that is not ours may be lost.
+        raw: also where it is an image in a container format.
+    """
+
+    targets: Mapping[str, str] = field(default_factory=dict)
+    backings: Sequence[BackTarget] = ()
+    extent_bytes: int = EXTENT_DEFAULT
+    only: Collection[str] | None = None
+    overwrite: bool = False
+    raw: bool = False
+
 
 class NotHeld:
     """Volumes that the mirror does not hold."""
@@ -55,36 +84,44 @@ class NotHeld:
     def kept(self) -> list[KeptVolume]:
         return [KeptVolume(volume.name, volume.start, ElsewherePlace()) for volume in self._volumes]
 
+    def beside(self) -> dict[str, object]:
+        return {}
+
 
 def plan(
-    directory: str,
-    volumes: VolumeSet,
-    targets: Mapping[str, str],
-    journal_uuid: bytes,
-    *,
-    only: Collection[str] | None,
-    overwrite: bool,
-    raw: bool,
+    directory: str, uuid: bytes, volumes: VolumeSet, journal_uuid: bytes, wanted: WantedPlaces
 ) -> list[NewVolumes]:
     """Which kind has which volumes.
 
     Args:
-        directory: the mirror's.
-        targets: what the owner named for some of them, by name.
+        directory, uuid: the mirror's.
         journal_uuid: of the journal that is mirrored.
-        only: the names of those that the mirror is to hold; by default all.
-        overwrite: whether data there that is not ours may be lost.
-        raw: also where it is an image in a container format.
     Raises:
         UnusableVolumeError, UsageError: a target cannot be one, as its path or address alone tells.
     """
-    held = [volume for volume in volumes if only is None or volume.name in only]
-    uris = {name: target for name, target in targets.items() if is_nbd_uri(target)}
-    paths = {name: target for name, target in targets.items() if name not in uris}
+    may = {"overwrite": wanted.overwrite, "raw": wanted.raw}
+    held = [volume for volume in volumes if wanted.only is None or volume.name in wanted.only]
+    uris = {name: target for name, target in wanted.targets.items() if is_nbd_uri(target)}
+    paths = {name: target for name, target in wanted.targets.items() if name not in uris}
     remote = [volume for volume in held if volume.name in uris]
     local = [volume for volume in held if volume.name not in uris]
+    kinds: list[NewVolumes] = []
+    if wanted.backings:
+        backs = [each.path for each in wanted.backings]
+        refuse_shared(
+            [*((f"volume {name}", path) for name, path in paths.items()), *(("a backing", path) for path in backs)]
+        )
+        refuse_inside(backs, directory, "volumes")
+        spanned = [volume for volume in local if volume.name not in paths]
+        local = [volume for volume in local if volume.name in paths]
+        if not spanned:
+            raise UsageError(
+                "no volume is left for the backings", where=directory, remedy="leave out --back or --volume"
+            )
+        kinds.append(NewBackings(spanned, wanted.backings, uuid, wanted.extent_bytes, **may))
     return [
-        NewFiles(directory, local, paths, overwrite=overwrite, raw=raw),
-        NewExports(remote, uris, journal_uuid, volumes.page_size, overwrite=overwrite, raw=raw),
+        *kinds,
+        NewFiles(directory, local, paths, **may),
+        NewExports(remote, uris, journal_uuid, volumes.page_size, **may),
         NotHeld([volume for volume in volumes if volume not in held]),
     ]

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 
+from mirrortool.mirror.backingvolumes import open_backings
 from mirrortool.mirror.directory import Mirror
 from mirrortool.mirror.filevolumes import open_files
+from mirrortool.mirror.keptbacking import SpannedPlace
 from mirrortool.mirror.keptvolume import ElsewherePlace, KeptVolume, LocalPlace, Place
 from mirrortool.mirror.nbdplace import NbdPlace
 from mirrortool.mirror.nbdvolumes import open_exports
@@ -19,6 +21,7 @@ _OPENERS: dict[type[Place], Callable[[Mirror, Sequence[KeptVolume], VolumeSet, b
     LocalPlace: open_files,
     NbdPlace: open_exports,
     ElsewherePlace: lambda _mirror, _kept, volumes, _write: AbsentStore(volumes),
+    SpannedPlace: open_backings,
 }
 """What opens the volumes of a kind, all at once: those of the mirror, with their sizes, and whether to write them."""
 

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 
 from mirrortool import files, hostinfo, imageformats
 from mirrortool.errors import UnusableVolumeError
-from mirrortool.files import File, Identity
+from mirrortool.files import Facts, File, Identity
 from mirrortool.volume import Volume
 from mirrortool.wording import exact_bytes
 
@@ -46,29 +46,50 @@ def check_target(path: str, volume: Volume, *, primaries: Primaries, overwrite: 
         UnusableVolumeError: it may not, and why.
         LockedError: another process uses it.
     """
-    is_there = files.exists(path)
-    if not hostinfo.devices_below(path if is_there else files.parent(path)).isdisjoint(primaries.identities):
-        raise UnusableVolumeError("lies on the primary's own volume", where=path, remedy="choose another target")
-    if not is_there and hostinfo.is_among_devices(path):
-        raise UnusableVolumeError("there is no such device", where=path, remedy="check the path")
-    if not is_there:
+    if not files.exists(path):
+        check_not_primary(path, None, primaries)
         return
     with open_target(path) as file:
         facts = file.facts()
-        if facts.identity in primaries.below:
-            its = "this is" if facts.identity in primaries.identities else "this holds"
-            raise UnusableVolumeError(f"{its} the primary's own volume", where=path, remedy="choose another target")
+        check_not_primary(path, facts, primaries)
         if facts.identity.is_device and facts.size < volume.size:
             raise too_small(path, facts.size, volume)
-        if overwrite is not None and not raw and (found := imageformats.container_format(file, facts.size)):
-            raise UnusableVolumeError(
-                f"holds an image in the format {found}, and a mirror's volume is raw",
-                where=path,
-                remedy="choose another target, or give --raw with --overwrite if that image may be lost",
-            )
-        if not overwrite and not _reads_as_zeros(file, facts.size):
-            named, own = "give --overwrite if that data may be lost", "choose another directory for the mirror"
-            raise UnusableVolumeError("the target holds data", where=path, remedy=own if overwrite is None else named)
+        check_content(file, path, overwrite=overwrite, raw=raw)
+
+
+def check_not_primary(path: str, facts: Facts | None, primaries: Primaries) -> None:
+    """Whether what is at a path, or may be made there, is apart from the primary.
+
+    Args:
+        facts: of the opened file or device; None where nothing is.
+    Raises:
+        UnusableVolumeError: it is not, or there can be nothing.
+    """
+    if not hostinfo.devices_below(path if facts else files.parent(path)).isdisjoint(primaries.identities):
+        raise UnusableVolumeError("lies on the primary's own volume", where=path, remedy="choose another target")
+    if facts is None and hostinfo.is_among_devices(path):
+        raise UnusableVolumeError("there is no such device", where=path, remedy="check the path")
+    if facts and facts.identity in primaries.below:
+        its = "this is" if facts.identity in primaries.identities else "this holds"
+        raise UnusableVolumeError(f"{its} the primary's own volume", where=path, remedy="choose another target")
+
+
+def check_content(file: File, path: str, *, overwrite: bool | None, raw: bool) -> None:
+    """Whether nothing is lost that is not to be, as check_target has it.
+
+    Raises:
+        UnusableVolumeError: it holds data.
+    """
+    size = file.size()
+    if overwrite is not None and not raw and (found := imageformats.container_format(file, size)):
+        raise UnusableVolumeError(
+            f"holds an image in the format {found}, and a mirror's volume is raw",
+            where=path,
+            remedy="choose another target, or give --raw with --overwrite if that image may be lost",
+        )
+    if not overwrite and not reads_as_zeros(file, 0, size):
+        named, own = "give --overwrite if that data may be lost", "choose another directory for the mirror"
+        raise UnusableVolumeError("the target holds data", where=path, remedy=own if overwrite is None else named)
 
 
 def prepare_target(path: str, volume: Volume, *, overwrite: bool, group: int | None = None) -> None:
@@ -82,7 +103,7 @@ def prepare_target(path: str, volume: Volume, *, overwrite: bool, group: int | N
         if is_new:
             file.give_access(0o600 if group is None else 0o640, group)
         if overwrite:
-            _clear(file, volume)
+            make_zero(file, volume.size)
         if not file.facts().identity.is_device:
             file.truncate(volume.size)
         file.fdatasync()
@@ -125,15 +146,17 @@ def too_small(path: str, size: int, volume: Volume) -> UnusableVolumeError:
     )
 
 
-def _clear(file: File, volume: Volume) -> None:
+def make_zero(file: File, size: int) -> None:
+    """Let the first bytes of a device read as zeros, or a file be empty."""
     if file.facts().identity.is_device:
-        file.punch(0, volume.size)
+        file.punch(0, size)
     else:
         file.truncate(0)
 
 
-def _reads_as_zeros(file: File, size: int) -> bool:
-    for start, end in file.data_extents(0, size):
+def reads_as_zeros(file: File, begin: int, size: int) -> bool:
+    """Whether there are only zeros from `begin` to before `size`."""
+    for start, end in file.data_extents(begin, size):
         for offset in range(start, end, _PIECE):
             data = file.pread(min(_PIECE, end - offset), offset)
             if data != _ZEROS[: len(data)]:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from mirrortool.errors import UsageError
 from mirrortool.journal.point import Until
 from mirrortool.journal.slots import check_name
+from mirrortool.mirror.keptbacking import BackTarget
 from mirrortool.ratelimit import Pace
 from mirrortool.replay.engine import Plan
 from mirrortool.replay.planner import Wanted
 from mirrortool.replay.tracing import Tracer
+from mirrortool.store.backingformat import EXTENT_MAX, EXTENT_MIN, is_extent_size
 from mirrortool.wording import byte_count
 
 MAX_BYTES = 16 << 40
@@ -28,8 +30,10 @@ class ReplayOptions:
         until: the last commit at or before it is the goal; by default the newest.
         flush_only: only a flush commit or a mark can be the goal; not together with `follow`.
         targets: where a new mirror keeps volumes, by name; by default images in its directory.
+        backings: on which a new mirror keeps the others; for a mirror that has some, where they are by now.
+        extent_bytes: of an extent on them; by default EXTENT_DEFAULT.
         only: the names of the volumes that a new mirror is to hold; of the others it keeps the sums. By default all.
-        overwrite: whether data in those targets may be lost.
+        overwrite: whether data in those targets and backings may be lost.
         raw: also where it is an image in a container format, such as qcow2.
         max_bytes: the volumes may not be larger together.
         window_bytes: of payload, coalesced at once.
@@ -52,6 +56,8 @@ class ReplayOptions:
     flush_only: bool = False
     plan: Plan | Wanted | None = None
     targets: Mapping[str, str] | None = None
+    backings: Sequence[BackTarget] = ()
+    extent_bytes: int | None = None
     only: Collection[str] | None = None
     overwrite: bool = False
     raw: bool = False
@@ -79,6 +85,13 @@ class ReplayOptions:
         if self.delay_seconds < 0 or self.window_bytes < 1:
             raise UsageError(
                 f"a delay of {self.delay_seconds} s and windows of {byte_count(self.window_bytes)} are not possible"
+            )
+        if self.extent_bytes is not None and not self.backings:
+            raise UsageError("a size of extents is for a mirror on backings", remedy="name them with --back")
+        if self.extent_bytes is not None and not is_extent_size(self.extent_bytes):
+            raise UsageError(
+                f"extents of {byte_count(self.extent_bytes)} are not possible",
+                remedy=f"choose a power of two from {byte_count(EXTENT_MIN)} to {byte_count(EXTENT_MAX)}",
             )
         Pace(self.bytes_per_second)
         if self.slot:

@@ -35,6 +35,7 @@ from mirrortool.journal.tail import Tail
 from mirrortool.lifecycle import Opened
 from mirrortool.lsn import Lsn
 from mirrortool.mirror import lastreplay, lastseen, newmirror, volumelabels
+from mirrortool.mirror.backingvolumes import relocate
 from mirrortool.mirror.checkpoint import Checkpoint, describe
 from mirrortool.mirror.directory import Mirror, empty_checkpoint
 from mirrortool.mirror.findings import Finding, Repairs, findings
@@ -116,6 +117,8 @@ class Replay:
         with ExitStack() as opening:
             opening.enter_context(self.mirror.lock(exclusive=True, doing="follow" if options.follow else "replay"))
             self._check_is_of()
+            if not self.is_new:
+                relocate(self.mirror, options.backings, options.extent_bytes)
             self._check_goal(Until(lsn=self.goal.lsn) if self.goal and options.flush_only else self._until)
             self._keeps_seen = self._check_seen() and not options.is_scratch
             self._registration = self._register()
@@ -209,11 +212,13 @@ class Replay:
         if self.is_new:
             self._start_from(empty_checkpoint(self.journal))
             paths = {name: target for name, target in (targets or {}).items() if not is_nbd_uri(target)}
-            volumelabels.check_targets(paths)
+            volumelabels.check_targets({**paths, **{f"@{each.path}": each.path for each in options.backings}})
             newmirror.create(
                 path,
                 self.journal,
                 targets,
+                backings=options.backings,
+                extent_bytes=options.extent_bytes,
                 only=options.only,
                 overwrite=options.overwrite,
                 raw=options.raw,

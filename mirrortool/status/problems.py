@@ -115,6 +115,12 @@ def _known_bad(found: Found) -> Iterator[MirrortoolError]:
         )
 
 
+def _missing_backings(found: Found) -> Iterator[MirrortoolError]:
+    """Without one the mirror cannot be written, and some of it cannot be read."""
+    if isinstance(found, MirrorStatus) and not found.mirror.promoted:
+        yield from (backing.problem for backing in found.backings if backing.problem)
+
+
 def _way_out(found: JournalStatus) -> str:
     return way_out(found.journal, [reader.slot for reader in found.readers], found.room)
 
@@ -128,4 +134,5 @@ _FINDERS: tuple[Callable[[Found], Iterator[MirrortoolError]], ...] = (
     _damaged_slots,
     _lost_paths,
     _known_bad,
+    _missing_backings,
 )

@@ -13,6 +13,7 @@ from mirrortool.journal.diskspace import NO_ROOM, Room
 from mirrortool.journal.holds import JournalHold
 from mirrortool.journal.position import Position
 from mirrortool.journal.slots import Slot
+from mirrortool.mirror.backingvolumes import FoundBacking
 from mirrortool.mirror.checkpoint import Checkpoint
 from mirrortool.mirror.directory import Mirror
 from mirrortool.mirror.findings import Finding
@@ -91,6 +92,7 @@ class MirrorStatus:
         known_bad: what verifications found wrong that is not put right.
         lag_operations, lag_seconds: from the mirror's commit to the journal's newest; None without the journal, and
             while it has no commit.
+        backings: on which some of its volumes lie, and where each was found.
     """
 
     mirror: Mirror
@@ -103,6 +105,7 @@ class MirrorStatus:
     verified: Receipt | None = None
     known_bad: Sequence[Finding] = ()
     work: Work = UNKNOWN
+    backings: Sequence[FoundBacking] = ()
 
 
 @dataclass(frozen=True, slots=True)

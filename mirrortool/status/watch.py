@@ -33,6 +33,7 @@ from mirrortool.journal.position import Position
 from mirrortool.journal.reader import JournalReader, up_to_what_is_appended
 from mirrortool.journal.slotpositions import SlotPlaces
 from mirrortool.mirror import lastreplay, receipts
+from mirrortool.mirror.backingvolumes import find_backings
 from mirrortool.mirror.directory import Mirror, Promoted
 from mirrortool.mirror.findings import findings
 from mirrortool.mirror.lastreplay import LastReplay
@@ -91,7 +92,8 @@ class Watch:
         work = work_on_mirror(path)  # first: a process that has ended since has left what is read after that
         found = self._look_at_mirror(path)
         verified, known_bad = receipts.newest(found.mirror), findings(found.mirror)
-        return replace(found, work=work, verified=verified, known_bad=known_bad)
+        backings = find_backings(found.mirror)
+        return replace(found, work=work, verified=verified, known_bad=known_bad, backings=backings)
 
     def _look_at_mirror(self, path: str) -> MirrorStatus:
         mirror = Mirror(path)

@@ -51,6 +51,9 @@ class AbsentStore:
     def data_runs(self, page: int, count: int) -> Iterable[tuple[int, int]]:
         raise AssertionError("not held: only what is held is read")
 
+    def missing_runs(self, page: int, count: int) -> Iterable[tuple[int, int]]:
+        return ()
+
     def reserve(self, runs: Iterable[tuple[int, int]], bytes_most: int) -> None:
         """Nothing."""
 

@@ -54,6 +54,8 @@ EXTENT_MIN = 64 << 10
 EXTENT_MAX = 16 << 20
 EXTENT_DEFAULT = 1 << 20
 CELLS_MAX = 1 << 40
+BACKINGS_MAX = 256
+"""Of one mirror."""
 NOWHERE = (1 << 64) - 1
 FREE = bytes(RECORD_BYTES)
 

@@ -12,12 +12,11 @@ from mirrortool import files
 from mirrortool.errors import InputOutputError, UnusableVolumeError
 from mirrortool.files import ALIGNMENT
 from mirrortool.store.backing import Backing
+from mirrortool.store.backingformat import BACKINGS_MAX
 from mirrortool.store.directio import Arenas, DirectFile
 from mirrortool.store.interface import WriteRun
 from mirrortool.store.syncgate import SyncGate
 from mirrortool.wording import byte_count
-
-BACKINGS_MAX = 256
 
 
 class BackingSet:

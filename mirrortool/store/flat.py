@@ -130,6 +130,9 @@ class FlatStore:
         for first, last in page_runs(file.data_extents(offset, end), self.page_size):
             yield first_page + first, last - first
 
+    def missing_runs(self, page: int, count: int) -> Iterable[tuple[int, int]]:
+        return ()
+
     def reserve(self, runs: Iterable[tuple[int, int]], bytes_most: int) -> None:
         for file in self._files:
             if files.free_bytes(file.path) < bytes_most + RESERVE_MARGIN:

@@ -115,6 +115,12 @@ class Store(PageReader, PageWriter, Protocol):
     def read_bytes(self, name: str, offset: int, buffer: memoryview) -> None:
         """Fill a buffer with a volume's bytes from `offset` on, all of them inside the volume."""
 
+    def missing_runs(self, page: int, count: int) -> Iterable[tuple[int, int]]:
+        """Runs (first page, count), ascending, among these pages of one volume that read as zeros, but may not be.
+
+        What they would be kept on is not there. Only a store that is open for reading alone can lack something.
+        """
+
     def reserve(self, runs: Iterable[tuple[int, int]], bytes_most: int) -> None:
         """Make sure that writes to these runs, `bytes_most` at most, find space until the next checkpoint begins.
 

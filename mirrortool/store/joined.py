@@ -72,6 +72,9 @@ class JoinedStore:
     def data_runs(self, page: int, count: int) -> Iterable[tuple[int, int]]:
         return self._at(page).data_runs(page, count)
 
+    def missing_runs(self, page: int, count: int) -> Iterable[tuple[int, int]]:
+        return self._at(page).missing_runs(page, count)
+
     def reserve(self, runs: Iterable[tuple[int, int]], bytes_most: int) -> None:
         runs = list(runs)
         for store in self._stores:

@@ -105,6 +105,9 @@ class NbdStore:
         for first, last in page_runs(_data_extents(client, offset, end), self.page_size):
             yield first_page + first, last - first
 
+    def missing_runs(self, page: int, count: int) -> Iterable[tuple[int, int]]:
+        return ()
+
     def reserve(self, runs: Iterable[tuple[int, int]], bytes_most: int) -> None:
         """The protocol has no word for it: a server that is full says so when it is written."""
 

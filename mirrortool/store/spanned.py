@@ -28,7 +28,7 @@ from mirrortool.volume import Volume, VolumeSet
 
 
 class SpannedStore:
-    """Volumes over backings."""
+    """Volumes over backings: mirrored storage (540) on any arrangement of drives."""
 
     def __init__(
         self,
@@ -38,6 +38,7 @@ class SpannedStore:
         owner: str,
         write: bool,
         draining: Iterable[bytes] = (),
+        is_partial: bool = False,
     ) -> None:
         """Take over the backings; to write, these are all that the mirror has.
 
@@ -45,6 +46,7 @@ class SpannedStore:
             owner: the mirror's directory, for errors.
             write: what a crash left is put right.
             draining: uuids of backings that get no extents any more.
+            is_partial: the mirror has others, which are not there.
         Raises:
             ChangedOutsideError: to write: a table is damaged.
         """
@@ -52,6 +54,7 @@ class SpannedStore:
         self._volumes = volumes
         self._backings = backings
         self._may_write = write
+        self._is_partial = is_partial
         self._extent_bytes = backings.extent_bytes
         self._extent_pages = backings.extent_bytes // self.page_size
         self._shift = self._extent_pages.bit_length() - 1
@@ -215,6 +218,18 @@ class SpannedStore:
             cell_offset = backing.offset_of(cell) - origin
             for first, last in backing.file.data_extents(cell_offset + begin, cell_offset + stop):
                 yield first - cell_offset, last - cell_offset
+
+    def missing_runs(self, page: int, count: int) -> Iterator[tuple[int, int]]:
+        if not self._is_partial:
+            return
+        done, end = page, page + count
+        for extent, _ in self._allocation.places.each(page >> self._shift, (page + count - 1 >> self._shift) + 1):
+            start = max(page, extent << self._shift)
+            if done < start:
+                yield done, start - done
+            done = min(end, extent + 1 << self._shift)
+        if done < end:
+            yield done, end - done
 
     def reserve(self, runs: Iterable[tuple[int, int]], bytes_most: int) -> None:
         runs, shift = list(runs), self._shift

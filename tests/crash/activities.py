@@ -25,6 +25,7 @@ from mirrortool.journal.reader import JournalReader
 from mirrortool.journal.retention.prune import Keep, prune
 from mirrortool.journal.slots import Slot, SlotKeeper, find_slot, slots
 from mirrortool.mirror.directory import Mirror
+from mirrortool.mirror.keptbacking import BackTarget
 from mirrortool.promote import Promotion
 from mirrortool.record.createjournal import NewVolume, init
 from mirrortool.record.detach import WhenFull
@@ -32,6 +33,7 @@ from mirrortool.record.initialscan import InitialScan
 from mirrortool.record.recorder import Recorder
 from mirrortool.replay.makebase import MakeBase
 from mirrortool.ship.shipoptions import RefusedError
+from mirrortool.store.backingformat import EXTENT_MIN
 from tests.crash.points import Making
 from tests.fakes.journals import (
     PAGE,
@@ -579,6 +581,19 @@ class Replaying(Nothing):
         assert_verifies(self.mirror)
 
 
+class Spanning(Replaying):
+    """The mirror lies on two backings."""
+
+    def replay(self, lsn: int | None = None) -> None:
+        until = Until(lsn=lsn) if lsn else None
+        backings = [BackTarget(str(self.place / f"b{number}"), size << 10) for number, size in enumerate((200, 330))]
+        is_new = not (self.mirror / "mirror.json").exists()
+        replay_all(
+            self.journal, self.mirror, window_bytes=2 * PAGE, until=until, backings=backings if is_new else (),
+            extent_bytes=EXTENT_MIN if is_new else None,
+        )  # fmt: skip
+
+
 class Labelling(Replaying):
     """The mirror's volumes are files that the user named, so that they get labels and are registered."""
 
@@ -657,6 +672,7 @@ ACTIVITIES: dict[str, Making] = {
     "receive a base": ReceivingBase,
     "slots": Slots,
     "replay": Replaying,
+    "spanned": Spanning,
     "labels": Labelling,
     "follow": Following,
     "promote": Promoting,

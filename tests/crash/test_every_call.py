@@ -20,7 +20,7 @@ from tests.fakes.disknodes import ANY_ORDER, JOURNALED, Reality
 REALITIES = {"any order": ANY_ORDER, "journaled": JOURNALED, "split renames": Reality(split_renames=True)}
 
 
-STEPS = {"base": 2, "labels": 2, "replay": 2, "follow": 3, "promote": 3, "receive": 3, "send": 3}
+STEPS = {"base": 2, "labels": 2, "replay": 2, "follow": 3, "promote": 3, "receive": 3, "send": 3, "spanned": 5}
 """Of those that cost much, in the ordinary suite."""
 
 

@@ -11,7 +11,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -27,12 +27,14 @@ from mirrortool.journal.reader import JournalReader
 from mirrortool.journal.writer import JournalWriter
 from mirrortool.mirror.checkpoint import Checkpoint
 from mirrortool.mirror.directory import Mirror
+from mirrortool.mirror.openvolumes import open_store
 from mirrortool.operation import Batch, BatchBuilder, CommitKind, Operation
 from mirrortool.replay import readback
 from mirrortool.replay.engine import Plan
 from mirrortool.replay.replayoptions import MAX_BYTES
 from mirrortool.replay.session import Replay
 from mirrortool.store import parallelread
+from mirrortool.store.interface import Store
 from mirrortool.verify import Verify, VerifyResult
 from mirrortool.volume import Volume, VolumeSet, place
 from tests.fakes.serial import volumes_at
@@ -254,8 +256,21 @@ def replay_all(
 
 
 def images_of(mirror: str | Path) -> dict[str, bytes]:
-    """The bytes of each file that holds a volume, all of them."""
-    return {holder.name: Path(holder.path).read_bytes() for holder in Mirror(str(mirror)).holders()}
+    """The bytes of each volume that it holds, those of its file where it has one."""
+    opened = Mirror(str(mirror))
+    paths = {kept.name: kept.place.file_path(opened.path) for kept in opened.kept if kept.is_held}
+    found = {name: Path(path).read_bytes() for name, path in paths.items() if path}
+    if len(found) < len(paths):
+        with closing(open_store(opened, write=False)) as store:
+            found |= {name: _content(store, name) for name in paths if name not in found}
+    return found
+
+
+def _content(store: Store, name: str) -> bytes:
+    found = memoryview(bytearray(store.volumes[name].size))
+    if found:
+        store.read_bytes(name, 0, found)
+    return bytes(found)
 
 
 def assert_is_commit(journal: Journal, mirror: str | Path) -> int:

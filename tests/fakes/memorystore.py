@@ -132,6 +132,9 @@ class MemoryStore:
             numbers = sorted(number for number in self._disk.pages if page <= number < page + count)
         return iter([(number, 1) for number in numbers])
 
+    def missing_runs(self, page: int, count: int) -> Iterable[tuple[int, int]]:
+        return ()
+
     def reserve(self, runs: Iterable[tuple[int, int]], bytes_most: int) -> None:
         self._call("reserve")
         assert bytes_most >= 0
