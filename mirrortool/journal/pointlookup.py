@@ -67,6 +67,27 @@ def require_commit(
     return commit
 
 
+def check_none_hidden(journal: Journal, commit: Commit, until: Until | None) -> None:
+    """The commit that `require_commit` found is the last at or before the point: no damage after it may hide another.
+
+    Of a mark nothing is hidden, as it was found.
+
+    Raises:
+        JournalError: damage may hide one.
+    """
+    if until is not None and (until.mark is not None or until.lsn == commit.lsn):
+        return
+    with suppress(TornJournalError), JournalReader(journal, commit.position) as reader:
+        try:
+            while (header := reader.next_header()) and not header.is_commit:
+                pass
+            if header:
+                reader.batch(payload=False)
+        except JournalError:
+            if until is None or not is_past(reader.position.next_lsn, reader.time_ns, until):
+                raise
+
+
 def check_may_come(journal: Journal, until: Until) -> None:
     """A point that is waited for is there, or may come.
 

@@ -35,7 +35,7 @@ from mirrortool.journal.commits import Commit
 from mirrortool.journal.directory import Journal
 from mirrortool.journal.journalfile import COPY_AGAIN, corrupt
 from mirrortool.journal.point import Until
-from mirrortool.journal.pointlookup import require_commit
+from mirrortool.journal.pointlookup import check_none_hidden, require_commit
 from mirrortool.journal.position import Position
 from mirrortool.journal.reader import JournalReader
 from mirrortool.lsn import Lsn
@@ -74,6 +74,7 @@ def open_point(
         JournalError: the journal is damaged before it, or was pruned beyond it.
     """
     commit = require_commit(journal, until)
+    check_none_hidden(journal, commit, until)
     check_is_state(journal, commit, allow_fuzzy=allow_fuzzy)
     with ExitStack() as opening:
         origin, why_not_held = open_origin(journal, commit, doing, opening)
@@ -381,7 +382,11 @@ class PointView:
         if key == BASE_KEY:
             assert self._origin.base
             return files.open_file(self._origin.base.path)
-        file = files.open_file(self._journal.file_path(Lsn(key)))
+        try:
+            file = files.open_file(self._journal.file_path(Lsn(key)))
+        except HostError:
+            self._start_of(Lsn(key))  # says what it means, if the file is gone
+            raise
         try:
             file.fdatasync()
         except BaseException:
@@ -400,6 +405,7 @@ class PointView:
             while reader.file_first_lsn == first_lsn and reader.offset <= frame.offset and reader.next_header():
                 reader.batch()
             lsn = reader.position.lsn
+        JournalReader(Journal(self._journal.path), self.commit.position).close()  # of a promotion that dropped it
         return corrupt(self._journal.file_path(first_lsn), frame.offset, lsn, "pages do not have their sums")
 
     def _directory(self) -> str:

@@ -240,9 +240,7 @@ SYNCS: dict[str, dict[str, str]] = {
         "File.fdatasync:os.fdatasync": SAVED,
     },
     "mirrortool/points/view.py": {
-        "PointView._open_file:file.fdatasync": Argued(
-            "what an index is made of was read, and so made durable; this is for a journal copied with its index"
-        ),
+        "PointView._open_file:file.fdatasync": "tests/points/test_reading.py::test_what_is_read_is_durable_before",
     },
     "mirrortool/promote.py": {
         "Promotion._complete:files.make_directory": SAME_DIRECTORY,

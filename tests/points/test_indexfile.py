@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import random
 import shutil
+import struct
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import xxhash
 
 from mirrortool import files
-from mirrortool.errors import CorruptJournalError, NoSpaceError
+from mirrortool.errors import CorruptJournalError, MirrortoolError, NoSpaceError
 from mirrortool.files import File
 from mirrortool.journal.directory import Journal
 from mirrortool.journal.point import Until
@@ -22,7 +25,7 @@ from mirrortool.points.view import open_point
 from mirrortool.replay.makebase import MakeBase
 from tests.fakes.histories import History
 from tests.fakes.journals import PAGE, Commit, JournalMaker, Write
-from tests.fakes.pointviews import check, make_large_history
+from tests.fakes.pointviews import check, contents, make_large_history
 from tests.fakes.serial import volumes_at
 
 
@@ -171,3 +174,44 @@ def test_damage_in_a_page_is_named_when_it_is_read(history: History) -> None:
     path.write_bytes(data)
     with pytest.raises(CorruptJournalError, match=r"damaged at offset|does not continue"):
         bytes_read(journal, lsn, history.states[lsn])
+
+
+@pytest.mark.parametrize("based", [False, True], ids=["file", "base"])
+def test_an_index_that_was_made_to_do_harm_ends_in_an_error_at_worst(history: History, *, based: bool) -> None:
+    """Its checksums are right; the fields are not. It is in the journal, which is no more to be trusted."""
+    journal, lsn = history.journal, history.commits[-3]
+    if based:
+        with MakeBase(journal.path, Until(lsn=lsn)) as making:
+            making.run()
+    bytes_read(journal, lsn, history.states[lsn])
+    path = next(path for path in indexes(journal) if path.name.endswith(".base.index") == based)
+    whole = path.read_bytes()
+    draw = random.Random(based)
+    ends = 0
+    for _ in range(250):
+        data = bytearray(whole)
+        for _ in range(draw.choice([1, 1, 3])):
+            place, size = draw.randrange(40, len(data) - 8), draw.choice([1, 4, 8])
+            data[place : place + size] = draw.choice([bytes(size), b"\xff" * size, draw.randbytes(size)])
+        path.write_bytes(sealed(data))
+        try:
+            with open_point(journal, Until(lsn=lsn)) as view:
+                contents(view)
+                for volume in view.volumes:
+                    list(view.data_runs(view.volumes.first_page(volume), view.volumes.page_count(volume)))
+        except MirrortoolError:
+            ends += 1
+    assert based or ends
+
+
+def sealed(data: bytearray) -> bytes:
+    """An index with the checksums that its parts must have, as far as their headers still say how long they are."""
+    at = 0
+    while at + indexpart.HEADER.size <= len(data):
+        frames, operations, pages = struct.unpack_from("<III", data, at + 76)
+        length = frames * indexpart.TABLE_ROW_BYTES + operations * 17 + pages * 8
+        body = at + indexpart.HEADER.size
+        struct.pack_into("<Q", data, at + 88, xxhash.xxh3_64_intdigest(data[body : body + length]))
+        struct.pack_into("<Q", data, at + 120, xxhash.xxh3_64_intdigest(data[at : at + 120]))
+        at = body + length
+    return bytes(data)
