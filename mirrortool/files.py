@@ -15,7 +15,6 @@ import errno
 import os
 import stat
 import struct
-import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -437,6 +436,8 @@ def remove_durably(path: str) -> None:
 @contextlib.contextmanager
 def temporary_directory() -> Iterator[str]:
     """A directory for what is needed only meanwhile; gone afterwards."""
+    import tempfile  # loaded late: it costs 4 ms
+
     try:
         directory = tempfile.TemporaryDirectory(prefix="mirrortool-", ignore_cleanup_errors=True)
     except OSError as error:
@@ -450,6 +451,8 @@ def unnamed_file(directory: str) -> File:
 
     Where the file system makes none without a name, it has one for a moment.
     """
+    import tempfile
+
     try:
         with tempfile.TemporaryFile(dir=directory, prefix="mirrortool-") as made:
             return File(directory, os.dup(made.fileno()))

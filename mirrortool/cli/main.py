@@ -11,7 +11,6 @@ import io
 import os
 import signal
 import sys
-import traceback
 from collections.abc import Sequence
 from keyword import iskeyword
 from typing import NoReturn
@@ -242,6 +241,8 @@ def _usage_text(error: click.ClickException) -> str:
 
 def _fail_with_bug(error: Exception) -> int:
     if os.environ.get("MIRRORTOOL_DEBUG"):
+        import traceback  # loaded late: it costs 5 ms
+
         tell(traceback.format_exc())
     name = type(error).__name__
     return _fail(

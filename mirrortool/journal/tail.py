@@ -12,7 +12,6 @@ Used by one thread at a time; `wake` is for any other. Not here: what the new by
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -151,6 +150,8 @@ def _waker(woken: threading.Event) -> FileSystemEventHandler:
 
 
 def _started_observer() -> BaseObserver:
+    import logging
+
     from watchdog.observers import Observer
 
     # It warns of an event that comes after a watch has ended, which is what arming for each wait brings about.

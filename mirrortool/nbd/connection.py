@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ssl
-import traceback
 from collections.abc import Callable
 
 from mirrortool.nbd.channel import Channel, EndOfStreamError
@@ -60,6 +59,8 @@ class Connection:
         except (OSError, BrokenReplyError):
             pass  # the client is gone, or the server stops, or the failure was told already
         except BaseException as error:
+            import traceback  # loaded late: it costs 5 ms
+
             frame = traceback.extract_tb(error.__traceback__)[-1]
             self._tell("bug", f"unexpected {type(error).__name__}: {error} ({frame.filename}:{frame.lineno})")
         finally:

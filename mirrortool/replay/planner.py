@@ -13,7 +13,6 @@ nothing, as on tmpfs, O_DIRECT is not tried.
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -187,6 +186,8 @@ def _choose_io(wanted: Wanted, trials: Sequence[Trial], took: str) -> Choice:
 
 def _typical(units: Sequence[UnitTime]) -> tuple[float, float, float]:
     """Of a write call: seconds, and seconds on the processor; of a page: seconds. Medians over the units."""
+    import statistics  # loaded late: it costs 3 ms, and a plan that is given needs none
+
     return (
         statistics.median(unit.seconds / unit.calls for unit in units),
         statistics.median(unit.processor_seconds / unit.calls for unit in units),
