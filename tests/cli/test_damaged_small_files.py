@@ -151,12 +151,13 @@ def test_a_damaged_small_file_stops_few_and_has_a_remedy_that_works(
     for line in mending:
         assert run(line, capsys)[0] == 0, line
     shutil.rmtree("NEW", ignore_errors=True)
-    for line in ALL:
+    # It is mended however it was damaged: all of that is tried once.
+    for line in ALL if how == "cut" else ["replay J M", *stopped]:
         if line == "slot drop J c":
             continue
         found, err = run(line, capsys)
         assert found == 0 or (line.startswith("promote M2") and found == 26), (line, found, err)
-        if line.startswith("replay J NEW"):
+        if "NEW" in line:
             shutil.rmtree("NEW")
     assert Path("M/volumes/d.img").read_bytes() == Path("../disk.img").read_bytes()
 

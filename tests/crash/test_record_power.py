@@ -4,7 +4,7 @@ A cut leaves of each 512-byte block that was not durable the old or the new byte
 and the small files alike. The next recorder runs under another kernel. Then every volume is a state that it had, no
 older than the newest flush; the journal has the same; and a mirror that followed was never ahead of either.
 
-The ordinary suite cuts 520 times. All 2,120 cuts:
+The ordinary suite cuts 320 times. All 2,120 cuts:
 pytest -m "not bench" tests/crash/test_record_power.py -k "survives or torn"
 Ten times as many: pytest -m soak tests/crash/test_record_power.py
 """
@@ -40,7 +40,7 @@ def lose_power_often(directory: str, seed: int, patch: pytest.MonkeyPatch, page_
     return machine
 
 
-@pytest.mark.parametrize("seed", [*range(20), *(pytest.param(seed, marks=pytest.mark.soak) for seed in range(20, 100))])
+@pytest.mark.parametrize("seed", [*range(12), *(pytest.param(seed, marks=pytest.mark.soak) for seed in range(12, 100))])
 def test_what_was_flushed_survives_a_power_cut_at_any_call(
     directory: str, seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -48,7 +48,7 @@ def test_what_was_flushed_survives_a_power_cut_at_any_call(
     assert machine.cuts == CUTS and machine.redone
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", [0, 1, pytest.param(2, marks=pytest.mark.soak)])
 @pytest.mark.parametrize("page_size", [4096, 65536])
 def test_a_page_torn_by_a_power_cut_is_made_whole(
     directory: str, seed: int, page_size: int, monkeypatch: pytest.MonkeyPatch

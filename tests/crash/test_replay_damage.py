@@ -1,7 +1,7 @@
 """A journal cut at every byte, or with a bit of it turned: replay gives a commit of the true history, or nothing.
 
 Never another exception than a named one, and never another byte in the mirror. The ordinary suite replays a journal
-with every second byte damaged into a fresh mirror or an earlier one, in turn; the soak does what is left:
+with every fourth byte damaged into a fresh mirror or an earlier one, in turn; the soak does what is left:
 pytest -m soak tests/crash/test_replay_damage.py
 """
 
@@ -121,20 +121,20 @@ def turned(bit):
 
 
 @pytest.mark.parametrize("damage", [cut, turned(0)], ids=["cut", "turned"])
-@in_parts(4)
+@in_parts(8)
 def test_damage_at_every_byte(truth, damage, part):
     errors = 0
     for name in truth.names:
         data = truth.files[name]
         for at in range(len(data)):
-            if (at + part // 2) % 2:
+            if (at + part // 2) % 4:
                 continue
-            start = (None, "earlier")[(at // 8 + part) % 2]  # so that each meets all four pairs of small files
+            start = (None, "earlier")[(at // 16 + part) % 2]  # so that each meets all four pairs of small files
             if start and name == truth.names[0]:
                 continue  # that mirror does not need the first file any more
             (truth.journal / name).write_bytes(damage(data, at))
             try:
-                error = replay_damaged(truth, small_files(truth, at // 2), start)
+                error = replay_damaged(truth, small_files(truth, at // 4), start)
             finally:
                 (truth.journal / name).write_bytes(data)
             assert error is None or isinstance(error, JournalError), error
@@ -176,12 +176,13 @@ def test_files_exchanged_or_repeated(truth):
 
 @pytest.mark.parametrize("name", ["journal.json", "recorder.json"])
 @pytest.mark.parametrize("damage", [cut, turned(0)], ids=["cut", "turned"])
-def test_small_files_damaged_at_every_byte(truth, name, damage):
+@in_parts(2)
+def test_small_files_damaged_at_every_byte(truth, name, damage, part):
     """They have no checksums: replay may refuse or not notice, but no mirror says that it is what it is not."""
     for clean, start in ((True, None), (False, "earlier")):
         described, recorder = truth.small[True, clean]
         data = described if name == "journal.json" else recorder
-        for at in range(0 if clean else 1, len(data), 2):
+        for at in range(part * 2 + (not clean), len(data), 4):
             changed = damage(data, at)
             small = (changed, recorder) if name == "journal.json" else (described, changed)
             mirror = truth.path / "mirror"

@@ -176,7 +176,7 @@ def lose_power_often(directory: str, seed: int, patch: pytest.MonkeyPatch, page_
     return machine
 
 
-@pytest.mark.parametrize("seed", range(24))
+@pytest.mark.parametrize("seed", range(12))
 def test_a_copy_is_never_ahead_of_what_a_power_cut_left(
     directory: str, seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
