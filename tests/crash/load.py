@@ -12,6 +12,7 @@ from mirrortool.nbd.protocol import Command, CommandFlag
 from mirrortool.sockets.addresses import UnixAddress
 from tests.fakes.daemon import PROGRAM
 from tests.fakes.live import LiveRecorder
+from tests.fakes.waiting import nap
 from tests.interop.tool import Site
 from tests.nbd.wire import Client, encode_request, write
 
@@ -19,6 +20,8 @@ PAGE = 4096
 MIB = 1 << 20
 SIZE = 16 * MIB + 777
 CLIENTS = 4
+PAUSE_SECONDS = 0.002
+"""Between the answers that a client takes: it is to be there all the time, not to take all of the processors."""
 STRIPE = 64 << 10
 """Each client has every CLIENTS-th stripe to itself: the order of its own requests is all the order there is."""
 
@@ -90,6 +93,7 @@ class Load:
                     while len(self._going) < self._chance.choice([1, self.DEPTH]):
                         self._send(client)
                     self._receive(client)
+                    nap(PAUSE_SECONDS)
         except (ConnectionError, EOFError):
             pass
         except BaseException as failure:

@@ -75,7 +75,7 @@ def check(site: Site, size: int, options: list[str], *, times: int = 1) -> None:
 
 @pytest.mark.parametrize("name", CASES)
 def test_fio_verifies_server_and_mirror(site: Site, name: str) -> None:
-    check(site, 4 * MIB, CASES[name])
+    check(site, MIB, CASES[name])
 
 
 @pytest.mark.soak
