@@ -84,6 +84,8 @@ WRONG = [
     (lambda peer: peer.greet(), ServerError, "ended the connection"),
     (refused_option(Option.GO, Reply.ERR_UNKNOWN), UnusableVolumeError, "no export 'disk'"),
     (refused_option(Option.GO, Reply.ERR_POLICY, b"not\nyou\x1b"), UnusableVolumeError, "does not grant"),
+    (refused_option(Option.GO, Reply.ERR_POLICY), UnusableVolumeError, "does not grant the export: ERR_POLICY"),
+    (refused_option(Option.GO, Reply.ERR_TLS_REQD), ServerError, "requires TLS"),
     (refused_option(Option.GO, Reply.ERR_UNSUP), UnusableVolumeError, "use a newer server"),
     (refused_option(Option.GO, Reply.ERR_SHUTDOWN), ServerError, "shutting down"),
     (refused_option(Option.STRUCTURED_REPLY, Reply.ERR_TLS_REQD), ServerError, "requires TLS"),

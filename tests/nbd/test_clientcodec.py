@@ -41,6 +41,13 @@ def test_what_our_server_tells_the_client_reads(
     assert facts == ExportFacts(name, size, flags, text, 1, codec.PAYLOAD_BYTES_MAX)
 
 
+def test_what_is_not_known_says_nothing_and_what_is_not_told_limits_nothing() -> None:
+    assert codec.decode_info(NOTHING, b"\0\x63?") == NOTHING
+    assert (NOTHING.size, NOTHING.block_min, NOTHING.payload_max) == (-1, 1, 32 << 20)
+    largest = (1 << 63) - 1
+    assert codec.decode_info(NOTHING, nbd.encode_info_export(largest, TransmissionFlag(0))).size == largest
+
+
 def test_flags_that_the_server_did_not_mean_are_none() -> None:
     facts = codec.decode_info(NOTHING, struct.pack(">HQH", 0, 5, TransmissionFlag.SEND_FLUSH))
     assert not facts.can(TransmissionFlag.SEND_FLUSH)
@@ -121,6 +128,8 @@ def test_replies_to_options() -> None:
     assert codec.decode_text(reply[20:]) == "no such"
     assert codec.name_of_refusal(Reply.ERR_POLICY) == "ERR_POLICY"
     assert codec.name_of_refusal(0x80000042) == "error 66"
+    longest = nbd.OPTION_REPLY.pack(nbd.OPTION_REPLY_MAGIC, Option.GO, Reply.INFO, codec.REPLY_BYTES_MAX)
+    assert codec.decode_option_reply(longest, Option.GO) == (Reply.INFO, codec.REPLY_BYTES_MAX)
     for wrong in (
         nbd.OPTION_REPLY.pack(1, Option.GO, Reply.ACK, 0),
         nbd.OPTION_REPLY.pack(nbd.OPTION_REPLY_MAGIC, Option.LIST, Reply.ACK, 0),
