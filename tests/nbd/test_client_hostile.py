@@ -294,6 +294,23 @@ def test_a_flush_may_take_longer_than_other_requests_and_not_for_ever(
         client.close()
 
 
+@pytest.mark.usefixtures("soon")
+def test_a_server_that_was_asked_nothing_for_long_has_its_time_from_the_next_request_on(tmp_path: Path) -> None:
+    def script(peer: Peer) -> None:
+        peer.handshake()
+        asked = peer.request()
+        peer.socket.settimeout(0.15)  # longer than the client looks at its clock again
+        with pytest.raises(TimeoutError):
+            peer.receive(1)
+        peer.succeed(asked.cookie)
+        peer.socket.settimeout(PATIENCE_SECONDS)
+        peer.wait_for_end()
+
+    with scripted(tmp_path, script) as uri, closing(client_of(uri)) as client:
+        client._connections[0]._answered_at -= 1000
+        client.write([(0, [b"x"], 1)])
+
+
 def test_no_more_is_in_flight_than_the_bound(tmp_path: Path) -> None:
     """Requests beyond it are sent when answers come."""
     most = clientconnection.UNANSWERED_MAX
