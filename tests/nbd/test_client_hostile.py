@@ -13,7 +13,14 @@ from pathlib import Path
 
 import pytest
 
-from mirrortool.errors import ChangedOutsideError, ServerError, UnusableVolumeError
+from mirrortool.errors import (
+    AccessError,
+    ChangedOutsideError,
+    InputOutputError,
+    NoSpaceError,
+    ServerError,
+    UnusableVolumeError,
+)
 from mirrortool.nbd import client as client_module
 from mirrortool.nbd import clientconnection
 from mirrortool.nbd import protocol as nbd
@@ -309,6 +316,43 @@ def test_a_server_that_was_asked_nothing_for_long_has_its_time_from_the_next_req
     with scripted(tmp_path, script) as uri, closing(client_of(uri)) as client:
         client._connections[0]._answered_at -= 1000
         client.write([(0, [b"x"], 1)])
+
+
+@pytest.mark.usefixtures("soon")
+def test_who_waits_for_room_hears_that_the_connection_is_lost(tmp_path: Path) -> None:
+    stopped = threading.Event()
+
+    def script(peer: Peer) -> None:
+        peer.handshake()
+        for _ in range(clientconnection.UNANSWERED_MAX):
+            peer.request()
+        stopped.wait(PATIENCE_SECONDS)
+
+    with scripted(tmp_path, script) as uri:
+        client = client_of(uri)
+        with pytest.raises(ServerError, match="does not answer"):
+            client.write([(at, [b"x"], 1) for at in range(2 * clientconnection.UNANSWERED_MAX)])
+        stopped.set()
+        client.close()
+
+
+@pytest.mark.parametrize(
+    ("number", "error", "text"),
+    [
+        (1, AccessError, "refuses WRITE of 1 byte at offset 5: not permitted"),
+        (28, NoSpaceError, "the server has no space left; free some space there"),
+        (22, InputOutputError, r"refuses WRITE of 1 byte at offset 5 \(error 22\); see the server's own log"),
+        (108, ServerError, "shutting down"),
+    ],
+)
+def test_each_error_of_a_server_has_its_class(tmp_path: Path, number: int, error: type[Exception], text: str) -> None:
+    def script(peer: Peer) -> None:
+        peer.handshake()
+        peer.succeed(peer.request().cookie, number)
+        peer.wait_for_end()
+
+    with scripted(tmp_path, script) as uri, closing(client_of(uri)) as client, pytest.raises(error, match=text):
+        client.write([(5, [b"x"], 1)])
 
 
 def test_no_more_is_in_flight_than_the_bound(tmp_path: Path) -> None:
