@@ -321,6 +321,8 @@ def test_locked_journal_and_mirror(capsys: Capture) -> None:
     with files.open_file("M/lock", write=True) as lock:
         lock.lock(exclusive=True, what="the mirror")
         assert refused(capsys, "verify", "M")[0] == refused(capsys, "replay", "J", "M")[0] == 22
+        assert refused(capsys, "export", "M", "disk", "new")[0] == 22
+        assert refused(capsys, "serve", "M", "--nbd", "unix:s")[0] == 22
         assert run(capsys, "status", "M") == (0, [])
     os.mkdir("new")
     with files.open_file("new/lock", write=True, create=True) as lock:

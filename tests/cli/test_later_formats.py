@@ -22,7 +22,12 @@ Capture = pytest.CaptureFixture[str]
 
 # A file, what it holds where the scene has none, the exit code, and commands that refuse it.
 CASES: list[tuple[str, dict[str, object], int, list[str]]] = [
-    ("J/journal.json", {}, 14, ["record J", "replay J M", "verify J", "ship J C --slot c", "promote M --yes"]),
+    (
+        "J/journal.json",
+        {},
+        14,
+        ["record J", "replay J M", "verify J", "export J d OUT", "ship J C --slot c", "promote M --yes"],
+    ),
     ("C/journal.json", {}, 14, ["ship J C --slot c", "replay C MC"]),
     ("J/local.json", {}, 14, ["record J", "volume set J d=../disk.img"]),
     ("J/recorder.json", {}, 14, ["record J", "record --scan J", "prune J --keep 1d", "mark J x", "replay J M"]),
@@ -33,8 +38,8 @@ CASES: list[tuple[str, dict[str, object], int, list[str]]] = [
     ("C/received.json", {}, 14, ["ship J C --slot c"]),
     ("J/detached.json", {"segments": [0]}, 14, ["record J"]),
     ("J/promoting.json", {}, 14, ["record J", "replay J M", "promote M --yes"]),
-    ("M/mirror.json", {}, 24, ["verify M", "replay J M", "status M", "promote M --yes"]),
-    ("M/checkpoint.json", {}, 24, ["verify M", "replay J M", "status M", "promote M --yes"]),
+    ("M/mirror.json", {}, 24, ["verify M", "export M d OUT", "replay J M", "status M", "promote M --yes"]),
+    ("M/checkpoint.json", {}, 24, ["verify M", "export M d OUT", "replay J M", "status M", "promote M --yes"]),
 ]
 HINTS = [
     ("J/seen.json", ["record J"]),

@@ -20,7 +20,7 @@ JOURNAL = [
 ]  # fmt: skip
 """Commands that want a journal at {}."""
 MIRROR = ["promote --yes {}", "promote --dry-run {}", "replay J {}", "replay --dry-run J {}", "replay --follow J {}"]
-EITHER = ["status {}", "status --json {}", "verify {}"]
+EITHER = ["status {}", "status --json {}", "verify {}", "export {} disk made", "serve --nbd unix:made {}"]
 MAKES_OR_WAITS = {"replay --follow {} new", "replay J {}", "replay --dry-run J {}", "replay --follow J {}"}
 """Those for which a path that is not there, or an empty directory, is right."""
 

@@ -32,8 +32,13 @@ def block_device(live: Serving, where: Path, name: str = "disk") -> Iterator[str
         finally:
             call("losetup", "--detach", device)
     finally:
-        call("fusermount3", "-u", where, check=False)
+        wait_until(lambda: fuse.poll() is not None or is_unmounted(where))
         fuse.wait(30)
+
+
+def is_unmounted(where: Path) -> bool:
+    """Whether it could be unmounted: who looks at all loop devices keeps one busy for a moment."""
+    return subprocess.run(["fusermount3", "-u", where], capture_output=True, check=False).returncode == 0
 
 
 def wait_for_file(path: Path, process: subprocess.Popen[bytes]) -> None:
