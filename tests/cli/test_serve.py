@@ -81,6 +81,7 @@ REFUSED = [
     (2, "serve J --nbd unix:s --until nowhere", "no mark nowhere"),
     (2, "serve J --nbd unix:s --until 99", "above the newest"),
     (2, "serve M --nbd unix:s --until old", "name its journal"),
+    (2, "unit serve J --nbd unix:s", "choose record or replay or ship"),
     (32, "serve J --nbd unix:missing/s", "No such file"),
     (32, "serve J --nbd unix:s --writable --scratch missing", "missing"),
     (32, "serve J --nbd tcp:127.0.0.1:0 --tls-certificates directory", "server-cert.pem"),

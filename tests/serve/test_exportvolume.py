@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mirrortool.errors import ChangedOutsideError
+from mirrortool.errors import ChangedOutsideError, NoSpaceError
+from mirrortool.files import File
 from mirrortool.mirror.targetvolume import Primaries
 from mirrortool.serve.exportfile import ExportStream, open_export_target
 from mirrortool.serve.exportvolume import ExportCancelled, ExportProgress, ExportVolume
@@ -108,6 +109,22 @@ def test_a_page_that_is_wrong_ends_it_and_no_file_is_left(place: Path, volume_pa
     ):
         export(state, place / "out")
     assert not [name for name in os.listdir(place) if name.startswith("out")]
+
+
+def test_a_disk_that_fills_up_ends_it_and_no_file_is_left(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (place / "out").write_bytes(b"old")
+    with open_state(str(make_mirror(place, [[Write("disk", 0, page("x"))]]))) as state:
+        target = open_export_target(str(place / "out"), state.volume("disk"), Primaries([]), overwrite=True)
+
+        def full(*_: object) -> None:
+            raise NoSpaceError("the disk is full")
+
+        monkeypatch.setattr(File, "pwrite", full)
+        with pytest.raises(NoSpaceError):
+            ExportVolume(state, state.volume("disk"), target).run()
+        target.abandon()
+    assert [name for name in os.listdir(place) if name.startswith("out")] == ["out"]
+    assert (place / "out").read_bytes() == b"old"
 
 
 def test_it_can_be_stopped(place: Path) -> None:
