@@ -22,7 +22,7 @@ from mirrortool.journal import format as layout
 from mirrortool.points.cache import Cache
 from mirrortool.points.decodedfile import DecodedFile
 
-FILES_MAX = 64
+FILES_MAX = 256
 DECODED_BYTES = 64 << 20
 LARGE_BYTES = 2 << 20
 PAGES_AT_ONCE = 512

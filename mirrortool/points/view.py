@@ -130,6 +130,7 @@ class PointView:
         self._map = opened.enter_context(closing(PageMap(origin.volumes, self._directory, is_empty=is_empty)))
         self._reader = opened.enter_context(closing(FrameReader(self.page_size, self._open_file, self._directory)))
         self._base = BasePages(origin.base.path, self._reader, self._tables) if origin.base else None
+        self._durable: set[int] = set()  # keys of files that were opened, and made durable then
         self._next_place = FIRST_PLACE
         self._first_places: list[int] = []  # of each part
         self._parts: list[tuple[Lsn, TablePlace]] = []  # its journal file, and its table
@@ -388,7 +389,9 @@ class PointView:
             self._start_of(Lsn(key))  # says what it means, if the file is gone
             raise
         try:
-            file.fdatasync()
+            if key not in self._durable:
+                file.fdatasync()
+                self._durable.add(key)
         except BaseException:
             file.close()
             raise
