@@ -115,7 +115,7 @@ def singles_of(stretch):
     return list(to_single_units(stretch, Parts([(0, 0), (4, 1)]), PAGE))
 
 
-@settings(max_examples=300)
+@settings(max_examples=150)
 @given(
     window=windows(),
     unit_pages=st.sampled_from([1, 2, 5, 512]),
@@ -137,7 +137,7 @@ def test_units_in_any_order_give_serial_replay(window, unit_pages, stripe, group
     assert coalesced.content == serial.content
 
 
-@settings(max_examples=300)
+@settings(max_examples=150)
 @given(window=windows(resizes=False), unit_pages=st.sampled_from([1, 3, 512]), stripe=st.integers(1, 12))
 def test_units_are_disjoint_inside_one_range_and_say_exactly_what_they_touch(window, unit_pages, stripe):
     ranges = Interleaved(3, stripe)

@@ -96,7 +96,7 @@ def small_scale(monkeypatch):
     monkeypatch.setattr(coalesce, "INLINE_ZERO_BYTES", 5 * PAGE)
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     history=histories(),
     plan=PLANS,

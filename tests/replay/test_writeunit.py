@@ -41,7 +41,7 @@ def test_footprints_intersect_where_they_share_a_page(left, right):
 
 
 @given(st.lists(ANY), ANY)
-@settings(max_examples=400)
+@settings(max_examples=200)
 def test_page_set_is_the_exact_union(parts, probe):
     pages = PageSet(map(footprint_of, parts))
     expected = set().union(*parts)
@@ -52,7 +52,7 @@ def test_page_set_is_the_exact_union(parts, probe):
 
 @given(st.lists(ANY), st.lists(ANY, min_size=1), ANY)
 @example([], [{2}, {0}], {0})  # the second part covers a hull that does not count the first yet
-@settings(max_examples=400)
+@settings(max_examples=200)
 def test_page_set_takes_in_another(left, right, later):
     ours, theirs = (PageSet(map(footprint_of, each)) for each in (left, right))
     ours.update(theirs)
