@@ -20,6 +20,7 @@ from mirrortool.record.initialscan import InitialScan
 from mirrortool.record.mark import mark
 from mirrortool.record.missingsegments import NotedSegments
 from mirrortool.record.recorder import Recorder
+from mirrortool.store import parallelread
 from tests.fakes.disk import faulty
 from tests.fakes.recorders import based, quiet_recorder, small_scale
 from tests.fakes.volumes import PAGE, Primary, adopt, fill_up, loop_mount, make_primary, pattern
@@ -29,6 +30,7 @@ from tests.record.fulljournal import RESERVE, SEGMENT, SIZE, Client, Full, clien
 @pytest.fixture(autouse=True)
 def _small(monkeypatch: pytest.MonkeyPatch) -> None:
     small_scale(monkeypatch)
+    monkeypatch.setattr(parallelread, "PIECE_BYTES", 64 << 10)  # a segment, which is read whole, has thousands of pages
     monkeypatch.setattr(layout, "FILE_BYTES_TARGET", 256 << 10)
 
 
