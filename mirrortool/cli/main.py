@@ -44,6 +44,7 @@ COMMANDS = {
     "mark": "Give the newest commit a name.",
     "base": "Write a whole committed state into one file, so that older journal files can be removed.",
     "prune": "Remove the journal files that are no longer needed.",
+    "backing": "List, add, drain and remove the disks that a mirror's volumes lie on.",
     "slot": "List the readers of a journal, and remove those that are gone.",
     "volume": "Say where the volumes of a journal are now.",
     "unit": "Print a systemd unit for a command that runs until stopped.",

@@ -165,6 +165,7 @@ _DOING = {
     "serve": "served",
     "export": "exported",
     "diff": "compared",
+    "backing": "changed",
 }
 
 

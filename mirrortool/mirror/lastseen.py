@@ -66,6 +66,11 @@ def forget(mirror: Mirror) -> None:
         files.remove_durably(_path(mirror))
 
 
+def is_noted(mirror: Mirror) -> bool:
+    """Whether there is a note; what it says may not count."""
+    return files.exists(_path(mirror))
+
+
 def forget_some(mirror: Mirror, names: Collection[str]) -> None:
     """These holders were put elsewhere by the owner: what was noted of them counts no more."""
     with suppress(NotAMirrorError, HostError):

@@ -14,7 +14,7 @@ from mirrortool.replay.engine import Plan
 from mirrortool.replay.planner import Wanted
 from mirrortool.replay.tracing import Tracer
 from mirrortool.store.backingformat import EXTENT_MAX, EXTENT_MIN, is_extent_size
-from mirrortool.wording import byte_count
+from mirrortool.wording import byte_count, format_bytes
 
 MAX_BYTES = 16 << 40
 """A journal whose volumes are larger is more likely wrong than right; the user may say otherwise."""
@@ -90,8 +90,8 @@ class ReplayOptions:
             raise UsageError("a size of extents is for a mirror on backings", remedy="name them with --back")
         if self.extent_bytes is not None and not is_extent_size(self.extent_bytes):
             raise UsageError(
-                f"extents of {byte_count(self.extent_bytes)} are not possible",
-                remedy=f"choose a power of two from {byte_count(EXTENT_MIN)} to {byte_count(EXTENT_MAX)}",
+                f"extents of {format_bytes(self.extent_bytes)} are not possible",
+                remedy=f"choose a power of two from {format_bytes(EXTENT_MIN)} to {format_bytes(EXTENT_MAX)}",
             )
         Pace(self.bytes_per_second)
         if self.slot:

@@ -27,13 +27,14 @@ import threading
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
 
-from mirrortool.errors import HostError, NoSpaceError
+from mirrortool.address import ADDRESS_LIMIT
+from mirrortool.errors import NoSpaceError
 from mirrortool.store.backing import Backing
 from mirrortool.store.backingset import BackingSet
 from mirrortool.store.cellroom import CellRoom, Run, Turns, runs_of
 from mirrortool.store.extentmap import NO_PLACE, ExtentMap
 from mirrortool.store.zeroedparts import ZeroedParts
-from mirrortool.wording import byte_count, counted
+from mirrortool.wording import counted, format_bytes
 
 CELL_BITS = 40
 CELL_MASK = (1 << CELL_BITS) - 1
@@ -124,7 +125,7 @@ class Allocation:
             self._wait_until_topped(len(new))
             left = sum(room.left for room in self._rooms)
             if len(new) > left:
-                raise self._full(len(new), left)
+                raise self.full(len(new), left)
             for done, extent in enumerate(new):
                 self._require(extent, len(new) - done)
             return new
@@ -178,8 +179,12 @@ class Allocation:
         """
         with self._lock:
             covered, self._covered = self._covered, array("Q")
-        for number, places in _by_backing(covered):
-            backing, runs = self._backings[number], runs_of(cell for _, cell in places)
+        self.free_cells(covered)
+
+    def free_cells(self, places: Iterable[int]) -> None:
+        """Zero cells that no extent has any more, durably; then they are free."""
+        for number, here in _by_backing(places):
+            backing, runs = self._backings[number], runs_of(cell for _, cell in here)
             for run in runs:
                 backing.zero(*run)
             backing.sync()
@@ -188,6 +193,36 @@ class Allocation:
             with self._lock:
                 self.returned += 1
                 self._rooms[number].add_free(runs)
+
+    def extents_on(self, number: int) -> array[int]:
+        """The extents that have a cell of the backing with this number."""
+        found = array("Q")
+        for extent, place in self.places.each(0, ADDRESS_LIMIT // self._extent_bytes):
+            if number_and_cell(place)[0] == number:
+                found.append(extent)
+        return found
+
+    def room_beside(self, number: int) -> int:
+        """How many cells the other backings have left."""
+        with self._lock:
+            return sum(room.left for each, room in enumerate(self._rooms) if each != number)
+
+    def close_room(self, number: int) -> None:
+        """No cell of this backing is given out any more."""
+        with self._lock:
+            self._rooms[number].is_closed = True
+
+    def take_other_cells(self, extents: Sequence[int]) -> list[int]:
+        """A cell for each of these, beside the one that it has: places, which nothing knows yet."""
+        with self._lock:
+            return [self._take(len(extents) - done) for done in range(len(extents))]
+
+    def move(self, extents: Sequence[int], places: Sequence[int]) -> None:
+        """These have these places from now on, and the cells there hold their bytes, durably."""
+        with self._lock:
+            for extent, place in zip(extents, places, strict=True):
+                self.places.put(extent, place)
+                self._note(place, extent)
 
     def take_changes(self) -> Changes:
         """What became different since the last call, for a sync that begins."""
@@ -249,7 +284,7 @@ class Allocation:
         self._wait_until_topped(1)
         number = self._turns.next()
         if number is None:
-            raise self._full(1, 0)
+            raise self.full(1, 0)
         room = self._rooms[number]
         if not room.claimed_count:
             share = wanted * room.left // sum(each.left for each in self._rooms) + 1
@@ -284,11 +319,12 @@ class Allocation:
         self._sequence += 1
         return records.used(cell, extent * self._extent_bytes, self._sequence)
 
-    def _full(self, wanted: int, left: int) -> HostError:
+    def full(self, wanted: int, left: int) -> NoSpaceError:
+        """The error where extents need cells, and fewer are left."""
         free = f"{counted(left, 'extent is', 'extents are')} free" if left else "no extent is free"
         return NoSpaceError(
             f"the backings are full: {free}, {counted(wanted, 'more is', 'more are')} needed, "
-            f"{byte_count(self._extent_bytes)} each",
+            f"{format_bytes(self._extent_bytes)} each",
             where=self._owner,
             remedy=f"mirrortool backing add {self._owner} PATH:SIZE",
         )

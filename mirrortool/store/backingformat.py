@@ -41,7 +41,7 @@ import xxhash
 from mirrortool.address import ADDRESS_LIMIT
 from mirrortool.errors import NewerMirrorError, UnusableVolumeError
 from mirrortool.jsonfile import later_format
-from mirrortool.wording import byte_count, exact_bytes
+from mirrortool.wording import exact_bytes, format_bytes
 
 MAGIC = b"\x89MBK\r\n\x1a\n"
 VERSION = 1
@@ -95,7 +95,7 @@ class BackingHeader:
         while cells and data_offset(cells) + cells * extent_bytes > size:
             cells -= 1
         if not cells:
-            what = f"{exact_bytes(size)} have no room for an extent of {byte_count(extent_bytes)}"
+            what = f"{exact_bytes(size)} have no room for an extent of {format_bytes(extent_bytes)}"
             raise UnusableVolumeError(what, remedy="give it more, or choose a smaller --extent")
         return cls(uuid, mirror, extent_bytes, size, cells, data_offset(cells), time_ns)
 

@@ -20,6 +20,7 @@ from mirrortool.files import Buffer
 from mirrortool.store.allocation import CELL_BITS, CELL_MASK, FREED, Allocation, number_and_cell, write_claims
 from mirrortool.store.backingset import BackingSet
 from mirrortool.store.cellroom import CellRoom
+from mirrortool.store.draining import Draining
 from mirrortool.store.extentload import load_extents, refuse_damaged, zero_leftovers
 from mirrortool.store.extentmap import NO_PLACE
 from mirrortool.store.flat import RESERVE_MARGIN, clear_from, page_runs
@@ -284,6 +285,17 @@ class SpannedStore:
             are_durable = True
         finally:
             self._allocation.end_topping(chosen, are_durable=are_durable)
+
+    def draining(self, number: int) -> Draining:
+        """What moves the extents of a backing to the others, while nothing else runs.
+
+        Raises:
+            NoSpaceError: they have no room for them; nothing was changed.
+        """
+        wanted, left = len(self._allocation.extents_on(number)), self._allocation.room_beside(number)
+        if wanted > left:
+            raise self._allocation.full(wanted, left)
+        return Draining(self._backings, self._allocation, self.sync, number)
 
     def drop_caches(self) -> None:
         self._backings.drop_caches()

@@ -100,6 +100,17 @@ def test_fields_of_retention(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 
 @pytest.mark.usefixtures("at_place")
+def test_fields_of_backings(tmp_path: Path) -> None:
+    mirror = str(tmp_path / "mirror")
+    run("replay", "journal", mirror, "-q", "--back", f"{tmp_path}/b0:64M", "--back", f"{tmp_path}/b1:64M")
+    found = printed("backing", "list", mirror) | printed("backing", "add", mirror, f"{tmp_path}/b2:9M")
+    found |= printed("backing", "drain", mirror, f"{tmp_path}/b1") | printed(
+        "backing", "remove", mirror, f"{tmp_path}/b1"
+    )
+    assert found == documented(page("mirrortool-backing").sub_part("JSON"))
+
+
+@pytest.mark.usefixtures("at_place")
 def test_fields_of_verify(tmp_path: Path) -> None:
     run("replay", "journal", str(tmp_path / "mirror"), "-q")
     with (tmp_path / "mirror/volumes/disk.img").open("r+b") as file:

@@ -64,6 +64,9 @@ SPANNED_KILLED = (
     "tests/store/test_spanned_crash.py::test_what_a_killed_process_left_is_durable_before_anything_is_built_on_it[each]"
 )
 BACKING = "tests/store/test_backing.py"
+DRAINED_BACKING = (
+    "tests/store/test_draining.py::test_a_crash_at_any_call_loses_nothing_and_the_next_call_completes_it[each]"
+)
 NAMES = "tests/crash/test_names_power.py"
 
 SAME_DIRECTORY = Argued("the next call syncs the same directory, and nothing needs the name before that")
@@ -217,6 +220,11 @@ SYNCS: dict[str, dict[str, str]] = {
         "note:jsonfile.save": MIRROR,
         "carry_over:jsonfile.save": MIRROR,
         "forget:files.remove_durably": MIRROR,
+        "forget_some:jsonfile.save": Argued("a note that comes back says another file is in its place, and is refused"),
+    },
+    "mirrortool/mirror/newbacking.py": {
+        "NewBacking.make:files.sync_name": "tests/mirror/test_managebackings.py::"
+        "test_what_a_power_cut_stopped_is_completed_by_the_same_call[add-each]",
     },
     "mirrortool/mirror/newmirror.py": {
         "create:files.claim_directory": MIRROR,
@@ -340,7 +348,7 @@ SYNCS: dict[str, dict[str, str]] = {
         "Receiver.make_durable:self._copy.sync": "tests/ship/test_receiver.py",
     },
     "mirrortool/store/allocation.py": {
-        "Allocation.end_checkpoint:backing.sync": SPANNED,
+        "Allocation.free_cells:backing.sync": SPANNED,
         "Allocation._take:self._backings[number].sync": SPANNED,
     },
     "mirrortool/store/backing.py": {
@@ -354,6 +362,10 @@ SYNCS: dict[str, dict[str, str]] = {
         "BackingSet.read_from_device:self.sync": SPANNED_KILLED,
         "_sync:backing.sync": SPANNED,
         "_sync_table:backing.sync_table": SPANNED,
+    },
+    "mirrortool/store/draining.py": {
+        "Draining._move:self._backings.sync": DRAINED_BACKING,
+        "Draining._move:self._sync": DRAINED_BACKING,
     },
     "mirrortool/store/extentload.py": {
         "zero_leftovers:backing.sync": SPANNED_KILLED,
