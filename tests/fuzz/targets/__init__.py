@@ -15,7 +15,7 @@ from types import ModuleType
 
 NAMES = (
     "frames", "journalfiles", "bases", "smallfiles", "logwrites", "fiologs", "nbdserver", "nbdclient", "messages",
-    "receiving", "sending", "controlsocket", "texts", "traces", "pagesums", "images",
+    "receiving", "sending", "controlsocket", "texts", "traces", "pagesums", "images", "indexes",
 )  # fmt: skip
 BYTES_MAX_DEFAULT = 4096
 
