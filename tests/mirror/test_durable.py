@@ -18,9 +18,12 @@ from mirrortool.journal.position import Position
 from mirrortool.mirror import findings, lastreplay, lastseen, receipts, volumeregistry
 from mirrortool.mirror.directory import Mirror, Promoted
 from mirrortool.mirror.findings import Finding, Repairs
+from mirrortool.mirror.keptbacking import BackTarget
+from mirrortool.mirror.newbacking import NewBacking
 from mirrortool.mirror.newmirror import create
 from mirrortool.mirror.receipts import BadPages
 from mirrortool.mirror.targetvolume import prepare_target
+from mirrortool.store.backing import read_header
 from tests.fakes.cuts import lose_after, lose_everywhere
 from tests.fakes.journals import PAGE, Commit, JournalMaker, Write, assert_verifies, memory_directory, replay_all
 
@@ -159,6 +162,15 @@ def test_a_target_is_of_zeros_when_it_was_prepared(place: Path, journal: Journal
     target.write_bytes(b"x" * 9 * PAGE)
     lose_after(lambda: prepare_target(str(target), journal.volumes["a"], overwrite=True))
     assert target.read_bytes() == bytes(8 * PAGE)
+
+
+def test_a_backing_has_its_name_and_its_header_when_it_was_made(place: Path) -> None:
+    path = place / "back"
+    backing = NewBacking(BackTarget(str(path), 1 << 20), b"m" * 16, 64 << 10, overwrite=False, raw=False)
+    lose_after(lambda: backing.make(None))
+    with files.open_file(str(path)) as file:
+        header = read_header(file)
+    assert header is not None and header.extent_bytes == 64 << 10
 
 
 def test_sums_that_were_mended_are_durable_before_it_is_forgotten_that_they_were_wrong(mirror: Mirror) -> None:
